@@ -1,1 +1,3 @@
-fn main(){}
+//! The one binary; see `ptntp --help`.
+
+fn main() {}

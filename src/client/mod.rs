@@ -1,0 +1,4 @@
+//! Associations: what to ask whom and when, and which answers to believe.
+//! Sans-IO: bytes, stamps and `now` in, bytes and measurements out.
+
+pub mod options;

@@ -1,0 +1,42 @@
+//! What a `server` or `pool` line says about its association.
+
+use crate::time::units::PollExponent;
+
+/// Options of one configured source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SourceOptions {
+    /// Shortest poll interval.
+    pub minpoll: PollExponent,
+    /// Longest poll interval.
+    pub maxpoll: PollExponent,
+    /// Eight quick requests when it is first or again reachable.
+    pub iburst: bool,
+    /// Several requests at every poll while it is reachable.
+    pub burst: bool,
+    /// Follow this one if it is a truechimer.
+    pub prefer: bool,
+    /// Measure it, never follow it.
+    pub noselect: bool,
+    /// NTP version to speak, 1 to 4.
+    pub version: u8,
+    /// Interleaved mode (RFC 9769).
+    pub xleave: bool,
+    /// Port to ask.
+    pub port: u16,
+}
+
+impl Default for SourceOptions {
+    fn default() -> Self {
+        Self {
+            minpoll: PollExponent::new(6),
+            maxpoll: PollExponent::new(10),
+            iburst: false,
+            burst: false,
+            prefer: false,
+            noselect: false,
+            version: 4,
+            xleave: false,
+            port: 123,
+        }
+    }
+}

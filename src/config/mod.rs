@@ -1,0 +1,127 @@
+//! Configuration files become typed parts, dialect by dialect. Whatever is
+//! wrong is named with file and line; whatever has no effect is said.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::client::options::SourceOptions;
+use crate::server::rule::{RateLimit, Rule};
+use crate::sync::policy::{SelectPolicy, StepPolicy};
+
+/// Where a thing was said.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Location {
+    /// The file, as it was named.
+    pub file: Arc<Path>,
+    /// Counted from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
+/// Address family asked for with `-4` or `-6`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Family {
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
+
+/// Does a name stand for one server or for several?
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SourceKind {
+    /// `server`, and `peer` for now.
+    Server,
+    /// `pool`: several of the name's addresses, replaced when they die.
+    Pool,
+}
+
+/// One `server`, `pool` or `peer` line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SourceConfig {
+    /// One or several?
+    pub kind: SourceKind,
+    /// A name or a literal address.
+    pub name: String,
+    /// Only this family's addresses.
+    pub family: Option<Family>,
+    /// How to ask.
+    pub options: SourceOptions,
+}
+
+/// The undisciplined local clock as a last resort: `server 127.127.1.x` with
+/// `fudge 127.127.1.x stratum n`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LocalClock {
+    /// The stratum it claims (ntpd's default is 5); we then serve one more.
+    pub stratum: u8,
+}
+
+/// Where to answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Listen {
+    /// On every address: ntp.conf's default.
+    Everywhere,
+    /// On 127.0.0.1 and ::1 only: without a configuration file.
+    Loopback,
+}
+
+/// Everything a daemon needs to know, defaults filled in.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// Whom to ask, in file order.
+    pub sources: Vec<SourceConfig>,
+    /// Fallback when no network source is selectable.
+    pub local_clock: Option<LocalClock>,
+    /// Who may ask us what.
+    pub rules: Vec<Rule>,
+    /// What `limited` means.
+    pub rate_limit: RateLimit,
+    /// When the clock may be stepped.
+    pub step: StepPolicy,
+    /// How sources are selected.
+    pub select: SelectPolicy,
+    /// Where the clock's frequency error is kept over restarts.
+    pub drift_file: Option<PathBuf>,
+    /// False after `disable ntp`: measure and serve, never steer.
+    pub discipline: bool,
+    /// Where to answer.
+    pub listen: Listen,
+    /// UDP port to answer on; none: the standard one, or 1123 without the right to it.
+    pub port: Option<u16>,
+    /// Control socket; none: the default.
+    pub control: Option<PathBuf>,
+    /// Where Prometheus may scrape; none: switched off.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Where Prometheus finds us unless told otherwise.
+pub const METRICS_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9975);
+
+impl Default for Config {
+    /// What a daemon without a configuration file does: asks nobody, serves loopback.
+    fn default() -> Self {
+        Self {
+            sources: Vec::new(),
+            local_clock: None,
+            rules: Vec::new(),
+            rate_limit: RateLimit::default(),
+            step: StepPolicy::default(),
+            select: SelectPolicy::default(),
+            drift_file: None,
+            discipline: true,
+            listen: Listen::Loopback,
+            port: None,
+            control: None,
+            metrics: Some(METRICS_DEFAULT),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! ptntp: a precision time service for Linux.
+//!
+//! `docs/ARCHITECTURE.md` has the rooms of this house and the two journeys
+//! through it: a request that is answered, and a measurement that ends in
+//! `adjtimex`.
+
+pub mod client;
+pub mod config;
+pub mod linux;
+pub mod measurement;
+pub mod node;
+pub mod server;
+pub mod sync;
+pub mod system;
+pub mod time;
+pub mod wire;

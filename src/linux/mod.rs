@@ -1,0 +1,4 @@
+//! The kernel's interfaces behind safe functions. Knows no NTP. All of the
+//! project's `unsafe` lives below here.
+
+#![allow(unsafe_code)]

@@ -1,0 +1,129 @@
+//! What the node knows, as plain values for people, programs and metrics. The
+//! field names are the JSON names of `ptntp stat --json` and `ptntp peers
+//! --json`; they are an interface, so they only grow.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// How selection judged a source: the first column of `ptntp peers`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tally {
+    /// ` `: not reachable, not synchronised, too distant, or not selectable.
+    Rejected,
+    /// `x`: falseticker, outside the majority's interval.
+    Falseticker,
+    /// `-`: truechimer, cast out by clustering.
+    Outlier,
+    /// `+`: contributes to the combined time.
+    Candidate,
+    /// `*`: the one we name as our reference.
+    System,
+}
+
+impl Tally {
+    /// ntpq's character.
+    pub const fn character(self) -> char {
+        match self {
+            Self::Rejected => ' ',
+            Self::Falseticker => 'x',
+            Self::Outlier => '-',
+            Self::Candidate => '+',
+            Self::System => '*',
+        }
+    }
+}
+
+/// One source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceReport {
+    /// As written in the configuration.
+    pub name: String,
+    /// Whom we ask; none while the name does not resolve. For the local clock, none.
+    pub address: Option<SocketAddr>,
+    /// `u` unicast, `p` one of a pool, `l` the local clock.
+    pub kind: char,
+    /// Selection's verdict.
+    pub tally: Tally,
+    /// The source's refid as ntpq shows it.
+    pub refid: String,
+    /// The source's stratum; 16 until heard.
+    pub stratum: u8,
+    /// Seconds since the last valid reply.
+    pub when_s: Option<f64>,
+    /// Poll interval in seconds.
+    pub poll_s: f64,
+    /// The last eight requests, newest in the lowest bit; set = answered.
+    pub reach: u8,
+    /// Round trip (δ) of the last sample.
+    pub delay_s: Option<f64>,
+    /// Estimated source minus local clock; positive: we are behind.
+    pub offset_s: Option<f64>,
+    /// RMS of recent offsets about the estimate.
+    pub jitter_s: Option<f64>,
+    /// Λ: the most the source's time can be wrong.
+    pub root_distance_s: Option<f64>,
+    /// `daemon`, `kernel` or `hardware`: who took the last sample's transmit and receive stamps.
+    pub stamp_tx: Option<String>,
+    /// See `stamp_tx`.
+    pub stamp_rx: Option<String>,
+    /// Is the last sample an interleaved one?
+    pub interleaved: bool,
+    /// Requests sent.
+    pub sent: u64,
+    /// Valid replies.
+    pub received: u64,
+    /// Replies that failed a packet test, by the test's name; tests never failed are left out.
+    pub rejected: std::collections::BTreeMap<String, u64>,
+}
+
+/// The system as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SystemReport {
+    /// Is our time good enough to be served?
+    pub sync: bool,
+    /// The address of the source we name as reference, or `local`.
+    pub source: Option<String>,
+    /// `none`, `insert`, `delete` or `unknown`.
+    pub leap: String,
+    /// 1 to 15; 16 unsynchronised.
+    pub stratum: u8,
+    /// Our refid as ntpq shows it.
+    pub refid: String,
+    /// When the clock was last corrected: Unix seconds; none before the first time.
+    pub reference_unix_s: Option<f64>,
+    /// Combined estimate of what the clock lacks; positive: it is behind.
+    pub offset_s: Option<f64>,
+    /// Correction in force for the clock's own frequency error, without what slews an offset away.
+    pub frequency_ppm: f64,
+    /// What the frequency estimate may be wrong by, one sigma.
+    pub skew_ppm: Option<f64>,
+    /// RMS of the combined offset.
+    pub jitter_s: Option<f64>,
+    /// Δ.
+    pub root_delay_s: f64,
+    /// Ε, as of now.
+    pub root_dispersion_s: f64,
+    /// |true error| unless every selected server lies; none while unsynchronised.
+    pub error_bound_s: Option<f64>,
+    /// The same for symmetric paths.
+    pub error_likely_s: Option<f64>,
+    /// Poll interval of the reference, seconds.
+    pub poll_s: Option<f64>,
+    /// Log2 of our precision in seconds.
+    pub precision: i8,
+    /// Times the clock was stepped by us since the start.
+    pub steps: u64,
+    /// Times somebody else moved the clock.
+    pub foreign_steps: u64,
+}
+
+/// All of it, at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// The whole.
+    pub system: SystemReport,
+    /// The parts, in the order of the configuration.
+    pub sources: Vec<SourceReport>,
+}

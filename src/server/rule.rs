@@ -1,0 +1,234 @@
+//! `restrict` rules as the operator writes them, before they are compiled.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::{BitOr, BitOrAssign};
+
+/// What a rule forbids or asks for; a set of ntpd's words.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Flags(u16);
+
+impl Flags {
+    /// No restriction at all.
+    pub const NONE: Self = Self(0);
+    /// Drop everything.
+    pub const IGNORE: Self = Self(1 << 0);
+    /// Drop all but modes 6 and 7.
+    pub const NOSERVE: Self = Self(1 << 1);
+    /// Drop modes 6 and 7.
+    pub const NOQUERY: Self = Self(1 << 2);
+    /// Deny changes by mode 6.
+    pub const NOMODIFY: Self = Self(1 << 3);
+    /// Deny the list of clients by mode 6.
+    pub const NOMRULIST: Self = Self(1 << 4);
+    /// Deny traps. Accepted, no effect: there are none.
+    pub const NOTRAP: Self = Self(1 << 5);
+    /// Low priority traps. Accepted, no effect.
+    pub const LOWPRIOTRAP: Self = Self(1 << 6);
+    /// Deny unauthenticated mobilisation of associations.
+    pub const NOPEER: Self = Self(1 << 7);
+    /// Deny ephemeral associations even if authenticated.
+    pub const NOEPEER: Self = Self(1 << 8);
+    /// Only packets with a valid MAC.
+    pub const NOTRUST: Self = Self(1 << 9);
+    /// Rate limits apply.
+    pub const LIMITED: Self = Self(1 << 10);
+    /// Tell those over the limit so (kiss of death RATE).
+    pub const KOD: Self = Self(1 << 11);
+    /// Drop one packet in ten, to test clients.
+    pub const FLAKE: Self = Self(1 << 12);
+    /// Drop versions other than the current one.
+    pub const VERSION: Self = Self(1 << 13);
+    /// Samba signing.
+    pub const MSSNTP: Self = Self(1 << 14);
+
+    /// Every flag with its word in ntp.conf.
+    pub const WORDS: [(&'static str, Self); 15] = [
+        ("ignore", Self::IGNORE),
+        ("noserve", Self::NOSERVE),
+        ("noquery", Self::NOQUERY),
+        ("nomodify", Self::NOMODIFY),
+        ("nomrulist", Self::NOMRULIST),
+        ("notrap", Self::NOTRAP),
+        ("lowpriotrap", Self::LOWPRIOTRAP),
+        ("nopeer", Self::NOPEER),
+        ("noepeer", Self::NOEPEER),
+        ("notrust", Self::NOTRUST),
+        ("limited", Self::LIMITED),
+        ("kod", Self::KOD),
+        ("flake", Self::FLAKE),
+        ("version", Self::VERSION),
+        ("mssntp", Self::MSSNTP),
+    ];
+
+    /// The flag of a word, if it is one.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let (_, flag) = Self::WORDS.iter().find(|(w, _)| *w == word)?;
+        Some(*flag)
+    }
+
+    /// Are all of `other` in here?
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Is any of `other` in here?
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The set as bits, for tables.
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// From [`bits`](Self::bits).
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+}
+
+impl BitOr for Flags {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Flags {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+/// The words, separated by spaces, in the order of [`Flags::WORDS`].
+impl fmt::Display for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut space = "";
+        for (word, flag) in Self::WORDS {
+            if self.contains(flag) {
+                write!(f, "{space}{word}")?;
+                space = " ";
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Flags({self})")
+    }
+}
+
+/// A block of addresses: those that agree with `address` in the first
+/// `prefix_len` bits (0 to 32 or 128). Bits beyond are zero by construction.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Prefix {
+    address: IpAddr,
+    len: u8,
+}
+
+impl Prefix {
+    /// Every IPv4 address.
+    pub const ALL_V4: Self = Self {
+        address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        len: 0,
+    };
+    /// Every IPv6 address.
+    pub const ALL_V6: Self = Self {
+        address: IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+        len: 0,
+    };
+
+    /// Masks `address` to its first `len` bits; `None` if it has fewer.
+    pub fn new(address: IpAddr, len: u8) -> Option<Self> {
+        let address = match address {
+            IpAddr::V4(v4) if len <= 32 => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0);
+                IpAddr::V4((u32::from(v4) & mask).into())
+            }
+            IpAddr::V6(v6) if len <= 128 => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
+                IpAddr::V6((u128::from(v6) & mask).into())
+            }
+            _ => return None,
+        };
+        Some(Self { address, len })
+    }
+
+    /// One address alone.
+    pub fn host(address: IpAddr) -> Self {
+        let len = if address.is_ipv4() { 32 } else { 128 };
+        Self { address, len }
+    }
+
+    /// The first address.
+    pub const fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How many bits count.
+    pub const fn bits(&self) -> u8 {
+        self.len
+    }
+
+    /// Does it hold every address of its family?
+    pub const fn is_everyone(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Is `address` in it? Families never mix.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        Self::new(address, self.len).is_some_and(|masked| masked == *self)
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.len)
+    }
+}
+
+/// To whom a rule applies.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Who {
+    /// Everyone in the block; `ntpport`: only packets sent from port 123.
+    Block {
+        /// The addresses.
+        prefix: Prefix,
+        /// Only source port 123.
+        ntpport: bool,
+    },
+    /// Whoever becomes one of our sources (`restrict source`).
+    Source,
+}
+
+/// One `restrict` or `unrestrict` line. Order matters: flags of equal blocks add
+/// up, and `unrestrict` takes away what came before it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Rule {
+    /// `restrict who flags`.
+    Restrict(Who, Flags),
+    /// `unrestrict who flags`: clears the flags, or removes the entry if none are named.
+    Unrestrict(Who, Flags),
+}
+
+/// Limits of `limited` (`discard` in ntp.conf).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RateLimit {
+    /// Log2 of the least average seconds between requests.
+    pub average_log2_s: u8,
+    /// Least seconds between two requests.
+    pub minimum_s: u8,
+}
+
+impl Default for RateLimit {
+    /// ntpd's: 8 s on average, 2 s at least.
+    fn default() -> Self {
+        Self {
+            average_log2_s: 3,
+            minimum_s: 2,
+        }
+    }
+}

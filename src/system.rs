@@ -1,0 +1,97 @@
+//! What we tell the world about our time (RFC 5905 section 11.1): the values
+//! that go into every reply, into `ptntp stat` and into the metrics.
+
+use crate::measurement::PHI;
+use crate::time::duration::NtpDuration;
+use crate::time::instant::WallInstant;
+use crate::time::units::{Ppm, Precision};
+use crate::wire::packet::{Leap, STRATUM_MAX};
+use crate::wire::refid::RefId;
+
+/// The system variables at the moment `updated`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct SystemState {
+    /// Warning of a leap second; [`Leap::Unknown`] while unsynchronised.
+    pub leap: Leap,
+    /// 1 to 15, or 16 while unsynchronised.
+    pub stratum: u8,
+    /// Our source, or why there is none.
+    pub refid: RefId,
+    /// When the clock was last corrected, on the clock we serve.
+    pub reference: WallInstant,
+    /// Δ: round trip to the primary reference.
+    pub root_delay: NtpDuration,
+    /// Ε at `updated`; it grows from there by `dispersion_rate`.
+    pub root_dispersion: NtpDuration,
+    /// How fast the dispersion grows while nothing is heard.
+    pub dispersion_rate: Ppm,
+    /// Precision of the clock we stamp with.
+    pub precision: Precision,
+    /// |true error| of our clock at `updated` unless every selected server lies.
+    pub error_bound: NtpDuration,
+    /// The same if paths were symmetric: what the error is likely below.
+    pub error_likely: NtpDuration,
+    /// The moment these values speak of, on the clock we serve.
+    pub updated: WallInstant,
+}
+
+impl SystemState {
+    /// Before any source was heard.
+    pub const fn unsynchronised(precision: Precision) -> Self {
+        Self {
+            leap: Leap::Unknown,
+            stratum: STRATUM_MAX,
+            refid: RefId::INIT,
+            reference: WallInstant::from_unix_ns(0),
+            root_delay: NtpDuration::ZERO,
+            root_dispersion: NtpDuration::ZERO,
+            dispersion_rate: PHI,
+            precision,
+            error_bound: NtpDuration::MAX,
+            error_likely: NtpDuration::MAX,
+            updated: WallInstant::from_unix_ns(0),
+        }
+    }
+
+    /// Do we have time worth serving?
+    pub fn is_synchronised(&self) -> bool {
+        self.leap != Leap::Unknown && self.stratum < STRATUM_MAX
+    }
+
+    /// Ε at `now`.
+    pub fn root_dispersion_at(&self, now: WallInstant) -> NtpDuration {
+        self.root_dispersion + self.growth_until(now)
+    }
+
+    /// The promise at `now`; [`NtpDuration::MAX`] if there is none.
+    pub fn error_bound_at(&self, now: WallInstant) -> NtpDuration {
+        self.error_bound + self.growth_until(now)
+    }
+
+    fn growth_until(&self, now: WallInstant) -> NtpDuration {
+        let age = now - self.updated;
+        if age.is_negative() {
+            NtpDuration::ZERO
+        } else {
+            age * self.dispersion_rate.ratio()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dispersion_grows_while_nothing_is_heard() {
+        let mut state = SystemState::unsynchronised(Precision::new(-24));
+        state.root_dispersion = NtpDuration::from_nanos(1_000_000);
+        let later = state.updated + NtpDuration::from_whole_seconds(1000);
+        assert_eq!(state.root_dispersion_at(later).as_nanos(), 16_000_000);
+        assert_eq!(
+            state.root_dispersion_at(state.updated - NtpDuration::from_whole_seconds(9)),
+            state.root_dispersion
+        );
+        assert_eq!(state.error_bound_at(later), NtpDuration::MAX);
+    }
+}

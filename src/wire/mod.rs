@@ -1,0 +1,5 @@
+//! NTP packets as bytes: views that read, representations that write.
+
+pub mod packet;
+pub mod refid;
+pub mod trailer;

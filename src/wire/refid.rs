@@ -1,0 +1,161 @@
+//! Reference identifiers and kiss codes (RFC 5905 sections 7.3 and 7.4).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Four octets that name a source: four letters at stratum 0 and 1, an address
+/// (IPv4) or a hash of one (IPv6) above.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct RefId([u8; 4]);
+
+impl RefId {
+    /// Unsynchronised, before any source was selected.
+    pub const INIT: Self = Self(*b"INIT");
+    /// The clock was just stepped.
+    pub const STEP: Self = Self(*b"STEP");
+    /// The undisciplined local clock (127.127.1.x): what ntpd puts on the wire.
+    pub const LOCAL: Self = Self(*b"LOCL");
+
+    /// From the wire's four octets.
+    pub const fn from_bytes(bytes: [u8; 4]) -> Self {
+        Self(bytes)
+    }
+
+    /// The wire's four octets.
+    pub const fn bytes(self) -> [u8; 4] {
+        self.0
+    }
+
+    /// The identifier under which we name `address` as our source. Detects the
+    /// loop of two servers that follow each other, so it only has to be unlikely
+    /// to collide: for IPv6 the first four octets of a fixed 64-bit hash stand
+    /// for RFC 5905's MD5, which costs a dependency and is compared by nobody
+    /// but ourselves.
+    pub fn from_address(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self(v4.octets()),
+            IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+                Some(v4) => Self(v4.octets()),
+                None => {
+                    // FNV-1a, then folded.
+                    let hash = v6
+                        .octets()
+                        .iter()
+                        .fold(0xcbf2_9ce4_8422_2325_u64, |h, &octet| {
+                            (h ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01b3)
+                        });
+                    Self(((hash >> 32) as u32 ^ hash as u32).to_be_bytes())
+                }
+            },
+        }
+    }
+
+    /// As an administrator expects to read it beside `stratum`: letters at
+    /// stratum 0 and 1, dotted above. Unprintable octets are shown as `?`, since
+    /// they come from strangers.
+    pub fn display(self, stratum: u8) -> RefIdDisplay {
+        RefIdDisplay {
+            refid: self,
+            stratum,
+        }
+    }
+}
+
+impl fmt::Debug for RefId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08X}", u32::from_be_bytes(self.0))
+    }
+}
+
+/// See [`RefId::display`].
+#[derive(Clone, Copy, Debug)]
+pub struct RefIdDisplay {
+    refid: RefId,
+    stratum: u8,
+}
+
+impl fmt::Display for RefIdDisplay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if (2..16).contains(&self.stratum) {
+            return Ipv4Addr::from(self.refid.0).fmt(f);
+        }
+        let mut text = String::with_capacity(6);
+        text.push('.');
+        for octet in self.refid.0.into_iter().take_while(|&octet| octet != 0) {
+            text.push(if octet.is_ascii_graphic() {
+                char::from(octet)
+            } else {
+                '?'
+            });
+        }
+        text.push('.');
+        f.pad(&text)
+    }
+}
+
+/// What a server says instead of the time (RFC 5905 section 7.4).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum KissCode {
+    /// Access denied: stop asking.
+    Deny,
+    /// Access denied by local policy: stop asking.
+    Rstr,
+    /// Asked too often: ask less.
+    Rate,
+    /// A code that asks nothing of us (INIT, STEP, AUTH ...).
+    Other([u8; 4]),
+}
+
+impl KissCode {
+    /// Reads the code out of a stratum 0 packet's refid.
+    pub const fn from_refid(refid: RefId) -> Self {
+        match &refid.0 {
+            b"DENY" => Self::Deny,
+            b"RSTR" => Self::Rstr,
+            b"RATE" => Self::Rate,
+            other => Self::Other(*other),
+        }
+    }
+
+    /// The refid that carries the code.
+    pub const fn to_refid(self) -> RefId {
+        RefId(match self {
+            Self::Deny => *b"DENY",
+            Self::Rstr => *b"RSTR",
+            Self::Rate => *b"RATE",
+            Self::Other(code) => code,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_letters_below_stratum_two_and_addresses_above() {
+        assert_eq!(RefId::from_bytes(*b"GPS\0").display(1).to_string(), ".GPS.");
+        assert_eq!(
+            RefId::from_bytes([10, 0, 0, 1]).display(3).to_string(),
+            "10.0.0.1"
+        );
+        assert_eq!(
+            RefId::from_bytes([0x1b, b'[', b'2', b'J'])
+                .display(0)
+                .to_string(),
+            ".?[2J."
+        );
+    }
+
+    #[test]
+    fn kiss_codes_round_trip() {
+        for code in [
+            KissCode::Deny,
+            KissCode::Rstr,
+            KissCode::Rate,
+            KissCode::Other(*b"INIT"),
+        ] {
+            assert_eq!(KissCode::from_refid(code.to_refid()), code);
+        }
+    }
+}
