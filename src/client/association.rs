@@ -498,3 +498,261 @@ impl Association {
         self.rejected[test.index()] += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::instant::WallInstant;
+
+    const PRECISION: Precision = Precision::new(-24);
+    const START_NS: i64 = 1_900_000_000_000_000_000;
+
+    /// Our clock and the server's are both right; the wire takes 1 ms each way.
+    struct Story {
+        association: Association,
+        elapsed_ns: i64,
+        dice: u64,
+    }
+
+    impl Story {
+        fn new(options: SourceOptions) -> Self {
+            let address = "192.0.2.1:123".parse().expect("an address");
+            Self {
+                association: Association::new(address, options, MonoInstant::ZERO),
+                elapsed_ns: 0,
+                dice: 0x1234_5678_9abc_def0,
+            }
+        }
+
+        fn now(&self) -> Now {
+            Now {
+                mono: MonoInstant::from_nanos(self.elapsed_ns),
+                wall: WallInstant::from_unix_ns(START_NS + self.elapsed_ns),
+            }
+        }
+
+        fn pass(&mut self, ms: i64) {
+            self.elapsed_ns += ms * 1_000_000;
+        }
+
+        /// Goes on to the next request.
+        fn request(&mut self) -> Request {
+            let due = self.association.deadline().nanos();
+            self.elapsed_ns = self.elapsed_ns.max(due);
+            self.association.expire(self.now().mono);
+            self.elapsed_ns = self.elapsed_ns.max(self.association.deadline().nanos());
+            self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005) + 1;
+            let dice = Dice {
+                transmit: self.dice,
+                receive: !self.dice,
+                spread: 0,
+            };
+            self.association.poll(self.now(), dice).expect("it is time")
+        }
+
+        /// The reply of an honest server, 1 ms after `request`, without departure stamp of its own.
+        fn reply(&self, request: &Request) -> Header {
+            let request = Packet::new(&request.bytes).expect("a request");
+            let there = NtpTimestamp::from_wall(self.now().wall) + NtpDuration::from_seconds(0.001);
+            Header {
+                leap: Leap::None,
+                version: request.version(),
+                mode: Mode::Server,
+                stratum: 1,
+                poll: request.poll(),
+                precision: PRECISION,
+                root_delay: NtpShort::default(),
+                root_dispersion: NtpShort::default(),
+                refid: RefId::from_bytes(*b"GPS\0"),
+                reference: there + NtpDuration::from_whole_seconds(-10),
+                origin: request.transmit(),
+                receive: there,
+                transmit: there,
+            }
+        }
+
+        fn receive(&mut self, reply: &Header) -> Received {
+            self.pass(2);
+            let arrival = Stamp {
+                at: self.now().wall,
+                origin: StampOrigin::Kernel,
+            };
+            let now = self.now();
+            self.association
+                .on_datagram(&reply.to_bytes(), arrival, now, PRECISION, &[])
+        }
+
+        fn rejects(&mut self, test: PacketTest, spoil: impl Fn(&mut Header)) {
+            let request = self.request();
+            let mut reply = self.reply(&request);
+            spoil(&mut reply);
+            assert_eq!(self.receive(&reply), Received::Rejected(test));
+            assert_eq!(self.association.rejected()[test.index()], 1, "{test:?}");
+        }
+    }
+
+    #[test]
+    fn an_honest_reply_is_a_sample() {
+        let mut story = Story::new(SourceOptions::default());
+        let request = story.request();
+        let reply = story.reply(&request);
+        let Received::Sample(sample) = story.receive(&reply) else {
+            panic!("no sample");
+        };
+        assert!(sample.offset.abs() < NtpDuration::from_nanos(10));
+        assert!(
+            (sample.delay - NtpDuration::from_seconds(0.002)).abs() < NtpDuration::from_nanos(10)
+        );
+        assert_eq!(sample.origin, StampOrigin::Daemon, "the worse of T1 and T4");
+        assert_eq!(story.association.reach(), 1);
+        assert_eq!(
+            story.receive(&reply),
+            Received::Rejected(PacketTest::Duplicate)
+        );
+    }
+
+    #[test]
+    fn each_test_rejects_by_its_name() {
+        let later = NtpDuration::from_whole_seconds(1);
+        let story = || Story::new(SourceOptions::default());
+        story().rejects(PacketTest::Version, |reply| reply.version = 3);
+        story().rejects(PacketTest::Mode, |reply| reply.mode = Mode::Client);
+        story().rejects(PacketTest::Origin, |reply| {
+            reply.origin = reply.origin + NtpDuration::from_units(1);
+        });
+        story().rejects(PacketTest::Zero, |reply| reply.receive = NtpTimestamp::ZERO);
+        story().rejects(PacketTest::Unsynchronised, |reply| {
+            reply.leap = Leap::Unknown;
+        });
+        story().rejects(PacketTest::Unsynchronised, |reply| reply.stratum = 16);
+        story().rejects(PacketTest::RootDistance, |reply| {
+            reply.root_dispersion = NtpShort::from_duration(NtpDuration::from_whole_seconds(17));
+        });
+        story().rejects(PacketTest::Order, |reply| {
+            reply.reference = reply.transmit + later;
+        });
+        story().rejects(PacketTest::Order, |reply| {
+            reply.receive = reply.transmit + later;
+        });
+        story().rejects(PacketTest::Delay, |reply| {
+            reply.transmit = reply.transmit + later;
+        });
+    }
+
+    #[test]
+    fn kiss_rate_raises_poll_and_ends_the_burst() {
+        let mut story = Story::new(SourceOptions {
+            iburst: true,
+            ..SourceOptions::default()
+        });
+        let request = story.request();
+        let mut kiss = story.reply(&request);
+        kiss.stratum = 0;
+        kiss.refid = KissCode::Rate.to_refid();
+        assert_eq!(story.receive(&kiss), Received::Kiss(KissCode::Rate));
+        assert_eq!(story.association.poll_exponent(), PollExponent::new(7));
+        assert!(!story.association.in_burst());
+        story.association.set_poll(PollExponent::new(6));
+        assert_eq!(story.association.poll_exponent(), PollExponent::new(7));
+    }
+
+    #[test]
+    fn kiss_deny_is_final_but_only_for_the_one_who_was_asked() {
+        let mut story = Story::new(SourceOptions::default());
+        let request = story.request();
+        let mut kiss = story.reply(&request);
+        kiss.stratum = 0;
+        kiss.refid = KissCode::Deny.to_refid();
+        kiss.origin = NtpTimestamp::from_bits(42);
+        assert_eq!(
+            story.receive(&kiss),
+            Received::Rejected(PacketTest::Origin),
+            "forged"
+        );
+        kiss.origin = story.reply(&request).origin;
+        assert_eq!(story.receive(&kiss), Received::Kiss(KissCode::Deny));
+        assert_eq!(story.association.deadline(), MonoInstant::MAX);
+    }
+
+    #[test]
+    fn a_burst_stops_when_nobody_answers() {
+        let mut story = Story::new(SourceOptions {
+            iburst: true,
+            ..SourceOptions::default()
+        });
+        let mut times = Vec::new();
+        for _ in 0..5 {
+            story.request();
+            times.push(story.elapsed_ns / 1_000_000_000);
+        }
+        assert_eq!(times[..4], [0, 2, 4, 6]);
+        assert!(times[4] >= 68, "{times:?}");
+        assert_eq!(story.association.reach(), 0);
+    }
+
+    #[test]
+    fn interleaved_replies_measure_the_exchange_before() {
+        let mut story = Story::new(SourceOptions {
+            xleave: true,
+            ..SourceOptions::default()
+        });
+        // First exchange: basic. Its reply really left 300 µs after what it says.
+        let first = story.request();
+        let reply = story.reply(&first);
+        assert!(matches!(story.receive(&reply), Received::Sample(_)));
+        let t2 = reply.receive;
+        // Second: we offer to go on interleaved, the server does.
+        for round in 0..3 {
+            let request = story.request();
+            let asked = Packet::new(&request.bytes).expect("a request");
+            if round == 0 {
+                assert_eq!(asked.origin(), t2);
+            }
+            assert_ne!(asked.receive(), asked.transmit());
+            let mut reply = story.reply(&request);
+            reply.origin = asked.receive();
+            // What the server's kernel saw leave last time.
+            reply.transmit = asked.origin() + NtpDuration::from_seconds(0.0003);
+            match story.receive(&reply) {
+                Received::Nothing => assert_eq!(round, 0, "measured in basic mode already"),
+                Received::Sample(sample) => {
+                    assert!(sample.interleaved && round > 0);
+                    assert!(
+                        sample.at < story.now().mono + NtpDuration::from_whole_seconds(-60),
+                        "speaks of the exchange before"
+                    );
+                    assert!(
+                        (sample.delay - NtpDuration::from_seconds(0.0017)).abs()
+                            < NtpDuration::from_nanos(10)
+                    );
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_interleaved_client_starts_over_when_forgotten() {
+        let mut story = Story::new(SourceOptions {
+            xleave: true,
+            ..SourceOptions::default()
+        });
+        let request = story.request();
+        let reply = story.reply(&request);
+        story.receive(&reply);
+        for _ in 0..4 {
+            assert!(
+                !Packet::new(&story.request().bytes)
+                    .expect("one")
+                    .origin()
+                    .is_zero()
+            );
+        }
+        assert!(
+            Packet::new(&story.request().bytes)
+                .expect("one")
+                .origin()
+                .is_zero()
+        );
+    }
+}
