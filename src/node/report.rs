@@ -6,34 +6,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// How selection judged a source: the first column of `ptntp peers`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tally {
-    /// ` `: not reachable, not synchronised, too distant, or not selectable.
-    Rejected,
-    /// `x`: falseticker, outside the majority's interval.
-    Falseticker,
-    /// `-`: truechimer, cast out by clustering.
-    Outlier,
-    /// `+`: contributes to the combined time.
-    Candidate,
-    /// `*`: the one we name as our reference.
-    System,
-}
-
-impl Tally {
-    /// ntpq's character.
-    pub const fn character(self) -> char {
-        match self {
-            Self::Rejected => ' ',
-            Self::Falseticker => 'x',
-            Self::Outlier => '-',
-            Self::Candidate => '+',
-            Self::System => '*',
-        }
-    }
-}
+use crate::sync::select::Tally;
 
 /// One source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
