@@ -6,4 +6,6 @@
 //! back a [`verdict`].
 
 pub mod access;
+pub mod dice;
+pub mod rate;
 pub mod rule;
