@@ -7,5 +7,6 @@
 
 pub mod access;
 pub mod dice;
+pub mod interleave;
 pub mod rate;
 pub mod rule;
