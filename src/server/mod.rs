@@ -9,4 +9,6 @@ pub mod access;
 pub mod dice;
 pub mod interleave;
 pub mod rate;
+pub mod respond;
 pub mod rule;
+pub mod verdict;
