@@ -226,7 +226,7 @@ impl Filter {
             at,
             offset: z - ledger.integral_at(at),
             offset_sigma,
-            frequency: Ppm::from_ratio(mixed.rate),
+            frequency: ledger.frequency_for(mixed.rate),
             frequency_sigma: Ppm::from_ratio(mixed.rate_var.sqrt()),
             delay_min: NtpDuration::from_seconds(self.delays.least_s()),
             delay: last.delay,

@@ -105,6 +105,16 @@ impl Ledger {
         self.last().frequency
     }
 
+    /// The frequency correction under which A gains `rate`, a ratio, for each
+    /// second of the monotonic clock. The two differ by the square of the rate:
+    /// 2.5·10⁻⁹ at 50 ppm.
+    pub fn frequency_for(&self, rate: f64) -> Ppm {
+        Ppm::from_ratio(match self.monotonic {
+            MonotonicClock::Free => rate,
+            MonotonicClock::Slewed => rate / (1.0 - rate),
+        })
+    }
+
     fn last(&self) -> &Segment {
         &self.segments[self.segments.len() - 1]
     }
@@ -173,6 +183,8 @@ mod tests {
     fn a_slewed_monotonic_clock_counts_longer_seconds() {
         let mut ledger = Ledger::new(second(0), Ppm(500.0), MonotonicClock::Slewed);
         assert_eq!(ledger.integral_at(second(200)).as_nanos(), 99_950_025);
+        let frequency = ledger.frequency_for(99.950025e-3 / 200.0);
+        assert!((frequency.0 - 500.0).abs() < 1e-5, "{frequency:?}");
         ledger.applied(&applied(200, 0.0, Ppm(f64::NAN)));
         assert_eq!(ledger.integral_at(second(900)).as_nanos(), 99_950_025);
     }
