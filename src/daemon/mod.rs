@@ -4,6 +4,11 @@
 
 pub mod control;
 pub mod distribution;
+pub mod drift;
 pub mod http;
+pub mod logging;
+pub mod metrics;
+pub mod notify;
 pub mod paths;
+pub mod resolve;
 pub mod status;
