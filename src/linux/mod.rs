@@ -2,3 +2,6 @@
 //! project's `unsafe` lives below here.
 
 #![allow(unsafe_code)]
+
+pub mod listen;
+pub mod netlink;

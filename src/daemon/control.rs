@@ -1,0 +1,291 @@
+//! The control protocol: one JSON object per line over a Unix stream socket,
+//! one line of JSON back. `{"command":"stat"}` gives an object, `{"error":"…"}`
+//! says why not. All commands only read, so everybody on the machine may ask,
+//! as everybody may ask ntpd or chronyd.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::daemon::status::Report;
+
+/// A longer line is an error; commands have a few dozen bytes.
+pub const LINE_LEN_MAX: usize = 4096;
+
+/// The longest reply a client reads: thousands of sources fit.
+const REPLY_LEN_MAX: u64 = 16 << 20;
+
+#[derive(Deserialize)]
+struct Request {
+    command: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Failure {
+    error: String,
+}
+
+/// One reply line, without its newline, to one request line.
+///
+/// `stat` gives a [`Status`](crate::daemon::status::Status), `peers` an array of
+/// [`SourceReport`](crate::node::report::SourceReport), `server` a
+/// [`ServerStatus`](crate::daemon::status::ServerStatus).
+pub fn answer(line: &str, report: &Report) -> String {
+    let request: Request = match serde_json::from_str(line.trim()) {
+        Ok(request) => request,
+        Err(error) => {
+            return failure(&format!(
+                "not a request: {error}; expected a line like {{\"command\":\"stat\"}}"
+            ));
+        }
+    };
+    match request.command.as_str() {
+        "stat" => json(&report.status()),
+        "peers" => json(&report.node.sources),
+        "server" => json(&report.server_status()),
+        "reload" => failure(
+            "reload is not there yet: restart the daemon to have it read its configuration again",
+        ),
+        _ => failure("unknown command; there are stat, peers and server"),
+    }
+}
+
+/// What comes of the bytes received so far on a connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// The line is not complete.
+    More,
+    /// A line was complete and is taken off the buffer; send this.
+    Reply(String),
+    /// Send this and close: what came is no line of ours.
+    Last(String),
+}
+
+/// Takes the first complete line off `received` and answers it. Replies end
+/// with a newline.
+pub fn step(received: &mut Vec<u8>, report: &Report) -> Step {
+    match received.iter().position(|&byte| byte == b'\n') {
+        Some(end) if end <= LINE_LEN_MAX => {
+            let line: Vec<u8> = received.drain(..=end).collect();
+            match std::str::from_utf8(&line) {
+                Ok(line) => Step::Reply(answer(line, report) + "\n"),
+                Err(_) => Step::Last(failure("not a request: not UTF-8") + "\n"),
+            }
+        }
+        None if received.len() <= LINE_LEN_MAX => Step::More,
+        _ => {
+            Step::Last(failure(&format!("the request is longer than {LINE_LEN_MAX} bytes")) + "\n")
+        }
+    }
+}
+
+/// The line that says why there is no other answer.
+pub fn failure(error: &str) -> String {
+    json(&Failure {
+        error: error.to_owned(),
+    })
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    // Our types have string keys and no failing serialisers; a number that is
+    // not finite becomes null.
+    serde_json::to_string(value).expect("reports always serialise")
+}
+
+/// Why a daemon gave no answer.
+#[derive(Debug)]
+pub enum AskError {
+    /// Nobody listens there.
+    Unreachable {
+        /// Where we looked.
+        path: PathBuf,
+        /// What connect(2) said.
+        error: io::Error,
+    },
+    /// Somebody listens, but the conversation failed or took too long.
+    Broken {
+        /// Whom we asked.
+        path: PathBuf,
+        /// What went wrong.
+        error: io::Error,
+    },
+    /// The daemon answered that it can't.
+    Refused(String),
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable { path, error } => write!(
+                f,
+                "no ptntp daemon answers at {}: {error}; is it running, and was it given another --control?",
+                path.display()
+            ),
+            Self::Broken { path, error } => {
+                write!(
+                    f,
+                    "the daemon at {} did not answer: {error}",
+                    path.display()
+                )
+            }
+            Self::Refused(error) => write!(f, "the daemon said: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for AskError {}
+
+/// Asks the daemon at `path` one command and waits up to five seconds for the
+/// reply line (without its newline). For the command line; it blocks.
+pub fn ask(path: &Path, command: &str) -> Result<String, AskError> {
+    ask_within(path, command, Duration::from_secs(5))
+}
+
+fn ask_within(path: &Path, command: &str, patience: Duration) -> Result<String, AskError> {
+    let mut stream = UnixStream::connect(path).map_err(|error| AskError::Unreachable {
+        path: path.to_owned(),
+        error,
+    })?;
+    let request = format!("{}\n", serde_json::json!({ "command": command }));
+    let reply = converse(&mut stream, &request, patience).map_err(|error| AskError::Broken {
+        path: path.to_owned(),
+        error,
+    })?;
+    match serde_json::from_str::<Failure>(&reply) {
+        Ok(failure) => Err(AskError::Refused(failure.error)),
+        Err(_) => Ok(reply),
+    }
+}
+
+fn converse(stream: &mut UnixStream, request: &str, patience: Duration) -> io::Result<String> {
+    let deadline = Instant::now() + patience;
+    stream.set_write_timeout(Some(patience))?;
+    stream.write_all(request.as_bytes())?;
+    let mut reply = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no whole reply within {patience:?}"),
+            ));
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut buffer) {
+            Ok(0) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the connection was closed before the reply was whole",
+                ));
+            }
+            Ok(length) => reply.extend_from_slice(&buffer[..length]),
+            // WouldBlock is how a read timeout shows; the deadline is checked above.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+                ) => {}
+            Err(error) => return Err(error),
+        }
+        if let Some(end) = reply.iter().position(|&byte| byte == b'\n') {
+            reply.truncate(end);
+            return String::from_utf8(reply)
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the reply is no text"));
+        }
+        if reply.len() as u64 > REPLY_LEN_MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the reply has no end",
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::status::tests::example;
+    use crate::daemon::status::{ServerStatus, Status};
+    use crate::node::report::SourceReport;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn each_command_has_its_answer() {
+        let report = example();
+        let stat = answer("{\"command\":\"stat\"}\n", &report);
+        assert_eq!(
+            serde_json::from_str::<Status>(&stat).unwrap(),
+            report.status()
+        );
+        let peers = answer(r#"{"command":"peers"}"#, &report);
+        assert_eq!(
+            serde_json::from_str::<Vec<SourceReport>>(&peers).unwrap(),
+            report.node.sources
+        );
+        let server = answer(r#"{"command":"server","later":1}"#, &report);
+        let server: ServerStatus = serde_json::from_str(&server).unwrap();
+        assert_eq!(server.requests["ignore"], 2);
+        for reply in [&stat, &peers] {
+            assert!(!reply.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_told_what_would_make_sense() {
+        let report = example();
+        for (line, word) in [
+            ("", "not a request"),
+            ("stat", "not a request"),
+            (r#"{"command":7}"#, "not a request"),
+            (r#"{"command":"dance"}"#, "unknown command"),
+            (r#"{"command":"reload"}"#, "restart"),
+        ] {
+            let reply: Failure = serde_json::from_str(&answer(line, &report)).unwrap();
+            assert!(reply.error.contains(word), "{line}: {}", reply.error);
+        }
+    }
+
+    #[test]
+    fn lines_come_in_pieces_in_pairs_and_too_long() {
+        let report = example();
+        let mut received = b"{\"command\":\"pe".to_vec();
+        assert_eq!(step(&mut received, &report), Step::More);
+        received.extend_from_slice(b"ers\"}\n{\"command\":\"stat\"}\n");
+        assert!(matches!(step(&mut received, &report), Step::Reply(text) if text.starts_with('[')));
+        assert!(matches!(step(&mut received, &report), Step::Reply(text) if text.ends_with("}\n")));
+        assert_eq!(step(&mut received, &report), Step::More);
+        received.extend_from_slice(&[b'x'; LINE_LEN_MAX + 1]);
+        assert!(
+            matches!(step(&mut received, &report), Step::Last(text) if text.contains("longer"))
+        );
+        let mut received = b"\xff\xfe\n".to_vec();
+        assert!(matches!(step(&mut received, &report), Step::Last(text) if text.contains("UTF-8")));
+    }
+
+    #[test]
+    fn asking_nobody_names_the_path() {
+        let path = std::env::temp_dir().join("ptntp-control-test-nobody.sock");
+        let error = ask(&path, "stat").unwrap_err();
+        assert!(matches!(error, AskError::Unreachable { .. }));
+        assert!(error.to_string().contains("nobody.sock"), "{error}");
+    }
+
+    #[test]
+    fn a_silent_daemon_does_not_hold_the_asker_for_ever() {
+        let path = std::env::temp_dir().join(format!(
+            "ptntp-control-test-silent-{}.sock",
+            std::process::id()
+        ));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        let error = ask_within(&path, "stat", Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(error, AskError::Broken { .. }), "{error}");
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,263 @@
+//! Network interfaces and their addresses, and the news that they changed
+//! (rtnetlink(7)), over a bare socket that poll(2) can wait for. The service
+//! thread hears the same news through the rtnetlink crate.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
+};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+/// RTMGRP_LINK, RTMGRP_IPV4_IFADDR and RTMGRP_IPV6_IFADDR of
+/// `linux/rtnetlink.h`: what [`Changes`] hears of.
+const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+
+/// One address of an interface.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Address {
+    /// The address itself, ours, not the peer's.
+    pub ip: IpAddr,
+    /// Length of its subnet's prefix.
+    pub prefix_len: u8,
+    /// Valid on its link alone (`fe80::…`): needs the interface's index to be used.
+    pub link_local: bool,
+}
+
+/// One network interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Interface {
+    /// The kernel's number of it.
+    pub index: u32,
+    /// `eth0` and the like.
+    pub name: String,
+    /// Is it switched on?
+    pub up: bool,
+    /// Is there a carrier?
+    pub running: bool,
+    /// Is it a loopback?
+    pub loopback: bool,
+    /// Largest packet in bytes; 0 if the kernel did not say.
+    pub mtu: u32,
+    /// Hardware address; empty where there is none.
+    pub hardware_address: Vec<u8>,
+    /// Its addresses that can be bound: not those still (or in vain) being
+    /// checked for a duplicate.
+    pub addresses: Vec<Address>,
+}
+
+/// All interfaces of this network namespace, by index. Asks the kernel and waits
+/// for its answer, some ten microseconds.
+pub fn interfaces() -> io::Result<Vec<Interface>> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut all = BTreeMap::new();
+    let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    dump(&socket, links, |message| {
+        if let RouteNetlinkMessage::NewLink(link) = message {
+            let interface = interface(&link);
+            all.insert(interface.index, interface);
+        }
+    })?;
+    let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    dump(&socket, addresses, |message| {
+        if let RouteNetlinkMessage::NewAddress(message) = message
+            && let Some(interface) = all.get_mut(&message.header.index)
+        {
+            interface.addresses.extend(address(&message));
+        }
+    })?;
+    Ok(all.into_values().collect())
+}
+
+fn interface(link: &LinkMessage) -> Interface {
+    let mut interface = Interface {
+        index: link.header.index,
+        name: String::new(),
+        up: link.header.flags.contains(LinkFlags::Up),
+        running: link.header.flags.contains(LinkFlags::Running),
+        loopback: link.header.link_layer_type == LinkLayerType::Loopback,
+        mtu: 0,
+        hardware_address: Vec::new(),
+        addresses: Vec::new(),
+    };
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => interface.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
+            LinkAttribute::Address(bytes) => interface.hardware_address.clone_from(bytes),
+            _ => {}
+        }
+    }
+    interface
+}
+
+fn address(message: &AddressMessage) -> Option<Address> {
+    let unchecked = AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed;
+    if message.header.flags.intersects(unchecked) {
+        return None;
+    }
+    // On a point-to-point link Address is the peer's and Local is ours; IPv6
+    // elsewhere has Address alone.
+    let (mut local, mut given) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Address(ip) => given = Some(*ip),
+            _ => {}
+        }
+    }
+    Some(Address {
+        ip: local.or(given)?,
+        prefix_len: message.header.prefix_len,
+        link_local: message.header.scope == AddressScope::Link,
+    })
+}
+
+/// Sends one dump request and hands every message of the answer to `each`.
+fn dump(
+    socket: &Socket,
+    request: RouteNetlinkMessage,
+    mut each: impl FnMut(RouteNetlinkMessage),
+) -> io::Result<()> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let mut request = NetlinkMessage::new(header, NetlinkPayload::from(request));
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    retry(|| socket.send(&bytes, 0))?;
+    loop {
+        let (datagram, _) = retry(|| socket.recv_from_full())?;
+        let mut rest = &datagram[..];
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                .map_err(|error| io::Error::other(format!("netlink: {error}")))?;
+            // Messages are aligned to four bytes (NLMSG_ALIGN).
+            let length = (message.header.length as usize).next_multiple_of(4).max(4);
+            rest = rest.get(length..).unwrap_or(&[]);
+            match message.payload {
+                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                NetlinkPayload::InnerMessage(message) => each(message),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// News of links and addresses that come and go.
+#[derive(Debug)]
+pub struct Changes {
+    socket: Socket,
+}
+
+impl Changes {
+    /// From now on. Non-blocking.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.set_non_blocking(true)?;
+        socket.bind(&SocketAddr::new(0, GROUPS))?;
+        Ok(Self { socket })
+    }
+
+    /// Readable when something changed.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Takes all news there is. True if there was any: ask [`interfaces`] how
+    /// things are now.
+    pub fn drain(&mut self) -> io::Result<bool> {
+        let mut changed = false;
+        // What does not fit is cut off; that something came is all we want to know.
+        let mut buffer = [0; 512];
+        loop {
+            match self.socket.recv(&mut &mut buffer[..], 0) {
+                Ok(_) => changed = true,
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => return Ok(changed),
+                    Some(libc::EINTR) => {}
+                    // More came than the socket could hold: news too.
+                    Some(libc::ENOBUFS) => changed = true,
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+}
+
+impl AsRawFd for Changes {
+    fn as_raw_fd(&self) -> i32 {
+        self.socket.as_raw_fd()
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::sched::{CloneFlags, unshare};
+    use std::process::Command;
+
+    #[test]
+    fn the_loopback_is_there_with_its_address() {
+        let all = interfaces().unwrap();
+        let loopback = all.iter().find(|interface| interface.loopback).unwrap();
+        assert_eq!(loopback.name, "lo");
+        assert!(loopback.up && loopback.mtu > 0);
+        assert!(loopback.addresses.contains(&Address {
+            ip: "127.0.0.1".parse().unwrap(),
+            prefix_len: 8,
+            link_local: false,
+        }));
+    }
+
+    /// In a network namespace of this thread's own, where root may do so.
+    #[test]
+    fn an_address_that_comes_is_news() {
+        std::thread::spawn(|| {
+            if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+                return;
+            }
+            let mut changes = Changes::open().unwrap();
+            assert!(!changes.drain().unwrap());
+            let ip = |arguments: &[&str]| {
+                Command::new("ip")
+                    .args(arguments)
+                    .status()
+                    .is_ok_and(|status| status.success())
+            };
+            if !ip(&["addr", "add", "192.0.2.7/24", "dev", "lo"]) {
+                return;
+            }
+            let mut fds = [PollFd::new(changes.fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut fds, PollTimeout::from(5000_u16)), Ok(1));
+            assert!(changes.drain().unwrap());
+            assert!(!changes.drain().unwrap());
+            let all = interfaces().unwrap();
+            let ips: Vec<IpAddr> = all[0].addresses.iter().map(|address| address.ip).collect();
+            assert_eq!(ips, ["192.0.2.7".parse::<IpAddr>().unwrap()]);
+        })
+        .join()
+        .unwrap();
+    }
+}
