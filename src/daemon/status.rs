@@ -191,7 +191,8 @@ pub struct ServerStatus {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::node::report::{SourceReport, Tally};
+    use crate::node::report::SourceReport;
+    use crate::sync::select::Tally;
     use crate::time::units::Ppm;
 
     /// A synchronised daemon with one source and a virtual clock 2 µs fast.

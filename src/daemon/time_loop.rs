@@ -21,7 +21,7 @@ use crate::linux::wait::{Interest, Ready};
 use crate::node::action::{Action, AssociationId, SourceId};
 use crate::node::engine::Node;
 use crate::node::report::NodeReport;
-use crate::server::access::AccessTable;
+use crate::server::respond::Policy;
 use crate::sync::command::ClockCommand;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, Now};
@@ -154,8 +154,8 @@ impl TimeLoop {
     }
 
     /// New access rules, for our own servers' packets.
-    pub fn set_access(&mut self, access: Arc<AccessTable>) {
-        self.node.set_access(access);
+    pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.node.set_policy(policy);
     }
 
     /// The clock, to be read.

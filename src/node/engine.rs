@@ -17,7 +17,7 @@ use crate::measurement::Measurement;
 use crate::node::action::{Action, AssociationId, Event, SourceId};
 use crate::node::pool::{Name, SourceSpec};
 use crate::node::report::{NodeReport, SourceReport, SystemReport};
-use crate::server::access::AccessTable;
+use crate::server::respond::Policy;
 use crate::server::rule::Flags;
 use crate::sync::combine::{Combined, combine};
 use crate::sync::command::{Applied, ClockCommand, ClockStatus};
@@ -103,7 +103,7 @@ pub struct Node {
     names: Vec<Name>,
     peers: Vec<Peer>,
     next_id: u64,
-    access: Arc<AccessTable>,
+    policy: Arc<Policy>,
     own_addresses: Vec<IpAddr>,
     ledger: Ledger,
     start: Start,
@@ -173,7 +173,7 @@ impl Node {
                 .collect(),
             peers: Vec::new(),
             next_id: 0,
-            access: Arc::new(AccessTable::compile(&[], &[])),
+            policy: Arc::new(Policy::default()),
             own_addresses: Vec::new(),
             ledger: Ledger::new(now.mono, config.frequency_in_force, config.monotonic),
             start,
@@ -407,8 +407,8 @@ impl Node {
     }
 
     /// `restrict` applies to our servers' packets too.
-    pub fn set_access(&mut self, access: Arc<AccessTable>) {
-        self.access = access;
+    pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
     }
 
     /// What we serve with.
@@ -631,7 +631,7 @@ impl Node {
     /// as long as there are no keys to trust it by.
     fn forbids(&self, index: usize) -> bool {
         let address = self.peers[index].association.address();
-        let flags = self.access.lookup(address.ip(), address.port());
+        let flags = self.policy.access.lookup(address.ip(), address.port());
         flags.intersects(Flags::IGNORE | Flags::NOSERVE | Flags::NOTRUST)
     }
 
@@ -842,3 +842,7 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;
