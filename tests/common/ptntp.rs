@@ -207,6 +207,14 @@ impl Ptntp<'_> {
         self.json("stat")
     }
 
+    /// `ptntp peers --json`: the sources, in the order of the configuration.
+    pub fn sources(&self) -> Vec<Value> {
+        match self.json("peers") {
+            Value::Array(sources) => sources,
+            other => panic!("peers --json is no list: {other}"),
+        }
+    }
+
     /// Does it call itself synchronised?
     pub fn sync(&self) -> bool {
         self.stat()["sync"]
