@@ -4,7 +4,8 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::net::{Star, host_v4, hub_v4, hub_v6};
@@ -68,41 +69,63 @@ fn packet(random: &mut Random, len: usize, kind: usize) -> Vec<u8> {
     packet
 }
 
-/// Sends one packet of each length and judges what comes back.
-fn sweep(client: &Client, random: &mut Random, kind: usize, answered: &AtomicU32) {
+/// Sends one packet of each length and judges what comes back. Returns how much did.
+fn sweep(client: &Client, random: &mut Random, kind: usize) -> usize {
+    let mut judge = Judge::default();
     for len in 0..=LONGEST {
         let packet = packet(random, len, kind);
-        client.drain();
+        judge.sent(&packet);
         client.send(&packet);
-        // Loopback-fast replies are in by then; the slow ones meet the next drain.
+        // What is not back by then is judged with a later packet.
         std::thread::sleep(Duration::from_micros(300));
-        for reply in client.drain() {
-            judge(&packet, &reply);
-            answered.fetch_add(1, Ordering::Relaxed);
-        }
+        client.drain().iter().for_each(|reply| judge.judge(reply));
     }
+    std::thread::sleep(Duration::from_millis(100));
+    client.drain().iter().for_each(|reply| judge.judge(reply));
+    judge.replies
 }
 
-fn judge(packet: &[u8], reply: &[u8]) {
-    let start = &packet[..packet.len().min(64)];
-    // A reply that is late belongs to an earlier packet, which its origin shows.
-    let ours = packet.len() >= 48 && reply.len() >= 32 && reply[24..32] == packet[40..48];
-    if !ours && reply.first().is_some_and(|b| b & 7 == 4) {
-        return;
+/// Holds replies against what was sent, which only grew in length.
+#[derive(Default)]
+struct Judge {
+    /// Packets long enough for a reply, by the transmit stamp that it carries as origin.
+    sent: HashMap<Vec<u8>, Vec<u8>>,
+    longest: usize,
+    replies: usize,
+}
+
+impl Judge {
+    fn sent(&mut self, packet: &[u8]) {
+        self.longest = packet.len();
+        if let Some(transmit) = packet.get(40..48) {
+            self.sent.insert(transmit.to_owned(), packet.to_owned());
+        }
     }
-    assert!(
-        reply.len() <= packet.len(),
-        "{} bytes asked, {} came back: {start:x?}",
-        packet.len(),
-        reply.len()
-    );
-    assert!(
-        !deserves_nothing(packet),
-        "a reply of {} bytes to {} bytes {start:x?}",
-        reply.len(),
-        packet.len()
-    );
-    assert_ne!(reply.first().map(|b| b & 7), Some(3), "we ask nobody back");
+
+    fn judge(&mut self, reply: &[u8]) {
+        self.replies += 1;
+        assert!(reply.len() <= self.longest, "amplified to {}", reply.len());
+        let mode = reply.first().expect("a byte") & 7;
+        assert_ne!(mode, 3, "we ask nobody back");
+        if mode == 6 {
+            return;
+        }
+        let packet = reply.get(24..32).and_then(|origin| self.sent.get(origin));
+        let packet = packet.unwrap_or_else(|| panic!("a reply to nothing: {reply:x?}"));
+        let start = &packet[..packet.len().min(64)];
+        assert!(
+            reply.len() <= packet.len(),
+            "{} bytes asked, {} came back: {start:x?}",
+            packet.len(),
+            reply.len()
+        );
+        assert!(
+            !deserves_nothing(packet),
+            "a reply of {} bytes to {} bytes {start:x?}",
+            reply.len(),
+            packet.len()
+        );
+    }
 }
 
 fn survives(backend: &str) {
@@ -117,25 +140,24 @@ fn survives(backend: &str) {
         .args(&["--io", backend])
         .start();
     let honest = Client::new(spoke, hub_v4(0));
-    assert!(wait_until(secs(30), || honest
-        .time()
-        .is_some_and(|r| r.leap != 3)));
+    assert!(wait_until(secs(30), || honest.time().is_some()));
 
-    let answered = AtomicU32::new(0);
+    let replies = AtomicUsize::new(0);
     let attack = |kinds: std::ops::Range<usize>| {
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let attackers: Vec<_> = kinds
                 .map(|kind| {
-                    let answered = &answered;
+                    let replies = &replies;
                     scope.spawn(move || {
                         let host = 10 + u8::try_from(kind).expect("small");
                         let local = (host_v4(0, host), 0).into();
                         let mut random = Random::unforeseen();
                         let client = Client::from(spoke, local, hub_v4(0));
-                        sweep(&client, &mut random, kind, answered);
-                        let client = Client::new(spoke, hub_v6(0));
-                        sweep(&client, &mut random, kind, answered);
+                        for client in [client, Client::new(spoke, hub_v6(0))] {
+                            let count = sweep(&client, &mut random, kind);
+                            replies.fetch_add(count, Ordering::Relaxed);
+                        }
                     })
                 })
                 .collect();
@@ -163,7 +185,8 @@ fn survives(backend: &str) {
     attack(0..4);
     let log = ptntp.process.log().len();
     let before = ptntp.process.status_kib("VmRSS");
-    let (asked, served) = attack(0..4);
+    let rounds = [attack(0..4), attack(0..4), attack(0..4)];
+    let (asked, served) = rounds.iter().fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
     let after = ptntp.process.status_kib("VmRSS");
 
     assert!(ptntp.process.ended().is_none(), "it died");
@@ -178,9 +201,11 @@ fn survives(backend: &str) {
     let said = ptntp.process.log().len() - log;
     assert!(said < 4096, "{said} bytes logged because of strangers");
     assert!(!ptntp.process.log().contains("panicked"));
+    let replies = replies.load(Ordering::Relaxed);
+    eprintln!("{replies} replies to malformed packets, {served} of {asked} to honest ones");
     assert!(
-        answered.load(Ordering::Relaxed) > 100,
-        "what is well-formed is answered"
+        replies > 0,
+        "not even a plain request among them is answered"
     );
     assert!(honest.time().is_some(), "served no more");
 }
