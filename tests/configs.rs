@@ -75,6 +75,7 @@ fn effective_configuration_loads_again() {
     let directory = TempDir::new();
     for name in ["lan.conf", "internet.conf"] {
         let first = stdout(&ptntp(&["check", text(&data(name))]));
+        assert!(first.contains("server"), "{first}");
         let again = directory.write(name, &first);
         let output = ptntp(&["check", text(&again)]);
         assert_eq!(output.status.code(), Some(0), "{}", all(&output));

@@ -236,11 +236,9 @@ fn verdicts_are_counted() {
     served(|star, ptntp| {
         let count = |ptntp: &Ptntp| {
             let scrape = ptntp.scrape();
-            let dropped = scrape.samples.iter().filter(|s| {
-                s.name.contains("requests")
-                    && s.labels.values().any(|v| v == "ignore" || v == "ignored")
-            });
-            dropped.map(|s| s.value).sum::<f64>()
+            let verdicts = ["ignore", "ignored"]
+                .map(|verdict| scrape.sum("ptntp_server_requests_total", &[("verdict", verdict)]));
+            verdicts.iter().flatten().sum::<f64>()
         };
         let before = count(ptntp);
         let client = client(star, 10);
