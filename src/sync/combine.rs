@@ -184,3 +184,111 @@ fn leap_vote(survivors: &[&Estimate]) -> Leap {
         .find(|&leap| majority(leap))
         .unwrap_or(Leap::None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::select::Tally;
+    use crate::time::stamp::StampOrigin;
+    use crate::wire::refid::RefId;
+
+    fn estimate(offset_s: f64, sigma_s: f64, delay_s: f64) -> Estimate {
+        Estimate {
+            at: MonoInstant::ZERO,
+            offset: NtpDuration::from_seconds(offset_s),
+            offset_sigma: NtpDuration::from_seconds(sigma_s),
+            frequency: Ppm(offset_s * 1e3),
+            frequency_sigma: Ppm(sigma_s * 1e3),
+            delay_min: NtpDuration::from_seconds(delay_s),
+            delay: NtpDuration::from_seconds(delay_s),
+            jitter: NtpDuration::from_seconds(sigma_s),
+            dispersion: NtpDuration::from_seconds(sigma_s * PROMISE_SIGMAS),
+            root_delay: NtpDuration::ZERO,
+            root_dispersion: NtpDuration::ZERO,
+            stratum: 1,
+            leap: Leap::None,
+            refid: RefId::INIT,
+            origin: StampOrigin::Kernel,
+            interleaved: false,
+            samples: 8,
+            last: MonoInstant::ZERO,
+        }
+    }
+
+    fn combined(estimates: &[Estimate]) -> Option<Combined> {
+        let candidates: Vec<Candidate> = estimates
+            .iter()
+            .map(|&estimate| Candidate {
+                estimate: Some(estimate),
+                fit: true,
+                prefer: false,
+                noselect: false,
+            })
+            .collect();
+        let selection = Selection {
+            tallies: vec![Tally::Candidate; estimates.len()],
+            system: Some(0),
+            survivors: (0..estimates.len()).collect(),
+        };
+        combine(&candidates, &selection)
+    }
+
+    #[test]
+    fn nobody_says_nothing_and_one_is_taken_at_its_word() {
+        assert_eq!(combined(&[]), None);
+        let one = estimate(0.001, 1e-5, 0.01);
+        let all = combined(&[one]).expect("one");
+        assert_eq!(
+            (all.offset, all.offset_sigma),
+            (one.offset, one.offset_sigma)
+        );
+        assert!((all.frequency - one.frequency).abs() < Ppm(1e-9));
+        // What is left to correct, half the round trip, and the noise.
+        let bound_s = all.error_bound.as_seconds();
+        assert!((bound_s - 0.00604).abs() < 1e-6, "{bound_s}");
+        assert!(all.error_likely < all.error_bound);
+    }
+
+    #[test]
+    fn the_near_count_more_than_the_far() {
+        let all = combined(&[estimate(0.0, 1e-6, 2e-4), estimate(0.001, 1e-6, 0.04)]);
+        let offset = all.expect("two").offset;
+        assert!(offset < NtpDuration::from_seconds(1e-6), "{offset}");
+    }
+
+    #[test]
+    fn one_that_stands_apart_hardly_pulls() {
+        let good = |offset_s| estimate(offset_s, 1e-4, 0.002);
+        let all = combined(&[good(0.005), good(0.00001), good(-0.00001), good(0.0)]);
+        let offset = all.expect("four").offset;
+        assert!(offset.abs() < NtpDuration::from_seconds(20e-6), "{offset}");
+    }
+
+    #[test]
+    fn the_bound_holds_whoever_is_honest() {
+        let (a, b) = (estimate(0.0, 1e-6, 0.002), estimate(0.004, 1e-6, 0.012));
+        let all = combined(&[a, b]).expect("two");
+        for honest in [a, b] {
+            for truth in [
+                honest.offset + honest.root_distance(),
+                honest.offset - honest.root_distance(),
+            ] {
+                // Of the clock as it stands, and once the offset is corrected.
+                assert!(truth.abs() <= all.error_bound);
+                assert!((truth - all.offset).abs() <= all.error_bound);
+            }
+        }
+    }
+
+    #[test]
+    fn a_leap_second_takes_a_majority() {
+        let quiet = estimate(0.0, 1e-6, 0.002);
+        let warned = Estimate {
+            leap: Leap::Insert,
+            ..quiet
+        };
+        let leap = |all: &[Estimate]| combined(all).map(|c| c.leap);
+        assert_eq!(leap(&[warned, quiet]), Some(Leap::None));
+        assert_eq!(leap(&[quiet, warned, warned]), Some(Leap::Insert));
+    }
+}

@@ -251,3 +251,181 @@ fn spread_s(elapsed_s: Option<f64>) -> f64 {
     let short_s = (4.0 * elapsed_s).clamp(SPREAD_MIN_S, SPREAD_USUAL_S);
     short_s.max(elapsed_s / 4.0).min(SPREAD_MAX_S)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::instant::{Now, WallInstant};
+    use crate::wire::packet::Leap;
+
+    fn second(s: i64) -> MonoInstant {
+        MonoInstant::from_nanos(s * 1_000_000_000)
+    }
+
+    fn combined(offset_s: f64, frequency: Ppm) -> Combined {
+        Combined {
+            at: MonoInstant::ZERO,
+            offset: NtpDuration::from_seconds(offset_s),
+            offset_sigma: NtpDuration::ZERO,
+            frequency,
+            frequency_sigma: Ppm(0.1),
+            jitter: NtpDuration::ZERO,
+            error_bound: NtpDuration::ZERO,
+            error_likely: NtpDuration::ZERO,
+            root_delay: NtpDuration::ZERO,
+            root_dispersion: NtpDuration::ZERO,
+            dispersion_rate: Ppm(1.0),
+            stratum: 1,
+            leap: Leap::None,
+            samples: 8,
+        }
+    }
+
+    /// A discipline whose clock was set a hundred seconds ago, and is right.
+    fn settled(policy: StepPolicy) -> Discipline {
+        let mut discipline = Discipline::new(policy, Ppm::ZERO);
+        discipline.update(&combined(0.0, Ppm(10.0)), second(-100));
+        discipline
+    }
+
+    fn slewed(outcome: Outcome) -> Ppm {
+        match outcome {
+            Outcome::Slew { frequency } => frequency,
+            other => panic!("no slew: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_first_setting_waits_for_company_and_then_steps() {
+        let mut discipline = Discipline::new(StepPolicy::default(), Ppm(3.0));
+        let mut early = combined(0.5, Ppm(10.0));
+        early.samples = 2;
+        assert_eq!(discipline.update(&early, second(0)), Outcome::Waiting);
+        assert_eq!(discipline.frequency(), Ppm(3.0));
+        assert_eq!(discipline.drift(), None);
+        let outcome = discipline.update(&combined(0.5, Ppm(10.0)), second(4));
+        let commands: Vec<_> = outcome.commands().collect();
+        let expected = [
+            ClockCommand::Step(NtpDuration::from_seconds(0.5)),
+            ClockCommand::SetFrequency(Ppm(10.0)),
+        ];
+        assert_eq!(commands, expected);
+        assert_eq!(discipline.drift(), Some(Ppm(10.0)));
+    }
+
+    #[test]
+    fn a_slew_ends_in_time_at_the_base_frequency() {
+        let mut discipline = settled(StepPolicy::default());
+        // 100 s since the last: a quarter of that.
+        let frequency = slewed(discipline.update(&combined(0.0005, Ppm(10.0)), second(0)));
+        assert!((frequency.0 - 30.0).abs() < 1e-4, "{frequency}");
+        let until = discipline.deadline().expect("a slew");
+        assert!(until.since(second(25)).abs() < NtpDuration::from_nanos(10));
+        assert_eq!(discipline.on_timer(second(24)), None);
+        let end = Some(ClockCommand::SetFrequency(Ppm(10.0)));
+        assert_eq!(discipline.on_timer(until), end);
+        assert_eq!(discipline.on_timer(second(26)), None);
+        assert_eq!(discipline.deadline(), None);
+    }
+
+    #[test]
+    fn a_kernel_that_does_less_gets_more_time() {
+        let mut discipline = settled(StepPolicy::default());
+        discipline.update(&combined(0.0005, Ppm(10.0)), second(0));
+        let applied = |frequency| Applied {
+            now: Now {
+                mono: second(0),
+                wall: WallInstant::from_unix_ns(0),
+            },
+            stepped: NtpDuration::ZERO,
+            frequency,
+        };
+        discipline.on_applied(&applied(Ppm(20.0)));
+        let until = discipline.deadline().expect("a slew");
+        assert!((until.since(second(50))).abs() < NtpDuration::from_seconds(1e-4));
+        // Away from the goal, or nowhere: the plan stays.
+        for frequency in [Ppm(0.0), Ppm(10.0), Ppm(f64::NAN)] {
+            discipline.on_applied(&applied(frequency));
+            assert_eq!(discipline.deadline(), Some(until));
+        }
+    }
+
+    #[test]
+    fn a_spike_is_believed_after_stepout() {
+        let mut discipline = settled(StepPolicy::default());
+        let far = combined(0.2, Ppm(99.0));
+        for s in [0, 100, 299] {
+            let expected = Outcome::Spike {
+                since: second(0),
+                frequency: Ppm(10.0),
+            };
+            assert_eq!(discipline.update(&far, second(s)), expected);
+        }
+        let outcome = discipline.update(&far, second(300));
+        assert!(matches!(outcome, Outcome::Step { .. }), "{outcome:?}");
+        // One that goes away by itself leaves no trace.
+        discipline.update(&far, second(400));
+        slewed(discipline.update(&combined(0.0, Ppm(10.0)), second(500)));
+        let outcome = discipline.update(&far, second(700));
+        assert!(matches!(outcome, Outcome::Spike { since, .. } if since == second(700)));
+    }
+
+    #[test]
+    fn without_a_threshold_it_only_slews_at_what_the_kernel_can() {
+        let policy = StepPolicy {
+            threshold: None,
+            ..StepPolicy::default()
+        };
+        let mut discipline = settled(policy);
+        let frequency = slewed(discipline.update(&combined(-49.0, Ppm(10.0)), second(0)));
+        assert_eq!(frequency, Ppm(-500.0));
+        let needed_s = discipline.deadline().expect("a slew").since(second(0));
+        assert!((needed_s.as_seconds() - 49.0 / 510e-6).abs() < 1e-3);
+        // A clock at its limit has no room left that way.
+        let frequency = slewed(discipline.update(&combined(49.0, Ppm(700.0)), second(1)));
+        assert_eq!((frequency, discipline.deadline()), (Ppm(500.0), None));
+    }
+
+    #[test]
+    fn panic_has_one_pardon() {
+        let policy = StepPolicy::default();
+        let late = combined(5000.0, Ppm::ZERO);
+        let mut strict = Discipline::new(policy, Ppm::ZERO);
+        let panic = Outcome::Panic {
+            offset: late.offset,
+        };
+        assert_eq!(strict.update(&late, second(0)), panic);
+        let mut pardoned = Discipline::new(
+            StepPolicy {
+                first_unlimited: true,
+                ..policy
+            },
+            Ppm::ZERO,
+        );
+        let outcome = pardoned.update(&late, second(0));
+        assert!(matches!(outcome, Outcome::Step { .. }));
+        assert_eq!(pardoned.update(&late, second(9)), panic);
+    }
+
+    #[test]
+    fn nonsense_moves_nothing() {
+        let mut discipline = settled(StepPolicy::default());
+        for nonsense in [f64::NAN, f64::INFINITY] {
+            let outcome = discipline.update(&combined(0.0, Ppm(nonsense)), second(0));
+            assert_eq!(outcome, Outcome::Waiting);
+        }
+        let mut endless = settled(StepPolicy {
+            threshold: None,
+            panic: None,
+            ..StepPolicy::default()
+        });
+        let mut late = combined(0.0, Ppm(10.0));
+        late.offset = NtpDuration::MIN;
+        let frequency = slewed(endless.update(&late, second(0)));
+        assert_eq!(frequency, Ppm(-500.0));
+        assert_eq!(
+            Discipline::new(StepPolicy::default(), Ppm(f64::NAN)).frequency(),
+            Ppm::ZERO
+        );
+    }
+}

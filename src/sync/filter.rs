@@ -72,11 +72,11 @@ impl Default for Start {
 }
 
 impl Start {
-    /// From a drift file; a night's temperature may have moved it by 1 ppm.
+    /// From a drift file; ten degrees since then may have moved it by half a ppm.
     pub fn from_drift(frequency: Ppm) -> Self {
         Self {
             frequency,
-            frequency_sigma: Ppm(1.0),
+            frequency_sigma: Ppm(0.5),
         }
     }
 
@@ -482,5 +482,137 @@ fn stamp_sigma_s(origin: StampOrigin) -> f64 {
         StampOrigin::Daemon => 1e-6,
         StampOrigin::Kernel => 20e-9,
         StampOrigin::Hardware => 1e-9,
+    }
+}
+
+// How well it estimates is told by the stories in `weather`.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::ledger::MonotonicClock;
+    use proptest::prelude::*;
+
+    fn sample(at_s: f64, offset_s: f64, delay_s: f64) -> Measurement {
+        Measurement {
+            offset: NtpDuration::from_seconds(offset_s),
+            delay: NtpDuration::from_seconds(delay_s),
+            dispersion: NtpDuration::from_nanos(120),
+            at: MonoInstant::from_nanos((at_s * 1e9) as i64),
+            origin: StampOrigin::Kernel,
+            interleaved: false,
+            leap: Leap::None,
+            stratum: 1,
+            refid: RefId::INIT,
+            root_delay: NtpDuration::ZERO,
+            root_dispersion: NtpDuration::ZERO,
+        }
+    }
+
+    fn ledger() -> Ledger {
+        Ledger::new(MonoInstant::ZERO, Ppm::ZERO, MonotonicClock::Free)
+    }
+
+    #[test]
+    fn one_sample_is_enough_for_an_offset() {
+        let (mut filter, ledger) = (Filter::new(Start::default()), ledger());
+        assert_eq!(filter.estimate(MonoInstant::ZERO, &ledger), None);
+        let first = sample(1.0, 0.3, 0.001);
+        filter.update(&first, &ledger);
+        let estimate = filter.estimate(first.at, &ledger).expect("heard");
+        assert_eq!(estimate.offset, first.offset);
+        assert!((estimate.frequency_sigma - Ppm(100.0)).abs() < Ppm(1e-9));
+        assert!(estimate.root_distance() > first.delay.half());
+        // A hundred ppm for ten seconds.
+        let later = first.at + NtpDuration::from_whole_seconds(10);
+        let sigma = filter.estimate(later, &ledger).expect("heard").offset_sigma;
+        assert!((sigma.as_seconds() - 1e-3).abs() < 1e-4, "{sigma}");
+    }
+
+    #[test]
+    fn outliers_are_passed_over_until_they_are_the_rule() {
+        let (mut filter, ledger) = (Filter::new(Start::default()), ledger());
+        let mut at_s = 0.0;
+        let mut next = |offset_s| {
+            at_s += 16.0;
+            sample(at_s, offset_s, 0.001)
+        };
+        for _ in 0..20 {
+            assert_eq!(filter.update(&next(0.0), &ledger), Update::Taken);
+        }
+        for _ in 0..2 {
+            for _ in 0..3 {
+                assert_eq!(filter.update(&next(0.01), &ledger), Update::Outlier);
+            }
+            assert_eq!(filter.update(&next(0.0), &ledger), Update::Taken);
+        }
+        for _ in 0..3 {
+            assert_eq!(filter.update(&next(0.01), &ledger), Update::Outlier);
+        }
+        let believed = next(0.01);
+        assert_eq!(filter.update(&believed, &ledger), Update::Restarted);
+        let estimate = filter.estimate(believed.at, &ledger).expect("heard");
+        assert_eq!(estimate.offset, believed.offset);
+        assert!(
+            estimate.frequency_sigma <= Ppm(1.0),
+            "the oscillator is still known"
+        );
+    }
+
+    #[test]
+    fn samples_from_before_a_foreign_step_are_stale() {
+        let (mut filter, mut ledger) = (Filter::new(Start::default()), ledger());
+        filter.update(&sample(10.0, 0.0, 0.001), &ledger);
+        assert_eq!(
+            filter.update(&sample(9.0, 0.0, 0.001), &ledger),
+            Update::Stale
+        );
+        ledger.reset(MonoInstant::from_nanos(20_000_000_000));
+        filter.reset();
+        assert_eq!(
+            filter.update(&sample(19.0, 0.0, 0.001), &ledger),
+            Update::Stale
+        );
+        assert_eq!(
+            filter.update(&sample(21.0, 5.0, 0.001), &ledger),
+            Update::Taken
+        );
+    }
+
+    #[test]
+    fn a_source_is_small() {
+        assert!(size_of::<Filter>() < 4096);
+    }
+
+    proptest! {
+        /// Whatever a server sends, the estimate stays a number.
+        #[test]
+        fn nonsense_stays_a_number(
+            samples in prop::collection::vec(any::<(u32, i64, i64, i64)>(), 1..40),
+            start in any::<(f64, f64)>(),
+        ) {
+            let ledger = ledger();
+            let mut filter = Filter::new(Start {
+                frequency: Ppm(start.0),
+                frequency_sigma: Ppm(start.1),
+            });
+            let mut at = MonoInstant::ZERO;
+            for (elapsed_ms, offset, delay, dispersion) in samples {
+                at = at + NtpDuration::from_seconds(f64::from(elapsed_ms) * 1e-3);
+                filter.update(
+                    &Measurement {
+                        at,
+                        offset: NtpDuration::from_units(offset),
+                        delay: NtpDuration::from_units(delay),
+                        dispersion: NtpDuration::from_units(dispersion),
+                        ..sample(0.0, 0.0, 0.0)
+                    },
+                    &ledger,
+                );
+                let estimate = filter.estimate(at, &ledger).expect("heard");
+                prop_assert!(estimate.frequency.0.is_finite());
+                prop_assert!(estimate.frequency_sigma.0.is_finite());
+                prop_assert!(!estimate.offset_sigma.is_negative());
+            }
+        }
     }
 }

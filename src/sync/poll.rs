@@ -84,3 +84,61 @@ impl Poll {
         self.exponent
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measurement::Measurement;
+    use crate::sync::filter::Start;
+    use crate::sync::ledger::{Ledger, MonotonicClock};
+    use crate::time::duration::NtpDuration;
+    use crate::time::stamp::StampOrigin;
+    use crate::time::units::Ppm;
+    use crate::wire::packet::Leap;
+    use crate::wire::refid::RefId;
+
+    /// Polls a path of this least round trip and jitter a hundred times.
+    fn after_a_hundred(delay_s: f64, jitter_s: f64) -> Vec<PollExponent> {
+        let ledger = Ledger::new(MonoInstant::ZERO, Ppm::ZERO, MonotonicClock::Free);
+        let mut filter = Filter::new(Start::default());
+        let mut poll = Poll::new(PollExponent::new(6), PollExponent::new(10));
+        let mut now = MonoInstant::ZERO;
+        (0..100)
+            .map(|n| {
+                now = now + poll.exponent().interval();
+                // A regular ripple serves as noise: excess up, down, none.
+                let excess_s = [jitter_s, -jitter_s, 0.0][n % 3];
+                let sample = Measurement {
+                    offset: NtpDuration::from_seconds(excess_s / 2.0),
+                    delay: NtpDuration::from_seconds(delay_s + excess_s.abs()),
+                    dispersion: NtpDuration::ZERO,
+                    at: now,
+                    origin: StampOrigin::Kernel,
+                    interleaved: false,
+                    leap: Leap::None,
+                    stratum: 1,
+                    refid: RefId::INIT,
+                    root_delay: NtpDuration::ZERO,
+                    root_dispersion: NtpDuration::ZERO,
+                };
+                filter.update(&sample, &ledger);
+                poll.update(&filter, now)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn short_at_the_start_and_longer_where_it_costs_nothing() {
+        let far = after_a_hundred(0.1, 1e-5);
+        assert!(far[..8].iter().all(|p| p.log2() == 6), "{far:?}");
+        assert_eq!(far[99].log2(), 10, "{far:?}");
+        let noisy_and_near = after_a_hundred(1e-4, 1e-4);
+        assert!(noisy_and_near.iter().all(|p| p.log2() == 6));
+    }
+
+    #[test]
+    fn the_limits_hold_even_when_swapped() {
+        let poll = Poll::new(PollExponent::new(8), PollExponent::new(4));
+        assert_eq!(poll.exponent().log2(), 8);
+    }
+}

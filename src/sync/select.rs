@@ -163,49 +163,41 @@ impl Contender {
     }
 }
 
-/// Marzullo's algorithm as RFC 5905 has it: the smallest interval that holds a
-/// point of every truechimer's interval and the offsets (midpoints) of all but as
-/// many as there are falsetickers. None unless more than half agree.
+/// Marzullo's algorithm: the smallest interval that lies in the intervals of all
+/// but the fewest sources. None unless more than half agree. A departure from RFC
+/// 5905, which also wants the offsets (midpoints) inside; like ntpd we don't, or two
+/// honest sources of little noise and unlike paths would make each other liars.
 fn intersection(contenders: &[Contender]) -> Option<(f64, f64)> {
     let count = contenders.len();
-    // +1 where an interval opens, −1 where it closes, 0 at its midpoint. At equal
-    // places intervals open before they close, so that touching ones agree.
+    // +1 where an interval opens, −1 where it closes. At equal places they open
+    // before they close, so that touching ones agree.
     let mut edges: Vec<(f64, i32)> = contenders
         .iter()
         .flat_map(|c| {
             [
                 (c.offset_s - c.distance_s, 1),
-                (c.offset_s, 0),
                 (c.offset_s + c.distance_s, -1),
             ]
         })
         .collect();
     edges.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
 
-    for falsetickers in 0..count.div_ceil(2) {
-        let wanted = count - falsetickers;
-        let low = first_held_by(wanted, edges.iter().copied());
+    (0..count.div_ceil(2)).find_map(|falsetickers| {
+        let wanted = (count - falsetickers) as i32;
+        let low_s = first_held_by(wanted, edges.iter().copied())?;
         let mirrored = edges.iter().rev().map(|&(at_s, kind)| (at_s, -kind));
-        let high = first_held_by(wanted, mirrored);
-        if let (Some((low_s, left)), Some((high_s, right))) = (low, high)
-            && left + right <= falsetickers
-            && low_s <= high_s
-        {
-            return Some((low_s, high_s));
-        }
-    }
-    None
+        let high_s = first_held_by(wanted, mirrored)?;
+        (low_s <= high_s).then_some((low_s, high_s))
+    })
 }
 
-/// The first place that lies in `wanted` intervals, and the midpoints passed on
-/// the way to it.
-fn first_held_by(wanted: usize, edges: impl Iterator<Item = (f64, i32)>) -> Option<(f64, usize)> {
-    let (mut open, mut midpoints) = (0, 0);
+/// The first place that lies in `wanted` intervals.
+fn first_held_by(wanted: i32, edges: impl Iterator<Item = (f64, i32)>) -> Option<f64> {
+    let mut open = 0;
     for (at_s, kind) in edges {
         open += kind;
-        midpoints += usize::from(kind == 0);
-        if open >= wanted as i32 {
-            return Some((at_s, midpoints));
+        if open >= wanted {
+            return Some(at_s);
         }
     }
     None
@@ -257,4 +249,163 @@ fn system_peer(survivors: &[Contender], previous: Option<usize>) -> Option<usize
             && t.distance_s <= best.distance_s * CHALLENGE_FACTOR
     });
     Some(in_office.unwrap_or(best).index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::duration::NtpDuration;
+    use crate::time::instant::MonoInstant;
+    use crate::time::stamp::StampOrigin;
+    use crate::time::units::Ppm;
+    use crate::wire::refid::RefId;
+    use proptest::prelude::*;
+
+    /// A stratum 2 source with this offset and root distance.
+    fn candidate(offset_s: f64, distance_s: f64) -> Candidate {
+        Candidate {
+            estimate: Some(Estimate {
+                at: MonoInstant::ZERO,
+                offset: NtpDuration::from_seconds(offset_s),
+                offset_sigma: NtpDuration::from_seconds(1e-6),
+                frequency: Ppm::ZERO,
+                frequency_sigma: Ppm(0.1),
+                delay_min: NtpDuration::from_seconds(distance_s * 2.0),
+                delay: NtpDuration::from_seconds(distance_s * 2.0),
+                jitter: NtpDuration::from_seconds(1e-4),
+                dispersion: NtpDuration::ZERO,
+                root_delay: NtpDuration::ZERO,
+                root_dispersion: NtpDuration::ZERO,
+                stratum: 2,
+                leap: Leap::None,
+                refid: RefId::INIT,
+                origin: StampOrigin::Kernel,
+                interleaved: false,
+                samples: 8,
+                last: MonoInstant::ZERO,
+            }),
+            fit: true,
+            prefer: false,
+            noselect: false,
+        }
+    }
+
+    fn with(mut candidate: Candidate, change: impl FnOnce(&mut Estimate)) -> Candidate {
+        change(candidate.estimate.as_mut().expect("a test's candidate"));
+        candidate
+    }
+
+    fn tallies(candidates: &[Candidate], policy: &SelectPolicy) -> String {
+        let selection = select(candidates, policy, None);
+        selection.tallies.iter().map(|t| t.character()).collect()
+    }
+
+    #[test]
+    fn the_majority_wins_and_two_that_disagree_cannot() {
+        let policy = SelectPolicy::default();
+        let (good, bad) = (candidate(0.001, 0.01), candidate(0.5, 0.01));
+        assert_eq!(tallies(&[bad, good, good], &policy), "x*+");
+        assert_eq!(tallies(&[bad, good], &policy), "xx");
+        assert_eq!(tallies(&[bad], &policy), "*");
+        assert_eq!(tallies(&[], &policy), "");
+    }
+
+    #[test]
+    fn the_unfit_have_no_vote() {
+        let policy = SelectPolicy {
+            floor: 1,
+            ceiling: 5,
+            ..SelectPolicy::default()
+        };
+        let good = candidate(0.0, 0.01);
+        let unfit = [
+            Candidate { fit: false, ..good },
+            Candidate {
+                noselect: true,
+                ..good
+            },
+            Candidate {
+                estimate: None,
+                ..good
+            },
+            with(good, |e| e.stratum = 0),
+            with(good, |e| e.stratum = 5),
+            with(good, |e| e.leap = Leap::Unknown),
+            candidate(0.0, 1.6),
+        ];
+        for candidate in unfit {
+            assert_eq!(tallies(&[candidate, good], &policy), " *");
+        }
+    }
+
+    #[test]
+    fn minsane_asks_for_company() {
+        let policy = SelectPolicy {
+            minsane: 2,
+            ..SelectPolicy::default()
+        };
+        let (good, bad) = (candidate(0.0, 0.01), candidate(0.5, 0.01));
+        assert_eq!(tallies(&[good], &policy), " ");
+        assert_eq!(tallies(&[good, good, bad], &policy), "*+x");
+    }
+
+    #[test]
+    fn quiet_sources_agree_within_mindist() {
+        let policy = SelectPolicy::default();
+        let (a, b) = (candidate(0.0, 1e-5), candidate(0.0015, 1e-5));
+        assert_eq!(tallies(&[a, b], &policy), "*+");
+    }
+
+    #[test]
+    fn clustering_casts_out_the_odd_one_but_never_prefer() {
+        let policy = SelectPolicy::default();
+        let (good, odd) = (candidate(0.0, 0.05), candidate(0.02, 0.05));
+        assert_eq!(tallies(&[good, odd, good, good], &policy), "*-++");
+        let preferred = Candidate {
+            prefer: true,
+            ..odd
+        };
+        let selection = select(&[good, preferred, good, good], &policy, None);
+        assert_eq!(selection.system, Some(1));
+        assert_eq!(selection.survivors, [1], "followed alone");
+    }
+
+    #[test]
+    fn the_system_peer_stays_until_clearly_beaten() {
+        let policy = SelectPolicy::default();
+        let (near, far) = (candidate(0.0, 0.010), candidate(0.0, 0.012));
+        assert_eq!(select(&[near, far], &policy, None).system, Some(0));
+        assert_eq!(select(&[near, far], &policy, Some(1)).system, Some(1));
+        let nearer = candidate(0.0, 0.005);
+        assert_eq!(select(&[nearer, far], &policy, Some(1)).system, Some(0));
+        let primary = with(near, |e| e.stratum = 1);
+        assert_eq!(select(&[primary, far], &policy, Some(1)).system, Some(0));
+        assert_eq!(select(&[near], &policy, Some(7)).system, Some(0));
+    }
+
+    proptest! {
+        /// More than half whose intervals hold the truth (zero) are never called falsetickers,
+        /// wherever the others stand.
+        #[test]
+        fn an_honest_majority_is_believed(
+            honest in prop::collection::vec((-1.0..1.0f64, 0.1..1.0f64), 1..8),
+            liars in prop::collection::vec((-9.0..9.0f64, 0.002..1.0f64), 0..7),
+            seed in 0usize..100,
+        ) {
+            let liars = &liars[..liars.len().min(honest.len() - 1)];
+            let mut all: Vec<(Candidate, bool)> = honest
+                .iter()
+                .map(|&(at, width)| (candidate(at * width * 0.999, width), true))
+                .chain(liars.iter().map(|&(at, width)| (candidate(at, width), false)))
+                .collect();
+            let shift = seed % all.len();
+            all.rotate_left(shift);
+            let candidates: Vec<Candidate> = all.iter().map(|&(c, _)| c).collect();
+            let selection = select(&candidates, &SelectPolicy::default(), None);
+            for ((_, honest), tally) in all.iter().zip(&selection.tallies) {
+                prop_assert!(!honest || *tally != Tally::Falseticker);
+            }
+            prop_assert!(selection.system.is_some());
+        }
+    }
 }
