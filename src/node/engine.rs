@@ -77,6 +77,8 @@ struct Peer {
     tally: Tally,
     /// What the operator was last told: does it answer?
     answers: bool,
+    /// Was the operator told that it lies?
+    accused: bool,
 }
 
 impl Peer {
@@ -468,12 +470,15 @@ impl Node {
         };
         let selection = select(&candidates, &self.config.select, previous);
         for (peer, &tally) in self.peers.iter_mut().zip(&selection.tallies) {
-            let before = std::mem::replace(&mut peer.tally, tally);
-            if tally == Tally::Falseticker && before != Tally::Falseticker {
+            peer.tally = tally;
+            // Without a majority nobody can say who lies.
+            let accused = selection.system.is_some() && tally == Tally::Falseticker;
+            if accused && !peer.accused {
                 let address = peer.association.address();
                 self.actions
                     .push_back(Action::Log(Event::Falseticker(address)));
             }
+            peer.accused = accused;
         }
         let (Some(system), Some(combined)) = (selection.system, combine(&candidates, &selection))
         else {
@@ -647,6 +652,7 @@ impl Node {
             poll: Poll::new(options.minpoll, options.maxpoll),
             tally: Tally::Rejected,
             answers: false,
+            accused: false,
         });
         // In the order of the configuration, for those who read tables.
         self.peers.sort_by_key(|peer| (peer.source, peer.id));

@@ -81,7 +81,7 @@ impl Outcome {
 /// How far the clock has been brought.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum State {
-    /// Never set.
+    /// Not set since the start, or since somebody else moved the clock.
     Unset,
     /// Followed closely.
     Sync,
@@ -201,8 +201,14 @@ impl Discipline {
         }
     }
 
-    /// Somebody else moved the clock: what was being slewed away is void.
+    /// Somebody else moved the clock: what was being slewed away is void, and the
+    /// clock is set anew as at the start. That the sources may be wrong, which
+    /// `stepout` guards against, is not the question here. The pardon of `-g` is
+    /// for the start alone.
     pub fn on_foreign_step(&mut self) -> Option<ClockCommand> {
+        if std::mem::replace(&mut self.state, State::Unset) != State::Unset {
+            self.policy.first_unlimited = false;
+        }
         self.transient.take()?;
         Some(ClockCommand::SetFrequency(self.base))
     }
