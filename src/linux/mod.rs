@@ -2,3 +2,7 @@
 //! project's `unsafe` lives below here.
 
 #![allow(unsafe_code)]
+
+pub mod caps;
+pub mod clock;
+pub mod timex;
