@@ -5,4 +5,5 @@
 
 pub mod caps;
 pub mod clock;
+pub mod ethtool;
 pub mod timex;
