@@ -6,4 +6,7 @@
 pub mod caps;
 pub mod clock;
 pub mod ethtool;
+pub mod signal;
 pub mod timex;
+pub mod wait;
+pub mod wake;
