@@ -2,3 +2,14 @@
 //! project's `unsafe` lives below here.
 
 #![allow(unsafe_code)]
+
+pub mod address;
+pub mod caps;
+pub mod clock;
+pub mod cmsg;
+pub mod ethtool;
+pub mod signal;
+pub mod timex;
+pub mod udp;
+pub mod wait;
+pub mod wake;
