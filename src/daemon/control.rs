@@ -4,7 +4,11 @@
 //! as everybody may ask ntpd or chronyd.
 
 use std::fmt;
+use std::fs;
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,6 +16,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::status::Report;
+use crate::linux::listen;
 
 /// A longer line is an error; commands have a few dozen bytes.
 pub const LINE_LEN_MAX: usize = 4096;
@@ -66,13 +71,17 @@ pub enum Step {
 }
 
 /// Takes the first complete line off `received` and answers it. Replies end
-/// with a newline.
-pub fn step(received: &mut Vec<u8>, report: &Report) -> Step {
+/// with a newline. Without a report yet, that is the answer.
+pub fn step(received: &mut Vec<u8>, report: Option<&Report>) -> Step {
+    let answer = |line: &str| match report {
+        Some(report) => answer(line, report),
+        None => failure("the daemon is starting; ask again in a second"),
+    };
     match received.iter().position(|&byte| byte == b'\n') {
         Some(end) if end <= LINE_LEN_MAX => {
             let line: Vec<u8> = received.drain(..=end).collect();
             match std::str::from_utf8(&line) {
-                Ok(line) => Step::Reply(answer(line, report) + "\n"),
+                Ok(line) => Step::Reply(answer(line) + "\n"),
                 Err(_) => Step::Last(failure("not a request: not UTF-8") + "\n"),
             }
         }
@@ -94,6 +103,109 @@ fn json<T: Serialize>(value: &T) -> String {
     // Our types have string keys and no failing serialisers; a number that is
     // not finite becomes null.
     serde_json::to_string(value).expect("reports always serialise")
+}
+
+/// The daemon's end of the control socket. Dropping it removes the file.
+#[derive(Debug)]
+pub struct Listener {
+    fd: OwnedFd,
+    path: PathBuf,
+    /// Device and inode of our file: another one under its name is not ours to remove.
+    identity: (u64, u64),
+}
+
+impl Listener {
+    /// Listens at `path`, non-blocking. A socket that a dead daemon left is
+    /// replaced, a living one is an error, as is any other file. A missing
+    /// directory is made (only the last one of the path). Errors are whole sentences.
+    pub fn bind(path: &Path) -> Result<Self, String> {
+        let problem = |what: &str| format!("control socket {}: {what}", path.display());
+        if let Some(directory) = path.parent()
+            && !directory.as_os_str().is_empty()
+            && !directory.exists()
+        {
+            fs::DirBuilder::new()
+                .mode(0o755)
+                .create(directory)
+                .map_err(|error| {
+                    problem(&format!(
+                        "its directory can't be made: {error}; choose another place with --control"
+                    ))
+                })?;
+        }
+        make_room(path).map_err(|what| problem(&what))?;
+        let listen = || -> io::Result<Self> {
+            let fd = listen::unix(path)?;
+            let metadata = fs::symlink_metadata(path)?;
+            let listener = Self {
+                fd,
+                path: path.to_owned(),
+                identity: (metadata.dev(), metadata.ino()),
+            };
+            // Everybody may ask, whatever our umask is.
+            fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+            Ok(listener)
+        };
+        listen().map_err(|error| {
+            problem(&format!(
+                "can't listen: {error}; choose another place with --control"
+            ))
+        })
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A second handle on the same socket, for a runtime that wants to own one.
+    pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
+        if ours {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Sees to it that nothing is at `path`, if that hurts nobody.
+fn make_room(path: &Path) -> Result<(), String> {
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.to_string()),
+        Ok(metadata) => metadata,
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(
+            "there is a file that is no socket; remove it or choose another place with --control"
+                .to_owned(),
+        );
+    }
+    match listen::unix_is_alive(path) {
+        Ok(true) => Err(
+            "another daemon answers there; stop it or choose another place with --control"
+                .to_owned(),
+        ),
+        Ok(false) => fs::remove_file(path)
+            .or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            })
+            .map_err(|error| format!("a dead daemon's socket can't be removed: {error}")),
+        Err(error) => Err(format!("can't see whether a daemon answers there: {error}")),
+    }
 }
 
 /// Why a daemon gave no answer.
@@ -254,17 +366,73 @@ mod tests {
     fn lines_come_in_pieces_in_pairs_and_too_long() {
         let report = example();
         let mut received = b"{\"command\":\"pe".to_vec();
-        assert_eq!(step(&mut received, &report), Step::More);
+        assert_eq!(step(&mut received, Some(&report)), Step::More);
         received.extend_from_slice(b"ers\"}\n{\"command\":\"stat\"}\n");
-        assert!(matches!(step(&mut received, &report), Step::Reply(text) if text.starts_with('[')));
-        assert!(matches!(step(&mut received, &report), Step::Reply(text) if text.ends_with("}\n")));
-        assert_eq!(step(&mut received, &report), Step::More);
+        assert!(
+            matches!(step(&mut received, Some(&report)), Step::Reply(text) if text.starts_with('['))
+        );
+        assert!(
+            matches!(step(&mut received, Some(&report)), Step::Reply(text) if text.ends_with("}\n"))
+        );
+        assert_eq!(step(&mut received, Some(&report)), Step::More);
         received.extend_from_slice(&[b'x'; LINE_LEN_MAX + 1]);
         assert!(
-            matches!(step(&mut received, &report), Step::Last(text) if text.contains("longer"))
+            matches!(step(&mut received, Some(&report)), Step::Last(text) if text.contains("longer"))
         );
         let mut received = b"\xff\xfe\n".to_vec();
-        assert!(matches!(step(&mut received, &report), Step::Last(text) if text.contains("UTF-8")));
+        assert!(
+            matches!(step(&mut received, Some(&report)), Step::Last(text) if text.contains("UTF-8"))
+        );
+    }
+
+    fn place(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!(
+            "ptntp-control-test-{name}-{}.sock",
+            std::process::id()
+        ));
+        let _ = fs::remove_file(&path);
+        path
+    }
+
+    #[test]
+    fn a_dead_daemons_socket_is_replaced_and_ours_goes_with_us() {
+        let path = place("dead");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "as after kill -9");
+        let listener = Listener::bind(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o666);
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_living_daemon_and_a_file_are_left_alone() {
+        let path = place("living");
+        let living = Listener::bind(&path).unwrap();
+        let problem = Listener::bind(&path).unwrap_err();
+        assert!(problem.contains("another daemon"), "{problem}");
+        assert!(problem.contains("living"), "{problem}");
+        assert!(path.exists());
+        // Somebody put another file in its place: not ours to remove.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "precious").unwrap();
+        drop(living);
+        let problem = Listener::bind(&path).unwrap_err();
+        assert!(problem.contains("no socket"), "{problem}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn the_directory_is_made_if_need_be() {
+        let directory = place("directory");
+        let path = directory.join("control.sock");
+        drop(Listener::bind(&path).unwrap());
+        assert!(directory.is_dir());
+        let problem = Listener::bind(&directory.join("a/b/c.sock")).unwrap_err();
+        assert!(problem.contains("--control"), "{problem}");
+        fs::remove_dir(&directory).unwrap();
     }
 
     #[test]

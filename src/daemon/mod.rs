@@ -3,6 +3,7 @@
 //! away from the time loop.
 
 pub mod control;
+pub mod desk;
 pub mod distribution;
 pub mod drift;
 pub mod http;
@@ -11,4 +12,5 @@ pub mod metrics;
 pub mod notify;
 pub mod paths;
 pub mod resolve;
+pub mod service;
 pub mod status;

@@ -1,0 +1,679 @@
+//! The service thread: everything slow, on the tokio-uring runtime, so that the
+//! time loop never waits for a name server, a disk, a terminal or a client. It
+//! hears from the time loop through a channel whose sending end never blocks,
+//! and answers through another one and a wake-up.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use rtnetlink::MulticastGroup;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_uring::buf::BoundedBuf;
+use tokio_uring::net::{TcpStream, UnixStream};
+
+use crate::daemon::control;
+use crate::daemon::desk::{CONVERSATIONS_MAX, PATIENCE, control_answer, metrics_answer};
+use crate::daemon::drift;
+use crate::daemon::logging;
+use crate::daemon::metrics::Exporter;
+use crate::daemon::resolve::{Outcome, Question, Resolver};
+use crate::daemon::status::Report;
+use crate::linux::netlink::{self, Interface};
+use crate::time::units::Ppm;
+
+/// Links that change, change several times in a row: wait for the last of it.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// How long the end of the daemon may wait for a disk or a terminal.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// From the time loop.
+#[derive(Debug)]
+pub enum ToService {
+    /// What is to be told from now on.
+    Report(Arc<Report>),
+    /// Look up a name; the answer comes as [`ToLoop::Resolved`] with the same `id`.
+    Resolve {
+        /// Whatever tells the time loop what it asked for.
+        id: u64,
+        /// What to look up.
+        question: Question,
+    },
+    /// Keep this frequency in the drift file.
+    WriteDrift(Ppm),
+    /// Finish what was begun and end.
+    Stop,
+}
+
+/// To the time loop.
+#[derive(Debug)]
+pub enum ToLoop {
+    /// A name was looked up.
+    Resolved {
+        /// As it was asked.
+        id: u64,
+        /// The addresses, or why there are none.
+        outcome: Outcome,
+    },
+    /// Interfaces or addresses changed, and are like this now. Comes once at the
+    /// start too.
+    LinksChanged(Vec<Interface>),
+}
+
+/// What the service thread is to do. The sockets are bound before any thread
+/// starts, so that an operator hears at once what is wrong with them.
+#[derive(Debug, Default)]
+pub struct Setup {
+    /// Where people ask; none: nowhere.
+    pub control: Option<control::Listener>,
+    /// Where Prometheus asks (from [`bind_metrics`](crate::daemon::desk::bind_metrics)), and the answers' maker.
+    pub metrics: Option<(OwnedFd, Exporter)>,
+    /// Where the frequency is kept.
+    pub drift_file: Option<PathBuf>,
+}
+
+/// The time loop's end.
+#[derive(Debug)]
+pub struct Service {
+    sender: mpsc::UnboundedSender<ToService>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Starts the thread. `wake` is called, on any thread, after each message to
+    /// the time loop. Fails where io_uring or a thread can't be had: then `--io
+    /// poll` is the way.
+    pub fn start(
+        setup: Setup,
+        to_loop: std_mpsc::Sender<ToLoop>,
+        wake: Box<dyn Fn() + Send + Sync>,
+    ) -> io::Result<Self> {
+        let (sender, orders) = mpsc::unbounded_channel();
+        let (started, start) = std_mpsc::channel();
+        let answers = Answers {
+            sender: to_loop,
+            wake: wake.into(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("ptntp-service".to_owned())
+            .spawn(move || {
+                // tokio_uring::start panics where io_uring is denied; this tells.
+                let runtime = match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                        return;
+                    }
+                };
+                let _ = started.send(Ok(()));
+                runtime.block_on(run(setup, orders, answers));
+            })?;
+        start
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("the service thread died at its start")))
+            .map_err(|error| {
+                io::Error::new(error.kind(), format!("service thread: io_uring: {error}"))
+            })?;
+        Ok(Self {
+            sender,
+            thread: Some(thread),
+        })
+    }
+
+    /// Hands over `order`. Never blocks; without effect if the thread is dead.
+    pub fn send(&self, order: ToService) {
+        let _ = self.sender.send(order);
+    }
+
+    /// Lets it finish what was ordered and waits for it, a few seconds at most.
+    /// The control socket is gone after this.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.send(ToService::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            logging::write_now("ptntp: the service thread ended with a panic\n");
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The way back to the time loop.
+#[derive(Clone)]
+struct Answers {
+    sender: std_mpsc::Sender<ToLoop>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Answers {
+    fn send(&self, answer: ToLoop) {
+        // A time loop that has ended needs no answers.
+        if self.sender.send(answer).is_ok() {
+            (self.wake)();
+        }
+    }
+}
+
+/// The newest report, shared by everybody on this thread.
+#[derive(Clone, Default)]
+struct Latest(Rc<RefCell<Option<Arc<Report>>>>);
+
+impl Latest {
+    fn set(&self, report: Arc<Report>) {
+        *self.0.borrow_mut() = Some(report);
+    }
+
+    fn get(&self) -> Option<Arc<Report>> {
+        self.0.borrow().clone()
+    }
+}
+
+async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answers: Answers) {
+    let latest = Latest::default();
+    let log = logging::queue().map(|lines| {
+        let (stop, stopped) = watch::channel(());
+        (stop, tokio_uring::spawn(write_log(lines, stopped)))
+    });
+    let drift = setup.drift_file.map(|path| {
+        let (sender, receiver) = watch::channel(None);
+        (sender, tokio_uring::spawn(keep_drift(path, receiver)))
+    });
+    // Kept until the end: dropping it removes the socket's file.
+    let control = setup.control;
+    if let Some(listener) = &control {
+        match own_unix(listener) {
+            Ok(own) => drop(tokio_uring::spawn(serve_control(own, latest.clone()))),
+            Err(error) => log::error!(
+                "control socket {}: {error}; nobody can ask this daemon anything",
+                listener.path().display()
+            ),
+        }
+    }
+    if let Some((listener, exporter)) = setup.metrics {
+        let listener = TcpListener::from(listener);
+        match listener.set_nonblocking(false) {
+            Ok(()) => drop(tokio_uring::spawn(serve_metrics(
+                tokio_uring::net::TcpListener::from_std(listener),
+                exporter,
+                latest.clone(),
+            ))),
+            Err(error) => log::error!("metrics: {error}; nobody can scrape this daemon"),
+        }
+    }
+    tokio_uring::spawn(watch_links(answers.clone()));
+
+    let resolver = Resolver::new();
+    while let Some(order) = orders.recv().await {
+        match order {
+            ToService::Report(report) => latest.set(report),
+            ToService::Resolve { id, question } => {
+                let answers = answers.clone();
+                resolver.resolve(question, move |outcome| {
+                    answers.send(ToLoop::Resolved { id, outcome });
+                });
+            }
+            ToService::WriteDrift(frequency) => {
+                if let Some((sender, _)) = &drift {
+                    sender.send_replace(Some(frequency));
+                }
+            }
+            ToService::Stop => break,
+        }
+    }
+
+    drop(control);
+    if let Some((sender, task)) = drift {
+        drop(sender);
+        if timeout(FAREWELL, task).await.is_err() {
+            log::warn!("the drift file's disk did not answer in time");
+        }
+    }
+    // Last, because the others may have something to say.
+    if let Some((stop, task)) = log {
+        drop(stop);
+        let _ = timeout(FAREWELL, task).await;
+    }
+}
+
+/// Writes the newest frequency whenever there is a new one, and the last one
+/// before it ends.
+async fn keep_drift(path: PathBuf, mut frequency: watch::Receiver<Option<Ppm>>) {
+    drift::clean(&path);
+    let mut failing = false;
+    // Ends when the sender is gone and its last value has been seen.
+    while frequency.changed().await.is_ok() {
+        let Some(newest) = *frequency.borrow_and_update() else {
+            continue;
+        };
+        match drift::write_uring(&path, newest).await {
+            Ok(()) => failing = false,
+            // Once, not every hour.
+            Err(problem) if !failing => {
+                log::warn!("{problem}");
+                failing = true;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Takes lines to stderr through the ring until told to stop, and then those
+/// that are left.
+async fn write_log(mut lines: mpsc::Receiver<String>, mut stop: watch::Receiver<()>) {
+    let stderr = io::stderr()
+        .as_fd()
+        .try_clone_to_owned()
+        .map(|fd| tokio_uring::fs::File::from_std(fd.into()));
+    let mut lost = logging::dropped();
+    let mut stopping = false;
+    loop {
+        let mut batch = Vec::new();
+        let first = if stopping {
+            lines.recv().await
+        } else {
+            tokio::select! {
+                line = lines.recv() => line,
+                _ = stop.changed() => {
+                    // What is sent from now on is written by who sends it.
+                    stopping = true;
+                    lines.close();
+                    continue;
+                }
+            }
+        };
+        let Some(first) = first else { return };
+        batch.extend_from_slice(first.as_bytes());
+        while batch.len() < 64 << 10
+            && let Ok(line) = lines.try_recv()
+        {
+            batch.extend_from_slice(line.as_bytes());
+        }
+        let dropped = logging::dropped();
+        if dropped > lost {
+            batch.extend_from_slice(logging::lost_line(dropped - lost).as_bytes());
+            lost = dropped;
+        }
+        match &stderr {
+            Ok(stderr) => write_stream(stderr, batch).await,
+            Err(_) => logging::write_now(&String::from_utf8_lossy(&batch)),
+        }
+    }
+}
+
+/// Writes all of `bytes` where the file's own position is: the offset −1 of
+/// io_uring_enter(2). stderr may be a pipe, a terminal or a file shared with others.
+async fn write_stream(file: &tokio_uring::fs::File, bytes: Vec<u8>) {
+    let (mut bytes, mut done) = (bytes, 0);
+    while done < bytes.len() {
+        let (result, slice) = file.write_at(bytes.slice(done..), u64::MAX).submit().await;
+        bytes = slice.into_inner();
+        match result {
+            Ok(length) if length > 0 => done += length,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+                ) =>
+            {
+                sleep(Duration::from_millis(10)).await;
+            }
+            // stderr is closed: there is nobody to tell.
+            _ => return,
+        }
+    }
+}
+
+/// tokio's listener hears through its own readiness loop, since tokio-uring's
+/// can't take over a socket that was bound before; the streams go to the ring.
+fn own_unix(listener: &control::Listener) -> io::Result<tokio::net::UnixListener> {
+    tokio::net::UnixListener::from_std(UnixListener::from(listener.try_clone_fd()?))
+}
+
+async fn serve_control(listener: tokio::net::UnixListener, latest: Latest) {
+    let crowd = Crowd::default();
+    loop {
+        let seat = crowd.seat().await;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream.into_std().and_then(|stream| {
+                stream.set_nonblocking(false)?;
+                Ok(UnixStream::from_std(stream))
+            }),
+            Err(error) => Err(error),
+        };
+        match stream {
+            Ok(stream) => {
+                let latest = latest.clone();
+                tokio_uring::spawn(async move {
+                    converse(&Stream::Unix(stream), |received| {
+                        control_answer(received, latest.get().as_deref())
+                    })
+                    .await;
+                    drop(seat);
+                });
+            }
+            Err(error) => pause("control socket", &error).await,
+        }
+    }
+}
+
+async fn serve_metrics(
+    listener: tokio_uring::net::TcpListener,
+    exporter: Exporter,
+    latest: Latest,
+) {
+    let crowd = Crowd::default();
+    let exporter = Rc::new(exporter);
+    loop {
+        let seat = crowd.seat().await;
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (latest, exporter) = (latest.clone(), Rc::clone(&exporter));
+                tokio_uring::spawn(async move {
+                    converse(&Stream::Tcp(stream), |received| {
+                        metrics_answer(received, latest.get().as_deref(), &exporter)
+                            .map(|reply| (reply, true))
+                    })
+                    .await;
+                    drop(seat);
+                });
+            }
+            Err(error) => pause("metrics", &error).await,
+        }
+    }
+}
+
+/// Out of descriptors or memory: that passes, or not, but must not spin.
+async fn pause(what: &str, error: &io::Error) {
+    log::debug!("{what}: accept: {error}");
+    sleep(Duration::from_secs(1)).await;
+}
+
+/// So many conversations and no more; others wait in the kernel's queue.
+#[derive(Clone, Default)]
+struct Crowd {
+    taken: Rc<Cell<usize>>,
+    left: Rc<tokio::sync::Notify>,
+}
+
+/// A place in the crowd; dropping it lets the next one in.
+struct Seat(Crowd);
+
+impl Crowd {
+    async fn seat(&self) -> Seat {
+        while self.taken.get() >= CONVERSATIONS_MAX {
+            self.left.notified().await;
+        }
+        self.taken.set(self.taken.get() + 1);
+        Seat(self.clone())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.taken.set(self.0.taken.get() - 1);
+        self.0.left.notify_one();
+    }
+}
+
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    async fn read(&self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        match self {
+            Self::Unix(stream) => stream.read(buffer).await,
+            Self::Tcp(stream) => stream.read(buffer).await,
+        }
+    }
+
+    async fn write_all(&self, bytes: Vec<u8>) -> io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.write_all(bytes).await.0,
+            Self::Tcp(stream) => stream.write_all(bytes).await.0,
+        }
+    }
+
+    fn hang_up(&self) {
+        let how = std::net::Shutdown::Both;
+        // It may be gone already.
+        let _ = match self {
+            Self::Unix(stream) => stream.shutdown(how),
+            Self::Tcp(stream) => stream.shutdown(how),
+        };
+    }
+}
+
+/// Reads, answers, and hangs up on who stands still for too long.
+async fn converse(
+    stream: &Stream,
+    mut answer: impl FnMut(&mut Vec<u8>) -> Option<(Vec<u8>, bool)>,
+) {
+    let patience = Duration::from_secs_f64(PATIENCE.as_seconds());
+    let mut received = Vec::new();
+    // Refreshed by a whole question alone: who sends a byte now and then is
+    // not worth a seat.
+    let mut until = tokio::time::Instant::now() + patience;
+    let mut buffer = Vec::with_capacity(2048);
+    loop {
+        if let Some((reply, last)) = answer(&mut received) {
+            until = tokio::time::Instant::now() + patience;
+            let sent = tokio::time::timeout_at(until, stream.write_all(reply)).await;
+            if last || !matches!(sent, Ok(Ok(()))) {
+                break;
+            }
+            continue;
+        }
+        buffer.clear();
+        let read = tokio::time::timeout_at(until, stream.read(buffer)).await;
+        let Ok((result, filled)) = read else { break };
+        buffer = filled;
+        match result {
+            Ok(length) if length > 0 => received.extend_from_slice(&buffer[..length]),
+            _ => break,
+        }
+    }
+    // Also ends a read that was given up: the ring holds the socket until then.
+    stream.hang_up();
+}
+
+/// Tells the time loop of every change of links and addresses.
+async fn watch_links(answers: Answers) {
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+    ];
+    let mut complained = false;
+    loop {
+        match rtnetlink::new_multicast_connection(&groups) {
+            Ok((connection, handle, mut news)) => {
+                // The connection ends when the last handle is dropped.
+                let _handle = handle;
+                let connection = tokio_uring::spawn(connection);
+                // Whatever happened before we listened.
+                tell_links(&answers);
+                while news.next().await.is_some() {
+                    while let Ok(Some(_)) = timeout(SETTLE, news.next()).await {}
+                    tell_links(&answers);
+                }
+                connection.abort();
+            }
+            Err(error) if !complained => {
+                complained = true;
+                log::warn!(
+                    "netlink: {error}; interfaces that come and go are noticed after a restart"
+                );
+                tell_links(&answers);
+            }
+            Err(_) => {}
+        }
+        sleep(Duration::from_secs(5)).await;
+    }
+}
+
+fn tell_links(answers: &Answers) {
+    match netlink::interfaces() {
+        Ok(interfaces) => answers.send(ToLoop::LinksChanged(interfaces)),
+        Err(error) => log::warn!("netlink: interfaces can't be listed: {error}"),
+    }
+}
+
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answers").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::desk::bind_metrics;
+    use crate::daemon::status::tests::example;
+    use crate::linux::listen;
+    use std::io::{Read, Write};
+    use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    struct Fixture {
+        service: Service,
+        answers: std_mpsc::Receiver<ToLoop>,
+        woken: Arc<AtomicUsize>,
+        directory: PathBuf,
+        metrics: std::net::SocketAddr,
+    }
+
+    /// None where io_uring is denied.
+    fn start(name: &str) -> Option<Fixture> {
+        let directory =
+            std::env::temp_dir().join(format!("ptntp-service-test-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        std::fs::create_dir(&directory).unwrap();
+        let listener = bind_metrics("127.0.0.1:0".parse().unwrap()).unwrap();
+        let metrics = listen::local_address(&listener).unwrap();
+        let setup = Setup {
+            control: Some(control::Listener::bind(&directory.join("control.sock")).unwrap()),
+            metrics: Some((listener, Exporter::new())),
+            drift_file: Some(directory.join("drift")),
+        };
+        let woken = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&woken);
+        let (sender, answers) = std_mpsc::channel();
+        let wake = Box::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let service = Service::start(setup, sender, wake).ok()?;
+        Some(Fixture {
+            service,
+            answers,
+            woken,
+            directory,
+            metrics,
+        })
+    }
+
+    fn scrape(address: std::net::SocketAddr) -> String {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        reply
+    }
+
+    #[test]
+    fn it_answers_writes_looks_up_and_leaves_nothing_behind() {
+        let Some(fixture) = start("whole") else {
+            return;
+        };
+        let control_path = fixture.directory.join("control.sock");
+        let early = control::ask(&control_path, "stat").unwrap_err();
+        assert!(early.to_string().contains("starting"), "{early}");
+
+        fixture.service.send(ToService::Report(Arc::new(example())));
+        fixture.service.send(ToService::Resolve {
+            id: 7,
+            question: Question {
+                name: "localhost".to_owned(),
+                family: None,
+                port: 123,
+            },
+        });
+        let (mut links, mut resolved) = (false, false);
+        while !(links && resolved) {
+            match fixture.answers.recv_timeout(Duration::from_secs(30)) {
+                Ok(ToLoop::LinksChanged(all)) => links = all.iter().any(|one| one.loopback),
+                Ok(ToLoop::Resolved { id, outcome }) => {
+                    assert_eq!(id, 7);
+                    assert!(!outcome.unwrap().is_empty());
+                    resolved = true;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let stat = control::ask(&control_path, "stat").unwrap();
+        assert!(stat.contains("\"true_error_s\""), "{stat}");
+        assert!(scrape(fixture.metrics).contains("\nptntp_stratum 3\n"));
+
+        for n in 0..50 {
+            fixture
+                .service
+                .send(ToService::WriteDrift(Ppm(f64::from(n))));
+        }
+        fixture.service.stop();
+        assert!(fixture.woken.load(Ordering::Relaxed) >= 2);
+        assert_eq!(
+            drift::read(&fixture.directory.join("drift")),
+            Ok(Some(Ppm(49.0)))
+        );
+        assert!(!control_path.exists());
+        let left: Vec<_> = std::fs::read_dir(&fixture.directory).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        std::fs::remove_dir_all(&fixture.directory).unwrap();
+    }
+
+    #[test]
+    fn silent_clients_neither_hold_up_others_nor_the_end() {
+        let Some(fixture) = start("silent") else {
+            return;
+        };
+        fixture.service.send(ToService::Report(Arc::new(example())));
+        let control_path = fixture.directory.join("control.sock");
+        let connect = |path: &Path| std::os::unix::net::UnixStream::connect(path).unwrap();
+        let silent: Vec<_> = (0..CONVERSATIONS_MAX - 1)
+            .map(|_| connect(&control_path))
+            .collect();
+        let mute: Vec<_> = (0..CONVERSATIONS_MAX - 1)
+            .map(|_| std::net::TcpStream::connect(fixture.metrics).unwrap())
+            .collect();
+        for _ in 0..5 {
+            control::ask(&control_path, "peers").unwrap();
+            assert!(scrape(fixture.metrics).starts_with("HTTP/1.1 200"));
+        }
+        let begun = std::time::Instant::now();
+        fixture.service.stop();
+        assert!(begun.elapsed() < Duration::from_secs(2));
+        drop((silent, mute));
+        std::fs::remove_dir_all(&fixture.directory).unwrap();
+    }
+}
