@@ -4,6 +4,7 @@
 //! through it: a request that is answered, and a measurement that ends in
 //! `adjtimex`.
 
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod daemon;

@@ -1,27 +1,59 @@
 //! Configuration files become typed parts, dialect by dialect. Whatever is
 //! wrong is named with file and line; whatever has no effect is said.
+//!
+//! A file's way: [`load`] reads it and its includes, [`dialect`] recognises
+//! whose words they are, [`words`] splits a line, [`ntp`] makes it a
+//! [`statement`], and the statements together make the [`Config`].
+//! [`native`] writes a `Config` as a file again, [`explain`] says in plain
+//! words what a statement does.
+
+pub mod access;
+pub mod association;
+pub mod diagnostic;
+pub mod dialect;
+pub mod explain;
+pub mod load;
+pub mod native;
+pub mod ntp;
+pub mod settings;
+pub mod statement;
+pub mod words;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
+
 use crate::client::options::SourceOptions;
 use crate::server::rule::{RateLimit, Rule};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
 
 /// Where a thing was said.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
 pub struct Location {
     /// The file, as it was named.
+    #[serde(serialize_with = "path_as_text")]
     pub file: Arc<Path>,
-    /// Counted from 1.
+    /// Counted from 1; 0 means the file as a whole.
     pub line: usize,
+}
+
+fn path_as_text<S: Serializer>(path: &Arc<Path>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
 }
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
+        write!(f, "{}", self.file.display())?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        Ok(())
     }
 }
 
@@ -65,9 +97,9 @@ pub struct LocalClock {
 }
 
 /// Where to answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Listen {
-    /// On every address: ntp.conf's default.
+    /// On every address: the default of every configuration file.
     Everywhere,
     /// On 127.0.0.1 and ::1 only: without a configuration file.
     Loopback,

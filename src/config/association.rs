@@ -1,0 +1,347 @@
+//! `server`, `pool`, `peer`, `refclock`, `fudge`, `unpeer`: whom to ask.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::client::options::SourceOptions;
+use crate::config::statement::{Line, Statement};
+use crate::config::words::Word;
+use crate::config::{Family, SourceConfig, SourceKind};
+use crate::time::units::PollExponent;
+
+/// `server` and, as clients only for now, `peer`.
+pub fn server(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    association(line, directive, SourceKind::Server)
+}
+
+/// `pool`.
+pub fn pool(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    association(line, directive, SourceKind::Pool)
+}
+
+/// `peer`.
+pub fn peer(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let message = "`peer` asks like `server` does; it does not offer our time to the peer unasked";
+    line.note(directive, message.into());
+    association(line, directive, SourceKind::Server)
+}
+
+/// Options of an association that take no value, in the order they are written out.
+const SWITCHES: [&str; 5] = ["iburst", "burst", "prefer", "noselect", "xleave"];
+
+/// Options that are understood and have no effect: word, whether a value follows, why.
+const INERT: [(&str, bool, &str); 7] = [
+    (
+        "preempt",
+        false,
+        "sources from a `server` line are kept, those of a `pool` are replaced when they die",
+    ),
+    (
+        "ident",
+        true,
+        "it belongs to Autokey, which is broken and not supported",
+    ),
+    (
+        "ttl",
+        true,
+        "it belongs to broadcasts, which are not supported",
+    ),
+    ("mode", true, "it belongs to reference clocks"),
+    (
+        "noval",
+        false,
+        "it belongs to NTS, which this line does not use",
+    ),
+    (
+        "ca",
+        true,
+        "it belongs to NTS, which this line does not use",
+    ),
+    (
+        "aead",
+        true,
+        "it belongs to NTS, which this line does not use",
+    ),
+];
+
+fn association(line: &mut Line<'_>, directive: &Word, kind: SourceKind) -> Option<Statement> {
+    let family = family(line);
+    let host = line.argument(directive, "a host name or an address")?;
+    let literal = host.text.parse::<IpAddr>().ok();
+    if let Some(IpAddr::V4(v4)) = literal
+        && v4.octets()[..2] == [127, 127]
+    {
+        return reference_clock(line, directive, &host, v4, kind);
+    }
+    check_host(line, &host, literal, family)?;
+    let options = options(line, directive)?;
+    Some(Statement::Source(SourceConfig {
+        kind,
+        name: host.text,
+        family,
+        options,
+    }))
+}
+
+/// Takes `-4`, `-6` or neither.
+pub fn family(line: &mut Line<'_>) -> Option<Family> {
+    let word = line.take_if(|word| matches!(word, "-4" | "-6"))?;
+    Some(if word.text == "-4" {
+        Family::V4
+    } else {
+        Family::V6
+    })
+}
+
+fn check_host(
+    line: &mut Line<'_>,
+    host: &Word,
+    literal: Option<IpAddr>,
+    family: Option<Family>,
+) -> Option<()> {
+    let (message, help) = match literal {
+        Some(address) if family.is_some_and(|family| !belongs(address, family)) => (
+            format!("`{address}` is not an address of the family asked for"),
+            "leave out the `-4` or `-6`",
+        ),
+        Some(address) if address.is_multicast() || address.is_unspecified() => (
+            format!("`{address}` is nobody's address: it can't be asked for the time"),
+            "name a server, by its own address or host name",
+        ),
+        Some(_) => return Some(()),
+        None if is_host_name(&host.text) => return Some(()),
+        None => (
+            format!("`{}` is neither a host name nor an address", host.text),
+            "write one like `ntp.example.net`, `192.0.2.1` or `2001:db8::1`",
+        ),
+    };
+    line.error(host, message, help.into());
+    None
+}
+
+/// Is `address` of `family`?
+pub fn belongs(address: IpAddr, family: Family) -> bool {
+    address.is_ipv4() == (family == Family::V4)
+}
+
+/// RFC 1123's letters, digits, dots and hyphens, underscores as found in the
+/// field, and link-local addresses with their scope.
+fn is_host_name(name: &str) -> bool {
+    let (address, scope) = name.split_once('%').unwrap_or((name, "any"));
+    if address.parse::<IpAddr>().is_ok() {
+        return !scope.is_empty() && scope.bytes().all(|b| b.is_ascii_graphic());
+    }
+    let only_numbers = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    !only_numbers
+        && name.len() <= 253
+        && name
+            .strip_suffix('.')
+            .unwrap_or(name)
+            .split('.')
+            .all(|label| {
+                (1..=63).contains(&label.len())
+                    && !label.starts_with('-')
+                    && label
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            })
+}
+
+fn options(line: &mut Line<'_>, directive: &Word) -> Option<SourceOptions> {
+    let mut options = SourceOptions::default();
+    let mut good = true;
+    while let Some(word) = line.take() {
+        let understood = option(line, directive, &word, &mut options);
+        good &= understood.is_some();
+    }
+    if options.minpoll > options.maxpoll {
+        let (min, max) = (options.minpoll.log2(), options.maxpoll.log2());
+        let message = format!("minpoll {min} is above maxpoll {max}: polls every 2^{max} s");
+        let help = format!("say both, as in `minpoll {max} maxpoll {max}`");
+        line.warning(directive, message, help);
+        options.minpoll = options.maxpoll;
+    }
+    good.then_some(options)
+}
+
+fn option(
+    line: &mut Line<'_>,
+    directive: &Word,
+    word: &Word,
+    options: &mut SourceOptions,
+) -> Option<()> {
+    match word.text.as_str() {
+        "iburst" => options.iburst = true,
+        "burst" => options.burst = true,
+        "prefer" => options.prefer = true,
+        "noselect" => options.noselect = true,
+        "xleave" => options.xleave = true,
+        "minpoll" => options.minpoll = poll(line, word)?,
+        "maxpoll" => options.maxpoll = poll(line, word)?,
+        "version" => options.version = line.integer(word, 1..=4)?,
+        "port" => options.port = line.integer(word, 1..=u16::MAX)?,
+        "key" | "autokey" | "nts" => return untrusted(line, word),
+        "bias" => {
+            line.number(word);
+            let help = "leave out `bias` if the source's own time is wanted";
+            let message = "`bias` is not supported yet, and without it the time would be another";
+            line.error(word, message.into(), help.into());
+            return None;
+        }
+        "true" => {
+            let message =
+                "`true` has no effect: a source is believed when the majority agrees with it";
+            let help = "use `prefer` to follow it among those that agree";
+            line.warning(word, message.into(), help.into());
+        }
+        other => return inert_option(line, directive, word, other),
+    }
+    Some(())
+}
+
+fn inert_option(line: &mut Line<'_>, directive: &Word, word: &Word, name: &str) -> Option<()> {
+    let Some((_, valued, why)) = INERT.iter().find(|(inert, ..)| *inert == name) else {
+        let valued = ["minpoll", "maxpoll", "version", "port"];
+        line.unknown(word, &directive.text, SWITCHES.into_iter().chain(valued));
+        return None;
+    };
+    if *valued {
+        line.argument(word, "a value")?;
+    }
+    line.note(word, format!("`{name}` has no effect: {why}"));
+    Some(())
+}
+
+/// ntpd's and ntpsec's range; values beyond are moved into it, as they do.
+fn poll(line: &mut Line<'_>, word: &Word) -> Option<PollExponent> {
+    const RANGE: std::ops::RangeInclusive<i8> = 0..=17;
+    let asked: i8 = line.integer(word, i8::MIN..=i8::MAX)?;
+    let used = asked.clamp(*RANGE.start(), *RANGE.end());
+    if used != asked {
+        let message = format!("`{} {asked}` is out of range; {used} is used", word.text);
+        line.warning(
+            word,
+            message,
+            "poll exponents go from 0 (1 s) to 17 (36 h)".into(),
+        );
+    }
+    Some(PollExponent::new(used))
+}
+
+/// Who asks for authentication must not get a source without it.
+fn untrusted(line: &mut Line<'_>, word: &Word) -> Option<()> {
+    let name = word.text.as_str();
+    if name == "key" {
+        line.integer(word, 1..=u16::MAX)?;
+    }
+    let message = format!(
+        "`{name}` is not supported yet, and a source is never trusted without the authentication asked for"
+    );
+    let help = match name {
+        "autokey" => "Autokey is broken; delete it to ask the source without authentication",
+        _ => "delete it only if the source may be asked without authentication",
+    };
+    line.error(word, message, help.into());
+    None
+}
+
+/// `server 127.127.type.unit`.
+fn reference_clock(
+    line: &mut Line<'_>,
+    directive: &Word,
+    host: &Word,
+    address: Ipv4Addr,
+    kind: SourceKind,
+) -> Option<Statement> {
+    let [_, _, driver, unit] = address.octets();
+    if driver != 1 {
+        let message =
+            format!("reference clocks like {address} (driver {driver}) are not supported yet");
+        let help = "delete the line, or put `#` before it, and its `fudge` line as well; of the drivers only 127.127.1.x works now, the local clock";
+        line.error(host, message, help.into());
+        return None;
+    }
+    if kind == SourceKind::Pool || directive.text == "peer" {
+        let message = format!(
+            "{address} is the local clock, which is no {}",
+            directive.text
+        );
+        line.error(host, message, format!("write `server {address}`"));
+        return None;
+    }
+    let asked = options(line, directive)?;
+    if asked.noselect {
+        let message = "a local clock that may not be selected does nothing at all";
+        line.warning(host, message.into(), "delete the line".into());
+        return Some(Statement::Inert);
+    }
+    if asked.prefer {
+        let message = "`prefer` has no effect here: the local clock serves only when nothing better can be had";
+        line.note(directive, message.into());
+    }
+    Some(Statement::LocalClock { unit })
+}
+
+/// ntpsec's `refclock local`; any other driver is an error.
+pub fn refclock(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let driver = line.argument(directive, "a driver")?;
+    let message = format!("`refclock {}` is not supported yet", driver.text);
+    let help = match driver.text.as_str() {
+        "local" => "write `server 127.127.1.0` and `fudge 127.127.1.0 stratum 10`",
+        _ => "delete the line, or put `#` before it",
+    };
+    line.error(directive, message, help.into());
+    None
+}
+
+/// `fudge 127.127.1.x stratum n`.
+pub fn fudge(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let clock = line.argument(directive, "a clock's address like 127.127.1.0")?;
+    let address = clock.text.parse::<Ipv4Addr>().map(|a| a.octets());
+    let unit = match address {
+        Ok([127, 127, 1, unit]) => unit,
+        Ok([127, 127, driver, _]) => {
+            line.take_rest();
+            let message = format!(
+                "nothing to fudge: reference clocks of driver {driver} are not supported yet"
+            );
+            line.warning(
+                &clock,
+                message,
+                "delete the line with that clock's `server` line".into(),
+            );
+            return Some(Statement::Inert);
+        }
+        _ => {
+            let message = format!("`{}` is not the address of a reference clock", clock.text);
+            line.error(&clock, message, "write one like `127.127.1.0`".into());
+            return None;
+        }
+    };
+    let mut stratum = None;
+    while let Some(word) = line.take() {
+        match word.text.as_str() {
+            "stratum" => stratum = Some(line.integer(&word, 0..=15)?),
+            "time1" | "time2" | "refid" | "flag1" | "flag2" | "flag3" | "flag4" => {
+                line.argument(&word, "a value")?;
+                let message = format!("`{}` has no effect on the local clock", word.text);
+                line.note(&word, message);
+            }
+            _ => {
+                let known = [
+                    "stratum", "time1", "time2", "refid", "flag1", "flag2", "flag3", "flag4",
+                ];
+                line.unknown(&word, "fudge", known);
+                return None;
+            }
+        }
+    }
+    Some(Statement::Fudge { unit, stratum })
+}
+
+/// `unpeer name`.
+pub fn unpeer(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    family(line);
+    let host = line.argument(directive, "the name of an earlier `server`")?;
+    line.end()?;
+    Some(Statement::Unpeer(host.text))
+}

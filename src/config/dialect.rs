@@ -1,0 +1,207 @@
+//! Whose configuration file is this? ntp.conf and chrony.conf share a few
+//! words (`server`, `driftfile`) with different consequences; the others tell
+//! them apart.
+
+use crate::config::words;
+
+/// How a configuration file is to be understood.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Dialect {
+    /// As its words tell.
+    #[default]
+    Auto,
+    /// As ntp.conf with ptntp's own words beside.
+    Ntp,
+    /// As chrony.conf: not yet.
+    Chrony,
+}
+
+/// What the words of a file tell: line (from 1) and word of the first that
+/// belongs to one dialect alone.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Evidence {
+    /// For ntp.conf.
+    pub ntp: Option<(usize, String)>,
+    /// For chrony.conf.
+    pub chrony: Option<(usize, String)>,
+}
+
+/// Looks at the first word of every line; `is_ntp` knows those of ntp.conf.
+pub fn evidence(text: &str, is_ntp: impl Fn(&str) -> bool) -> Evidence {
+    let mut found = Evidence::default();
+    for (index, line) in text.lines().enumerate() {
+        // chrony has more comment signs.
+        if line.trim_start().starts_with(['!', ';', '%']) {
+            continue;
+        }
+        let Some(word) = words::split(line).ok().and_then(|w| w.into_iter().next()) else {
+            continue;
+        };
+        // chrony.conf does not care for case.
+        let lower = word.text.to_ascii_lowercase();
+        let place = || Some((index + 1, word.text.clone()));
+        let is_chrony = CHRONY.iter().any(|(known, _)| *known == lower);
+        if is_chrony && found.chrony.is_none() {
+            found.chrony = place();
+        }
+        let shared = is_chrony || SHARED.contains(&lower.as_str());
+        if !shared && is_ntp(&word.text) && found.ntp.is_none() {
+            found.ntp = place();
+        }
+    }
+    found
+}
+
+/// What ptntp has instead of a word that only chrony.conf knows.
+pub fn instead_of(word: &str) -> Option<&'static str> {
+    let word = word.to_ascii_lowercase();
+    let (_, instead) = CHRONY.iter().find(|(known, _)| *known == word)?;
+    Some(instead)
+}
+
+/// Words of both dialects.
+const SHARED: [&str; 9] = [
+    "server",
+    "pool",
+    "peer",
+    "refclock",
+    "driftfile",
+    "broadcast",
+    "port",
+    "pidfile",
+    "dscp",
+];
+
+const DELETE: &str = "delete the line; ptntp has nothing like it";
+const UNNEEDED: &str = "delete the line; ptntp does so without being told";
+const NO_RTC: &str = "delete the line; the kernel sets the real-time clock while the time is good";
+const NO_NTS: &str = "delete the line; NTS is not supported yet";
+const NO_HARDWARE: &str = "delete the line; hardware timestamps are not supported yet";
+const NO_STATISTICS: &str = "delete the line; see `ptntp stat --json` and the metrics";
+const NO_COMMANDS: &str =
+    "delete the line; commands come by the `control` socket, guarded by file permissions";
+const SELECTION: &str = "see `tos` (minsane, minclock, maxdist, floor, ceiling)";
+
+/// Words of chrony.conf alone, and what to write in ntp.conf instead.
+const CHRONY: &[(&str, &str)] = &[
+    ("acquisitionport", UNNEEDED),
+    (
+        "allow",
+        "write `restrict ADDRESS/LEN` (ntp.conf serves everyone who is not restricted)",
+    ),
+    ("deny", "write `restrict ADDRESS/LEN ignore`"),
+    ("authselectmode", DELETE),
+    ("bindacqaddress", DELETE),
+    (
+        "bindaddress",
+        "say who is served with `restrict`, or write `listen loopback`",
+    ),
+    ("bindcmdaddress", NO_COMMANDS),
+    ("binddevice", DELETE),
+    ("clientloglimit", UNNEEDED),
+    ("clockprecision", UNNEEDED),
+    ("cmdallow", NO_COMMANDS),
+    ("cmddeny", NO_COMMANDS),
+    ("cmdport", NO_COMMANDS),
+    ("cmdratelimit", NO_COMMANDS),
+    ("combinelimit", SELECTION),
+    ("commandkey", NO_COMMANDS),
+    ("confdir", "write an `includefile` line for each file"),
+    ("corrtimeratio", DELETE),
+    ("dumpdir", DELETE),
+    ("dumponexit", DELETE),
+    ("fallbackdrift", DELETE),
+    ("generatecommandkey", NO_COMMANDS),
+    ("hwclockfile", NO_RTC),
+    ("hwtimestamp", NO_HARDWARE),
+    ("hwtstimeout", NO_HARDWARE),
+    ("include", "write `includefile`, one line for each file"),
+    ("initstepslew", "start with `-g`; see also `tinker step`"),
+    ("keyfile", "write `keys FILE` (keys are not used yet)"),
+    ("leapseclist", DELETE),
+    ("leapsecmode", DELETE),
+    ("leapsectz", DELETE),
+    ("linux_freq_scale", DELETE),
+    ("linux_hz", DELETE),
+    (
+        "local",
+        "write `server 127.127.1.0` and `fudge 127.127.1.0 stratum 10`",
+    ),
+    ("lock_all", UNNEEDED),
+    ("log", NO_STATISTICS),
+    ("logbanner", NO_STATISTICS),
+    ("logchange", DELETE),
+    ("logdir", NO_STATISTICS),
+    ("mailonchange", DELETE),
+    ("makestep", "write `tinker step SECONDS`"),
+    ("manual", DELETE),
+    ("maxchange", "write `tinker panic SECONDS`"),
+    ("maxclockerror", DELETE),
+    ("maxdistance", "write `tos maxdist SECONDS`"),
+    ("maxdrift", DELETE),
+    ("maxjitter", SELECTION),
+    ("maxntsconnections", NO_NTS),
+    ("maxslewrate", DELETE),
+    (
+        "maxstratum",
+        "write `tos ceiling N`, one more than the largest stratum wanted",
+    ),
+    ("maxtxbuffers", NO_HARDWARE),
+    ("maxupdateskew", DELETE),
+    ("minsources", "write `tos minsane N`"),
+    ("nocerttimecheck", NO_NTS),
+    ("noclientlog", UNNEEDED),
+    ("nosystemcert", NO_NTS),
+    ("ntsaeads", NO_NTS),
+    ("ntscachedir", NO_NTS),
+    ("ntsdumpdir", NO_NTS),
+    ("ntsport", NO_NTS),
+    ("ntsprocesses", NO_NTS),
+    ("ntsratelimit", NO_NTS),
+    ("ntsrefresh", NO_NTS),
+    ("ntsrotate", NO_NTS),
+    ("ntsservercert", NO_NTS),
+    ("ntsserverkey", NO_NTS),
+    ("ntstrustedcerts", NO_NTS),
+    ("opencommands", NO_COMMANDS),
+    ("ptpdomain", DELETE),
+    ("ptpport", DELETE),
+    (
+        "ratelimit",
+        "write `restrict default limited kod` and `discard average 3 minimum 2`",
+    ),
+    ("refresh", UNNEEDED),
+    ("reselectdist", SELECTION),
+    ("rtcautotrim", NO_RTC),
+    ("rtcdevice", NO_RTC),
+    ("rtcfile", NO_RTC),
+    ("rtconutc", NO_RTC),
+    ("rtcsync", NO_RTC),
+    (
+        "sched_priority",
+        "delete the line; see CPUSchedulingPolicy= in systemd's unit",
+    ),
+    ("smoothtime", DELETE),
+    ("sourcedir", "write an `includefile` line for each file"),
+    ("stratumweight", SELECTION),
+    ("tempcomp", DELETE),
+    ("user", "delete the line; systemd's unit names the user"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> (Option<usize>, Option<usize>) {
+        let found = evidence(text, |word| matches!(word, "server" | "restrict"));
+        (found.ntp.map(|f| f.0), found.chrony.map(|f| f.0))
+    }
+
+    #[test]
+    fn words_tell_the_dialects_apart() {
+        assert_eq!(found("server a\nrestrict b\n"), (Some(2), None));
+        assert_eq!(found("! c\nserver a\n\nMakeStep 1 3"), (None, Some(4)));
+        assert_eq!(found("server a\n"), (None, None));
+        assert_eq!(found("rtcsync\nrestrict b"), (Some(2), Some(1)));
+    }
+}

@@ -1,0 +1,311 @@
+//! What a line does, in plain words and with the numbers that apply.
+
+use std::time::Duration;
+
+use crate::config::access::flags_of;
+use crate::config::native::seconds;
+use crate::config::statement::{Statement, Tinker, Tos};
+use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
+use crate::server::rule::{Flags, Prefix, Rule, Who};
+use crate::time::duration::NtpDuration;
+use crate::time::units::PollExponent;
+
+/// What `statement`, one of those that made `config`, does; one sentence an
+/// element. Empty where the notes say all there is to say.
+pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
+    match statement {
+        Statement::Source(source) => self::source(source, config),
+        Statement::LocalClock { .. } => local_clock(config),
+        Statement::Fudge { stratum, .. } => match stratum {
+            Some(stratum) => vec![format!(
+                "the local clock claims stratum {stratum}; who is served by it sees stratum {}",
+                stratum + 1
+            )],
+            None => Vec::new(),
+        },
+        Statement::Unpeer(name) => vec![format!("takes back the earlier lines that name {name}")],
+        Statement::Access(rules) => access(rules, config),
+        Statement::Discard { .. } => {
+            let limit = config.rate_limit;
+            let average = 1_u32 << limit.average_log2_s.min(31);
+            vec![format!(
+                "where `limited` stands, a client may ask once every {average} s on average, and not twice within {} s",
+                limit.minimum_s
+            )]
+        }
+        Statement::Tinker(settings) => settings.iter().map(|s| tinker(*s)).collect(),
+        Statement::Tos(settings) => settings.iter().map(|s| tos(*s)).collect(),
+        Statement::DriftFile(Some(path)) => vec![format!(
+            "the clock's frequency error is kept in {} and used at the next start",
+            path.display()
+        )],
+        Statement::DriftFile(None) => {
+            vec!["the clock's frequency error is not kept over restarts".into()]
+        }
+        Statement::Switch {
+            discipline: true,
+            on,
+        } => vec![if *on {
+            "the clock is steered".into()
+        } else {
+            "the clock is measured and served, never steered".into()
+        }],
+        Statement::Switch { .. } | Statement::Inert => Vec::new(),
+        Statement::Include(path) => vec![format!("the lines of {} follow", path.display())],
+        Statement::Listen(Listen::Everywhere) => {
+            vec!["requests to every address of this machine are answered".into()]
+        }
+        Statement::Listen(Listen::Loopback) => {
+            vec!["only this machine's own requests are answered, on 127.0.0.1 and ::1".into()]
+        }
+        Statement::Port(port) => vec![format!("requests are answered on UDP port {port}")],
+        Statement::Control(path) => vec![format!(
+            "`ptntp stat` and the other commands reach the daemon at {}",
+            path.display()
+        )],
+        Statement::Metrics(Some(address)) => {
+            vec![format!(
+                "Prometheus finds the metrics at http://{address}/metrics"
+            )]
+        }
+        Statement::Metrics(None) => vec!["there are no metrics".into()],
+    }
+}
+
+fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
+    let options = &source.options;
+    let family = match source.family {
+        None => "",
+        Some(Family::V4) => " over IPv4",
+        Some(Family::V6) => " over IPv6",
+    };
+    let port = match options.port {
+        123 => String::new(),
+        port => format!(" on port {port}"),
+    };
+    let whom = match source.kind {
+        SourceKind::Server => format!("asks {}{family}{port} for the time", source.name),
+        SourceKind::Pool => format!(
+            "asks several servers of the pool {}{family}{port} for the time (with all pools at most {} sources) and replaces those that die",
+            source.name, config.select.maxclock
+        ),
+    };
+    let mut said = vec![format!(
+        "{whom}, {} at first and {} once it is steady (minpoll {}, maxpoll {})",
+        every(options.minpoll),
+        every(options.maxpoll),
+        options.minpoll.log2(),
+        options.maxpoll.log2()
+    )];
+    let mut say = |on: bool, text: &str| {
+        if on {
+            said.push(text.into());
+        }
+    };
+    say(
+        options.iburst,
+        "iburst: eight quick requests when it is first asked or comes back, so that the clock is right within seconds",
+    );
+    say(
+        options.burst,
+        "burst: several requests at each poll; public servers may refuse that",
+    );
+    say(
+        options.prefer,
+        "prefer: followed before the others as long as the majority agrees with it",
+    );
+    say(
+        options.noselect,
+        "noselect: measured and shown, never followed",
+    );
+    say(
+        options.xleave,
+        "xleave: interleaved mode, for the server's exact transmit times (RFC 9769)",
+    );
+    if options.version != 4 {
+        said.push(format!("speaks NTP version {}", options.version));
+    }
+    said
+}
+
+fn every(poll: PollExponent) -> String {
+    let interval = Duration::from_secs_f64(poll.interval().as_seconds());
+    match interval.as_secs() {
+        1 => "every second".into(),
+        s if s < 120 => format!("every {s} s"),
+        s if s < 7200 => format!("every {s} s ({} min)", (s + 30) / 60),
+        s => format!("every {s} s ({} h)", (s + 1800) / 3600),
+    }
+}
+
+fn local_clock(config: &Config) -> Vec<String> {
+    let Some(clock) = config.local_clock else {
+        return vec!["taken back by a later line".into()];
+    };
+    vec![format!(
+        "when no other source can be had, this machine's own clock is served, right or wrong, as stratum {} (it claims {})",
+        clock.stratum + 1,
+        clock.stratum
+    )]
+}
+
+fn access(rules: &[Rule], config: &Config) -> Vec<String> {
+    let Some(first) = rules.first() else {
+        return Vec::new();
+    };
+    let (Rule::Restrict(who, flags) | Rule::Unrestrict(who, flags)) = *first;
+    let name = match rules {
+        [_, _] => "everyone without a rule of his own (IPv4 and IPv6)".into(),
+        _ => self::who(who),
+    };
+    let now = flags_of(&config.rules, who);
+    if matches!(first, Rule::Unrestrict(..)) {
+        let mut said = vec![match flags {
+            Flags::NONE => format!("takes back the rule for {name}"),
+            _ => format!("takes back `{flags}` for {name}"),
+        }];
+        said.extend(now.map(|flags| permissions(flags, config)));
+        return said;
+    }
+    let mut said = vec![format!("{name} {}", permissions(flags, config))];
+    match now {
+        Some(all) if all != flags => said.push(format!(
+            "other lines are about the same addresses; together: {}",
+            permissions(all, config)
+        )),
+        None => said.push("a later line takes this back".into()),
+        Some(_) => {}
+    }
+    said
+}
+
+fn who(who: Who) -> String {
+    let Who::Block { prefix, ntpport } = who else {
+        return "every server that is asked for the time".into();
+    };
+    let size = if prefix.address().is_ipv4() { 32 } else { 128 } - prefix.bits();
+    let name = match prefix {
+        Prefix::ALL_V4 => "everyone without a rule of his own (IPv4)".into(),
+        Prefix::ALL_V6 => "everyone without a rule of his own (IPv6)".into(),
+        one if size == 0 && one.address().is_loopback() => format!("localhost ({})", one.address()),
+        one if size == 0 => one.address().to_string(),
+        many if size <= 32 => format!("{many} ({} addresses)", 1_u64 << size),
+        many => many.to_string(),
+    };
+    if ntpport {
+        format!("{name}, when it sends from port 123,")
+    } else {
+        name
+    }
+}
+
+/// What is left to one with `flags`.
+fn permissions(flags: Flags, config: &Config) -> String {
+    if flags == Flags::NONE {
+        return "may do everything: gets the time, without limits (nothing is inherited from `default`)".into();
+    }
+    if flags.contains(Flags::IGNORE) {
+        return "is ignored: every packet is dropped".into();
+    }
+    let limit = config.rate_limit;
+    let limited = format!(
+        "at most one request every {} s on average and {} s apart (limited){}",
+        1_u32 << limit.average_log2_s.min(31),
+        limit.minimum_s,
+        if flags.contains(Flags::KOD) {
+            ", told so by a kiss of death (kod)"
+        } else {
+            ""
+        }
+    );
+    let time = if flags.contains(Flags::NOSERVE) {
+        "gets no time (noserve)"
+    } else if flags.contains(Flags::NOTRUST) {
+        "gets no time, as long as there are no keys (notrust)"
+    } else {
+        "gets the time"
+    };
+    let clauses = [
+        (Flags::LIMITED, limited.as_str()),
+        (Flags::NOQUERY, "can't ask for the daemon's state (noquery)"),
+        (Flags::NOMODIFY, "can't change anything (nomodify)"),
+        (Flags::NOMRULIST, "can't list the clients (nomrulist)"),
+        (
+            Flags::NOPEER,
+            "can't become a peer unasked, as nobody can (nopeer)",
+        ),
+        (
+            Flags::NOEPEER,
+            "can't become a peer, as nobody can (noepeer)",
+        ),
+        (Flags::NOTRAP, "gets no traps, as nobody does (notrap)"),
+        (
+            Flags::LOWPRIOTRAP,
+            "gets no traps, as nobody does (lowpriotrap)",
+        ),
+        (Flags::FLAKE, "loses one packet in ten, as a test (flake)"),
+        (Flags::VERSION, "has to speak NTP version 4 (version)"),
+        (
+            Flags::MSSNTP,
+            "gets no Samba signature (mssntp, not supported yet)",
+        ),
+    ];
+    let mut said = time.to_owned();
+    for (flag, clause) in clauses {
+        if flags.contains(flag) {
+            said += ", ";
+            said += clause;
+        }
+    }
+    if flags.contains(Flags::KOD) && !flags.contains(Flags::LIMITED) {
+        said += ", no limits (kod does nothing without limited)";
+    }
+    said
+}
+
+fn tinker(setting: Tinker) -> String {
+    match setting {
+        Tinker::Step(Some(limit)) => {
+            format!(
+                "step: offsets up to {} are slewed away, larger ones stepped",
+                plain(limit)
+            )
+        }
+        Tinker::Step(None) => "step 0: the clock is never stepped, only slewed".into(),
+        Tinker::Panic(Some(limit)) => format!(
+            "panic: an offset of more than {} ends the daemon, for a person to look at",
+            plain(limit)
+        ),
+        Tinker::Panic(None) => "panic 0: no offset is too large to be corrected".into(),
+        Tinker::Stepout(time) => format!(
+            "stepout: an offset has to stay beyond the step limit for {} before it is believed",
+            plain(time)
+        ),
+    }
+}
+
+fn tos(setting: Tos) -> String {
+    match setting {
+        Tos::Minsane(count) => format!("minsane: at least {count} sources have to agree"),
+        Tos::Minclock(count) => {
+            format!("minclock: outliers are cast out until {count} sources are left")
+        }
+        Tos::Maxclock(count) => format!("maxclock: pools bring the sources up to {count} at most"),
+        Tos::Maxdist(distance) => format!(
+            "maxdist: a source that may be wrong by more than {} is not followed",
+            plain(distance)
+        ),
+        Tos::Mindist(distance) => format!(
+            "mindist: sources agree if they differ by no more than {}",
+            plain(distance)
+        ),
+        Tos::Floor(stratum) => format!("floor: sources below stratum {stratum} are not followed"),
+        Tos::Ceiling(stratum) => {
+            format!("ceiling: sources of stratum {stratum} and above are not followed")
+        }
+    }
+}
+
+fn plain(duration: NtpDuration) -> String {
+    format!("{} s", seconds(duration))
+}

@@ -1,0 +1,554 @@
+//! From a path to a [`Config`]: the file and its includes are read line by
+//! line, and what contradicts itself across lines is found at the end.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::access::{flags_for, flags_of};
+use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::dialect::{self, Dialect};
+use crate::config::ntp;
+use crate::config::statement::{Statement, Tinker, Tos};
+use crate::config::{Config, Family, Listen, LocalClock, Location, SourceConfig, SourceKind};
+use crate::server::rule::{Flags, Prefix, Rule, Who};
+
+/// A configuration that can be run.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it says, defaults filled in.
+    pub config: Config,
+    /// Notes and warnings in the order of the lines; no errors.
+    pub notes: Vec<Diagnostic>,
+    /// Every line that says something, includes in their place.
+    pub lines: Vec<ReadLine>,
+}
+
+/// A line that says something.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ReadLine {
+    /// Where it stands.
+    pub location: Location,
+    /// As it stands.
+    pub text: String,
+    /// What it says.
+    pub statement: Statement,
+}
+
+/// Reads the configuration file at `path`. If there is any error, every
+/// diagnostic is returned, notes and warnings among them.
+pub fn load(path: &Path, dialect: Dialect) -> Result<Loaded, Vec<Diagnostic>> {
+    let text = read(path).map_err(|why| {
+        let help = "name a readable file with `--config`, or sources with `--server`".into();
+        vec![whole_file(Severity::Error, path, why, help)]
+    })?;
+    load_text(path, &text, dialect)
+}
+
+/// As [`load`] does with the text of a file that was already read; `path`
+/// names it, and relative includes are looked for beside it.
+pub fn load_text(path: &Path, text: &str, dialect: Dialect) -> Result<Loaded, Vec<Diagnostic>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    recognise(path, text, dialect).map_err(|why| vec![why])?;
+    let mut loader = Loader::new();
+    loader.file(path, text);
+    loader.finish(path)
+}
+
+/// Largest file that is read; ntp.conf is a few kilobytes.
+const FILE_MAX: u64 = 1 << 20;
+/// ntpd's limit on includes within includes.
+const DEPTH_MAX: usize = 5;
+/// Most includes in all.
+const INCLUDES_MAX: usize = 500;
+
+fn read(path: &Path) -> Result<String, String> {
+    let file = || -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path)?;
+        file.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = file().map_err(|error| format!("it can't be read: {error}"))?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err("it is larger than 1 MiB: that is no configuration file".into());
+    }
+    // Comments may be in any encoding; words that are not UTF-8 are refused one by one.
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
+}
+
+fn whole_file(severity: Severity, path: &Path, message: String, help: String) -> Diagnostic {
+    let location = Location {
+        file: path.into(),
+        line: 0,
+    };
+    Diagnostic::of_file(severity, location, message, help)
+}
+
+const NOT_YET: &str = "chrony.conf is not supported yet: translate it, or write the few lines anew (`ptntp check FILE` shows the effective ntp.conf)";
+
+/// Refuses what is not ntp.conf.
+fn recognise(path: &Path, text: &str, dialect: Dialect) -> Result<(), Diagnostic> {
+    let at = |line: usize, word: &str, message: String, help: String| {
+        let text = text.lines().nth(line - 1).unwrap_or_default();
+        let start = text.find(word).unwrap_or(0);
+        Diagnostic {
+            severity: Severity::Error,
+            location: Location {
+                file: path.into(),
+                line,
+            },
+            text: text.to_owned(),
+            span: start..start + word.len(),
+            message,
+            help: Some(help),
+        }
+    };
+    if dialect == Dialect::Chrony {
+        let message = "the dialect of chrony.conf is not supported yet".to_owned();
+        return Err(whole_file(Severity::Error, path, message, NOT_YET.into()));
+    }
+    if dialect == Dialect::Ntp {
+        return Ok(());
+    }
+    let evidence = dialect::evidence(text, |word| ntp::treatment(word).is_some());
+    let named_chrony = path
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with("chrony"));
+    match (evidence.ntp, evidence.chrony) {
+        (_, None) if !named_chrony => Ok(()),
+        (Some(_), None) => Ok(()),
+        (None, None) => {
+            let message =
+                "by its name this is a chrony.conf, and none of its words tells otherwise";
+            let help = "say `--dialect ntp` if it is an ntp.conf: that serves everyone who is not restricted";
+            Err(whole_file(
+                Severity::Error,
+                path,
+                message.into(),
+                help.into(),
+            ))
+        }
+        (None, Some((line, word))) => {
+            let message = format!("this is a chrony.conf: `{word}` is chrony's word");
+            Err(at(line, &word, message, NOT_YET.into()))
+        }
+        (Some((ntp_line, ntp_word)), Some((line, word))) => {
+            let file = path.display();
+            let message = format!(
+                "`{word}` is a word of chrony.conf, but `{ntp_word}` ({file}:{ntp_line}) is one of ntp.conf"
+            );
+            let instead = dialect::instead_of(&word).unwrap_or_default();
+            let help = format!("a file has one dialect; in ntp.conf: {instead}");
+            Err(at(line, &word, message, help))
+        }
+    }
+}
+
+struct Loader {
+    config: Config,
+    diagnostics: Vec<Diagnostic>,
+    lines: Vec<ReadLine>,
+    /// Files being read, the main file first.
+    open: Vec<PathBuf>,
+    includes: usize,
+    /// Indices into `diagnostics` of lines that would have been sources.
+    lost_sources: Vec<usize>,
+    numbered: bool,
+}
+
+impl Loader {
+    fn new() -> Self {
+        Self {
+            config: Config {
+                listen: Listen::Everywhere,
+                ..Config::default()
+            },
+            diagnostics: Vec::new(),
+            lines: Vec::new(),
+            open: Vec::new(),
+            includes: 0,
+            lost_sources: Vec::new(),
+            numbered: false,
+        }
+    }
+
+    fn file(&mut self, path: &Path, text: &str) {
+        self.open.push(path.to_owned());
+        let file: Arc<Path> = path.into();
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        for (index, text) in text.lines().enumerate() {
+            let location = Location {
+                file: file.clone(),
+                line: index + 1,
+            };
+            self.line(location, text);
+        }
+        self.open.pop();
+    }
+
+    fn line(&mut self, location: Location, text: &str) {
+        let mut parsed = ntp::parse(&location, text);
+        if parsed.loses_source {
+            self.lost_sources.push(self.diagnostics.len());
+        }
+        self.diagnostics.append(&mut parsed.diagnostics);
+        if parsed.numbered && !self.numbered {
+            self.numbered = true;
+            let message =
+                "lines start with the numbers of an editor's listing; they are passed over";
+            let said = about(
+                &location,
+                text,
+                Severity::Warning,
+                message,
+                "delete them: ntpd would skip these lines",
+            );
+            self.diagnostics.push(said);
+        }
+        let Some(statement) = parsed.statement else {
+            return;
+        };
+        let read = ReadLine {
+            location,
+            text: text.to_owned(),
+            statement,
+        };
+        self.lines.push(read.clone());
+        self.apply(&read);
+    }
+
+    fn apply(&mut self, read: &ReadLine) {
+        let config = &mut self.config;
+        match &read.statement {
+            Statement::Source(source) => self.source(read, source),
+            Statement::Unpeer(name) => {
+                config.sources.retain(|source| source.name != *name);
+            }
+            Statement::Access(rules) => config.rules.extend(rules),
+            Statement::Discard {
+                average_log2_s,
+                minimum_s,
+            } => {
+                let limit = &mut config.rate_limit;
+                limit.average_log2_s = average_log2_s.unwrap_or(limit.average_log2_s);
+                limit.minimum_s = minimum_s.unwrap_or(limit.minimum_s);
+            }
+            Statement::Tinker(settings) => {
+                for setting in settings {
+                    match *setting {
+                        Tinker::Step(threshold) => config.step.threshold = threshold,
+                        Tinker::Panic(limit) => config.step.panic = limit,
+                        Tinker::Stepout(time) => config.step.stepout = time,
+                    }
+                }
+            }
+            Statement::Tos(settings) => {
+                for setting in settings {
+                    match *setting {
+                        Tos::Minsane(count) => config.select.minsane = count,
+                        Tos::Minclock(count) => config.select.minclock = count,
+                        Tos::Maxclock(count) => config.select.maxclock = count,
+                        Tos::Maxdist(distance) => config.select.maxdist = distance,
+                        Tos::Mindist(distance) => config.select.mindist = distance,
+                        Tos::Floor(stratum) => config.select.floor = stratum,
+                        Tos::Ceiling(stratum) => config.select.ceiling = stratum,
+                    }
+                }
+            }
+            Statement::DriftFile(path) => config.drift_file.clone_from(path),
+            Statement::Switch { on, discipline } => {
+                if *discipline {
+                    config.discipline = *on;
+                }
+            }
+            Statement::Include(path) => self.include(read, path),
+            Statement::Listen(listen) => config.listen = *listen,
+            Statement::Port(port) => config.port = Some(*port),
+            Statement::Control(path) => config.control = Some(path.clone()),
+            Statement::Metrics(address) => config.metrics = *address,
+            // The whole file has to be known first: see `local_clock`.
+            Statement::LocalClock { .. } | Statement::Fudge { .. } | Statement::Inert => {}
+        }
+    }
+
+    fn source(&mut self, read: &ReadLine, source: &SourceConfig) {
+        let same = |other: &&SourceConfig| {
+            other.name == source.name
+                && other.family == source.family
+                && other.options.port == source.options.port
+        };
+        if self.config.sources.iter().find(same).is_some() {
+            let message = format!(
+                "`{}` was named before; this line is passed over",
+                source.name
+            );
+            self.say(read, Severity::Warning, &message, "delete one of the lines");
+        } else {
+            self.config.sources.push(source.clone());
+        }
+    }
+
+    fn say(&mut self, read: &ReadLine, severity: Severity, message: &str, help: &str) {
+        let said = about(&read.location, &read.text, severity, message, help);
+        self.diagnostics.push(said);
+    }
+
+    /// Relative paths are looked for beside the file that names them. Of a
+    /// directory every `*.conf` is read, in the order of their names, as ntpsec does.
+    fn include(&mut self, read: &ReadLine, named: &Path) {
+        let path = match read.location.file.parent() {
+            Some(directory) => directory.join(named),
+            None => named.to_owned(),
+        };
+        if !path.is_dir() {
+            self.include_file(read, &path);
+            return;
+        }
+        match configuration_files(&path) {
+            Ok(files) => files.iter().for_each(|file| self.include_file(read, file)),
+            Err(error) => {
+                let message = format!("{} can't be read: {error}", path.display());
+                self.say(
+                    read,
+                    Severity::Error,
+                    &message,
+                    "make it readable, or delete the line",
+                );
+            }
+        }
+    }
+
+    fn include_file(&mut self, read: &ReadLine, path: &Path) {
+        self.includes += 1;
+        let refusal = if self.open.iter().any(|open| open == path) {
+            Some("this file is being read already: it includes itself")
+        } else if self.open.len() > DEPTH_MAX {
+            Some("includes go 5 deep at most")
+        } else if self.includes > INCLUDES_MAX {
+            Some("there are more than 500 includes")
+        } else {
+            None
+        };
+        if let Some(message) = refusal {
+            self.say(read, Severity::Error, message, "delete the line");
+            return;
+        }
+        match read_include(path) {
+            Ok(Some(text)) => self.file(path, &text),
+            Ok(None) => {
+                let message = format!("there is no file {}; nothing is included", path.display());
+                self.say(
+                    read,
+                    Severity::Warning,
+                    &message,
+                    "create it, or delete the line",
+                );
+            }
+            Err(why) => {
+                let message = format!("{}: {why}", path.display());
+                let help = "make it readable, or delete the line";
+                self.say(read, Severity::Error, &message, help);
+            }
+        }
+    }
+
+    fn finish(mut self, path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
+        let lines = std::mem::take(&mut self.lines);
+        self.local_clock(&lines);
+        self.weigh_lost_sources();
+        for read in &lines {
+            self.check_kiss(read);
+            self.check_answers_are_let_in(read);
+        }
+        self.check_selection(path);
+        if self.has_error() {
+            return Err(self.diagnostics);
+        }
+        Ok(Loaded {
+            config: self.config,
+            notes: self.diagnostics,
+            lines,
+        })
+    }
+
+    fn has_error(&self) -> bool {
+        self.diagnostics
+            .iter()
+            .any(|d| d.severity == Severity::Error)
+    }
+
+    /// Clocks and fudges may come in any order; of several clocks the best counts.
+    fn local_clock(&mut self, lines: &[ReadLine]) {
+        /// ntpd's stratum of the driver when nothing is fudged.
+        const STRATUM_DEFAULT: u8 = 5;
+        let mut clocks: BTreeMap<u8, u8> = BTreeMap::new();
+        for read in lines {
+            match &read.statement {
+                Statement::LocalClock { unit } => {
+                    if !clocks.is_empty() {
+                        let message =
+                            "there is one local clock; of several lines the lowest stratum counts";
+                        self.say(read, Severity::Note, message, "");
+                    }
+                    clocks.insert(*unit, STRATUM_DEFAULT);
+                }
+                Statement::Unpeer(name) => {
+                    clocks.retain(|unit, _| *name != format!("127.127.1.{unit}"));
+                }
+                _ => {}
+            }
+        }
+        for read in lines {
+            let Statement::Fudge { unit, stratum } = read.statement else {
+                continue;
+            };
+            match (clocks.get_mut(&unit), stratum) {
+                (Some(fudged), Some(stratum)) => *fudged = stratum,
+                (Some(_), None) => {}
+                (None, _) => {
+                    let message = format!("there is no clock 127.127.1.{unit} to fudge");
+                    let help =
+                        format!("write `server 127.127.1.{unit}` as well, or delete the line");
+                    self.say(read, Severity::Warning, &message, &help);
+                }
+            }
+        }
+        let best = clocks.into_values().min();
+        self.config.local_clock = best.map(|stratum| LocalClock { stratum });
+    }
+
+    /// What would have been the only source must not vanish with a warning.
+    fn weigh_lost_sources(&mut self) {
+        if self.config.sources.is_empty() && self.config.local_clock.is_none() {
+            for index in &self.lost_sources {
+                self.diagnostics[*index].severity = Severity::Error;
+            }
+        }
+    }
+
+    /// Settings with which no source can ever be followed.
+    fn check_selection(&mut self, path: &Path) {
+        let config = &self.config;
+        let select = &config.select;
+        let pools = config.sources.iter().any(|s| s.kind == SourceKind::Pool);
+        let (message, help) = if config.sources.is_empty() && config.local_clock.is_none() {
+            (
+                "no line names a source: the clock is never corrected, and no time is served"
+                    .into(),
+                "write a line like `pool pool.ntp.org iburst`",
+            )
+        } else if !pools && !config.sources.is_empty() && config.sources.len() < select.minsane {
+            (
+                format!(
+                    "`tos minsane {}` is more than there are sources ({}): none is ever followed",
+                    select.minsane,
+                    config.sources.len()
+                ),
+                "lower `minsane`, or name more servers",
+            )
+        } else if select.floor >= select.ceiling {
+            (
+                format!(
+                    "`tos floor {} ceiling {}` leaves no stratum: no source is ever followed",
+                    select.floor, select.ceiling
+                ),
+                "make `floor` smaller than `ceiling`",
+            )
+        } else {
+            return;
+        };
+        let said = whole_file(Severity::Warning, path, message, help.into());
+        self.diagnostics.push(said);
+    }
+
+    fn check_kiss(&mut self, read: &ReadLine) {
+        let Statement::Access(rules) = &read.statement else {
+            return;
+        };
+        let alone = rules.iter().any(|rule| match *rule {
+            Rule::Restrict(who, flags) if flags.contains(Flags::KOD) => {
+                let all = flags_of(&self.config.rules, who).unwrap_or(Flags::LIMITED);
+                !all.contains(Flags::LIMITED)
+            }
+            _ => false,
+        });
+        if alone {
+            let message = "`kod` does something only together with `limited`";
+            self.say(read, Severity::Note, message, "");
+        }
+    }
+
+    /// Rules apply to the replies of our own servers too.
+    fn check_answers_are_let_in(&mut self, read: &ReadLine) {
+        let Statement::Source(source) = &read.statement else {
+            return;
+        };
+        let rules = &self.config.rules;
+        let default = |prefix: Prefix| flags_for(rules, prefix.address());
+        let flags = match (flags_of(rules, Who::Source), source.name.parse::<IpAddr>()) {
+            (Some(flags), _) => flags,
+            (None, Ok(address)) => flags_for(rules, address),
+            (None, Err(_)) => match source.family {
+                Some(Family::V4) => default(Prefix::ALL_V4),
+                Some(Family::V6) => default(Prefix::ALL_V6),
+                None => {
+                    let both = default(Prefix::ALL_V4).bits() & default(Prefix::ALL_V6).bits();
+                    Flags::from_bits(both)
+                }
+            },
+        };
+        for word in [Flags::IGNORE, Flags::NOSERVE, Flags::NOTRUST] {
+            if flags.contains(word) {
+                let message = format!("the rules (`{word}`) drop this server's answers as well");
+                let help =
+                    "write `restrict source` without flags to let our own servers' answers in";
+                self.say(read, Severity::Warning, &message, help);
+                return;
+            }
+        }
+    }
+}
+
+fn configuration_files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "conf") && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// `None`: there is no such file.
+fn read_include(path: &Path) -> Result<Option<String>, String> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        _ => read(path).map(Some),
+    }
+}
+
+/// About a line as a whole.
+fn about(
+    location: &Location,
+    text: &str,
+    severity: Severity,
+    message: &str,
+    help: &str,
+) -> Diagnostic {
+    let code = text.split('#').next().unwrap_or_default().trim();
+    let start = text.find(code).unwrap_or(0);
+    Diagnostic {
+        severity,
+        location: location.clone(),
+        text: text.to_owned(),
+        span: start..start + code.len(),
+        message: message.to_owned(),
+        help: Some(help.to_owned()).filter(|help| !help.is_empty()),
+    }
+}

@@ -1,0 +1,140 @@
+//! A [`Config`] as a file in ptntp's own dialect. Every default is written
+//! out, and the file loads again to the same `Config`.
+
+use std::path::Path;
+
+use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
+use crate::server::rule::{Flags, Prefix, Rule, Who};
+use crate::time::duration::NtpDuration;
+
+/// The lines of the file. What a file can't say is not in them: the first
+/// setting without a panic limit (`-g`).
+pub fn lines(config: &Config) -> Vec<String> {
+    let mut lines: Vec<String> = config.sources.iter().map(source).collect();
+    if let Some(clock) = config.local_clock {
+        lines.push("server 127.127.1.0".into());
+        lines.push(format!("fudge 127.127.1.0 stratum {}", clock.stratum));
+    }
+    lines.extend(config.rules.iter().map(rule));
+    let limit = config.rate_limit;
+    lines.push(format!(
+        "discard average {} minimum {}",
+        limit.average_log2_s, limit.minimum_s
+    ));
+    let step = config.step;
+    lines.push(format!(
+        "tinker step {} panic {} stepout {}",
+        seconds(step.threshold.unwrap_or(NtpDuration::ZERO)),
+        seconds(step.panic.unwrap_or(NtpDuration::ZERO)),
+        seconds(step.stepout)
+    ));
+    let select = config.select;
+    lines.push(format!(
+        "tos minsane {} minclock {} maxclock {} maxdist {} mindist {} floor {} ceiling {}",
+        select.minsane,
+        select.minclock,
+        select.maxclock,
+        seconds(select.maxdist),
+        seconds(select.mindist),
+        select.floor,
+        select.ceiling
+    ));
+    lines.push(match &config.drift_file {
+        Some(path) => format!("driftfile {}", quoted(path)),
+        None => "driftfile \"\"".into(),
+    });
+    lines.push(if config.discipline {
+        "enable ntp".into()
+    } else {
+        "disable ntp".into()
+    });
+    lines.push(match config.listen {
+        Listen::Everywhere => "listen everywhere".into(),
+        Listen::Loopback => "listen loopback".into(),
+    });
+    lines.extend(config.port.map(|port| format!("port {port}")));
+    let control = config.control.as_deref();
+    lines.extend(control.map(|path| format!("control {}", quoted(path))));
+    lines.push(match config.metrics {
+        Some(address) => format!("metrics {address}"),
+        None => "metrics off".into(),
+    });
+    lines
+}
+
+fn source(source: &SourceConfig) -> String {
+    let mut words = vec![match source.kind {
+        SourceKind::Server => "server".to_owned(),
+        SourceKind::Pool => "pool".to_owned(),
+    }];
+    words.extend(source.family.map(|family| match family {
+        Family::V4 => "-4".to_owned(),
+        Family::V6 => "-6".to_owned(),
+    }));
+    words.push(source.name.clone());
+    let options = &source.options;
+    let switches = [
+        (options.iburst, "iburst"),
+        (options.burst, "burst"),
+        (options.prefer, "prefer"),
+        (options.noselect, "noselect"),
+        (options.xleave, "xleave"),
+    ];
+    let on = switches.iter().filter(|(on, _)| *on);
+    words.extend(on.map(|(_, word)| (*word).to_owned()));
+    words.push(format!(
+        "minpoll {} maxpoll {} version {} port {}",
+        options.minpoll.log2(),
+        options.maxpoll.log2(),
+        options.version,
+        options.port
+    ));
+    words.join(" ")
+}
+
+fn rule(rule: &Rule) -> String {
+    let (verb, who, flags) = match *rule {
+        Rule::Restrict(who, flags) => ("restrict", who, flags),
+        Rule::Unrestrict(who, flags) => ("unrestrict", who, flags),
+    };
+    let (who, ntpport) = match who {
+        Who::Source => ("source".into(), false),
+        Who::Block { prefix, ntpport } => (block(prefix), ntpport),
+    };
+    let mut line = format!("{verb} {who}");
+    if flags != Flags::NONE {
+        line += &format!(" {flags}");
+    }
+    if ntpport {
+        line += " ntpport";
+    }
+    line
+}
+
+fn block(prefix: Prefix) -> String {
+    match prefix {
+        Prefix::ALL_V4 => "-4 default".into(),
+        Prefix::ALL_V6 => "-6 default".into(),
+        one if one == Prefix::host(one.address()) => one.address().to_string(),
+        many => many.to_string(),
+    }
+}
+
+/// The shortest decimal that stands for this very duration.
+pub fn seconds(duration: NtpDuration) -> String {
+    let s = duration.as_seconds();
+    (0..=12)
+        .map(|digits| format!("{s:.digits$}"))
+        .find(|text| text.parse().map(NtpDuration::from_seconds) == Ok(duration))
+        // Rust writes a float with as many digits as it takes to read it back.
+        .unwrap_or_else(|| s.to_string())
+}
+
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    if path.contains([' ', '#']) {
+        format!("\"{path}\"")
+    } else {
+        path
+    }
+}

@@ -1,0 +1,281 @@
+//! `tinker`, `tos`, `enable`, `driftfile` and the other lines that set one thing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::config::Listen;
+use crate::config::statement::{Line, Statement, Tinker, Tos};
+use crate::config::words::Word;
+use crate::time::duration::NtpDuration;
+
+/// `tinker word value ...`.
+pub fn tinker(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
+    const KNOWN: [&str; 8] = [
+        "step",
+        "panic",
+        "stepout",
+        "dispersion",
+        "allan",
+        "huffpuff",
+        "freq",
+        "tick",
+    ];
+    let mut settings = Vec::new();
+    while let Some(word) = line.take() {
+        // Zero switches the limit off.
+        let limit = |value: NtpDuration| Some(value).filter(|v| *v > NtpDuration::ZERO);
+        match word.text.as_str() {
+            "step" => settings.push(Tinker::Step(limit(line.seconds(&word)?))),
+            "panic" => settings.push(Tinker::Panic(limit(line.seconds(&word)?))),
+            "stepout" => settings.push(Tinker::Stepout(line.seconds(&word)?)),
+            "dispersion" | "allan" | "huffpuff" | "freq" | "tick" => {
+                line.argument(&word, "a number")?;
+                let message = format!(
+                    "`tinker {}` has no effect: the discipline measures what it would set",
+                    word.text
+                );
+                line.note(&word, message);
+            }
+            "stepfwd" | "stepback" => {
+                let message = format!(
+                    "`{}` is not supported: steps have one limit for both directions",
+                    word.text
+                );
+                line.error(&word, message, "write `tinker step SECONDS`".into());
+                return None;
+            }
+            _ => {
+                line.unknown(&word, "tinker", KNOWN);
+                return None;
+            }
+        }
+    }
+    Some(Statement::Tinker(settings))
+}
+
+/// `tos word value ...`.
+pub fn tos(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
+    const KNOWN: [&str; 10] = [
+        "minclock", "minsane", "maxclock", "maxdist", "mindist", "floor", "ceiling", "orphan",
+        "cohort", "beacon",
+    ];
+    let mut settings = Vec::new();
+    while let Some(word) = line.take() {
+        let setting = match word.text.as_str() {
+            "minsane" => Tos::Minsane(count(line, &word)?),
+            "minclock" => Tos::Minclock(count(line, &word)?),
+            "maxclock" => Tos::Maxclock(count(line, &word)?),
+            "maxdist" => Tos::Maxdist(line.seconds(&word)?),
+            "mindist" => Tos::Mindist(line.seconds(&word)?),
+            "floor" => Tos::Floor(line.integer(&word, 0..=16)?),
+            "ceiling" => Tos::Ceiling(line.integer(&word, 1..=16)?),
+            "orphan" => {
+                let stratum = line.integer(&word, 0..=16)?;
+                if stratum < 16 {
+                    let message =
+                        "orphan mode is not supported yet: without sources nobody is served";
+                    let help = format!(
+                        "write `server 127.127.1.0` and `fudge 127.127.1.0 stratum {stratum}` on one of the servers"
+                    );
+                    line.warning(&word, message.into(), help);
+                }
+                continue;
+            }
+            "cohort" | "beacon" | "orphanwait" | "maxhop" | "basedate" | "bcpollbstep" => {
+                line.argument(&word, "a value")?;
+                let message = format!("`tos {}` has no effect here", word.text);
+                line.note(&word, message);
+                continue;
+            }
+            _ => {
+                line.unknown(&word, "tos", KNOWN);
+                return None;
+            }
+        };
+        settings.push(setting);
+    }
+    Some(Statement::Tos(settings))
+}
+
+/// A number of sources. ntpd takes 0, which means what 1 does: no source, no time.
+fn count(line: &mut Line<'_>, word: &Word) -> Option<usize> {
+    let count = line.integer(word, 0..=1000)?;
+    if count == 0 {
+        let message = format!("`{} 0` means 1: no source, no time", word.text);
+        line.note(word, message);
+    }
+    Some(count.max(1))
+}
+
+/// `enable words`.
+pub fn enable(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    switch(line, directive, true)
+}
+
+/// `disable words`.
+pub fn disable(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    switch(line, directive, false)
+}
+
+/// What `enable` and `disable` know, and why it has no effect (empty: it has).
+const SWITCHES: [(&str, &str); 13] = [
+    ("ntp", ""),
+    ("auth", "strangers never become sources, with or without it"),
+    ("bclient", "broadcasts are not listened to"),
+    ("calibrate", "it belongs to reference clocks"),
+    (
+        "kernel",
+        "the clock is steered by the daemon's own discipline",
+    ),
+    ("mode7", "mode 7 is never answered"),
+    ("monitor", "`limited` brings the table of clients it needs"),
+    ("pps", "it belongs to reference clocks"),
+    (
+        "stats",
+        "statistics files are not written yet; see `ptntp stat --json` and the metrics",
+    ),
+    ("peer_clear_digest_early", "there are no keys yet"),
+    ("unpeer_crypto_early", "there is no Autokey"),
+    ("unpeer_crypto_nak_early", "there is no Autokey"),
+    ("unpeer_digest_early", "there are no keys yet"),
+];
+
+fn switch(line: &mut Line<'_>, directive: &Word, on: bool) -> Option<Statement> {
+    let name = directive.text.clone();
+    if line.peek().is_none() {
+        line.argument(directive, "a word like `ntp` or `monitor`");
+        return None;
+    }
+    let mut discipline = false;
+    while let Some(word) = line.take() {
+        match SWITCHES.iter().find(|(known, _)| *known == word.text) {
+            Some(("ntp", _)) => discipline = true,
+            Some(("bclient", why)) if on => {
+                let message = format!("`enable bclient` has no effect: {why}");
+                line.warning(
+                    &word,
+                    message,
+                    "name the time source on a `server` line".into(),
+                );
+            }
+            Some((known, why)) => {
+                line.note(&word, format!("`{name} {known}` has no effect: {why}"))
+            }
+            None => {
+                line.unknown(&word, &name, SWITCHES.map(|(known, _)| known));
+                return None;
+            }
+        }
+    }
+    Some(Statement::Switch { on, discipline })
+}
+
+/// `driftfile path`; without a path, or with an empty one, none is kept.
+pub fn drift_file(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
+    let path = line.take().filter(|word| !word.text.is_empty());
+    while let Some(word) = line.take_if(|word| word.parse::<f64>().is_ok()) {
+        let message = "how often the drift file is written can't be set";
+        line.note(&word, message.into());
+    }
+    line.end()?;
+    Some(Statement::DriftFile(path.map(|word| word.text.into())))
+}
+
+/// `includefile path`.
+pub fn include(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let path = line.argument(directive, "a file name")?;
+    line.end()?;
+    Some(Statement::Include(path.text.into()))
+}
+
+/// `keys path`. Nothing uses keys yet, but a file that is not there is worth a word.
+pub fn keys(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let path = line.argument(directive, "a file name")?;
+    line.end()?;
+    let found = std::fs::metadata(&path.text);
+    match found {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let message = format!("there is no key file {}", path.text);
+            let help =
+                "nothing uses keys yet, so nothing is lost; delete the line or create the file";
+            line.warning(&path, message, help.into());
+        }
+        _ => line.note(directive, "no effect yet, because nothing uses keys".into()),
+    }
+    Some(Statement::Inert)
+}
+
+/// `interface action who`: fine where it makes no difference, else an error,
+/// because it says who is served.
+pub fn interface(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let action = line.argument(directive, "`listen`, `ignore` or `drop`")?;
+    if !matches!(action.text.as_str(), "listen" | "ignore" | "drop") {
+        line.unknown(&action, &directive.text, ["listen", "ignore", "drop"]);
+        return None;
+    }
+    let who = line.argument(&action, "an interface, an address or `all`")?;
+    line.end()?;
+    if action.text == "listen" || who.text == "wildcard" {
+        let message = "no effect: requests to every address are answered, each from the address that was asked";
+        line.note(directive, message.into());
+        return Some(Statement::Inert);
+    }
+    let message = format!(
+        "`{} {} {}` is not supported yet, and without it more would be served",
+        directive.text, action.text, who.text
+    );
+    let help =
+        "say who is served with `restrict`, or write `listen loopback` to serve this machine alone";
+    line.error(directive, message, help.into());
+    None
+}
+
+/// `listen everywhere|loopback` (native).
+pub fn listen(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let word = line.argument(directive, "`everywhere` or `loopback`")?;
+    line.end()?;
+    match word.text.as_str() {
+        "everywhere" => Some(Statement::Listen(Listen::Everywhere)),
+        "loopback" => Some(Statement::Listen(Listen::Loopback)),
+        _ => {
+            line.unknown(&word, "listen", ["everywhere", "loopback"]);
+            None
+        }
+    }
+}
+
+/// `port n` (native).
+pub fn port(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let port = line.integer(directive, 1..=u16::MAX)?;
+    line.end()?;
+    Some(Statement::Port(port))
+}
+
+/// `control path` (native).
+pub fn control(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let path = line.argument(directive, "the path of a socket")?;
+    line.end()?;
+    // sockaddr_un has room for 107 bytes and a zero.
+    if path.text.len() > 107 {
+        let message = "this path is too long for a socket: 107 bytes at most";
+        line.error(&path, message.into(), "choose a shorter one".into());
+        return None;
+    }
+    Some(Statement::Control(PathBuf::from(path.text)))
+}
+
+/// `metrics address:port|off` (native).
+pub fn metrics(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let word = line.argument(directive, "an address with a port, or `off`")?;
+    line.end()?;
+    if word.text == "off" {
+        return Some(Statement::Metrics(None));
+    }
+    let Ok(address) = word.text.parse::<SocketAddr>() else {
+        let message = format!("`{}` is not an address with a port", word.text);
+        let help = "write one like `127.0.0.1:9975` or `[::1]:9975`, or `off`";
+        line.error(&word, message, help.into());
+        return None;
+    };
+    Some(Statement::Metrics(Some(address)))
+}

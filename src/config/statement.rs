@@ -1,0 +1,264 @@
+//! What one line of ntp.conf says, and the cursor that walks its words.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::words::{self, Word};
+use crate::config::{Listen, Location, SourceConfig};
+use crate::server::rule::Rule;
+use crate::time::duration::NtpDuration;
+
+/// One line, understood.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Statement {
+    /// `server`, `pool`, `peer`.
+    Source(SourceConfig),
+    /// `server 127.127.1.unit`.
+    LocalClock {
+        /// The last number of its address.
+        unit: u8,
+    },
+    /// `fudge 127.127.1.unit stratum n`.
+    Fudge {
+        /// Whose.
+        unit: u8,
+        /// What stratum; none: the line says nothing about it.
+        stratum: Option<u8>,
+    },
+    /// `unpeer name`: takes back an earlier `server`, `pool` or `peer`.
+    Unpeer(String),
+    /// `restrict`, `unrestrict`: two rules if both families are meant.
+    Access(Vec<Rule>),
+    /// `discard`.
+    Discard {
+        /// See [`RateLimit`](crate::server::rule::RateLimit).
+        average_log2_s: Option<u8>,
+        /// See [`RateLimit`](crate::server::rule::RateLimit).
+        minimum_s: Option<u8>,
+    },
+    /// `tinker`.
+    Tinker(Vec<Tinker>),
+    /// `tos`.
+    Tos(Vec<Tos>),
+    /// `driftfile`; none: kept nowhere.
+    DriftFile(Option<PathBuf>),
+    /// `enable` or `disable`; only `ntp` has an effect.
+    Switch {
+        /// `enable`?
+        on: bool,
+        /// Is `ntp` among the words?
+        discipline: bool,
+    },
+    /// `includefile`.
+    Include(PathBuf),
+    /// `listen` (native).
+    Listen(Listen),
+    /// `port` (native).
+    Port(u16),
+    /// `control` (native).
+    Control(PathBuf),
+    /// `metrics` (native).
+    Metrics(Option<SocketAddr>),
+    /// Understood, without effect; the notes say why.
+    Inert,
+}
+
+/// One setting of `tinker`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Tinker {
+    /// `step`; none: never.
+    Step(Option<NtpDuration>),
+    /// `panic`; none: never.
+    Panic(Option<NtpDuration>),
+    /// `stepout`.
+    Stepout(NtpDuration),
+}
+
+/// One setting of `tos`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Tos {
+    /// `minsane`.
+    Minsane(usize),
+    /// `minclock`.
+    Minclock(usize),
+    /// `maxclock`.
+    Maxclock(usize),
+    /// `maxdist`.
+    Maxdist(NtpDuration),
+    /// `mindist`.
+    Mindist(NtpDuration),
+    /// `floor`.
+    Floor(u8),
+    /// `ceiling`.
+    Ceiling(u8),
+}
+
+/// The words of a line, taken one after the other, and what was found wrong.
+#[derive(Debug)]
+pub struct Line<'a> {
+    location: &'a Location,
+    text: &'a str,
+    words: std::iter::Peekable<std::vec::IntoIter<Word>>,
+    /// What there is to say about the line so far.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl<'a> Line<'a> {
+    /// Splits `text`. What is malformed becomes an error, and the line is empty.
+    pub fn new(location: &'a Location, text: &'a str) -> Self {
+        let mut line = Self {
+            location,
+            text,
+            words: Vec::new().into_iter().peekable(),
+            diagnostics: Vec::new(),
+        };
+        match words::split(text) {
+            Ok(words) => line.words = words.into_iter().peekable(),
+            Err(why) => {
+                let word = Word {
+                    text: String::new(),
+                    span: why.span,
+                };
+                line.say(Severity::Error, &word, why.message, why.help);
+            }
+        }
+        line
+    }
+
+    /// The next word.
+    pub fn take(&mut self) -> Option<Word> {
+        self.words.next()
+    }
+
+    /// The next word, if it is one that `wanted` likes.
+    pub fn take_if(&mut self, wanted: impl FnOnce(&str) -> bool) -> Option<Word> {
+        self.words.next_if(|word| wanted(&word.text))
+    }
+
+    /// The next word without taking it.
+    pub fn peek(&mut self) -> Option<&Word> {
+        self.words.peek()
+    }
+
+    /// Takes all that is left.
+    pub fn take_rest(&mut self) -> Vec<Word> {
+        self.words.by_ref().collect()
+    }
+
+    /// The word that has to follow `after`; `wants` says what it should be.
+    pub fn argument(&mut self, after: &Word, wants: &str) -> Option<Word> {
+        let found = self.take().filter(|word| !word.text.is_empty());
+        if found.is_none() {
+            let message = format!("`{}` needs {wants} after it", after.text);
+            self.error(after, message, format!("write `{} ...`", after.text));
+        }
+        found
+    }
+
+    /// The whole number that has to follow `after`.
+    pub fn integer<T>(&mut self, after: &Word, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: FromStr + PartialOrd + Display,
+    {
+        let (low, high) = (range.start(), range.end());
+        let wants = format!("a whole number from {low} to {high}");
+        let word = self.argument(after, &wants)?;
+        // ntpd takes `3.0` for 3.
+        let digits = word.text.strip_suffix(".0").unwrap_or(&word.text);
+        match digits.parse() {
+            Ok(number) if range.contains(&number) => Some(number),
+            _ => {
+                let message = format!("`{}` is no value for `{}`", word.text, after.text);
+                self.error(&word, message, format!("write {wants}"));
+                None
+            }
+        }
+    }
+
+    /// The number that has to follow `after`, not negative.
+    pub fn number(&mut self, after: &Word) -> Option<f64> {
+        let word = self.argument(after, "a number")?;
+        match word.text.parse::<f64>() {
+            Ok(number) if number.is_finite() && number >= 0.0 => Some(number),
+            _ => {
+                let message = format!("`{}` is no value for `{}`", word.text, after.text);
+                self.error(&word, message, "write a number that is not negative".into());
+                None
+            }
+        }
+    }
+
+    /// The seconds that have to follow `after`.
+    pub fn seconds(&mut self, after: &Word) -> Option<NtpDuration> {
+        let seconds = self.number(after)?;
+        let duration = NtpDuration::from_seconds(seconds);
+        // Zero often means "no limit", so what is not zero must not become it.
+        let vanished = seconds > 0.0 && duration == NtpDuration::ZERO;
+        Some(if vanished {
+            NtpDuration::from_units(1)
+        } else {
+            duration
+        })
+    }
+
+    /// Nothing may be left.
+    pub fn end(&mut self) -> Option<()> {
+        let Some(word) = self.take() else {
+            return Some(());
+        };
+        let message = format!("`{}` is one word too many", word.text);
+        self.error(
+            &word,
+            message,
+            "delete it, or write `#` before a comment".into(),
+        );
+        None
+    }
+
+    /// An option of `directive` that nobody knows.
+    pub fn unknown<'k>(
+        &mut self,
+        word: &Word,
+        directive: &str,
+        known: impl IntoIterator<Item = &'k str>,
+    ) {
+        let message = format!("`{}` is not an option of `{directive}`", word.text);
+        let known: Vec<&str> = known.into_iter().collect();
+        let help = match words::closest(&word.text, known.iter().copied()) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("`{directive}` knows: {}", known.join(", ")),
+        };
+        self.error(word, message, help);
+    }
+
+    /// Keeps the daemon from starting.
+    pub fn error(&mut self, word: &Word, message: String, help: String) {
+        self.say(Severity::Error, word, message, help);
+    }
+
+    /// Does not.
+    pub fn warning(&mut self, word: &Word, message: String, help: String) {
+        self.say(Severity::Warning, word, message, help);
+    }
+
+    /// Good to know.
+    pub fn note(&mut self, word: &Word, message: String) {
+        self.say(Severity::Note, word, message, String::new());
+    }
+
+    /// Anything about this line.
+    pub fn say(&mut self, severity: Severity, word: &Word, message: String, help: String) {
+        self.diagnostics.push(Diagnostic {
+            severity,
+            location: self.location.clone(),
+            text: self.text.to_owned(),
+            span: word.span.clone(),
+            message,
+            help: Some(help).filter(|help| !help.is_empty()),
+        });
+    }
+}

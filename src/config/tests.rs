@@ -1,0 +1,889 @@
+//! Shown here: files of real administrators load as they stand, everything
+//! that can be wrong is named with its line, what loads survives being written
+//! out and loaded again, and no text whatever makes the parser panic.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use crate::client::options::SourceOptions;
+use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::dialect::Dialect;
+use crate::config::load::{Loaded, load, load_text};
+use crate::config::{
+    Config, Family, Listen, LocalClock, SourceConfig, SourceKind, explain, native, ntp,
+};
+use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
+use crate::sync::policy::{SelectPolicy, StepPolicy};
+use crate::time::duration::NtpDuration;
+use crate::time::units::PollExponent;
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/configs")
+        .join(name)
+}
+
+fn read(text: &str) -> Result<Loaded, Vec<Diagnostic>> {
+    load_text(Path::new("ntp.conf"), text, Dialect::Auto)
+}
+
+/// Loads text that has to be right.
+fn good(text: &str) -> Loaded {
+    read(text).unwrap_or_else(|why| panic!("{text}: {}", listed(&why)))
+}
+
+fn listed(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.iter().map(|d| format!("{d}\n")).collect()
+}
+
+/// The only error of text that has to be wrong.
+fn error(text: &str) -> Diagnostic {
+    let all = read(text).expect_err(text);
+    let mut errors = all.into_iter().filter(|d| d.severity == Severity::Error);
+    let first = errors.next().expect(text);
+    assert_eq!(errors.next(), None, "{text}");
+    assert!(first.help.is_some(), "{first} says what to do");
+    first
+}
+
+fn everyone(flags: Flags) -> [Rule; 2] {
+    [Prefix::ALL_V4, Prefix::ALL_V6].map(|prefix| {
+        let who = Who::Block {
+            prefix,
+            ntpport: false,
+        };
+        Rule::Restrict(who, flags)
+    })
+}
+
+fn block(address: &str, len: u8) -> Who {
+    Who::Block {
+        prefix: Prefix::new(address.parse().unwrap(), len).unwrap(),
+        ntpport: false,
+    }
+}
+
+#[test]
+fn first_tutorials_file_loads_as_it_stands() {
+    let loaded = load(&file("seed-000.conf"), Dialect::Auto).unwrap();
+    let config = &loaded.config;
+    assert_eq!(config.sources.len(), 1);
+    assert_eq!(config.sources[0].name, "172.25.0.11");
+    assert_eq!(config.sources[0].options, SourceOptions::default());
+    assert_eq!(config.local_clock, Some(LocalClock { stratum: 10 }));
+    assert_eq!(
+        config.drift_file.as_deref(),
+        Some(Path::new("/var/lib/ntp/drift"))
+    );
+    assert_eq!(config.listen, Listen::Everywhere);
+    let bits = Flags::KOD | Flags::NOMODIFY | Flags::NOTRAP | Flags::NOPEER | Flags::NOQUERY;
+    let [v4, v6] = everyone(bits);
+    let local = |address, len| Rule::Restrict(block(address, len), Flags::NONE);
+    let lan = Rule::Restrict(block("172.25.0.0", 24), Flags::NOMODIFY);
+    assert_eq!(
+        config.rules,
+        [v4, v6, v6, local("127.0.0.1", 32), local("::1", 128), lan]
+    );
+    let warned: Vec<usize> = loaded
+        .notes
+        .iter()
+        .filter(|d| d.severity == Severity::Warning)
+        .map(|d| d.location.line)
+        .collect();
+    assert_eq!(
+        warned,
+        [10, 11],
+        "no include, no keys: {}",
+        listed(&loaded.notes)
+    );
+}
+
+#[test]
+fn second_tutorials_lines_load_with_and_without_line_numbers() {
+    let numbered = load(&file("seed-004.conf"), Dialect::Auto).unwrap();
+    let plain = load(&file("seed-004-plain.conf"), Dialect::Auto).unwrap();
+    assert_eq!(numbered.config, plain.config);
+    assert!(plain.notes.is_empty(), "{}", listed(&plain.notes));
+    assert_eq!(numbered.notes.len(), 1, "said once for the whole file");
+    let names: Vec<&str> = plain.config.sources.iter().map(|s| &*s.name).collect();
+    assert_eq!(
+        names,
+        ["ntp1.aliyun.com", "ntp2.aliyun.com", "ntp3.aliyun.com"]
+    );
+    assert!(plain.config.sources.iter().all(|s| s.options.iburst));
+    assert_eq!(plain.config.rules, everyone(Flags::NOMODIFY));
+}
+
+#[test]
+fn a_distributions_file_loads_without_errors() {
+    let loaded = load(&file("debian.conf"), Dialect::Auto).unwrap();
+    let select = loaded.config.select;
+    assert_eq!(
+        (select.maxclock, select.minclock, select.minsane),
+        (11, 4, 3)
+    );
+    assert_eq!(loaded.config.sources[1].kind, SourceKind::Pool);
+    assert!(loaded.config.rules.contains(&Rule::Restrict(
+        Who::Source,
+        Flags::NOTRAP | Flags::NOMODIFY | Flags::NOQUERY
+    )));
+}
+
+#[test]
+fn every_line_of_the_real_files_is_explained() {
+    for name in ["seed-000.conf", "seed-004.conf", "debian.conf"] {
+        let loaded = load(&file(name), Dialect::Auto).unwrap();
+        for line in &loaded.lines {
+            let said = explain::sentences(&line.statement, &loaded.config);
+            let noted = loaded.notes.iter().any(|n| n.location == line.location);
+            assert!(!said.is_empty() || noted, "{name}: {}", line.text);
+        }
+    }
+}
+
+#[test]
+fn explanations_have_the_numbers_that_apply() {
+    let explained = |text: &str| {
+        let loaded = good(text);
+        let said = explain::sentences(&loaded.lines[0].statement, &loaded.config);
+        said.join("\n")
+    };
+    let said = explained("restrict 127.0.0.1");
+    assert!(
+        said.starts_with("localhost (127.0.0.1) may do everything"),
+        "{said}"
+    );
+    let said = explained("restrict 10.0.0.0/8 limited kod\ndiscard average 5 minimum 1");
+    assert!(said.contains("16777216 addresses"), "{said}");
+    assert!(
+        said.contains("every 32 s on average and 1 s apart"),
+        "{said}"
+    );
+    let said = explained("server a.example minpoll 4 maxpoll 12 iburst");
+    assert!(
+        said.contains("every 16 s") && said.contains("every 4096 s (68 min)"),
+        "{said}"
+    );
+    let said = explained("server 127.127.1.0\nfudge 127.127.1.0 stratum 10");
+    assert!(said.contains("as stratum 11"), "{said}");
+    let said = explained("restrict 10.1.1.1 noserve\nrestrict 10.1.1.1 noquery");
+    assert!(
+        said.contains("together: gets no time (noserve), can't ask"),
+        "{said}"
+    );
+    let said = explained("unrestrict 10.1.1.1");
+    assert!(said.contains("takes back"), "{said}");
+}
+
+#[test]
+fn sources_take_their_options() {
+    let config = good(
+        "server -6 ntp.example.net iburst burst prefer noselect minpoll 3 maxpoll 9 version 3 xleave port 1123\n\
+         pool -4 pool.example.net\npeer 2001:db8::1\nserver fe80::1%eth0",
+    )
+    .config;
+    let options = SourceOptions {
+        minpoll: PollExponent::new(3),
+        maxpoll: PollExponent::new(9),
+        iburst: true,
+        burst: true,
+        prefer: true,
+        noselect: true,
+        version: 3,
+        xleave: true,
+        port: 1123,
+    };
+    assert_eq!(config.sources[0].options, options);
+    assert_eq!(config.sources[0].family, Some(Family::V6));
+    assert_eq!(config.sources[1].kind, SourceKind::Pool);
+    assert_eq!(config.sources[1].family, Some(Family::V4));
+    assert_eq!(config.sources[2].kind, SourceKind::Server);
+    assert_eq!(config.sources[3].name, "fe80::1%eth0");
+}
+
+#[test]
+fn odd_polls_are_mended_and_said() {
+    let loaded = good("server a.example minpoll 12\nserver b.example minpoll -3 maxpoll 99");
+    let polls: Vec<_> = loaded
+        .config
+        .sources
+        .iter()
+        .map(|s| (s.options.minpoll.log2(), s.options.maxpoll.log2()))
+        .collect();
+    assert_eq!(polls, [(10, 10), (0, 17)]);
+    assert_eq!(loaded.notes.len(), 3, "{}", listed(&loaded.notes));
+}
+
+#[test]
+fn sources_can_be_taken_back_and_are_not_doubled() {
+    let loaded = good("server a.example\nserver b.example\nserver a.example\nunpeer b.example");
+    assert_eq!(loaded.config.sources.len(), 1);
+    assert_eq!(loaded.notes[0].location.line, 3);
+    let config = good("server 127.127.1.1\nunpeer 127.127.1.1").config;
+    assert_eq!(config.local_clock, None);
+}
+
+#[test]
+fn local_clock_is_fudged_in_any_order() {
+    let stratum = |text: &str| good(text).config.local_clock.map(|c| c.stratum);
+    assert_eq!(stratum("server 127.127.1.0"), Some(5));
+    assert_eq!(
+        stratum("fudge 127.127.1.3 stratum 7\nserver 127.127.1.3 minpoll 4"),
+        Some(7)
+    );
+    assert_eq!(stratum("server a.example"), None);
+    let loaded = good("server a.example\nfudge 127.127.1.0 stratum 10");
+    assert_eq!(loaded.notes[0].severity, Severity::Warning);
+}
+
+#[test]
+fn rules_are_read_in_every_form() {
+    let rules = |text: &str| good(text).config.rules;
+    assert_eq!(rules("restrict default ignore"), everyone(Flags::IGNORE));
+    assert_eq!(
+        rules("restrict -4 default"),
+        [Rule::Restrict(block("0.0.0.0", 0), Flags::NONE)]
+    );
+    assert_eq!(
+        rules("restrict -6 2001:db8::5 mask ffff:ffff:: noserve"),
+        [Rule::Restrict(block("2001:db8::", 32), Flags::NOSERVE)]
+    );
+    assert_eq!(
+        rules("restrict 10.9.8.7/8 flake"),
+        rules("restrict 10.0.0.0 mask 255.0.0.0 flake")
+    );
+    assert_eq!(
+        rules("restrict 1.2.3.4 mask 0.0.0.0"),
+        rules("restrict -4 default")
+    );
+    assert_eq!(
+        rules("restrict 10.1.1.1 ntpport version"),
+        [Rule::Restrict(
+            Who::Block {
+                prefix: Prefix::host("10.1.1.1".parse().unwrap()),
+                ntpport: true
+            },
+            Flags::VERSION
+        )]
+    );
+    assert_eq!(
+        rules("unrestrict source nopeer"),
+        [Rule::Unrestrict(Who::Source, Flags::NOPEER)]
+    );
+    for (word, flag) in Flags::WORDS {
+        let text = format!("restrict 10.0.0.1 {word}");
+        assert_eq!(rules(&text), [Rule::Restrict(block("10.0.0.1", 32), flag)]);
+    }
+    assert_eq!(
+        good("discard average 4 minimum 1 monitor 100")
+            .config
+            .rate_limit,
+        RateLimit {
+            average_log2_s: 4,
+            minimum_s: 1
+        }
+    );
+}
+
+#[test]
+fn policy_lines_set_what_they_say() {
+    let config = good(
+        "tinker panic 0 step 0.5 stepout 60 allan 1500\ntinker step 0\n\
+         tos minclock 2 minsane 2 maxclock 7 maxdist 3 mindist 0.01 floor 2 ceiling 12\n\
+         disable ntp monitor\nport 1123\ncontrol \"/run/a b.sock\"\nmetrics [::1]:9000\nlisten loopback",
+    )
+    .config;
+    assert_eq!(config.step.threshold, None);
+    assert_eq!(config.step.panic, None);
+    assert_eq!(config.step.stepout, NtpDuration::from_whole_seconds(60));
+    let select = SelectPolicy {
+        minsane: 2,
+        minclock: 2,
+        maxclock: 7,
+        maxdist: NtpDuration::from_whole_seconds(3),
+        mindist: NtpDuration::from_seconds(0.01),
+        floor: 2,
+        ceiling: 12,
+    };
+    assert_eq!(config.select, select);
+    assert!(!config.discipline);
+    assert_eq!(config.port, Some(1123));
+    assert_eq!(config.control.as_deref(), Some(Path::new("/run/a b.sock")));
+    assert_eq!(config.metrics, "[::1]:9000".parse().ok());
+    assert_eq!(config.listen, Listen::Loopback);
+    assert_eq!(good("metrics off").config.metrics, None);
+    assert!(good("disable ntp\nenable ntp").config.discipline);
+    assert!(good("disable kernel stats").config.discipline);
+    assert!(
+        good("tinker step 1e-15").config.step.threshold.is_some(),
+        "tiny is not never"
+    );
+}
+
+/// Everything that keeps the daemon from starting: text, and what the sentence
+/// or the help has to name. The wrong line is always the second.
+#[test]
+fn errors_name_line_word_and_remedy() {
+    let wrong = [
+        ("server a perfer", "`prefer`"),
+        ("Server a.example", "`server`"),
+        ("frobnicate 3", "`frobnicate`"),
+        ("; comment", "`#`"),
+        ("server", "host name"),
+        ("server a==>b", "`a==>b`"),
+        ("server 10.0.0", "`10.0.0`"),
+        ("server -4 ::1", "family"),
+        ("server 224.0.1.1", "224.0.1.1"),
+        ("server a key 5", "`key`"),
+        ("pool a key 5", "never trusted"),
+        ("peer a autokey", "Autokey"),
+        ("server a nts", "`nts`"),
+        ("server a bias 0.5", "`bias`"),
+        ("server a minpoll ten", "`ten`"),
+        ("server a maxpoll", "whole number"),
+        ("server a version 5", "from 1 to 4"),
+        ("server a port 0", "65535"),
+        ("server 127.127.28.0", "driver 28"),
+        ("pool 127.127.1.0", "local clock"),
+        ("refclock shm unit 0", "`refclock shm`"),
+        ("fudge 10.0.0.1 stratum 3", "reference clock"),
+        ("fudge 127.127.1.0 stratum 16", "from 0 to 15"),
+        ("fudge 127.127.1.0 strat 3", "`strat`"),
+        ("restrict", "`default`"),
+        ("restrict kod", "to whom"),
+        ("restrict 10.0.0.0 mask 255.0.255.0", "255.0.255.0"),
+        ("restrict 10.0.0.0 mask ffff::", "mask"),
+        ("restrict ::1 mask f0f0::", "f0f0::"),
+        ("restrict 10.0.0.0/8 mask 255.0.0.0", "twice"),
+        ("restrict 10.0.0.0/33", "0 to 32"),
+        ("restrict 10.0.0.0/+8", "0 to 32"),
+        ("restrict ::/129", "0 to 128"),
+        ("restrict 10.0.0.0 netmask 255.0.0.0", "`mask`"),
+        ("restrict default mask 0.0.0.0", "`mask`"),
+        ("restrict 10.0.0", "complete"),
+        ("restrict localhost", "::1"),
+        ("restrict ntp.example.net nomodify", "host names"),
+        ("restrict fe80::1%eth0", "scope"),
+        ("restrict -4 ::1", "family"),
+        ("restrict default nomodfy", "`nomodify`"),
+        ("discard average 99", "from 0 to 17"),
+        ("discard avrage 3", "`average`"),
+        ("tinker step fast", "`fast`"),
+        ("tinker step -1", "not negative"),
+        ("tinker panic nan", "`nan`"),
+        ("tinker stepback 0", "`stepback`"),
+        ("tinker stp 0", "`step`"),
+        ("tinker nonsense 0", "`tinker` knows"),
+        ("tos minclock x", "`x`"),
+        ("tos minsane 1.5", "`1.5`"),
+        ("tos ceiling 17", "1 to 16"),
+        ("tos minclok 3", "`minclock`"),
+        ("enable", "`ntp`"),
+        ("enable nonsense", "`enable` knows"),
+        ("driftfile a b", "too many"),
+        ("includefile", "file name"),
+        ("keys \"/a", "quote"),
+        ("keys", "file name"),
+        ("server\u{a0}a", "U+00A0"),
+        ("driftfile /\u{fffd}", "UTF-8"),
+        ("driftfile /\u{1b}[2J", "U+001B"),
+        ("interface ignore all", "`restrict`"),
+        ("nic drop eth0", "`listen loopback`"),
+        ("interface use eth0", "`listen`"),
+        ("broadcast 10.0.0.255", "broadcasts"),
+        ("manycastserver 239.1.1.1", "manycast"),
+        ("extra port 1123", "second port"),
+        ("nts enable", "NTS"),
+        ("port 70000", "65535"),
+        ("port 0", "1 to 65535"),
+        ("metrics 9975", "127.0.0.1:9975"),
+        ("listen eth0", "everywhere"),
+        ("control", "path"),
+    ];
+    for (text, names) in wrong {
+        let error = error(&format!("# first\n{text}\nserver last.example"));
+        assert_eq!(error.location.line, 2, "{error}");
+        let said = error.to_string();
+        assert!(said.starts_with("ntp.conf:2: error: "), "{said}");
+        assert!(said.contains(names), "`{names}` is missing: {said}");
+        assert!(said.contains('^'), "{said}");
+    }
+    let long = format!("server last.example\ncontrol /{}", "a".repeat(107));
+    assert!(error(&long).message.contains("107"));
+}
+
+#[test]
+fn every_error_of_a_file_is_shown_at_once() {
+    let all = read("server a key 1\nrestrict x\nkeys /nonexistent/keys").unwrap_err();
+    let lines: Vec<_> = all.iter().map(|d| (d.location.line, d.severity)).collect();
+    assert_eq!(
+        lines,
+        [
+            (1, Severity::Error),
+            (2, Severity::Error),
+            (3, Severity::Warning),
+            (0, Severity::Warning)
+        ]
+    );
+}
+
+/// Whatever ntpd knows is recognised; nothing of it is passed over in silence.
+#[test]
+fn lines_without_effect_say_so() {
+    let silent = [
+        "statsdir /s/",
+        "statistics loopstats peerstats",
+        "filegen loopstats file l type day link enable",
+        "logfile /var/log/ntp",
+        "logconfig =syncall +clockall",
+        "leapfile /l",
+        "leapsmearinterval 86400",
+        "pidfile /run/ntpd.pid",
+        "crypto pw secret",
+        "keysdir /k",
+        "trustedkey 1 (3 ... 5)",
+        "controlkey 1",
+        "requestkey 1",
+        "mru maxdepth 1000",
+        "limit average 1.0 burst 20 kod 0.5",
+        "rlimit memlock 32",
+        "setvar a = b default",
+        "phone 123",
+        "trap 10.0.0.1",
+        "dscp 46",
+        "mdnstries 5",
+        "broadcastclient",
+        "multicastclient 224.0.1.1",
+        "manycastclient 239.1.1.1",
+        "interface ignore wildcard",
+        "nic listen eth0",
+        "enable mode7 calibrate",
+        "tos orphan 5",
+        "tos cohort 1",
+        "tinker allan 10",
+        "restrict default kod",
+        "restrict default mssntp",
+        "server b.example true",
+        "server b.example preempt ttl 3",
+        "reset allpeers",
+    ];
+    for text in silent {
+        let loaded = good(&format!("server a.example\n{text}"));
+        let notes = &loaded.notes;
+        assert!(!notes.is_empty(), "{text}");
+        assert!(
+            notes.iter().all(|n| n.location.line == 2),
+            "{}",
+            listed(notes)
+        );
+    }
+    assert!(
+        good("server a.example\nrestrict default kod limited")
+            .notes
+            .is_empty()
+    );
+}
+
+#[test]
+fn the_only_source_is_never_dropped_with_a_warning() {
+    assert_eq!(error("broadcastclient").location.line, 1);
+    let loaded = good("broadcastclient\nserver a.example");
+    assert_eq!(loaded.notes[0].severity, Severity::Warning);
+}
+
+#[test]
+fn contradictions_across_lines_are_found() {
+    let warned = |text: &str, line: usize| {
+        let loaded = good(text);
+        let warnings = |d: &&Diagnostic| d.severity == Severity::Warning;
+        let found: Vec<_> = loaded.notes.iter().filter(warnings).collect();
+        assert_eq!(found.len(), 1, "{}", listed(&loaded.notes));
+        assert_eq!(found[0].location.line, line);
+    };
+    let silent = |text: &str| assert!(good(text).notes.is_empty(), "{text}");
+    warned("restrict default ignore\nserver 10.0.0.1", 2);
+    warned("server a.example\nrestrict default noserve", 1);
+    silent("restrict default ignore\nserver 10.0.0.1\nrestrict 10.0.0.1");
+    silent("restrict default ignore\nserver a.example\nrestrict source");
+    silent("restrict default ignore\nunrestrict default ignore\nserver a.example");
+    warned("", 0);
+    warned("server a.example\ntos minsane 2", 0);
+    silent("pool a.example\ntos minsane 2");
+    warned("server a.example\ntos floor 5 ceiling 5", 0);
+}
+
+#[test]
+fn chrony_conf_is_recognised_by_its_words() {
+    let error = |path: &str, text: &str, dialect| {
+        let mut all = load_text(Path::new(path), text, dialect).unwrap_err();
+        assert_eq!(all.len(), 1);
+        all.remove(0)
+    };
+    let why = load(&file("chrony.conf"), Dialect::Auto).unwrap_err();
+    assert_eq!(why.len(), 1);
+    assert_eq!(why[0].location.line, 2);
+    assert!(why[0].message.contains("`allow`"), "{}", why[0]);
+    let mixed = error(
+        "x.conf",
+        "server a\nMakeStep 1 3\nrestrict b",
+        Dialect::Auto,
+    );
+    let said = mixed.to_string();
+    assert!(
+        said.contains("x.conf:2") && said.contains("x.conf:3"),
+        "{said}"
+    );
+    let named = error("chrony.conf", "server a", Dialect::Auto);
+    assert!(named.help.unwrap().contains("--dialect ntp"));
+    assert!(load_text(Path::new("chrony.conf"), "server a", Dialect::Ntp).is_ok());
+    let chosen = error("ntp.conf", "server a", Dialect::Chrony);
+    assert!(chosen.message.contains("not supported yet"));
+    let word = error("ntp.conf", "makestep 1 3\nserver a", Dialect::Ntp);
+    assert!(word.help.unwrap().contains("tinker step"));
+}
+
+#[test]
+fn includes_stand_in_their_place() {
+    let directory = Directory::new("includes");
+    directory.write(
+        "ntp.conf",
+        "restrict default ignore\nincludefile sub/a.conf\nserver c.example\n",
+    );
+    directory.write("sub/a.conf", "unrestrict default\nincludefile b.conf\r\n");
+    directory.write("sub/b.conf", "\u{feff}server b.example\n");
+    let config = load(&directory.0.join("ntp.conf"), Dialect::Auto)
+        .unwrap()
+        .config;
+    let names: Vec<&str> = config.sources.iter().map(|s| &*s.name).collect();
+    assert_eq!(names, ["b.example", "c.example"]);
+    assert_eq!(config.rules.len(), 4);
+
+    directory.write("sub/b.conf", "\n\nbad\n");
+    let why = load(&directory.0.join("ntp.conf"), Dialect::Auto).unwrap_err();
+    assert_eq!(
+        why[0].location.file.as_ref(),
+        directory.0.join("sub/b.conf")
+    );
+    assert_eq!(why[0].location.line, 3);
+
+    directory.write("sub/b.conf", "server b.example");
+    directory.write(
+        "ntp.conf",
+        "includefile sub/b.conf\nincludefile sub\nserver c.example\n",
+    );
+    directory.write("sub/a.conf", "server a.example");
+    directory.write("sub/z.txt", "nonsense");
+    let loaded = load(&directory.0.join("ntp.conf"), Dialect::Auto).unwrap();
+    let names: Vec<_> = loaded.config.sources.iter().map(|s| &*s.name).collect();
+    assert_eq!(
+        names,
+        ["b.example", "a.example", "c.example"],
+        "a directory's *.conf by name"
+    );
+}
+
+#[test]
+fn endless_includes_end() {
+    let directory = Directory::new("endless");
+    let main = directory.0.join("ntp.conf");
+    directory.write("ntp.conf", "includefile ntp.conf");
+    let why = load(&main, Dialect::Auto).unwrap_err();
+    assert!(why[0].message.contains("itself"), "{}", why[0]);
+    directory.write("ntp.conf", "includefile ./1");
+    for n in 1..=6 {
+        directory.write(&n.to_string(), &format!("includefile {}", n + 1));
+    }
+    directory.write("5", "server a.example");
+    assert!(load(&main, Dialect::Auto).is_ok(), "five deep");
+    directory.write("5", "includefile 6");
+    let why = load(&main, Dialect::Auto).unwrap_err();
+    assert!(why[0].message.contains("5 deep"), "{}", why[0]);
+    // Every file includes the next many times: bounded by the number of includes.
+    for n in 1..=4 {
+        let line = format!("includefile {}\n", n + 1);
+        directory.write(&n.to_string(), &line.repeat(40));
+    }
+    directory.write("5", "");
+    let why = load(&main, Dialect::Auto).unwrap_err();
+    assert!(why[0].message.contains("500"), "{}", why[0]);
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let why = load(Path::new("/nonexistent/ntp.conf"), Dialect::Auto).unwrap_err();
+    assert!(
+        why[0]
+            .to_string()
+            .starts_with("/nonexistent/ntp.conf: error: it can't be read")
+    );
+    assert!(load(Path::new("/"), Dialect::Auto).is_err());
+    assert!(
+        load(Path::new("/dev/zero"), Dialect::Auto).is_err(),
+        "endless"
+    );
+    let directory = Directory::new("latin1");
+    let bytes = b"server a.example # Zeitserver f\xfcr alle\n";
+    std::fs::write(directory.0.join("ntp.conf"), bytes).unwrap();
+    assert!(load(&directory.0.join("ntp.conf"), Dialect::Auto).is_ok());
+}
+
+/// A directory for one test, removed at its end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let name = format!("ptntp-config-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(path.join("sub")).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.join(name), text).unwrap();
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn written(config: &Config) -> Config {
+    let text = native::lines(config).join("\n");
+    good(&text).config
+}
+
+#[test]
+fn effective_configuration_of_real_files_loads_to_the_same() {
+    for name in ["seed-000.conf", "seed-004.conf", "debian.conf"] {
+        let config = load(&file(name), Dialect::Auto).unwrap().config;
+        assert_eq!(written(&config), config, "{name}");
+    }
+    assert_eq!(written(&Config::default()), Config::default());
+    let lines = native::lines(&Config::default()).join("\n");
+    assert!(
+        lines.contains("tinker step 0.128 panic 1000 stepout 300\n"),
+        "{lines}"
+    );
+    assert!(
+        lines.contains("maxdist 1.5 mindist 0.001 floor 0 ceiling 16\n"),
+        "{lines}"
+    );
+}
+
+fn any_duration() -> impl Strategy<Value = NtpDuration> {
+    prop_oneof![
+        (1..=i64::MAX).prop_map(NtpDuration::from_units),
+        (1..=1_i64 << 44).prop_map(NtpDuration::from_units),
+        (1..=100_000_i64).prop_map(|ms| NtpDuration::from_nanos(ms * 1_000_000)),
+    ]
+    // Text is read as a float: only values that one can hold can be told.
+    .prop_map(|d| NtpDuration::from_seconds(d.as_seconds()))
+}
+
+fn any_source() -> impl Strategy<Value = SourceConfig> {
+    let switches = any::<(bool, bool, bool, bool, bool)>();
+    let numbers = (0_i8..=17, 0_i8..=17, 1_u8..=4, 1_u16..);
+    let name = prop_oneof![
+        "[a-z][a-z0-9-]{0,9}(\\.[a-z]{1,5}){0,3}",
+        any::<u32>().prop_map(|bits| format!("fe80::{:x}", bits >> 16)),
+    ];
+    let family = prop_oneof![Just(None), Just(Some(Family::V6))];
+    (name, family, any::<bool>(), switches, numbers).prop_map(
+        |(name, family, pool, switches, (a, b, version, port))| SourceConfig {
+            kind: if pool {
+                SourceKind::Pool
+            } else {
+                SourceKind::Server
+            },
+            name,
+            family,
+            options: SourceOptions {
+                minpoll: PollExponent::new(a.min(b)),
+                maxpoll: PollExponent::new(a.max(b)),
+                iburst: switches.0,
+                burst: switches.1,
+                prefer: switches.2,
+                noselect: switches.3,
+                version,
+                xleave: switches.4,
+                port,
+            },
+        },
+    )
+}
+
+fn any_rule() -> impl Strategy<Value = Rule> {
+    let who = prop_oneof![
+        Just(Who::Source),
+        (any::<std::net::IpAddr>(), 0_u8..=128, any::<bool>()).prop_map(
+            |(address, len, ntpport)| {
+                let len = if address.is_ipv4() { len % 33 } else { len };
+                let prefix = Prefix::new(address, len).unwrap();
+                Who::Block { prefix, ntpport }
+            }
+        ),
+    ];
+    (who, 0_u16..1 << 15, any::<bool>()).prop_map(|(who, bits, restrict)| {
+        let flags = Flags::from_bits(bits);
+        if restrict {
+            Rule::Restrict(who, flags)
+        } else {
+            Rule::Unrestrict(who, flags)
+        }
+    })
+}
+
+fn any_config() -> impl Strategy<Value = Config> {
+    let sources = prop::collection::vec(any_source(), 0..5);
+    let rules = prop::collection::vec(any_rule(), 0..8);
+    let step = (
+        prop::option::of(any_duration()),
+        prop::option::of(any_duration()),
+        any_duration(),
+    );
+    let select = (
+        1_usize..50,
+        1_usize..50,
+        1_usize..50,
+        any_duration(),
+        any_duration(),
+    );
+    let strata = (0_u8..=16, 1_u8..=16, prop::option::of(0_u8..=15));
+    let limit = (0_u8..=17, any::<u8>());
+    let paths = (
+        prop::option::of("/[a-z #=ü']{1,20}"),
+        prop::option::of("/[a-z #]{1,20}"),
+    );
+    let rest = (
+        any::<bool>(),
+        any::<bool>(),
+        prop::option::of(1_u16..),
+        prop::option::of(any::<std::net::SocketAddrV4>()),
+    );
+    (sources, rules, step, select, strata, limit, paths, rest).prop_map(
+        |(mut sources, rules, step, select, strata, limit, paths, rest)| {
+            sources.sort_by(|a, b| a.name.cmp(&b.name));
+            sources.dedup_by(|a, b| a.name == b.name);
+            Config {
+                sources,
+                local_clock: strata.2.map(|stratum| LocalClock { stratum }),
+                rules,
+                rate_limit: RateLimit {
+                    average_log2_s: limit.0,
+                    minimum_s: limit.1,
+                },
+                step: StepPolicy {
+                    threshold: step.0,
+                    panic: step.1,
+                    stepout: step.2,
+                    first_unlimited: false,
+                },
+                select: SelectPolicy {
+                    minsane: select.0,
+                    minclock: select.1,
+                    maxclock: select.2,
+                    maxdist: select.3,
+                    mindist: select.4,
+                    floor: strata.0,
+                    ceiling: strata.1,
+                },
+                drift_file: paths.0.map(Into::into),
+                discipline: rest.0,
+                listen: if rest.1 {
+                    Listen::Everywhere
+                } else {
+                    Listen::Loopback
+                },
+                port: rest.2,
+                control: paths.1.map(Into::into),
+                metrics: rest.3.map(Into::into),
+            }
+        },
+    )
+}
+
+/// Lines made of words that the parser knows, in any order, with odd ones between.
+fn any_lines() -> impl Strategy<Value = String> {
+    let directives: Vec<&str> = ntp::DIRECTIVES.iter().map(|(word, _)| *word).collect();
+    let words = prop::sample::select(vec![
+        "a.example",
+        "10.0.0.0",
+        "::1",
+        "127.127.1.0",
+        "mask",
+        "255.0.0.0",
+        "default",
+        "source",
+        "-4",
+        "-6",
+        "stratum",
+        "minpoll",
+        "maxpoll",
+        "3",
+        "-1",
+        "0",
+        "99999999999999999999",
+        "1e308",
+        "step",
+        "panic",
+        "minsane",
+        "kod",
+        "limited",
+        "ignore",
+        "\"",
+        "\"x y\"",
+        "#",
+        "/",
+        "10.0.0.0/8",
+        "10.0.0.0/",
+        "%",
+        "key",
+        "ntp",
+        "off",
+        "\u{fffd}",
+        "ü",
+    ]);
+    let line = (
+        prop::sample::select(directives),
+        prop::collection::vec(words, 0..6),
+    )
+        .prop_map(|(directive, words)| format!("{directive} {}\n", words.join(" ")));
+    prop::collection::vec(line, 0..8).prop_map(|lines| lines.concat())
+}
+
+/// Loads, says and explains; what loads has to load again to the same.
+fn survive(text: &str) {
+    match read(text) {
+        Err(why) => {
+            assert!(why.iter().any(|d| d.severity == Severity::Error));
+            listed(&why);
+        }
+        Ok(loaded) => {
+            listed(&loaded.notes);
+            for line in &loaded.lines {
+                explain::sentences(&line.statement, &loaded.config);
+            }
+            assert_eq!(written(&loaded.config), loaded.config, "{text}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_configuration_survives_being_written(config in any_config()) {
+        prop_assert_eq!(&written(&config), &config);
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "(?s).{0,200}") {
+        survive(&text);
+    }
+
+    #[test]
+    fn no_order_of_words_makes_the_parser_panic(text in any_lines()) {
+        survive(&text);
+    }
+}
