@@ -3,5 +3,15 @@
 
 #![allow(unsafe_code)]
 
+pub mod address;
+pub mod caps;
+pub mod clock;
+pub mod cmsg;
+pub mod ethtool;
 pub mod listen;
 pub mod netlink;
+pub mod signal;
+pub mod timex;
+pub mod udp;
+pub mod wait;
+pub mod wake;

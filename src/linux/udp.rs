@@ -1,0 +1,738 @@
+//! UDP sockets with kernel stamps: where datagrams enter and leave.
+//!
+//! SO_TIMESTAMPING as in the kernel's Documentation/networking/timestamping.rst.
+//! Only plain libc symbols, one datagram a call, so that these sockets also work
+//! inside clock simulators that replace them; what those lack (flags of
+//! `socket()`, OPT_TSONLY, ids that count from 0) is done without.
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use crate::linux::address::RawAddress;
+use crate::linux::clock;
+use crate::linux::cmsg::{self, Beside, ControlBuffer, Encoder, QueuedError};
+use crate::time::instant::WallInstant;
+use crate::time::stamp::{Stamp, StampOrigin};
+
+/// Longest datagram that is told from others by its contents when its transmit
+/// stamp comes back; longer ones are told by their first bytes.
+const REMEMBERED_BYTES: usize = 64;
+/// Sent datagrams remembered until their transmit stamps come back.
+const REMEMBERED_SENDS: usize = 16;
+/// Room for a looped frame: a datagram of 1,500 bytes in its headers.
+const FRAME_MAX: usize = 2048;
+
+/// Which stamps the kernel agreed to take for a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stamping {
+    /// SO_TIMESTAMPING: arrivals and departures.
+    Full,
+    /// SO_TIMESTAMPNS: arrivals only.
+    ArrivalsOnly,
+    /// None: the daemon's own readings of the clock.
+    Daemon,
+}
+
+impl Stamping {
+    /// The best origin a departure's stamp can have.
+    pub const fn departures(self) -> StampOrigin {
+        match self {
+            Self::Full => StampOrigin::Kernel,
+            Self::ArrivalsOnly | Self::Daemon => StampOrigin::Daemon,
+        }
+    }
+
+    /// The best origin an arrival's stamp can have.
+    pub const fn arrivals(self) -> StampOrigin {
+        match self {
+            Self::Full | Self::ArrivalsOnly => StampOrigin::Kernel,
+            Self::Daemon => StampOrigin::Daemon,
+        }
+    }
+}
+
+/// What a socket is to have beyond the usual.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SocketOptions {
+    /// Differentiated services code point of what is sent, 0 to 63.
+    pub dscp: Option<u8>,
+    /// The local address to send from, for clients. Port 0: one the kernel picks.
+    pub local: Option<SocketAddr>,
+}
+
+/// One sent datagram, to be matched with its [`Departure`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SendId(u32);
+
+/// The transmit stamp of a datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Departure {
+    /// When it left, by the network stack.
+    pub stamp: Stamp,
+    /// When it left, on the interface's own clock, where it takes stamps.
+    pub hardware: Option<WallInstant>,
+    /// Which datagram.
+    pub id: SendId,
+}
+
+/// A datagram that came in to a [`ServerSocket`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// Bytes in the buffer.
+    pub len: usize,
+    /// The sender.
+    pub from: SocketAddr,
+    /// Our address that was asked; unspecified if the kernel did not tell.
+    pub to: IpAddr,
+    /// Index of the interface it came in by, zero if unknown.
+    pub interface: u32,
+    /// When it came in.
+    pub stamp: Stamp,
+    /// When it came in, on the interface's own clock, where it takes stamps.
+    pub hardware: Option<WallInstant>,
+}
+
+/// A socket connected to one server.
+///
+/// Readiness: *read* means [`receive`](Self::receive); *error* means
+/// [`receive_departure`](Self::receive_departure). Call that one once per
+/// readiness and not on suspicion: a simulator's error queue has no other end.
+#[derive(Debug)]
+pub struct ClientSocket {
+    fd: OwnedFd,
+    stamping: Stamping,
+    sends: Sends,
+}
+
+impl ClientSocket {
+    /// A fresh socket on a fresh ephemeral port, connected to `to`, non-blocking.
+    ///
+    /// # Errors
+    /// What socket(2) and connect(2) say: ENETUNREACH and EAFNOSUPPORT are the
+    /// usual ones. A kernel that refuses stamps is no error; see [`stamping`](Self::stamping).
+    pub fn connect(to: SocketAddr) -> io::Result<Self> {
+        Self::connect_with(to, &SocketOptions::default())
+    }
+
+    /// As [`connect`](Self::connect), with options.
+    ///
+    /// # Errors
+    /// Those of `connect`, and what bind(2) says of `options.local`.
+    pub fn connect_with(to: SocketAddr, options: &SocketOptions) -> io::Result<Self> {
+        let fd = open(to)?;
+        set_dscp(&fd, to, options.dscp)?;
+        let stamping = enable_stamping(&fd, libc::SOF_TIMESTAMPING_TX_SOFTWARE);
+        if let Some(local) = options.local {
+            bind(&fd, local)?;
+        }
+        let raw = RawAddress::from(to);
+        // SAFETY: `raw` holds an address of the length it states.
+        check(unsafe { libc::connect(fd.as_raw_fd(), raw.as_ptr(), raw.len()) })?;
+        Ok(Self {
+            fd,
+            stamping,
+            sends: Sends::default(),
+        })
+    }
+
+    /// Sends one datagram. Its id is worth keeping only where several are under way.
+    ///
+    /// # Errors
+    /// What send(2) says, WouldBlock included. ECONNREFUSED tells of an earlier
+    /// datagram, and this one was not sent.
+    pub fn send(&mut self, payload: &[u8]) -> io::Result<SendId> {
+        retry(|| {
+            // SAFETY: `payload` is readable for its length.
+            check_len(unsafe {
+                libc::send(
+                    self.fd.as_raw_fd(),
+                    payload.as_ptr().cast(),
+                    payload.len(),
+                    libc::MSG_NOSIGNAL,
+                )
+            })
+        })?;
+        Ok(self.sends.remember(payload))
+    }
+
+    /// The next datagram: its length in `buffer` and its stamp, or `None` if there
+    /// is none. A datagram longer than `buffer` is cut. Without a kernel stamp the
+    /// clock is read here.
+    ///
+    /// # Errors
+    /// What recvmsg(2) says: ECONNREFUSED and the like when the network answered
+    /// an earlier datagram with an ICMP error. Stamps in the queue survive it.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, Stamp)>> {
+        let received = receive(&self.fd, buffer, 0)?;
+        Ok(received.map(|r| (r.len, r.stamp())))
+    }
+
+    /// The next transmit stamp, or `None` if there is none (or none that belongs
+    /// to a datagram of ours).
+    ///
+    /// # Errors
+    /// With the stamps all read, the pending ICMP error of the socket, as in
+    /// [`receive`](Self::receive): so error readiness always ends.
+    pub fn receive_departure(&mut self) -> io::Result<Option<Departure>> {
+        receive_departure(&self.fd, &mut self.sends)
+    }
+
+    /// Which stamps it takes.
+    pub fn stamping(&self) -> Stamping {
+        self.stamping
+    }
+
+    /// Our end of the connection.
+    ///
+    /// # Errors
+    /// What getsockname(2) says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        local_addr(&self.fd)
+    }
+
+    /// For waiting.
+    pub fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// A socket that answers strangers from the address they asked.
+#[derive(Debug)]
+pub struct ServerSocket {
+    fd: OwnedFd,
+    stamping: Stamping,
+    sends: Sends,
+    bound: SocketAddr,
+}
+
+impl ServerSocket {
+    /// Bound to `address`, non-blocking. IPv6 sockets take IPv6 only, so both
+    /// wildcards can be bound side by side. With `reuse_port`, several of one user
+    /// share the port.
+    ///
+    /// # Errors
+    /// What socket(2) and bind(2) say: EACCES for a port below 1024 without
+    /// CAP_NET_BIND_SERVICE, EADDRINUSE, EADDRNOTAVAIL.
+    pub fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Self> {
+        Self::bind_with(address, reuse_port, &SocketOptions::default())
+    }
+
+    /// As [`bind`](Self::bind), with options.
+    ///
+    /// # Errors
+    /// Those of `bind`.
+    pub fn bind_with(
+        address: SocketAddr,
+        reuse_port: bool,
+        options: &SocketOptions,
+    ) -> io::Result<Self> {
+        let fd = open(address)?;
+        if reuse_port {
+            set(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+        }
+        match address {
+            SocketAddr::V4(_) => {
+                set(&fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+                // No path MTU look-up per packet, and no fragments. Worth 3.7 %
+                // and no more: done without where it is unknown.
+                let probe = libc::IP_PMTUDISC_PROBE;
+                let _ = set(&fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, probe);
+            }
+            SocketAddr::V6(_) => {
+                set(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+                set(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+                let probe = libc::IPV6_PMTUDISC_PROBE;
+                let _ = set(&fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, probe);
+            }
+        }
+        set_dscp(&fd, address, options.dscp)?;
+        // Departures are stamped for the packets that ask for it.
+        let stamping = enable_stamping(&fd, 0);
+        bind(&fd, address)?;
+        let bound = local_addr(&fd).unwrap_or(address);
+        Ok(Self {
+            fd,
+            stamping,
+            sends: Sends::default(),
+            bound,
+        })
+    }
+
+    /// The next request, or `None` if there is none. A datagram longer than
+    /// `buffer` is cut. Without a kernel stamp the clock is read here.
+    ///
+    /// # Errors
+    /// What recvmsg(2) says.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Arrival>> {
+        let Some(received) = receive(&self.fd, buffer, 0)? else {
+            return Ok(None);
+        };
+        let Some(from) = received.from else {
+            // Nobody to answer.
+            return Ok(None);
+        };
+        Ok(Some(Arrival {
+            len: received.len,
+            from,
+            to: received.beside.to.unwrap_or(self.bound.ip()),
+            interface: received.beside.interface,
+            stamp: received.stamp(),
+            hardware: received.beside.hardware,
+        }))
+    }
+
+    /// Answers `to` from the local address `from` ([`Arrival::to`]). The interface
+    /// counts for link-local addresses alone: for others the routes know better.
+    ///
+    /// # Errors
+    /// What sendmsg(2) says, WouldBlock included.
+    pub fn send(
+        &self,
+        payload: &[u8],
+        to: SocketAddr,
+        from: IpAddr,
+        interface: u32,
+    ) -> io::Result<()> {
+        send_from(&self.fd, payload, to, from, interface, false)
+    }
+
+    /// As [`send`](Self::send), and asks for this datagram's transmit stamp, which
+    /// [`receive_departure`](Self::receive_departure) returns. `None` if this
+    /// socket can't stamp departures; the datagram is sent all the same.
+    ///
+    /// # Errors
+    /// Those of `send`.
+    pub fn send_stamped(
+        &mut self,
+        payload: &[u8],
+        to: SocketAddr,
+        from: IpAddr,
+        interface: u32,
+    ) -> io::Result<Option<SendId>> {
+        let stamped = self.stamping == Stamping::Full;
+        send_from(&self.fd, payload, to, from, interface, stamped)?;
+        Ok(stamped.then(|| self.sends.remember(payload)))
+    }
+
+    /// The next transmit stamp, or `None` if there is none. Call it once per error
+    /// readiness, as with [`ClientSocket`].
+    ///
+    /// # Errors
+    /// The pending error of the socket, once the stamps are read.
+    pub fn receive_departure(&mut self) -> io::Result<Option<Departure>> {
+        receive_departure(&self.fd, &mut self.sends)
+    }
+
+    /// Which stamps it takes.
+    pub fn stamping(&self) -> Stamping {
+        self.stamping
+    }
+
+    /// The address it is bound to, its port known.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.bound
+    }
+
+    /// For waiting.
+    pub fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// Keeps the kernel's receive stamping switched on.
+///
+/// The switch is global and counts the sockets that want stamps; it turns on a
+/// moment after the first of them. A client that opens a socket per request would
+/// lose its first stamps to that moment, so the daemon holds one of these.
+#[derive(Debug)]
+pub struct StampingHold {
+    _fd: OwnedFd,
+    stamping: Stamping,
+}
+
+impl StampingHold {
+    /// Opens an idle socket that wants stamps.
+    ///
+    /// # Errors
+    /// What socket(2) says for IPv4 and IPv6 both.
+    pub fn new() -> io::Result<Self> {
+        let fd = open((Ipv4Addr::UNSPECIFIED, 0).into())
+            .or_else(|_| open((Ipv6Addr::UNSPECIFIED, 0).into()))?;
+        let stamping = enable_stamping(&fd, libc::SOF_TIMESTAMPING_TX_SOFTWARE);
+        Ok(Self { _fd: fd, stamping })
+    }
+
+    /// What this kernel offers, before any server is asked.
+    pub fn stamping(&self) -> Stamping {
+        self.stamping
+    }
+}
+
+/// The last few datagrams that asked for a transmit stamp.
+#[derive(Debug, Default)]
+struct Sends {
+    /// Their count so far, which is the id the kernel gives the next.
+    next: u32,
+    last: [Option<Sent>; REMEMBERED_SENDS],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    id: u32,
+    len: usize,
+    head: [u8; REMEMBERED_BYTES],
+}
+
+impl Sends {
+    fn remember(&mut self, payload: &[u8]) -> SendId {
+        let id = self.next;
+        self.next = self.next.wrapping_add(1);
+        let mut head = [0; REMEMBERED_BYTES];
+        let kept = payload.len().min(REMEMBERED_BYTES);
+        head[..kept].copy_from_slice(&payload[..kept]);
+        self.last[id as usize % REMEMBERED_SENDS] = Some(Sent {
+            id,
+            len: payload.len(),
+            head,
+        });
+        SendId(id)
+    }
+
+    /// Whose stamp it is. A looped payload decides; without one (OPT_TSONLY) the
+    /// kernel's id does. A stamp is handed out once.
+    fn claim(&mut self, looped: &[u8], id: u32) -> Option<SendId> {
+        let place = self.last.iter().position(|sent| {
+            sent.is_some_and(|sent| {
+                if looped.is_empty() {
+                    sent.id == id
+                } else {
+                    sent.ends(looped)
+                }
+            })
+        })?;
+        self.last[place].take().map(|sent| SendId(sent.id))
+    }
+}
+
+impl Sent {
+    /// Is this datagram the end of `frame`? (Frames come with their link, network
+    /// and transport headers, or without, so the start tells nothing.)
+    fn ends(&self, frame: &[u8]) -> bool {
+        let Some(start) = frame.len().checked_sub(self.len) else {
+            return false;
+        };
+        let compared = self.len.min(REMEMBERED_BYTES);
+        frame[start..start + compared] == self.head[..compared]
+    }
+}
+
+/// A datagram and all that came with it.
+struct Received {
+    len: usize,
+    from: Option<SocketAddr>,
+    flags: libc::c_int,
+    beside: Beside,
+}
+
+impl Received {
+    fn stamp(&self) -> Stamp {
+        match self.beside.software {
+            Some(at) => Stamp {
+                at,
+                origin: StampOrigin::Kernel,
+            },
+            None => Stamp {
+                at: clock::realtime(),
+                origin: StampOrigin::Daemon,
+            },
+        }
+    }
+}
+
+fn receive(fd: &OwnedFd, buffer: &mut [u8], flags: libc::c_int) -> io::Result<Option<Received>> {
+    let mut control = ControlBuffer::new();
+    let mut from = RawAddress::empty();
+    let mut iov = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: an all-zero msghdr is valid (musl's has padding fields).
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut iov;
+    message.msg_iovlen = 1;
+    let result = retry(|| {
+        message.msg_name = from.as_mut_ptr().cast();
+        message.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        message.msg_control = control.bytes_mut().as_mut_ptr().cast();
+        message.msg_controllen = cmsg::CONTROL_LEN as _;
+        // SAFETY: every pointer in `message` is to a live local or to `buffer`,
+        // each with its true length, and nothing else uses them meanwhile.
+        check_len(unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, flags) })
+    });
+    let len = match result {
+        Ok(len) => len.min(buffer.len()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    *from.len_mut() = message.msg_namelen;
+    // socklen_t on musl, size_t on glibc.
+    #[allow(clippy::unnecessary_cast)]
+    let control_len = (message.msg_controllen as usize).min(cmsg::CONTROL_LEN);
+    Ok(Some(Received {
+        len,
+        from: from.to_socket_addr(),
+        flags: message.msg_flags,
+        beside: cmsg::decode(&control.bytes()[..control_len]),
+    }))
+}
+
+fn receive_departure(fd: &OwnedFd, sends: &mut Sends) -> io::Result<Option<Departure>> {
+    let mut frame = [0; FRAME_MAX];
+    let Some(received) = receive(fd, &mut frame, libc::MSG_ERRQUEUE)? else {
+        // An empty queue, so what made the socket ready is a pending error.
+        return take_error(fd).map_or(Ok(None), Err);
+    };
+    if received.flags & libc::MSG_ERRQUEUE == 0 {
+        // Not from the error queue after all (simulators): no stamp of ours.
+        return Ok(None);
+    }
+    match received.beside.error {
+        Some(QueuedError::Departed { id }) => {
+            // With a hardware stamp alone there is no software one to report.
+            let Some(at) = received.beside.software else {
+                return Ok(None);
+            };
+            Ok(sends.claim(&frame[..received.len], id).map(|id| Departure {
+                stamp: Stamp {
+                    at,
+                    origin: StampOrigin::Kernel,
+                },
+                hardware: received.beside.hardware,
+                id,
+            }))
+        }
+        Some(refused) => refused.into_io_error().map_or(Ok(None), Err),
+        None => Ok(None),
+    }
+}
+
+fn send_from(
+    fd: &OwnedFd,
+    payload: &[u8],
+    to: SocketAddr,
+    from: IpAddr,
+    interface: u32,
+    stamped: bool,
+) -> io::Result<()> {
+    let mut buffer = ControlBuffer::new();
+    let mut encoder = Encoder::new(buffer.bytes_mut());
+    encode_source(&mut encoder, to, from, interface);
+    if stamped {
+        encoder.push(
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPING,
+            libc::SOF_TIMESTAMPING_TX_SOFTWARE,
+        );
+    }
+    let control = encoder.finish();
+
+    let mut to = RawAddress::from(to);
+    let mut iov = libc::iovec {
+        iov_base: payload.as_ptr().cast_mut().cast(),
+        iov_len: payload.len(),
+    };
+    // SAFETY: an all-zero msghdr is valid (musl's has padding fields).
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_name = to.as_mut_ptr().cast();
+    message.msg_namelen = to.len();
+    message.msg_iov = &raw mut iov;
+    message.msg_iovlen = 1;
+    if !control.is_empty() {
+        message.msg_control = control.as_ptr().cast_mut().cast();
+        message.msg_controllen = control.len() as _;
+    }
+    retry(|| {
+        // SAFETY: every pointer in `message` is to a live local or to `payload`,
+        // each with its true length; sendmsg only reads through them.
+        check_len(unsafe { libc::sendmsg(fd.as_raw_fd(), &message, libc::MSG_NOSIGNAL) })
+    })
+    .map(drop)
+}
+
+/// Appends the message that makes a datagram to `to` leave from the address
+/// `from`. Nothing for an address that can't be a source: the kernel picks one.
+pub fn encode_source(encoder: &mut Encoder<'_>, to: SocketAddr, from: IpAddr, interface: u32) {
+    if from.is_unspecified() || from.is_multicast() {
+        return;
+    }
+    match (from, to.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) if !from.is_broadcast() => {
+            let interface = if to.is_link_local() { interface } else { 0 };
+            encoder.push(
+                libc::IPPROTO_IP,
+                libc::IP_PKTINFO,
+                libc::in_pktinfo {
+                    ipi_ifindex: i32::try_from(interface).unwrap_or(0),
+                    ipi_spec_dst: libc::in_addr {
+                        s_addr: u32::from(from).to_be(),
+                    },
+                    ipi_addr: libc::in_addr { s_addr: 0 },
+                },
+            );
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let interface = if to.is_unicast_link_local() {
+                interface
+            } else {
+                0
+            };
+            encoder.push(
+                libc::IPPROTO_IPV6,
+                libc::IPV6_PKTINFO,
+                libc::in6_pktinfo {
+                    ipi6_addr: libc::in6_addr {
+                        s6_addr: from.octets(),
+                    },
+                    ipi6_ifindex: interface as _,
+                },
+            );
+        }
+        _ => {}
+    }
+}
+
+/// Asks for software stamps, with `extra` flags, in the best form the kernel has.
+fn enable_stamping(fd: &OwnedFd, extra: libc::c_uint) -> Stamping {
+    let base = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_RX_SOFTWARE | extra;
+    let forms = [
+        base | libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY,
+        base | libc::SOF_TIMESTAMPING_OPT_ID,
+        base,
+    ];
+    for flags in forms {
+        let flags = flags as libc::c_int;
+        if set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, flags).is_ok() {
+            return Stamping::Full;
+        }
+    }
+    match set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1) {
+        Ok(()) => Stamping::ArrivalsOnly,
+        Err(_) => Stamping::Daemon,
+    }
+}
+
+/// A non-blocking, close-on-exec UDP socket of the address's family.
+fn open(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => libc::AF_INET,
+        SocketAddr::V6(_) => libc::AF_INET6,
+    };
+    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: socket takes no pointers.
+    let result = check(unsafe { libc::socket(family, libc::SOCK_DGRAM | flags, 0) });
+    let fd = match result {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            // SAFETY: as above.
+            let fd = check(unsafe { libc::socket(family, libc::SOCK_DGRAM, 0) })?;
+            // SAFETY: `fd` was just opened and nobody else owns it.
+            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+            // SAFETY: fcntl with integer arguments on a descriptor we own.
+            check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
+            // SAFETY: as above. A new socket has no other flags to keep.
+            check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
+            return Ok(fd);
+        }
+        other => other?,
+    };
+    // SAFETY: `fd` was just opened and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn bind(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+    let raw = RawAddress::from(address);
+    // SAFETY: `raw` holds an address of the length it states.
+    check(unsafe { libc::bind(fd.as_raw_fd(), raw.as_ptr(), raw.len()) }).map(drop)
+}
+
+fn local_addr(fd: &OwnedFd) -> io::Result<SocketAddr> {
+    let mut raw = RawAddress::empty();
+    let mut len = raw.len();
+    // SAFETY: `raw` has room for `len` bytes, and `len` is writable.
+    check(unsafe { libc::getsockname(fd.as_raw_fd(), raw.as_mut_ptr(), &mut len) })?;
+    *raw.len_mut() = len;
+    raw.to_socket_addr()
+        .ok_or_else(|| io::Error::other("getsockname gave no internet address"))
+}
+
+fn set_dscp(fd: &OwnedFd, family: SocketAddr, dscp: Option<u8>) -> io::Result<()> {
+    let Some(dscp) = dscp else { return Ok(()) };
+    let class = i32::from(dscp & 0x3f) << 2;
+    match family {
+        SocketAddr::V4(_) => set(fd, libc::IPPROTO_IP, libc::IP_TOS, class),
+        SocketAddr::V6(_) => set(fd, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, class),
+    }
+}
+
+fn set(
+    fd: &OwnedFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    // SAFETY: the pointer is to a c_int, of the length given.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            mem::size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// The socket's pending error, which is thereby cleared.
+fn take_error(fd: &OwnedFd) -> Option<io::Error> {
+    let mut error: libc::c_int = 0;
+    let mut len = mem::size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the pointer is to a c_int, of the length given.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ERROR,
+            (&raw mut error).cast(),
+            &mut len,
+        )
+    };
+    (result == 0 && error != 0).then(|| io::Error::from_raw_os_error(error))
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+fn check_len(result: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Again while a signal gets in the way.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "udp_tests.rs"]
+mod tests;
