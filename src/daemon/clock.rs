@@ -6,9 +6,11 @@
 use std::fmt;
 use std::io;
 
+use crate::daemon::status::ClockKind;
 use crate::linux::clock;
-use crate::linux::timex;
+use crate::linux::timex::{LeapSecond, Right, Status, Timex};
 use crate::sync::command::{Applied, ClockCommand, ClockStatus};
+use crate::sync::ledger::MonotonicClock;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, Now, WallInstant};
 use crate::time::map::ClockMap;
@@ -26,6 +28,8 @@ const FREQUENCY_MAX: Ppm = Ppm(100_000.0);
 pub enum Clock {
     /// CLOCK_REALTIME, steered by adjtimex.
     System {
+        /// Its driver.
+        timex: Timex,
         /// Correction in force.
         frequency: Ppm,
     },
@@ -43,11 +47,15 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// The kernel's clock, to be steered. Fails without CAP_SYS_TIME.
-    pub fn system() -> io::Result<Self> {
-        timex::may_steer()?;
-        let frequency = timex::read()?.frequency;
-        Ok(Self::System { frequency })
+    /// The kernel's clock, to be steered, taken over from whoever did so before;
+    /// or `None` without the right to (CAP_SYS_TIME).
+    pub fn system() -> io::Result<Option<Self>> {
+        let timex = Timex::new();
+        if let Right::Denied = timex.may_steer()? {
+            return Ok(None);
+        }
+        let frequency = timex.take_over()?.frequency;
+        Ok(Some(Self::System { timex, frequency }))
     }
 
     /// A clock that starts `offset` ahead of CLOCK_REALTIME and runs `natural` too fast.
@@ -65,11 +73,27 @@ impl Clock {
     }
 
     /// The word for it in reports.
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> ClockKind {
         match self {
-            Self::System { .. } => "system",
-            Self::Observed => "none",
-            Self::Virtual { .. } => "virtual",
+            Self::System { .. } => ClockKind::System,
+            Self::Observed => ClockKind::None,
+            Self::Virtual { .. } => ClockKind::Virtual,
+        }
+    }
+
+    /// Correction in force.
+    pub fn frequency(&self) -> Ppm {
+        match self {
+            Self::System { frequency, .. } | Self::Virtual { frequency, .. } => *frequency,
+            Self::Observed => Ppm::ZERO,
+        }
+    }
+
+    /// How CLOCK_MONOTONIC goes with this clock.
+    pub fn monotonic(&self) -> MonotonicClock {
+        match self {
+            Self::System { .. } => MonotonicClock::Slewed,
+            Self::Observed | Self::Virtual { .. } => MonotonicClock::Free,
         }
     }
 
@@ -114,11 +138,13 @@ impl Clock {
     pub fn apply(&mut self, command: ClockCommand) -> io::Result<Applied> {
         let mut stepped = NtpDuration::ZERO;
         let in_force = match self {
-            Self::System { frequency } => {
+            Self::System { timex, frequency } => {
                 match command {
-                    ClockCommand::Step(by) => stepped = timex::step(by)?,
-                    ClockCommand::SetFrequency(to) => *frequency = timex::set_frequency(to)?,
-                    ClockCommand::SetStatus(status) => timex::set_status(&kernel_status(&status))?,
+                    ClockCommand::Step(by) => stepped = timex.step(by)?,
+                    ClockCommand::SetFrequency(to) => *frequency = timex.set_frequency(to)?,
+                    ClockCommand::SetStatus(status) => {
+                        timex.set_status(&kernel_status(&status))?;
+                    }
                 }
                 *frequency
             }
@@ -160,13 +186,13 @@ impl Clock {
     }
 }
 
-fn kernel_status(status: &ClockStatus) -> timex::Status {
-    timex::Status {
+fn kernel_status(status: &ClockStatus) -> Status {
+    Status {
         synchronised: status.synchronised,
         leap: match status.leap {
-            Leap::Insert => timex::KernelLeap::Insert,
-            Leap::Delete => timex::KernelLeap::Delete,
-            Leap::None | Leap::Unknown => timex::KernelLeap::None,
+            Leap::Insert => LeapSecond::Insert,
+            Leap::Delete => LeapSecond::Delete,
+            Leap::None | Leap::Unknown => LeapSecond::None,
         },
         error_max: status.error_max,
         error_estimate: status.error_estimate,

@@ -2,15 +2,22 @@
 //! engine inside, and everything slow (names, files, people's questions) kept
 //! away from the time loop.
 
+pub mod clock;
 pub mod control;
 pub mod desk;
 pub mod distribution;
 pub mod drift;
+pub mod errands;
 pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod notify;
+pub mod options;
 pub mod paths;
 pub mod resolve;
+pub mod run;
 pub mod service;
+pub mod single;
 pub mod status;
+pub mod threads;
+pub mod time_loop;

@@ -11,6 +11,8 @@ use std::io;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Capability {
+    /// Files whatever their permissions say.
+    DacOverride = 1,
     /// Ports below 1024.
     NetBindService = 10,
     /// Hardware stamping set-up, XDP.
@@ -31,6 +33,7 @@ impl Capability {
     /// Its name as the manual page has it.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::DacOverride => "CAP_DAC_OVERRIDE",
             Self::NetBindService => "CAP_NET_BIND_SERVICE",
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::NetRaw => "CAP_NET_RAW",
