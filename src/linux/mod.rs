@@ -8,6 +8,8 @@ pub mod caps;
 pub mod clock;
 pub mod cmsg;
 pub mod ethtool;
+pub mod listen;
+pub mod ring;
 pub mod signal;
 pub mod timex;
 pub mod udp;
