@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod config;
+pub mod daemon;
 pub mod linux;
 pub mod measurement;
 pub mod node;

@@ -1,0 +1,3 @@
+//! The threads, and what joins the kernel's interfaces to the sans-IO rooms.
+
+pub mod snapshot;
