@@ -1,3 +1,5 @@
 //! The threads, and what joins the kernel's interfaces to the sans-IO rooms.
 
+pub mod counters;
 pub mod snapshot;
+pub mod worker;
