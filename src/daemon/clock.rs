@@ -290,7 +290,11 @@ mod tests {
 
     #[test]
     fn an_observed_clock_refuses() {
-        assert!(Clock::Observed.apply(ClockCommand::Step(NtpDuration::ZERO)).is_err());
+        assert!(
+            Clock::Observed
+                .apply(ClockCommand::Step(NtpDuration::ZERO))
+                .is_err()
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod control;
+pub mod counters;
 pub mod desk;
 pub mod distribution;
 pub mod drift;
@@ -18,6 +19,8 @@ pub mod resolve;
 pub mod run;
 pub mod service;
 pub mod single;
+pub mod snapshot;
 pub mod status;
 pub mod threads;
 pub mod time_loop;
+pub mod worker;

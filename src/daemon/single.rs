@@ -158,7 +158,10 @@ impl Server {
         let Ok(Some(departure)) = socket.socket.receive_departure() else {
             return;
         };
-        let place = socket.awaited.iter().position(|(id, _)| *id == departure.id);
+        let place = socket
+            .awaited
+            .iter()
+            .position(|(id, _)| *id == departure.id);
         if let Some((_, token)) = place.and_then(|place| socket.awaited.remove(place)) {
             let at = self.snapshot.clock.to_local(departure.stamp.at);
             self.responder.departed(token, at);
@@ -307,7 +310,9 @@ pub fn run(parts: Parts) -> io::Result<End> {
 /// People are served when they ask, or when they have kept us waiting too long.
 fn serve_desks(desks: &mut [Desk], core: &TimeLoop, errands: &Errands, ready: &[Ready]) {
     let now = clock::monotonic();
-    let asked = ready.iter().any(|ready| (DESKS..CLIENTS).contains(&ready.token));
+    let asked = ready
+        .iter()
+        .any(|ready| (DESKS..CLIENTS).contains(&ready.token));
     let late = |desk: &Desk| desk.deadline().is_some_and(|deadline| deadline <= now);
     if !asked && !desks.iter().any(late) {
         return;

@@ -186,6 +186,17 @@ impl TimeLoop {
         self.true_errors.as_ref()
     }
 
+    /// Leaves the clock at its own frequency: nobody will end a slew after us.
+    pub fn finish(&mut self) {
+        self.sockets.clear();
+        if self.node.is_slewing() {
+            let command = ClockCommand::SetFrequency(self.node.frequency());
+            if let Err(failure) = self.clock.apply(command) {
+                self.report_steering(command, &failure);
+            }
+        }
+    }
+
     /// The frequency worth keeping, at the end.
     pub fn drift(&self) -> Option<Ppm> {
         self.node.drift()
@@ -278,8 +289,7 @@ impl TimeLoop {
             Ok(Some((len, stamp))) => {
                 let arrival = self.clock.localise(stamp);
                 let now = self.clock.now();
-                self.node
-                    .on_datagram(id, &self.buffer[..len], arrival, now);
+                self.node.on_datagram(id, &self.buffer[..len], arrival, now);
             }
             Ok(None) => {}
             Err(_) => self.node.on_send_failed(id),

@@ -45,6 +45,19 @@ impl RawAddress {
         &mut self.len
     }
 
+    /// A copy of an address that the kernel wrote somewhere else. Whatever is
+    /// longer than any address is cut.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut raw = Self::empty();
+        let len = bytes.len().min(mem::size_of::<libc::sockaddr_storage>());
+        // SAFETY: `len` octets are readable there and fit here; the two don't overlap.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), raw.as_mut_ptr().cast::<u8>(), len);
+        }
+        raw.len = len as libc::socklen_t;
+        raw
+    }
+
     /// The address, if it is one of IPv4 or IPv6 and complete.
     pub fn to_socket_addr(&self) -> Option<SocketAddr> {
         let len = self.len as usize;
@@ -113,6 +126,18 @@ mod tests {
             assert_eq!(RawAddress::from(address).to_socket_addr(), Some(address));
         }
         assert_eq!(RawAddress::empty().to_socket_addr(), None);
+    }
+
+    #[test]
+    fn an_address_is_read_where_the_kernel_wrote_it() {
+        let address: SocketAddr = "[fe80::1%3]:123".parse().unwrap();
+        let raw = RawAddress::from(address);
+        // SAFETY: the storage is longer than a sockaddr_in6 and fully initialised.
+        let bytes = unsafe { std::slice::from_raw_parts(raw.as_ptr().cast::<u8>(), 28) };
+        let copy = RawAddress::from_bytes(bytes).to_socket_addr();
+        assert_eq!(copy, Some(address));
+        assert_eq!(RawAddress::from_bytes(&bytes[..27]).to_socket_addr(), None);
+        assert_eq!(RawAddress::from_bytes(&[0; 999]).to_socket_addr(), None);
     }
 
     #[test]

@@ -10,6 +10,8 @@ pub mod cmsg;
 pub mod ethtool;
 pub mod listen;
 pub mod netlink;
+pub mod reuseport;
+pub mod ring;
 pub mod signal;
 pub mod timex;
 pub mod udp;

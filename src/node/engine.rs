@@ -418,6 +418,16 @@ impl Node {
         &self.state
     }
 
+    /// The correction of the clock's own error, without what slews an offset away.
+    pub fn frequency(&self) -> Ppm {
+        self.discipline.frequency()
+    }
+
+    /// Is an offset being slewed away right now?
+    pub fn is_slewing(&self) -> bool {
+        self.config.steer && self.discipline.deadline().is_some()
+    }
+
     /// The frequency worth keeping for the next start, if it is known well enough.
     pub fn drift(&self) -> Option<Ppm> {
         self.discipline.drift()

@@ -1,0 +1,219 @@
+//! What workers count. Each counts in memory of its own that only it writes, so
+//! that counting costs a load and a store; a scrape adds them up.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hdrhistogram::Histogram;
+
+use crate::daemon::distribution::Distribution;
+use crate::daemon::status::ServerCounts;
+use crate::linux::ring::Tallies;
+use crate::server::verdict::Verdict;
+use crate::time::duration::NtpDuration;
+
+/// Sub-buckets per power of two, as a power of two: values are known to 1 part in 32.
+const FINE_BITS: u32 = 5;
+/// Latencies from 2^36 ns (69 s) on share the last bucket.
+const LATENCY_BITS: u32 = 36;
+const LATENCY_BUCKETS: usize = ((LATENCY_BITS - FINE_BITS + 1) as usize) << FINE_BITS;
+
+/// One worker's counters. Written by that worker alone. Aligned so that no two
+/// workers share a cache line (two lines: adjacent ones are fetched in pairs).
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct WorkerCounters {
+    verdicts: [AtomicU64; Verdict::COUNT],
+    ring: [AtomicU64; RING_EVENTS],
+    latency: [AtomicU64; LATENCY_BUCKETS],
+    latency_sum_ns: AtomicU64,
+}
+
+impl Default for WorkerCounters {
+    fn default() -> Self {
+        Self {
+            verdicts: [const { AtomicU64::new(0) }; _],
+            ring: [const { AtomicU64::new(0) }; _],
+            latency: [const { AtomicU64::new(0) }; _],
+            latency_sum_ns: AtomicU64::new(0),
+        }
+    }
+}
+
+impl WorkerCounters {
+    /// Counts a request's outcome.
+    pub fn count(&self, verdict: &Verdict) {
+        add(&self.verdicts[verdict.index()], 1);
+    }
+
+    /// Notes how long a request took from its receive stamp until its reply was
+    /// handed to the kernel. Negative ones (the clock was stepped) count as zero.
+    pub fn note_latency(&self, latency: NtpDuration) {
+        let ns = latency.as_nanos().max(0) as u64;
+        add(&self.latency[bucket_of(ns)], 1);
+        add(&self.latency_sum_ns, ns);
+    }
+
+    /// Takes over what the worker's ring has counted since it was made.
+    pub fn set_ring(&self, tallies: &Tallies) {
+        for (counter, value) in self.ring.iter().zip(ring_values(tallies)) {
+            counter.store(value, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Names of what [`Totals::ring`] counts, for a metric's label.
+pub const RING_EVENT_NAMES: [&str; RING_EVENTS] = [
+    "rearmed_no_buffers",
+    "rearmed_other",
+    "send_error",
+    "no_slot",
+    "departure",
+    "departure_unmatched",
+];
+
+const RING_EVENTS: usize = 6;
+
+fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
+    let Tallies {
+        rearmed_no_buffers,
+        rearmed_other,
+        send_errors,
+        no_slot,
+        departures,
+        departures_unmatched,
+    } = *tallies;
+    [
+        rearmed_no_buffers,
+        rearmed_other,
+        send_errors,
+        no_slot,
+        departures,
+        departures_unmatched,
+    ]
+}
+
+/// The sum of all workers' counters since the start.
+#[derive(Clone, Debug)]
+pub struct Totals {
+    /// By [`Verdict::index`]; labels in [`Verdict::NAMES`].
+    pub verdicts: [u64; Verdict::COUNT],
+    /// In the order of [`RING_EVENT_NAMES`].
+    pub ring: [u64; RING_EVENTS],
+    /// From receive stamp to departure, in ns, to about 3 %.
+    pub latency_ns: Histogram<u64>,
+    /// The sum of all latencies, exactly.
+    pub latency_sum_ns: u64,
+}
+
+impl Totals {
+    /// Adds up.
+    pub fn of<'a>(workers: impl IntoIterator<Item = &'a WorkerCounters>) -> Self {
+        let mut totals = Self {
+            verdicts: [0; Verdict::COUNT],
+            ring: [0; RING_EVENTS],
+            latency_ns: Histogram::new_with_bounds(1, 1 << LATENCY_BITS, 2)
+                .expect("bounds that make sense"),
+            latency_sum_ns: 0,
+        };
+        for worker in workers {
+            sum(&mut totals.verdicts, &worker.verdicts);
+            sum(&mut totals.ring, &worker.ring);
+            for (bucket, counter) in worker.latency.iter().enumerate() {
+                let count = counter.load(Ordering::Relaxed);
+                if count > 0 {
+                    totals
+                        .latency_ns
+                        .saturating_record_n(middle_of(bucket), count);
+                }
+            }
+            totals.latency_sum_ns += worker.latency_sum_ns.load(Ordering::Relaxed);
+        }
+        totals
+    }
+}
+
+/// The form in which people are told.
+impl From<Totals> for ServerCounts {
+    fn from(totals: Totals) -> Self {
+        Self {
+            requests: Verdict::NAMES.into_iter().zip(totals.verdicts).collect(),
+            ring_events: RING_EVENT_NAMES.into_iter().zip(totals.ring).collect(),
+            latency: Distribution::from_counted(&totals.latency_ns, totals.latency_sum_ns),
+        }
+    }
+}
+
+fn sum(into: &mut [u64], counters: &[AtomicU64]) {
+    for (total, counter) in into.iter_mut().zip(counters) {
+        *total += counter.load(Ordering::Relaxed);
+    }
+}
+
+/// There is one writer, so no other addition can come between.
+fn add(counter: &AtomicU64, n: u64) {
+    counter.store(
+        counter.load(Ordering::Relaxed).wrapping_add(n),
+        Ordering::Relaxed,
+    );
+}
+
+/// Log-linear: below 2^FINE_BITS every value has a bucket, above every power of
+/// two has 2^FINE_BITS.
+fn bucket_of(ns: u64) -> usize {
+    let ns = ns.min((1 << LATENCY_BITS) - 1);
+    let power = (u64::BITS - ns.leading_zeros()).saturating_sub(FINE_BITS + 1);
+    ((power as usize) << FINE_BITS) + (ns >> power) as usize
+}
+
+/// The middle of the values that fall into `bucket`.
+fn middle_of(bucket: usize) -> u64 {
+    let power = (bucket >> FINE_BITS).saturating_sub(1);
+    let least = (bucket - (power << FINE_BITS)) as u64;
+    (least << power) + (1 << power) / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::verdict::Reason;
+
+    #[test]
+    fn buckets_are_narrow_and_in_order() {
+        let mut last = 0;
+        for ns in (0..64).chain((6..LATENCY_BITS).flat_map(|p| {
+            let base = 1_u64 << p;
+            [base - 1, base, base + base / 3, base + base / 2]
+        })) {
+            let bucket = bucket_of(ns);
+            assert!(bucket >= last && bucket < LATENCY_BUCKETS, "{ns}");
+            last = bucket;
+            let off = middle_of(bucket).abs_diff(ns);
+            assert!(off * 32 <= ns, "{ns} reads as {}", middle_of(bucket));
+        }
+        assert_eq!(bucket_of(u64::MAX), LATENCY_BUCKETS - 1);
+    }
+
+    #[test]
+    fn a_scrape_adds_up_the_workers() {
+        let workers = [WorkerCounters::default(), WorkerCounters::default()];
+        let verdict = Verdict::Drop(Reason::ALL[0]);
+        for worker in &workers {
+            worker.count(&verdict);
+            for us in 1..=100 {
+                worker.note_latency(NtpDuration::from_nanos(us * 1000));
+            }
+        }
+        workers[1].set_ring(&Tallies {
+            send_errors: 7,
+            ..Tallies::default()
+        });
+        workers[0].note_latency(NtpDuration::from_whole_seconds(-1));
+        let totals = Totals::of(&workers);
+        assert_eq!(totals.verdicts[verdict.index()], 2);
+        assert_eq!(totals.ring[2], 7);
+        assert_eq!(totals.latency_ns.len(), 201);
+        let median = totals.latency_ns.value_at_quantile(0.5);
+        assert!(median.abs_diff(50_000) < 2_500, "{median}");
+        assert_eq!(totals.latency_sum_ns, 10_100_000);
+    }
+}

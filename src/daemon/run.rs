@@ -1,0 +1,410 @@
+//! From options to a running daemon: what has to be opened, in what order, and
+//! what to say and do where something can't be had.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use log::{debug, info, warn};
+
+use crate::config::{Config, Listen, SourceKind};
+use crate::daemon::clock::Clock;
+use crate::daemon::control::Listener;
+use crate::daemon::desk::{Desk, bind_metrics};
+use crate::daemon::drift;
+use crate::daemon::errands::{End, Errands, Identity};
+use crate::daemon::logging;
+use crate::daemon::metrics::Exporter;
+use crate::daemon::notify::Notifier;
+use crate::daemon::options::{ClockChoice, IoChoice, Options};
+use crate::daemon::paths::control_default;
+use crate::daemon::service::Setup as ServiceSetup;
+use crate::daemon::single;
+use crate::daemon::snapshot::{Snapshot, SnapshotCell};
+use crate::daemon::status::{Collect, IoBackend, ServerCounts};
+use crate::daemon::threads;
+use crate::daemon::time_loop::TimeLoop;
+use crate::daemon::worker::{Setup as WorkerSetup, Workers};
+use crate::linux::caps::{self, Capabilities, Capability};
+use crate::linux::clock;
+use crate::linux::ring;
+use crate::linux::signal::Signals;
+use crate::linux::udp::{ServerSocket, SocketOptions};
+use crate::linux::wait::Waiter;
+use crate::node::engine::{Node, NodeConfig};
+use crate::node::pool::SourceSpec;
+use crate::server::respond::{Policy, Responder, Sizes};
+use crate::time::units::Ppm;
+
+/// The port of RFC 5905, for those who may have it.
+const PORT: u16 = 123;
+/// The port for those who may not.
+const PORT_UNPRIVILEGED: u16 = 1123;
+
+/// Runs a daemon until it is told to stop.
+///
+/// # Errors
+/// A sentence for the operator: what could not be had and what to do.
+pub fn run(options: Options) -> Result<(), String> {
+    logging::start(options.log_level);
+    for (level, remark) in &options.remarks {
+        log::log!(*level, "{remark}");
+    }
+    let started = clock::monotonic();
+    let io = choose_io(options.io)?;
+    // Before anything can go wrong in a way that takes a signal to end.
+    let signals = Signals::install(io == IoBackend::Uring)
+        .map_err(|error| format!("signals can't be caught: {error}"))?;
+    shed_privileges(&options.config);
+
+    let config = &options.config;
+    let clock = open_clock(options.clock, options.once)?;
+    let frequency = read_drift(config.drift_file.as_deref());
+    let kind = clock.kind();
+    let node = Node::new(node_config(&options, &clock, frequency)?, clock.now());
+    let core = TimeLoop::new(node, clock);
+    info!(
+        "ptntp {} starts: clock {}, io {}, {} sources",
+        env!("CARGO_PKG_VERSION"),
+        kind.name(),
+        io.name(),
+        config.sources.len()
+    );
+    let notifier = Notifier::from_environment().unwrap_or_else(|error| {
+        warn!("systemd is not told anything: {error}");
+        Notifier::silent()
+    });
+    let snapshot = core.snapshot();
+    let identity = |serving, server| Identity {
+        clock: kind,
+        io,
+        started,
+        serving,
+        server,
+    };
+    let end = match io {
+        IoBackend::Uring => {
+            let cell = Arc::new(SnapshotCell::new(snapshot));
+            let workers = start_workers(config, options.once, &cell)?.map(Arc::new);
+            let (serving, server): (_, Arc<dyn Collect>) = match &workers {
+                Some(workers) => (workers.addresses().to_vec(), Arc::clone(workers) as _),
+                None => (Vec::new(), Arc::new(ServerCounts::default())),
+            };
+            let desks = open_desks(config, options.once);
+            let (control, metrics) = match io {
+                IoBackend::Uring => (Some(desks.control?), Some(desks.metrics?)),
+                IoBackend::Poll => (None, None),
+            };
+            announce(&serving, config);
+            threads::run(threads::Parts {
+                core,
+                errands: Errands::new(config.clone(), identity(serving, server), notifier),
+                workers,
+                snapshot: cell,
+                service: ServiceSetup {
+                    control: control.flatten(),
+                    metrics: metrics.flatten(),
+                    drift_file: config.drift_file.clone(),
+                },
+                waiter: Waiter::uring().map_err(|error| format!("io_uring: {error}"))?,
+                signals,
+            })
+        }
+        IoBackend::Poll => {
+            let counters = Arc::new(single::Counted::default());
+            let sockets = bind_single(config, options.once)?;
+            let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();
+            let responder = Responder::new(random_u64()?, Sizes::default());
+            let server = single::Server::new(sockets, responder, snapshot, Arc::clone(&counters));
+            announce(&serving, config);
+            single::run(single::Parts {
+                core,
+                errands: Errands::new(config.clone(), identity(serving, counters), notifier),
+                server,
+                desks: open_desks(config, options.once).for_one_thread(),
+                drift_file: config.drift_file.clone(),
+                signals,
+            })
+        }
+    };
+    match end {
+        Ok(End::Good) => Ok(()),
+        Ok(End::Bad(sentence)) => Err(sentence),
+        Err(error) => Err(format!("the time loop can't wait: {error}")),
+    }
+}
+
+/// `--io poll` looks at nothing of io_uring.
+fn choose_io(choice: IoChoice) -> Result<IoBackend, String> {
+    match choice {
+        IoChoice::Poll => Ok(IoBackend::Poll),
+        IoChoice::Uring => match ring::supported() {
+            Ok(()) => Ok(IoBackend::Uring),
+            Err(reason) => Err(format!("--io uring: {reason}; --io poll works without it")),
+        },
+        IoChoice::Auto => match ring::supported() {
+            Ok(()) => Ok(IoBackend::Uring),
+            Err(reason) => {
+                warn!("no io_uring here ({reason}); running in one thread with poll");
+                Ok(IoBackend::Poll)
+            }
+        },
+    }
+}
+
+/// Keeps what steers clocks and binds low ports. A drift file in a directory of
+/// another user's (`/var/lib/ntp` belongs to `ntp` on most hosts) takes root's
+/// disregard of permissions too.
+fn shed_privileges(config: &Config) {
+    let mut keep = vec![Capability::SysTime, Capability::NetBindService];
+    let directory = config.drift_file.as_deref().and_then(Path::parent);
+    if directory.is_some_and(|directory| !belongs_to_us(directory)) {
+        keep.push(Capability::DacOverride);
+    }
+    match caps::keep_only(Capabilities::of(&keep)) {
+        Ok(kept) => debug!("capabilities kept: {:?}", kept.capabilities),
+        Err(error) => warn!("privileges can't be given up: {error}; going on with them"),
+    }
+}
+
+fn belongs_to_us(directory: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(directory)
+        .is_ok_and(|metadata| metadata.uid() == nix::unistd::Uid::effective().as_raw())
+}
+
+fn open_clock(choice: ClockChoice, once: bool) -> Result<Clock, String> {
+    let clock = match choice {
+        ClockChoice::None => Clock::Observed,
+        ClockChoice::Virtual { error, frequency } => Clock::virtual_from(error, frequency),
+        ClockChoice::System => match Clock::system() {
+            Ok(Some(clock)) => clock,
+            Ok(None) => {
+                warn!(
+                    "no right to set the clock (CAP_SYS_TIME): observing and serving it as it is"
+                );
+                Clock::Observed
+            }
+            Err(error) => return Err(format!("the system clock can't be steered: {error}")),
+        },
+    };
+    if once && !clock.is_steered() {
+        return Err(
+            "--once is to set the clock, and the clock is only observed: run as root with --clock \
+             system"
+                .to_owned(),
+        );
+    }
+    Ok(clock)
+}
+
+fn read_drift(path: Option<&Path>) -> Option<Ppm> {
+    let path = path?;
+    drift::clean(path);
+    match drift::read(path) {
+        Ok(frequency) => frequency,
+        Err(sentence) => {
+            warn!("{sentence}; the frequency is measured anew");
+            None
+        }
+    }
+}
+
+fn node_config(
+    options: &Options,
+    clock: &Clock,
+    frequency: Option<Ppm>,
+) -> Result<NodeConfig, String> {
+    let config = &options.config;
+    Ok(NodeConfig {
+        sources: config
+            .sources
+            .iter()
+            .map(|source| SourceSpec {
+                name: source.name.clone(),
+                pool: source.kind == SourceKind::Pool,
+                options: source.options,
+            })
+            .collect(),
+        local_stratum: config.local_clock.map(|local| local.stratum),
+        step: config.step,
+        select: config.select,
+        steer: config.discipline && clock.is_steered(),
+        once: options.once,
+        frequency,
+        frequency_in_force: clock.frequency(),
+        monotonic: clock.monotonic(),
+        precision: clock::precision(),
+        seed: random()?,
+    })
+}
+
+fn random<const N: usize>() -> Result<[u8; N], String> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no random numbers: {error}"))?;
+    Ok(bytes)
+}
+
+fn random_u64() -> Result<u64, String> {
+    random().map(u64::from_ne_bytes)
+}
+
+/// Where to answer, IPv4 first.
+fn listen_addresses(listen: Listen, port: u16) -> [SocketAddr; 2] {
+    let (v4, v6): (IpAddr, IpAddr) = match listen {
+        Listen::Everywhere => (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()),
+        Listen::Loopback => (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()),
+    };
+    [SocketAddr::new(v4, port), SocketAddr::new(v6, port)]
+}
+
+/// Binds with `bind` where the configuration says, or where it may: port 1123
+/// without the right to 123, IPv4 alone on a host without IPv6.
+fn bind_where_possible<T>(
+    config: &Config,
+    mut bind: impl FnMut(&[SocketAddr]) -> io::Result<T>,
+) -> Result<T, String> {
+    let port = config.port.unwrap_or(PORT);
+    let addresses = listen_addresses(config.listen, port);
+    let mut bound = bind(&addresses);
+    let denied = |bound: &io::Result<T>| matches!(bound, Err(error) if error.kind() == ErrorKind::PermissionDenied);
+    let mut addresses = addresses;
+    if denied(&bound) && config.port.is_none() {
+        warn!(
+            "no right to port {PORT} (CAP_NET_BIND_SERVICE): answering on port {PORT_UNPRIVILEGED}"
+        );
+        addresses = listen_addresses(config.listen, PORT_UNPRIVILEGED);
+        bound = bind(&addresses);
+    }
+    let no_v6 = |error: &io::Error| {
+        matches!(
+            error.raw_os_error().or_else(|| cause(error)),
+            Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EINVAL)
+        )
+    };
+    if let Err(error) = &bound
+        && no_v6(error)
+    {
+        warn!("no IPv6 here ({error}): answering on IPv4 alone");
+        bound = bind(&addresses[..1]);
+    }
+    bound.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => format!(
+            "{error}: another time server is running (chronyd, ntpd, systemd-timesyncd?); stop it, \
+             or choose another port with --port"
+        ),
+        ErrorKind::PermissionDenied => {
+            format!("{error}; choose a port above 1023 with --port, or run as root")
+        }
+        _ => format!("can't answer requests: {error}"),
+    })
+}
+
+/// The system's own error number below one that names an address.
+fn cause(error: &io::Error) -> Option<i32> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> =
+        error.get_ref().map(|inner| inner as _);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.raw_os_error();
+        }
+        source = error.source();
+    }
+    None
+}
+
+/// A worker for each core that we may use. Nobody is served with `--once`.
+fn start_workers(
+    config: &Config,
+    once: bool,
+    snapshot: &Arc<SnapshotCell>,
+) -> Result<Option<Workers>, String> {
+    if once {
+        return Ok(None);
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let seed = random_u64()?;
+    let policy = Arc::new(Policy::default());
+    bind_where_possible(config, |addresses| {
+        let setup = WorkerSetup {
+            workers: cores,
+            listen: addresses.to_vec(),
+            options: SocketOptions::default(),
+            pin: cores > 1,
+            seed,
+            sizes: Sizes::default(),
+        };
+        Workers::start(&setup, Arc::clone(snapshot), Arc::clone(&policy))
+    })
+    .map(Some)
+}
+
+fn bind_single(config: &Config, once: bool) -> Result<Vec<ServerSocket>, String> {
+    if once {
+        return Ok(Vec::new());
+    }
+    bind_where_possible(config, |addresses| {
+        addresses
+            .iter()
+            .map(|&address| {
+                ServerSocket::bind(address, false).map_err(|error| named(address, error))
+            })
+            .collect()
+    })
+}
+
+/// The error, with the address it is about.
+fn named(address: SocketAddr, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{address}: {error}"))
+}
+
+fn announce(serving: &[SocketAddr], config: &Config) {
+    for address in serving {
+        info!("answering on {address}");
+    }
+    if let (Some(address), false) = (config.metrics, serving.is_empty()) {
+        info!("metrics on http://{address}/metrics");
+    }
+}
+
+/// Where people and programs ask; a sentence where that can't be had.
+struct Desks {
+    control: Result<Option<Listener>, String>,
+    metrics: Result<Option<(std::os::fd::OwnedFd, Exporter)>, String>,
+}
+
+impl Desks {
+    /// With `poll`, what can't be had is done without: a simulator has neither.
+    fn for_one_thread(self) -> Vec<Desk> {
+        let mut desks = Vec::new();
+        match self.control {
+            Ok(listener) => desks.extend(listener.map(Desk::control)),
+            Err(sentence) => warn!("{sentence}"),
+        }
+        match self.metrics {
+            Ok(metrics) => {
+                desks.extend(metrics.map(|(fd, exporter)| Desk::metrics(fd, exporter)));
+            }
+            Err(sentence) => warn!("{sentence}"),
+        }
+        desks
+    }
+}
+
+fn open_desks(config: &Config, once: bool) -> Desks {
+    if once {
+        return Desks {
+            control: Ok(None),
+            metrics: Ok(None),
+        };
+    }
+    let path = config.control.clone().unwrap_or_else(control_default);
+    Desks {
+        control: Listener::bind(&path).map(Some),
+        metrics: config
+            .metrics
+            .map(|address| bind_metrics(address).map(|fd| (fd, Exporter::new())))
+            .transpose(),
+    }
+}

@@ -1,0 +1,224 @@
+//! The system variables as the time loop last published them, for workers that
+//! may not wait for anybody: a sequence lock over atomic words.
+//!
+//! The protocol is the one of Boehm, "Can seqlocks get along with programming
+//! language memory models?" (MSPC 2012): the words are atomics, so a reader that
+//! overlaps a writer reads a mix, notices, and reads again.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crate::system::SystemState;
+use crate::time::duration::NtpDuration;
+use crate::time::instant::WallInstant;
+use crate::time::map::ClockMap;
+use crate::time::units::{Ppm, Precision};
+use crate::wire::packet::Leap;
+use crate::wire::refid::RefId;
+
+/// What a reply is made from, apart from the request.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Snapshot {
+    /// What we tell the world about our time.
+    pub state: SystemState,
+    /// From the clock that stamps packets to the clock we serve.
+    pub clock: ClockMap,
+}
+
+const WORDS: usize = 11;
+
+/// A [`Snapshot`] that one thread publishes and any number read, without locks.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct SnapshotCell {
+    /// Odd while a writer is at work.
+    sequence: AtomicU64,
+    words: [AtomicU64; WORDS],
+}
+
+impl SnapshotCell {
+    /// A cell that holds `snapshot`.
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self {
+            sequence: AtomicU64::new(0),
+            words: encode(&snapshot).map(AtomicU64::new),
+        }
+    }
+
+    /// Replaces the snapshot. Meant for one thread; a second one at the same moment
+    /// waits for the first.
+    pub fn publish(&self, snapshot: &Snapshot) {
+        let mut sequence = self.sequence.load(Ordering::Relaxed);
+        loop {
+            let even = sequence & !1;
+            let claimed = self.sequence.compare_exchange_weak(
+                even,
+                even + 1,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            );
+            match claimed {
+                Ok(_) => {
+                    sequence = even;
+                    break;
+                }
+                Err(seen) => sequence = seen,
+            }
+            std::hint::spin_loop();
+        }
+        // Whoever reads one of the new words also reads an odd or newer sequence.
+        fence(Ordering::Release);
+        for (word, value) in self.words.iter().zip(encode(snapshot)) {
+            word.store(value, Ordering::Relaxed);
+        }
+        self.sequence.store(sequence + 2, Ordering::Release);
+    }
+
+    /// The snapshot published last.
+    pub fn read(&self) -> Snapshot {
+        loop {
+            let before = self.sequence.load(Ordering::Acquire);
+            let words = std::array::from_fn(|i| self.words[i].load(Ordering::Relaxed));
+            fence(Ordering::Acquire);
+            let after = self.sequence.load(Ordering::Relaxed);
+            if before == after && before & 1 == 0 {
+                return decode(&words);
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
+fn encode(snapshot: &Snapshot) -> [u64; WORDS] {
+    let Snapshot { state, clock } = snapshot;
+    let small = u64::from(u32::from_be_bytes(state.refid.bytes())) << 32
+        | u64::from(state.precision.log2() as u8) << 16
+        | u64::from(state.stratum) << 8
+        | u64::from(state.leap.bits());
+    [
+        small,
+        state.reference.unix_ns() as u64,
+        state.root_delay.units() as u64,
+        state.root_dispersion.units() as u64,
+        state.dispersion_rate.0.to_bits(),
+        state.error_bound.units() as u64,
+        state.error_likely.units() as u64,
+        state.updated.unix_ns() as u64,
+        clock.anchor_real.unix_ns() as u64,
+        clock.anchor_local.unix_ns() as u64,
+        clock.rate.0.to_bits(),
+    ]
+}
+
+fn decode(words: &[u64; WORDS]) -> Snapshot {
+    let [
+        small,
+        reference,
+        root_delay,
+        root_dispersion,
+        dispersion_rate,
+        error_bound,
+        error_likely,
+        updated,
+        anchor_real,
+        anchor_local,
+        rate,
+    ] = *words;
+    let wall = |word: u64| WallInstant::from_unix_ns(word as i64);
+    let duration = |word: u64| NtpDuration::from_units(word as i64);
+    let ppm = |word: u64| Ppm(f64::from_bits(word));
+    Snapshot {
+        state: SystemState {
+            leap: Leap::from_bits(small as u8),
+            stratum: (small >> 8) as u8,
+            refid: RefId::from_bytes(((small >> 32) as u32).to_be_bytes()),
+            reference: wall(reference),
+            root_delay: duration(root_delay),
+            root_dispersion: duration(root_dispersion),
+            dispersion_rate: ppm(dispersion_rate),
+            precision: Precision::new((small >> 16) as i8),
+            error_bound: duration(error_bound),
+            error_likely: duration(error_likely),
+            updated: wall(updated),
+        },
+        clock: ClockMap {
+            anchor_real: wall(anchor_real),
+            anchor_local: wall(anchor_local),
+            rate: ppm(rate),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    /// Every field follows from `n`, so that a mix of two can't pass for one.
+    fn numbered(n: i64) -> Snapshot {
+        Snapshot {
+            state: SystemState {
+                leap: Leap::from_bits(n as u8),
+                stratum: n as u8,
+                refid: RefId::from_bytes((n as u32).to_be_bytes()),
+                reference: WallInstant::from_unix_ns(n),
+                root_delay: NtpDuration::from_units(-n),
+                root_dispersion: NtpDuration::from_units(n + 1),
+                dispersion_rate: Ppm(n as f64),
+                precision: Precision::new(n as i8),
+                error_bound: NtpDuration::from_units(n + 2),
+                error_likely: NtpDuration::from_units(n + 3),
+                updated: WallInstant::from_unix_ns(-n),
+            },
+            clock: ClockMap {
+                anchor_real: WallInstant::from_unix_ns(n + 4),
+                anchor_local: WallInstant::from_unix_ns(n + 5),
+                rate: Ppm(-(n as f64)),
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_published_reads_back() {
+        let cell = SnapshotCell::new(numbered(0));
+        for n in [1, -1, 77, i64::from(i32::MAX)] {
+            cell.publish(&numbered(n));
+            assert_eq!(cell.read(), numbered(n));
+        }
+    }
+
+    #[test]
+    fn no_reader_ever_sees_a_torn_value() {
+        let cell = SnapshotCell::new(numbered(0));
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let readers: Vec<_> = (0..3)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut last = 0;
+                        let mut changes = 0_u32;
+                        while !stop.load(Ordering::Relaxed) {
+                            let seen = cell.read();
+                            let n = seen.state.reference.unix_ns();
+                            assert_eq!(seen, numbered(n));
+                            assert!(n >= last, "went back from {last} to {n}");
+                            changes += u32::from(n != last);
+                            last = n;
+                        }
+                        changes
+                    })
+                })
+                .collect();
+            let end = std::time::Instant::now() + std::time::Duration::from_millis(300);
+            let mut n = 0;
+            while std::time::Instant::now() < end {
+                n += 1;
+                cell.publish(&numbered(n));
+            }
+            stop.store(true, Ordering::Relaxed);
+            for reader in readers {
+                assert!(reader.join().expect("no torn value") > 0);
+            }
+        });
+    }
+}

@@ -1,0 +1,781 @@
+//! The server's threads: each owns a ring and answers what its sockets receive.
+//! *Packet in → ACL → respond → out*; the middle is [`Responder::respond`].
+//!
+//! A worker takes no lock on a packet's way: it reads a snapshot of our time once
+//! a batch, and asks for the policy anew only when a counter says it changed.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+use crate::daemon::counters::{Totals, WorkerCounters};
+use crate::daemon::snapshot::{Snapshot, SnapshotCell};
+use crate::daemon::status::{Collect, ServerCounts};
+use crate::linux::clock::{monotonic, realtime};
+use crate::linux::reuseport::{self, ListenSocket};
+use crate::linux::ring::{self, Arrival, BATCH_MAX, Event, Outgoing, Ring};
+use crate::linux::signal;
+use crate::linux::udp::SocketOptions;
+use crate::linux::wake::Wake;
+use crate::server::interleave::TxToken;
+use crate::server::respond::{Policy, Request, Responder, Sizes, set_transmit};
+use crate::server::verdict::Verdict;
+use crate::time::instant::{MonoInstant, WallInstant};
+use crate::wire::packet::PACKET_LEN_MAX;
+
+// What the ring carries is what the responder reads and writes.
+const _: () = assert!(ring::MESSAGE_LEN_MAX == PACKET_LEN_MAX);
+
+/// How workers are to be started.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// How many, at least one. One per core is the use for more.
+    pub workers: usize,
+    /// Where to listen. Port 0 lets the kernel choose, each address on its own.
+    pub listen: Vec<SocketAddr>,
+    /// What the sockets are to have beyond the usual.
+    pub options: SocketOptions,
+    /// Keep each worker on a core of its own, as far as there are enough.
+    pub pin: bool,
+    /// Unguessable; each worker derives its own.
+    pub seed: u64,
+    /// Memory for clients, per worker.
+    pub sizes: Sizes,
+}
+
+/// The server's workers. Dropping it stops them.
+pub struct Workers {
+    shared: Arc<Shared>,
+    threads: Vec<Thread>,
+    addresses: Vec<SocketAddr>,
+    options: SocketOptions,
+}
+
+impl Collect for Workers {
+    fn collect(&self) -> ServerCounts {
+        self.totals().into()
+    }
+}
+
+struct Thread {
+    handle: Option<JoinHandle<()>>,
+    wake: Wake,
+    orders: Arc<Mutex<Vec<Order>>>,
+}
+
+/// What a worker is woken for.
+enum Order {
+    Listen(Box<ListenSocket>),
+    Unlisten(SocketAddr),
+    ClockStepped,
+}
+
+/// What workers and the rest of the daemon have in common.
+struct Shared {
+    snapshot: Arc<SnapshotCell>,
+    policy: PolicyCell,
+    counters: Vec<WorkerCounters>,
+    stop: AtomicBool,
+    /// Why a worker ended, if one did of itself.
+    failure: Mutex<Option<String>>,
+}
+
+impl Workers {
+    /// Binds the sockets, then starts the workers; they serve when this returns.
+    ///
+    /// # Errors
+    /// A [`ListenError`](crate::linux::reuseport::ListenError) that names the address
+    /// that can't be bound (its kind: `AddrInUse`, `PermissionDenied` ...), or what
+    /// the kernel says when a thread or a ring can't be made.
+    pub fn start(
+        setup: &Setup,
+        snapshot: Arc<SnapshotCell>,
+        policy: Arc<Policy>,
+    ) -> io::Result<Self> {
+        let count = setup.workers.max(1);
+        let groups = bind_all(&setup.listen, count, &setup.options)?;
+        let shared = Arc::new(Shared {
+            snapshot,
+            policy: PolicyCell::new(policy),
+            counters: (0..count).map(|_| WorkerCounters::default()).collect(),
+            stop: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        });
+        let mut workers = Self {
+            shared,
+            threads: Vec::with_capacity(count),
+            addresses: groups.iter().map(|group| group[0].address()).collect(),
+            options: setup.options,
+        };
+        let cores = if setup.pin { cores() } else { Vec::new() };
+        for (number, sockets) in transpose(groups, count).into_iter().enumerate() {
+            let core = cores.get(number % cores.len().max(1)).copied();
+            let responder = Responder::new(own_seed(setup.seed, number), setup.sizes);
+            // On an error, `workers` is dropped, which stops those that run.
+            let thread = workers.spawn(number, core, sockets, responder)?;
+            workers.threads.push(thread);
+        }
+        Ok(workers)
+    }
+
+    /// What they listen on, with real ports, in the order in which it was asked for.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Replaces the policy whole. A request that is being judged is judged by the old one.
+    pub fn set_policy(&self, policy: Arc<Policy>) {
+        self.shared.policy.replace(policy);
+    }
+
+    /// The served clock was stepped: forget stamps from before.
+    pub fn clock_stepped(&self) {
+        for thread in &self.threads {
+            thread.order(Order::ClockStepped);
+        }
+    }
+
+    /// Listens on one more address, without a pause for the others. The address as
+    /// bound.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), for the address.
+    pub fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
+        // Our own wildcard socket would count as somebody else's.
+        let beside_wildcard = self.addresses.iter().any(|ours| {
+            ours.port() == address.port()
+                && ours.is_ipv4() == address.is_ipv4()
+                && ours.ip().is_unspecified() != address.ip().is_unspecified()
+        });
+        if !beside_wildcard {
+            reuseport::probe_free(address)?;
+        }
+        let group = reuseport::bind_group(address, self.threads.len(), &self.options)?;
+        let bound = group[0].address();
+        for (thread, socket) in self.threads.iter().zip(group) {
+            thread.order(Order::Listen(Box::new(socket)));
+        }
+        self.addresses.push(bound);
+        Ok(bound)
+    }
+
+    /// Stops listening on an address, soon. Whether we did.
+    pub fn unlisten(&mut self, address: SocketAddr) -> bool {
+        let before = self.addresses.len();
+        self.addresses.retain(|&ours| ours != address);
+        for thread in &self.threads {
+            thread.order(Order::Unlisten(address));
+        }
+        self.addresses.len() < before
+    }
+
+    /// All that was counted since the start.
+    pub fn totals(&self) -> Totals {
+        Totals::of(&self.shared.counters)
+    }
+
+    /// Why a worker ended that nobody stopped, if one did. The daemon can't serve
+    /// a part of its clients then.
+    pub fn failure(&self) -> Option<String> {
+        lock(&self.shared.failure).clone()
+    }
+
+    /// Stops all workers and waits for them. Sockets are closed afterwards.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn spawn(
+        &self,
+        number: usize,
+        core: Option<usize>,
+        sockets: Vec<ListenSocket>,
+        responder: Responder,
+    ) -> io::Result<Thread> {
+        let shared = Arc::clone(&self.shared);
+        let orders = Arc::new(Mutex::new(Vec::new()));
+        let (started, has_started) = mpsc::channel();
+        let handle = {
+            let orders = Arc::clone(&orders);
+            thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || run(&shared, number, core, sockets, responder, &orders, &started))?
+        };
+        let wake = match has_started.recv() {
+            Ok(started) => started?,
+            Err(_) => return Err(io::Error::other(format!("worker {number} ended at once"))),
+        };
+        Ok(Thread {
+            handle: Some(handle),
+            wake,
+            orders,
+        })
+    }
+
+    fn end(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        for thread in &self.threads {
+            thread.wake.wake();
+        }
+        for thread in &mut self.threads {
+            if let Some(handle) = thread.handle.take() {
+                // A panic was printed by its thread, and there is nothing left to do.
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workers")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Thread {
+    fn order(&self, order: Order) {
+        lock(&self.orders).push(order);
+        self.wake.wake();
+    }
+}
+
+/// A worker's thread, whole: reports how its start went, then serves.
+fn run(
+    shared: &Shared,
+    number: usize,
+    core: Option<usize>,
+    sockets: Vec<ListenSocket>,
+    responder: Responder,
+    orders: &Mutex<Vec<Order>>,
+    started: &Sender<io::Result<Wake>>,
+) {
+    if let Some(core) = core {
+        // A core that was taken from us since is no reason not to serve.
+        let _ = pin(core);
+    }
+    // Signals are for the thread that asked for them. Should this fail, one that
+    // comes here ends a wait early, no more.
+    let _ = signal::block_in_this_thread();
+    let ring = match ready_ring(sockets) {
+        Ok(ring) => ring,
+        Err(error) => {
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
+    if started.send(Ok(ring.wake())).is_err() {
+        return;
+    }
+    let worker = Worker {
+        shared,
+        counters: &shared.counters[number],
+        ring,
+        responder,
+        policy: shared.policy.current(),
+    };
+    if let Err(error) = worker.serve(orders) {
+        lock(&shared.failure).get_or_insert_with(|| format!("worker {number}: io_uring: {error}"));
+    }
+}
+
+fn ready_ring(sockets: Vec<ListenSocket>) -> io::Result<Ring<TxToken>> {
+    let mut ring = Ring::new()?;
+    for socket in sockets {
+        ring.add(socket)?;
+    }
+    Ok(ring)
+}
+
+/// What a worker works with. Nothing in it is anybody else's.
+struct Worker<'a> {
+    shared: &'a Shared,
+    counters: &'a WorkerCounters,
+    ring: Ring<TxToken>,
+    responder: Responder,
+    policy: Current,
+}
+
+impl Worker<'_> {
+    /// Until told to stop.
+    fn serve(mut self, orders: &Mutex<Vec<Order>>) -> io::Result<()> {
+        // When the requests of a batch arrived, for the latency of their replies.
+        let mut arrived = Vec::with_capacity(BATCH_MAX);
+        while !self.shared.stop.load(Ordering::Acquire) {
+            self.ring.wait()?;
+            let snapshot = self.shared.snapshot.read();
+            self.shared.policy.refresh(&mut self.policy);
+            let started = monotonic();
+            arrived.clear();
+            while self.ring.replies_ready() < BATCH_MAX
+                && let Some(event) = self.ring.next_event()?
+            {
+                match event {
+                    Event::Arrived(arrival) => {
+                        let received = arrival.stamp.map_or_else(realtime, |stamp| stamp.at);
+                        if self.answer(arrival, received, &snapshot, started) {
+                            arrived.push(received);
+                        }
+                    }
+                    Event::Departed(token, stamp) => {
+                        self.responder
+                            .departed(token, snapshot.clock.to_local(stamp.at));
+                    }
+                    Event::Woken => self.obey(orders)?,
+                }
+            }
+            let now = realtime();
+            let transmit = snapshot.clock.to_local(now);
+            self.ring
+                .depart(now, |reply| set_transmit(reply, transmit))?;
+            for &at in &arrived {
+                self.counters.note_latency(now - at);
+            }
+            self.counters.set_ring(&self.ring.tallies());
+        }
+        Ok(())
+    }
+}
+
+impl Worker<'_> {
+    /// Whether there was a reply. `received` is CLOCK_REALTIME.
+    fn answer(
+        &mut self,
+        arrival: Arrival,
+        received: WallInstant,
+        snapshot: &Snapshot,
+        now: MonoInstant,
+    ) -> bool {
+        let from = arrival.from;
+        let received = snapshot.clock.to_local(received);
+        let before = self.ring.replies_ready();
+        self.ring.answer(arrival, |bytes, out| {
+            let request = Request {
+                bytes,
+                from,
+                received,
+            };
+            let policy = &self.policy.policy;
+            let verdict = self
+                .responder
+                .respond(policy, &snapshot.state, &request, now, out);
+            self.counters.count(&verdict);
+            match verdict {
+                Verdict::Reply { len, kind, track } => Some(Outgoing {
+                    len,
+                    stamp_late: kind.wants_transmit(),
+                    track,
+                }),
+                Verdict::Drop(_) => None,
+            }
+        });
+        self.ring.replies_ready() > before
+    }
+
+    fn obey(&mut self, orders: &Mutex<Vec<Order>>) -> io::Result<()> {
+        for order in std::mem::take(&mut *lock(orders)) {
+            match order {
+                Order::Listen(socket) => self.ring.add(*socket)?,
+                Order::Unlisten(address) => self.ring.remove(address)?,
+                Order::ClockStepped => self.responder.clock_stepped(),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The policy, replaced whole. Readers keep an [`Arc`] of their own and come for
+/// the lock only when the generation moved.
+struct PolicyCell {
+    generation: AtomicU64,
+    policy: Mutex<Arc<Policy>>,
+}
+
+/// The policy as a worker last fetched it.
+struct Current {
+    generation: u64,
+    policy: Arc<Policy>,
+}
+
+impl PolicyCell {
+    fn new(policy: Arc<Policy>) -> Self {
+        Self {
+            generation: AtomicU64::new(0),
+            policy: Mutex::new(policy),
+        }
+    }
+
+    fn replace(&self, policy: Arc<Policy>) {
+        let mut place = lock(&self.policy);
+        *place = policy;
+        // Inside the lock, so that whoever reads the pair there reads what belongs together.
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    fn current(&self) -> Current {
+        let policy = lock(&self.policy);
+        Current {
+            generation: self.generation.load(Ordering::Relaxed),
+            policy: Arc::clone(&policy),
+        }
+    }
+
+    fn refresh(&self, current: &mut Current) {
+        if self.generation.load(Ordering::Acquire) != current.generation {
+            *current = self.current();
+        }
+    }
+}
+
+/// One group of `count` sockets for each address. Nothing stays bound if one fails.
+fn bind_all(
+    addresses: &[SocketAddr],
+    count: usize,
+    options: &SocketOptions,
+) -> io::Result<Vec<Vec<ListenSocket>>> {
+    // All are probed before one is bound: our own would be in the way.
+    for &address in addresses {
+        reuseport::probe_free(address)?;
+    }
+    addresses
+        .iter()
+        .map(|&address| reuseport::bind_group(address, count, options))
+        .collect()
+}
+
+/// From one group per address to one list per worker.
+fn transpose(groups: Vec<Vec<ListenSocket>>, count: usize) -> Vec<Vec<ListenSocket>> {
+    let mut lists: Vec<Vec<ListenSocket>> = (0..count).map(|_| Vec::new()).collect();
+    for group in groups {
+        for (list, socket) in lists.iter_mut().zip(group) {
+            list.push(socket);
+        }
+    }
+    lists
+}
+
+/// A step of SplitMix64: seeds that have nothing visible in common.
+fn own_seed(seed: u64, number: usize) -> u64 {
+    let mut z = seed.wrapping_add((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The cores we may run on; none if the kernel doesn't say.
+fn cores() -> Vec<usize> {
+    let Ok(allowed) = sched_getaffinity(Pid::from_raw(0)) else {
+        return Vec::new();
+    };
+    (0..CpuSet::count())
+        .filter(|&core| allowed.is_set(core).unwrap_or(false))
+        .collect()
+}
+
+/// Keeps the calling thread on a core.
+fn pin(core: usize) -> nix::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core)?;
+    sched_setaffinity(Pid::from_raw(0), &set)
+}
+
+/// What these mutexes guard is whole even if a thread panicked holding one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Workers over real loopback sockets, with requests made by hand.
+
+    use super::*;
+    use crate::linux::reuseport::ListenError;
+    use crate::server::access::AccessTable;
+    use crate::server::rule::{Flags, Prefix, Rule, Who};
+    use crate::server::verdict::{Reason, ReplyKind};
+    use crate::system::SystemState;
+    use crate::time::duration::NtpDuration;
+    use crate::time::map::ClockMap;
+    use crate::time::timestamp::NtpTimestamp;
+    use crate::time::units::{Ppm, Precision};
+    use crate::wire::packet::{HEADER_LEN, Leap, Packet};
+    use std::net::{IpAddr, UdpSocket};
+    use std::time::{Duration, Instant};
+
+    const ANY_V4: &str = "0.0.0.0:0";
+    const LOOPBACK_V4: &str = "127.0.0.1:0";
+    /// How far the served clock is ahead of CLOCK_REALTIME.
+    const AHEAD_S: i64 = 1000;
+
+    fn start(workers: usize, listen: &[&str]) -> Workers {
+        let setup = Setup {
+            workers,
+            listen: listen.iter().map(|a| a.parse().expect("ok")).collect(),
+            options: SocketOptions::default(),
+            pin: true,
+            seed: 1,
+            sizes: Sizes::default(),
+        };
+        let now = realtime();
+        let mut state = SystemState::unsynchronised(Precision::new(-24));
+        state.leap = Leap::None;
+        state.stratum = 3;
+        state.reference = now;
+        let snapshot = Snapshot {
+            state,
+            clock: ClockMap {
+                anchor_real: now,
+                anchor_local: now + NtpDuration::from_whole_seconds(AHEAD_S),
+                rate: Ppm(50.0),
+            },
+        };
+        let snapshot = Arc::new(SnapshotCell::new(snapshot));
+        Workers::start(&setup, snapshot, Policy::default()).expect("workers")
+    }
+
+    fn client(ip: impl Into<IpAddr>) -> UdpSocket {
+        let socket = UdpSocket::bind((ip.into(), 0)).expect("a client");
+        socket
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .expect("a timeout");
+        socket
+    }
+
+    fn request(origin: u64, receive: u64, transmit: u64) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        bytes[0] = 0x23;
+        bytes[24..32].copy_from_slice(&origin.to_be_bytes());
+        bytes[32..40].copy_from_slice(&receive.to_be_bytes());
+        bytes[40..48].copy_from_slice(&transmit.to_be_bytes());
+        bytes
+    }
+
+    fn ask(client: &UdpSocket, server: SocketAddr, request: &[u8]) -> Option<[u8; HEADER_LEN]> {
+        client.send_to(request, server).expect("sent");
+        let mut reply = [0; HEADER_LEN];
+        let (len, from) = client.recv_from(&mut reply).ok()?;
+        assert_eq!((len, from), (HEADER_LEN, server));
+        Some(reply)
+    }
+
+    fn served_now() -> NtpTimestamp {
+        NtpTimestamp::from_wall(realtime()) + NtpDuration::from_whole_seconds(AHEAD_S)
+    }
+
+    fn policy(flags: Flags) -> Policy {
+        let everyone = |prefix| Who::Block {
+            prefix,
+            ntpport: false,
+        };
+        let rules = [
+            Rule::Restrict(everyone(Prefix::ALL_V4), flags),
+            Rule::Restrict(everyone(Prefix::ALL_V6), flags),
+        ];
+        Policy {
+            access: AccessTable::compile(&rules, &[]),
+            ..Policy::default()
+        }
+    }
+
+    /// Workers count after they submitted the reply: wait until they did.
+    fn eventually(condition: impl Fn() -> bool) {
+        let limit = Instant::now() + Duration::from_secs(5);
+        while !condition() {
+            assert!(Instant::now() < limit, "it never came true");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_request_is_answered_from_the_served_clock_and_the_address_asked() {
+        let workers = start(2, &[ANY_V4, "[::]:0", "127.0.0.3:0"]);
+        let addresses = workers.addresses();
+        for (server, asked) in [
+            (addresses[0], "127.0.0.1"),
+            (addresses[0], "127.0.0.2"),
+            (addresses[1], "::1"),
+            (addresses[2], "127.0.0.3"),
+        ] {
+            let server = SocketAddr::new(asked.parse().expect("ok"), server.port());
+            let client = client(if server.is_ipv4() {
+                IpAddr::from([127, 0, 0, 1])
+            } else {
+                server.ip()
+            });
+            let before = served_now();
+            let reply = ask(&client, server, &request(0, 0, 7)).expect("a reply");
+            let after = served_now();
+            let reply = Packet::new(&reply).expect("a packet");
+            assert_eq!(reply.origin(), NtpTimestamp::from_bits(7));
+            assert_eq!(reply.stratum(), 3);
+            // A nanosecond here or there is rounding.
+            let fine = NtpDuration::from_nanos(-3);
+            assert!(reply.receive() - before >= fine, "{server}");
+            assert!(reply.transmit() - reply.receive() > NtpDuration::ZERO);
+            // 50 ppm of the moment since the clock's anchor.
+            assert!(after - reply.transmit() >= NtpDuration::from_nanos(-1_000_000));
+        }
+        let basic = ReplyKind::Basic.index();
+        eventually(|| {
+            let totals = workers.totals();
+            totals.verdicts[basic] == 4 && totals.latency_ns.len() == 4
+        });
+        let totals = workers.totals();
+        assert!(totals.latency_ns.max() < 5_000_000_000);
+        assert!(totals.latency_sum_ns > 0);
+        assert_eq!(workers.failure(), None);
+        workers.stop();
+    }
+
+    /// RFC 9769: the third reply tells when the second really left.
+    #[test]
+    fn interleaved_replies_carry_the_kernels_departure_stamp() {
+        for listen in [LOOPBACK_V4, ANY_V4, "[::1]:0"] {
+            let workers = start(2, &[listen]);
+            let mut server = workers.addresses()[0];
+            if server.ip().is_unspecified() {
+                server.set_ip([127, 0, 0, 1].into());
+            }
+            let mut last = None;
+            let mut interleaved = 0;
+            for round in 1..=6 {
+                // A fresh port each time: the worker must still be the same.
+                let client = client(server.ip());
+                let (origin, receive) = last.unwrap_or((0, 0));
+                let sent = request(origin, receive, 2 * round);
+                let reply = ask(&client, server, &sent).expect("a reply");
+                let arrived = served_now();
+                let reply = Packet::new(&reply).expect("a packet");
+                if reply.origin().bits() == receive && receive != 0 {
+                    interleaved += 1;
+                    // T3 of the reply before: after its T2 and before this T2.
+                    let left = reply.transmit();
+                    assert!(left - NtpTimestamp::from_bits(origin) > NtpDuration::ZERO);
+                    assert!(reply.receive() - left > NtpDuration::ZERO);
+                } else {
+                    assert_eq!(reply.origin().bits(), 2 * round);
+                }
+                // As a client does: our receive stamp goes with the reply's T2.
+                last = Some((reply.receive().bits(), arrived.bits() | 1));
+                let departures = || workers.totals().ring[4];
+                if round > 1 {
+                    eventually(|| departures() == round - 1);
+                }
+            }
+            assert_eq!(interleaved, 4, "{listen}");
+            let totals = workers.totals();
+            assert_eq!(totals.verdicts[ReplyKind::Interleaved.index()], 4);
+        }
+    }
+
+    #[test]
+    fn a_policy_is_replaced_under_load() {
+        let workers = start(2, &[LOOPBACK_V4]);
+        let server = workers.addresses()[0];
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for host in 10..14 {
+                let stop = &stop;
+                scope.spawn(move || {
+                    let client = client([127, 0, 0, host]);
+                    client
+                        .set_read_timeout(Some(Duration::from_millis(1)))
+                        .expect("a timeout");
+                    while !stop.load(Ordering::Relaxed) {
+                        ask(&client, server, &request(0, 0, 2));
+                    }
+                });
+            }
+            for flags in [Flags::IGNORE, Flags::NOSERVE, Flags::NONE].repeat(20) {
+                workers.set_policy(policy(flags));
+                thread::sleep(Duration::from_millis(5));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let verdicts = workers.totals().verdicts;
+        for verdict in [
+            Verdict::Drop(Reason::Ignore),
+            Verdict::Drop(Reason::Noserve),
+        ] {
+            assert!(verdicts[verdict.index()] > 0, "{verdict:?}");
+        }
+        assert!(verdicts[ReplyKind::Basic.index()] > 0);
+
+        // The last word counts, at once.
+        let client = client([127, 0, 0, 1]);
+        assert!(ask(&client, server, &request(0, 0, 2)).is_some());
+        workers.set_policy(policy(Flags::IGNORE));
+        client
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .expect("a timeout");
+        assert!(ask(&client, server, &request(0, 0, 2)).is_none());
+    }
+
+    #[test]
+    fn what_is_too_long_or_empty_is_counted_and_survived() {
+        let workers = start(1, &[LOOPBACK_V4]);
+        let server = workers.addresses()[0];
+        let client = client([127, 0, 0, 1]);
+        for len in [0, 1, 47, 2049, 4000, 65_000] {
+            client.send_to(&vec![0x23; len], server).expect("sent");
+        }
+        assert!(ask(&client, server, &request(0, 0, 2)).is_some());
+        let bad = Verdict::Drop(Reason::BadLength).index();
+        assert_eq!(workers.totals().verdicts[bad], 6);
+    }
+
+    #[test]
+    fn addresses_come_and_go_while_others_are_served() {
+        let mut workers = start(2, &[LOOPBACK_V4]);
+        let first = workers.addresses()[0];
+        let client = client([127, 0, 0, 1]);
+        let beside = SocketAddr::new([127, 0, 0, 2].into(), first.port());
+        assert_eq!(workers.listen(beside).expect("bound"), beside);
+        assert!(ask(&client, beside, &request(0, 0, 2)).is_some());
+        assert!(workers.unlisten(beside));
+        assert!(!workers.unlisten(beside));
+        eventually(|| UdpSocket::bind(beside).is_ok());
+        assert!(ask(&client, first, &request(0, 0, 2)).is_some());
+        workers.clock_stepped();
+        assert!(ask(&client, first, &request(0, 0, 2)).is_some());
+        workers.stop();
+        UdpSocket::bind(first).expect("the port is free");
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_bound_is_named() {
+        let workers = start(1, &[LOOPBACK_V4]);
+        let taken = workers.addresses()[0];
+        let setup = Setup {
+            workers: 2,
+            listen: vec![taken],
+            options: SocketOptions::default(),
+            pin: false,
+            seed: 1,
+            sizes: Sizes::default(),
+        };
+        let snapshot = Arc::clone(&workers.shared.snapshot);
+        // Even though the workers that hold it are of the same user.
+        let error = Workers::start(&setup, snapshot, Policy::default()).expect_err("taken");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&taken.to_string()), "{error}");
+        let inner = error
+            .get_ref()
+            .and_then(|e| e.downcast_ref::<ListenError>());
+        assert_eq!(inner.expect("a ListenError").address, taken);
+    }
+}

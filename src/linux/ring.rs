@@ -1,0 +1,873 @@
+//! One worker's io_uring: requests come in by multishot receive into a ring of
+//! provided buffers, replies go out in batches, and the kernel's departure stamps
+//! come back for those replies that need one. Second station of a request's
+//! journey, and the last.
+//!
+//! The turn of a worker is [`Ring::wait`], then [`Ring::next_event`] until the batch is
+//! full, with [`Ring::answer`] for each request, then [`Ring::depart`]. Nothing
+//! is allocated after [`Ring::new`] and [`Ring::add`]; the only system call on a
+//! packet's way is io_uring_enter(2), in `wait`.
+
+mod buffers;
+mod tracker;
+
+use std::collections::VecDeque;
+use std::ffi::CStr;
+use std::fmt;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, Timespec};
+use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
+
+use crate::linux::address::RawAddress;
+use crate::linux::cmsg::{self, ControlBuffer, Encoder, QueuedError};
+use crate::linux::reuseport::ListenSocket;
+use crate::linux::ring::buffers::{Buffer, BufferRing};
+use crate::linux::ring::tracker::{Ids, Tracker};
+use crate::linux::udp::encode_source;
+use crate::linux::wake::Wake;
+use crate::time::instant::WallInstant;
+use crate::time::stamp::{Stamp, StampOrigin};
+
+/// The longest reply. A longer request is cut, to no less than one octet more, so
+/// that it still shows as too long.
+pub const MESSAGE_LEN_MAX: usize = 2048;
+
+/// The oldest kernel we run on: multishot RECVMSG came with 6.0, DEFER_TASKRUN
+/// and SEND to an address with 6.1.
+const KERNEL_MIN: (u32, u32) = (6, 1);
+/// The kernel that lets a sender choose the ids of departure stamps.
+const KERNEL_CHOSEN_IDS: (u32, u32) = (6, 13);
+
+/// Lets the sender choose the id of a departure stamp.
+const SCM_TS_OPT_ID: libc::c_int = 81;
+
+/// Replies between two submissions. A transmit stamp is taken for the whole batch
+/// just before it is submitted, so the last reply's is early by the time it takes
+/// to send the others, about 1.5 µs each.
+pub const BATCH_MAX: usize = 16;
+
+/// Buffers for requests that arrived and were not yet answered.
+const BUFFERS: u16 = 1024;
+/// One batch, and one more in case the kernel keeps some.
+const SLOTS: usize = 2 * BATCH_MAX;
+/// A batch, and what sockets need to be armed again.
+const SUBMISSIONS: u32 = 256;
+/// No overflow: each completion uses a buffer, a slot, or one of a socket's few.
+const COMPLETIONS: u32 = 4096;
+/// Departure stamps asked for in one go.
+const DRAINS_MAX: usize = 16;
+
+/// In each buffer: the address of the sender, then the control messages
+/// (SCM_TIMESTAMPING 64, PKTINFO 40, on the error queue RECVERR 64), then the packet.
+const NAME_LEN: usize = 32;
+const CONTROL_LEN: usize = 192;
+/// `struct io_uring_recvmsg_out`.
+const OUT_LEN: usize = 16;
+const BUFFER_LEN: usize = OUT_LEN + NAME_LEN + CONTROL_LEN + MESSAGE_LEN_MAX + 16;
+
+/// A worker's ring. It belongs to the thread that made it. `T` is what the caller
+/// uses to recognise a reply when its departure stamp comes.
+pub struct Ring<T> {
+    // Declared in the order in which they have to be dropped; see `Drop`.
+    ring: ManuallyDrop<IoUring>,
+    memory: ManuallyDrop<Memory<T>>,
+    sockets: Vec<Option<Socket<T>>>,
+    wake: Wake,
+    ids: Ids,
+    /// Slots without a reply.
+    free: Vec<usize>,
+    /// Slots with a reply that was not yet submitted.
+    ready: Vec<usize>,
+    /// Slots submitted whose completions were not yet read.
+    in_flight: usize,
+    /// Completions read from the ring and not yet dealt with. Those of replies are
+    /// never in here: they free their slots at once.
+    backlog: VecDeque<(Job, cqueue::Entry)>,
+    tallies: Tallies,
+}
+
+/// What the kernel reads and writes while requests are in flight.
+struct Memory<T> {
+    buffers: BufferRing,
+    slots: Box<[Slot<T>]>,
+    /// How much room each buffer leaves for names and control messages, when
+    /// receiving packets and when reading departures.
+    receive: Box<libc::msghdr>,
+    departure: Box<libc::msghdr>,
+}
+
+/// A socket and what is in flight for it.
+struct Socket<T> {
+    socket: ListenSocket,
+    receiving: bool,
+    polling: bool,
+    drains: usize,
+    drain_wanted: bool,
+    closing: bool,
+    tracker: Tracker<T>,
+}
+
+/// A reply, from answer to completion.
+struct Slot<T> {
+    bytes: [u8; MESSAGE_LEN_MAX],
+    len: usize,
+    socket: usize,
+    name: RawAddress,
+    control: ControlBuffer,
+    /// Filled at departure; point into this very slot.
+    part: libc::iovec,
+    header: libc::msghdr,
+    /// From where, to where, by which interface.
+    path: Option<(IpAddr, SocketAddr, u32)>,
+    stamp_late: bool,
+    track: Option<T>,
+    tracked_as: Option<u32>,
+}
+
+/// A request that arrived. Has to come back by [`Ring::answer`].
+#[must_use = "its buffer is lost unless it is answered"]
+#[derive(Debug)]
+pub struct Arrival {
+    /// Who asked.
+    pub from: SocketAddr,
+    /// The local address that was asked, from which the reply leaves.
+    pub to: IpAddr,
+    /// Index of the interface it came by; 0 if unknown.
+    pub interface: u32,
+    /// When it arrived, CLOCK_REALTIME; `None` if the kernel didn't say.
+    pub stamp: Option<Stamp>,
+    socket: usize,
+    buffer: Buffer,
+    filled: usize,
+}
+
+/// What [`Ring::answer`] is told about the reply that was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outgoing<T> {
+    /// Octets, at most [`MESSAGE_LEN_MAX`].
+    pub len: usize,
+    /// Show it to [`Ring::depart`]'s stamping.
+    pub stamp_late: bool,
+    /// Tell when it left: an [`Event::Departed`] with this token.
+    pub track: Option<T>,
+}
+
+/// Something a worker has to deal with.
+#[derive(Debug)]
+pub enum Event<T> {
+    /// A request.
+    Arrived(Arrival),
+    /// A reply that was tracked has left, at this time of CLOCK_REALTIME.
+    Departed(T, Stamp),
+    /// Somebody called [`Wake::wake`]. Several calls may be one event.
+    Woken,
+}
+
+/// What happened in the ring since it was made. Counts.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Tallies {
+    /// Receives that ended because all buffers were full, and were armed again.
+    pub rearmed_no_buffers: u64,
+    /// Receives that ended for another reason (an empty datagram ends one), and
+    /// were armed again.
+    pub rearmed_other: u64,
+    /// Replies the kernel refused to send.
+    pub send_errors: u64,
+    /// Requests dropped because every reply slot was in flight.
+    pub no_slot: u64,
+    /// Departure stamps that found their reply.
+    pub departures: u64,
+    /// Departure stamps that didn't.
+    pub departures_unmatched: u64,
+}
+
+impl<T: Copy> Ring<T> {
+    /// Makes a ring without sockets. Call it on the thread that will use it.
+    ///
+    /// # Errors
+    /// What io_uring_setup(2), mmap(2) or eventfd(2) say; see [`supported`] for words.
+    pub fn new() -> io::Result<Self> {
+        Self::with_buffers(BUFFERS)
+    }
+
+    fn with_buffers(count: u16) -> io::Result<Self> {
+        let ring = build(SUBMISSIONS)?;
+        let buffers = BufferRing::new(count, BUFFER_LEN)?;
+        // SAFETY: `Drop` cancels every request before it frees the buffers, and leaks
+        // them if it can't.
+        unsafe { buffers.register(&ring.submitter())? };
+        let memory = Memory {
+            buffers,
+            slots: (0..SLOTS).map(|_| Slot::empty()).collect(),
+            receive: Box::new(room(NAME_LEN, CONTROL_LEN)),
+            departure: Box::new(room(0, CONTROL_LEN)),
+        };
+        let ids = match kernel_version() {
+            Some(version) if version >= KERNEL_CHOSEN_IDS => Ids::Chosen,
+            _ => Ids::Counted,
+        };
+        let mut ring = Self {
+            ring: ManuallyDrop::new(ring),
+            memory: ManuallyDrop::new(memory),
+            sockets: Vec::new(),
+            wake: Wake::new()?,
+            ids,
+            free: (0..SLOTS).collect(),
+            ready: Vec::with_capacity(SLOTS),
+            in_flight: 0,
+            backlog: VecDeque::with_capacity(COMPLETIONS as usize),
+            tallies: Tallies::default(),
+        };
+        ring.await_wake()?;
+        Ok(ring)
+    }
+
+    /// Starts to receive from `socket`.
+    ///
+    /// # Errors
+    /// If the submission queue is full and can't be submitted.
+    pub fn add(&mut self, socket: ListenSocket) -> io::Result<()> {
+        let place = self.sockets.iter().position(Option::is_none);
+        let place = place.unwrap_or_else(|| {
+            self.sockets.push(None);
+            self.sockets.len() - 1
+        });
+        self.sockets[place] = Some(Socket {
+            socket,
+            receiving: false,
+            polling: false,
+            drains: 0,
+            drain_wanted: false,
+            closing: false,
+            tracker: Tracker::new(self.ids),
+        });
+        self.receive(place)
+    }
+
+    /// Stops receiving from the sockets bound to `address` and closes them.
+    ///
+    /// # Errors
+    /// If the submission queue is full and can't be submitted.
+    pub fn remove(&mut self, address: SocketAddr) -> io::Result<()> {
+        for place in 0..self.sockets.len() {
+            let Some(socket) = &mut self.sockets[place] else {
+                continue;
+            };
+            if socket.closing || socket.socket.address() != address {
+                continue;
+            }
+            socket.closing = true;
+            let fd = Fd(socket.socket.fd());
+            let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(fd).all());
+            self.push(cancel.build(), Job::Cancel)?;
+        }
+        Ok(())
+    }
+
+    /// Ends this ring's waits.
+    pub fn wake(&self) -> Wake {
+        self.wake.clone()
+    }
+
+    /// Counts since the start.
+    pub fn tallies(&self) -> Tallies {
+        self.tallies
+    }
+
+    /// Submits what is to be submitted, then sleeps until [`next_event`](Self::next_event) has
+    /// something, without a time limit.
+    ///
+    /// # Errors
+    /// What io_uring_enter(2) says, if it is not about to pass.
+    pub fn wait(&mut self) -> io::Result<()> {
+        let want = if self.backlog.is_empty() {
+            // Replies complete within the call; wait for one thing more than them.
+            self.in_flight + 1
+        } else {
+            0
+        };
+        match self.ring.submit_and_wait(want) {
+            Err(error) if !is_passing(&error) => return Err(error),
+            _ => (),
+        }
+        loop {
+            let Some(done) = self.ring.completion().next() else {
+                return Ok(());
+            };
+            match Job::from_user_data(done.user_data()) {
+                Job::Send(slot) => self.sent(slot, done.result())?,
+                job => self.backlog.push_back((job, done)),
+            }
+        }
+    }
+
+    /// The next event that is at hand, if any. Deals with everything else on the way.
+    ///
+    /// # Errors
+    /// If a socket can't be read at all, or the ring can't be submitted to.
+    pub fn next_event(&mut self) -> io::Result<Option<Event<T>>> {
+        while let Some((job, done)) = self.backlog.pop_front() {
+            let event = match job {
+                Job::Receive(place) => self.received(place, &done)?,
+                Job::Drain(place) => self.drained(place, &done)?,
+                Job::Poll(place) => {
+                    self.error_queue_stirred(place, &done)?;
+                    None
+                }
+                Job::Wake => {
+                    self.wake.clear();
+                    self.await_wake()?;
+                    Some(Event::Woken)
+                }
+                Job::Send(_) | Job::Cancel => None,
+            };
+            if event.is_some() {
+                return Ok(event);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Lets `answer` read a request and write the reply, if it deserves one. The
+    /// reply waits for [`depart`](Self::depart).
+    pub fn answer(
+        &mut self,
+        arrival: Arrival,
+        answer: impl FnOnce(&[u8], &mut [u8; MESSAGE_LEN_MAX]) -> Option<Outgoing<T>>,
+    ) {
+        let memory = &mut *self.memory;
+        if let Some(place) = self.free.pop() {
+            let slot = &mut memory.slots[place];
+            let request = message_in(&memory.buffers, &arrival);
+            match answer(request, &mut slot.bytes) {
+                Some(outgoing) => {
+                    assert!(outgoing.len <= MESSAGE_LEN_MAX);
+                    slot.len = outgoing.len;
+                    slot.socket = arrival.socket;
+                    slot.path = Some((arrival.to, arrival.from, arrival.interface));
+                    slot.stamp_late = outgoing.stamp_late;
+                    slot.track = outgoing.track;
+                    self.ready.push(place);
+                }
+                None => self.free.push(place),
+            }
+        } else {
+            self.tallies.no_slot += 1;
+        }
+        memory.buffers.give_back(arrival.buffer);
+    }
+
+    /// How many replies wait for [`depart`](Self::depart). At [`BATCH_MAX`] it is
+    /// time for it.
+    pub fn replies_ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Queues the replies for the next [`wait`](Self::wait), which has to follow at
+    /// once: `stamp` writes the time into those that take it late. `now` is
+    /// CLOCK_REALTIME.
+    ///
+    /// # Errors
+    /// If the submission queue is full and can't be submitted.
+    pub fn depart(&mut self, now: WallInstant, mut stamp: impl FnMut(&mut [u8])) -> io::Result<()> {
+        for index in 0..self.ready.len() {
+            let place = self.ready[index];
+            let slot = &mut self.memory.slots[place];
+            if slot.stamp_late {
+                stamp(&mut slot.bytes[..slot.len]);
+            }
+            match &mut self.sockets[slot.socket] {
+                Some(socket) if !socket.closing => {
+                    let entry = slot.entry(socket, now);
+                    let polling = socket.polling || slot.tracked_as.is_none();
+                    let origin = slot.socket;
+                    self.push(entry, Job::Send(place))?;
+                    self.in_flight += 1;
+                    if !polling {
+                        self.poll_error_queue(origin)?;
+                    }
+                }
+                // Its socket is on the way out.
+                _ => self.free.push(place),
+            }
+        }
+        self.ready.clear();
+        Ok(())
+    }
+
+    fn received(&mut self, place: usize, done: &cqueue::Entry) -> io::Result<Option<Event<T>>> {
+        let arrival = self.arrival(place, done);
+        if !cqueue::more(done.flags()) {
+            let socket = self.socket(place);
+            socket.receiving = false;
+            if socket.closing {
+                self.close_if_idle(place);
+            } else {
+                match -done.result() {
+                    libc::ENOBUFS => self.tallies.rearmed_no_buffers += 1,
+                    fatal @ (libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP) => {
+                        return Err(io::Error::from_raw_os_error(fatal));
+                    }
+                    _ => self.tallies.rearmed_other += 1,
+                }
+                self.receive(place)?;
+            }
+        }
+        Ok(arrival.map(Event::Arrived))
+    }
+
+    /// The request in a receive's completion; gives the buffer back if it holds none
+    /// that we could answer.
+    fn arrival(&mut self, place: usize, done: &cqueue::Entry) -> Option<Arrival> {
+        let memory = &mut *self.memory;
+        let buffer = memory.buffers.take(cqueue::buffer_select(done.flags())?)?;
+        let filled = done.result().max(0) as usize;
+        let local = self.sockets[place].as_ref()?.socket.address();
+        let bytes = memory.buffers.bytes(&buffer, filled);
+        let parsed = RecvMsgOut::parse(bytes, &memory.receive)
+            .ok()
+            .and_then(|out| {
+                let from = RawAddress::from_bytes(out.name_data()).to_socket_addr()?;
+                Some((from, cmsg::decode(out.control_data())))
+            });
+        let Some((from, beside)) = parsed else {
+            memory.buffers.give_back(buffer);
+            return None;
+        };
+        Some(Arrival {
+            from,
+            to: beside.to.unwrap_or(local.ip()),
+            interface: beside.interface,
+            stamp: beside.software.map(kernel_stamp),
+            socket: place,
+            buffer,
+            filled,
+        })
+    }
+
+    fn sent(&mut self, place: usize, result: i32) -> io::Result<()> {
+        self.in_flight -= 1;
+        self.free.push(place);
+        let slot = &mut self.memory.slots[place];
+        let tracked_as = slot.tracked_as.take();
+        if result >= 0 {
+            return Ok(());
+        }
+        self.tallies.send_errors += 1;
+        if let (Some(id), Some(socket)) = (tracked_as, &mut self.sockets[slot.socket]) {
+            match socket.tracker.ids() {
+                Ids::Chosen => socket.tracker.cancel(id),
+                // Whether the kernel counted the packet depends on where it failed.
+                Ids::Counted => {
+                    socket.tracker.restart();
+                    socket.socket.restart_ids()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A POLLERR came: there are departures to be read.
+    fn error_queue_stirred(&mut self, place: usize, done: &cqueue::Entry) -> io::Result<()> {
+        let more = cqueue::more(done.flags());
+        let socket = self.socket(place);
+        socket.polling = more;
+        if socket.closing {
+            self.close_if_idle(place);
+            return Ok(());
+        }
+        if socket.drains > 0 {
+            socket.drain_wanted = true;
+        } else {
+            self.drain(place)?;
+        }
+        if !more {
+            self.poll_error_queue(place)?;
+        }
+        Ok(())
+    }
+
+    fn drained(&mut self, place: usize, done: &cqueue::Entry) -> io::Result<Option<Event<T>>> {
+        let departure = self.departure(place, done);
+        if !cqueue::more(done.flags()) {
+            let socket = self.socket(place);
+            socket.drains -= 1;
+            // A stamp without its packet is empty, and an empty message ends a
+            // multishot: the queue is dry only when a read says so.
+            socket.drain_wanted |= done.result() >= 0 || done.result() == -libc::ENOBUFS;
+            if socket.closing {
+                self.close_if_idle(place);
+            } else if socket.drains == 0 && socket.drain_wanted {
+                self.drain(place)?;
+            }
+        }
+        Ok(departure.map(|(token, stamp)| Event::Departed(token, stamp)))
+    }
+
+    fn departure(&mut self, place: usize, done: &cqueue::Entry) -> Option<(T, Stamp)> {
+        let memory = &mut *self.memory;
+        let buffer = memory.buffers.take(cqueue::buffer_select(done.flags())?)?;
+        let filled = done.result().max(0) as usize;
+        let beside = RecvMsgOut::parse(memory.buffers.bytes(&buffer, filled), &memory.departure)
+            .map(|out| cmsg::decode(out.control_data()));
+        memory.buffers.give_back(buffer);
+        let beside = beside.ok()?;
+        let (Some(at), Some(QueuedError::Departed { id })) = (beside.software, beside.error) else {
+            return None;
+        };
+        let tracker = &mut self.sockets[place].as_mut()?.tracker;
+        match tracker.finish(id, at) {
+            Some(token) => {
+                self.tallies.departures += 1;
+                Some((token, kernel_stamp(at)))
+            }
+            None => {
+                self.tallies.departures_unmatched += 1;
+                None
+            }
+        }
+    }
+
+    fn receive(&mut self, place: usize) -> io::Result<()> {
+        let header = &raw const *self.memory.receive;
+        let socket = self.socket(place);
+        socket.receiving = true;
+        let fd = Fd(socket.socket.fd());
+        let receive = opcode::RecvMsgMulti::new(fd, header, buffers::GROUP);
+        self.push(receive.build(), Job::Receive(place))
+    }
+
+    /// Wakes us for departures and nothing else: POLLERR needs no asking. A
+    /// standing receive on the error queue would wake for every request too.
+    fn poll_error_queue(&mut self, place: usize) -> io::Result<()> {
+        let socket = self.socket(place);
+        socket.polling = true;
+        let poll = opcode::PollAdd::new(Fd(socket.socket.fd()), 0).multi(true);
+        self.push(poll.build(), Job::Poll(place))
+    }
+
+    fn drain(&mut self, place: usize) -> io::Result<()> {
+        let header = &raw const *self.memory.departure;
+        let socket = self.socket(place);
+        socket.drain_wanted = false;
+        let awaited = socket.tracker.count();
+        // One more than awaited finds the queue dry.
+        let drains = (awaited + 1).min(DRAINS_MAX);
+        socket.drains += drains;
+        let fd = Fd(socket.socket.fd());
+        let flags = (libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) as u32;
+        let read = opcode::RecvMsgMulti::new(fd, header, buffers::GROUP)
+            .flags(flags)
+            .build();
+        for _ in 0..drains {
+            self.push(read.clone(), Job::Drain(place))?;
+        }
+        Ok(())
+    }
+
+    fn await_wake(&mut self) -> io::Result<()> {
+        let poll = opcode::PollAdd::new(Fd(self.wake.fd()), libc::POLLIN as u32);
+        self.push(poll.build(), Job::Wake)
+    }
+
+    fn socket(&mut self, place: usize) -> &mut Socket<T> {
+        self.sockets[place]
+            .as_mut()
+            .expect("a socket stays until nothing is in flight for it")
+    }
+
+    fn close_if_idle(&mut self, place: usize) {
+        let socket = self.socket(place);
+        if !socket.receiving && !socket.polling && socket.drains == 0 {
+            self.sockets[place] = None;
+        }
+    }
+
+    fn push(&mut self, entry: squeue::Entry, job: Job) -> io::Result<()> {
+        let entry = entry.user_data(job.user_data());
+        // SAFETY: every entry we build points into `memory`, which outlives all
+        // requests (see `Drop`), and to descriptors that are closed only when nothing
+        // is in flight for them. A slot, once pushed, is not touched until it completes.
+        while unsafe { self.ring.submission().push(&entry) }.is_err() {
+            match self.ring.submit() {
+                Ok(_) => (),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T> Drop for Ring<T> {
+    fn drop(&mut self) {
+        // The kernel writes to our memory until every request is gone.
+        let limit = Timespec::from(Duration::from_secs(1));
+        let cancelled = self
+            .ring
+            .submitter()
+            .register_sync_cancel(Some(limit), CancelBuilder::any().all());
+        let idle = match cancelled {
+            Ok(()) => true,
+            Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+        };
+        // What was cancelled holds on to its socket until its completion was run. This
+        // runs them, so that ports are free when we return.
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: nothing is submitted or waited for, and no argument is passed.
+        let _ = unsafe {
+            self.ring
+                .submitter()
+                .enter::<libc::sigset_t>(0, 0, flags, None)
+        };
+        // SAFETY: nothing uses the field after this.
+        unsafe { ManuallyDrop::drop(&mut self.ring) };
+        if idle {
+            // SAFETY: no request is left and nothing uses the field after this.
+            unsafe { ManuallyDrop::drop(&mut self.memory) };
+        }
+    }
+}
+
+impl<T> fmt::Debug for Ring<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring")
+            .field("tallies", &self.tallies)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Copy> Slot<T> {
+    fn empty() -> Self {
+        Self {
+            bytes: [0; MESSAGE_LEN_MAX],
+            len: 0,
+            socket: 0,
+            name: RawAddress::empty(),
+            control: ControlBuffer::new(),
+            part: libc::iovec {
+                iov_base: std::ptr::null_mut(),
+                iov_len: 0,
+            },
+            header: room(0, 0),
+            path: None,
+            stamp_late: false,
+            track: None,
+            tracked_as: None,
+        }
+    }
+
+    /// The request that sends this reply. The slot must stay where it is, untouched,
+    /// until that completes.
+    fn entry(&mut self, socket: &mut Socket<T>, now: WallInstant) -> squeue::Entry {
+        let fd = Fd(socket.socket.fd());
+        // A socket buffer that is full drops the reply rather than let it grow old.
+        let flags = libc::MSG_DONTWAIT;
+        let mut control = Encoder::new(self.control.bytes_mut());
+        if let Some((from, to, interface)) = self.path.take() {
+            self.name = RawAddress::from(to);
+            if socket.socket.is_wildcard() {
+                encode_source(&mut control, to, from, interface);
+            }
+        }
+        if let Some(token) = self.track.take() {
+            let id = socket.tracker.begin(token, now);
+            self.tracked_as = Some(id);
+            let ask = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
+            control.push(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, ask);
+            if socket.tracker.ids() == Ids::Chosen {
+                control.push(libc::SOL_SOCKET, SCM_TS_OPT_ID, id);
+            }
+        }
+        let control = control.finish();
+        if control.is_empty() {
+            return opcode::Send::new(fd, self.bytes.as_ptr(), self.len as u32)
+                .flags(flags)
+                .dest_addr(self.name.as_ptr())
+                .dest_addr_len(self.name.len())
+                .build();
+        }
+        self.header.msg_control = control.as_ptr().cast_mut().cast();
+        self.header.msg_controllen = control.len() as _;
+        self.part.iov_base = self.bytes.as_mut_ptr().cast();
+        self.part.iov_len = self.len;
+        self.header.msg_name = self.name.as_ptr().cast_mut().cast();
+        self.header.msg_namelen = self.name.len();
+        self.header.msg_iov = &raw mut self.part;
+        self.header.msg_iovlen = 1;
+        opcode::SendMsg::new(fd, &raw const self.header)
+            .flags(flags as u32)
+            .build()
+    }
+}
+
+/// What a submission was for; travels through the kernel as user data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Job {
+    Receive(usize),
+    Send(usize),
+    Poll(usize),
+    Drain(usize),
+    Wake,
+    Cancel,
+}
+
+impl Job {
+    fn user_data(self) -> u64 {
+        let (kind, place) = match self {
+            Self::Receive(place) => (0, place),
+            Self::Send(place) => (1, place),
+            Self::Poll(place) => (2, place),
+            Self::Drain(place) => (3, place),
+            Self::Wake => (4, 0),
+            Self::Cancel => (5, 0),
+        };
+        kind << 32 | place as u64
+    }
+
+    fn from_user_data(data: u64) -> Self {
+        let place = data as u32 as usize;
+        match data >> 32 {
+            0 => Self::Receive(place),
+            1 => Self::Send(place),
+            2 => Self::Poll(place),
+            3 => Self::Drain(place),
+            4 => Self::Wake,
+            _ => Self::Cancel,
+        }
+    }
+}
+
+/// Can io_uring serve here?
+///
+/// # Errors
+/// In words for an administrator, what is missing.
+pub fn supported() -> Result<(), String> {
+    let Some(version) = kernel_version() else {
+        return Err("io_uring: the kernel doesn't tell its version".into());
+    };
+    if version < KERNEL_MIN {
+        let ((major, minor), (need_major, need_minor)) = (version, KERNEL_MIN);
+        return Err(format!(
+            "io_uring: kernel {major}.{minor} is too old, {need_major}.{need_minor} is needed"
+        ));
+    }
+    let ring = build(8).map_err(|error| explain(&error))?;
+    let mut probe = Probe::new();
+    ring.submitter()
+        .register_probe(&mut probe)
+        .map_err(|error| explain(&error))?;
+    let needed = [
+        ("RECVMSG", opcode::RecvMsgMulti::CODE),
+        ("SENDMSG", opcode::SendMsg::CODE),
+        ("SEND", opcode::Send::CODE),
+        ("POLL_ADD", opcode::PollAdd::CODE),
+        ("ASYNC_CANCEL", opcode::AsyncCancel2::CODE),
+    ];
+    if let Some((name, _)) = needed.iter().find(|(_, code)| !probe.is_supported(*code)) {
+        return Err(format!("io_uring: the kernel lacks operation {name}"));
+    }
+    let buffers = BufferRing::new(1, BUFFER_LEN).map_err(|error| explain(&error))?;
+    // SAFETY: no request uses the group, and the ring is dropped before the buffers
+    // once they are registered.
+    let registered = unsafe { buffers.register(&ring.submitter()) };
+    registered.map_err(|error| format!("io_uring: no buffer rings: {error}"))?;
+    let unregistered = ring.submitter().unregister_buf_ring(buffers::GROUP);
+    drop(ring);
+    unregistered.map_err(|error| format!("io_uring: no buffer rings: {error}"))
+}
+
+fn explain(error: &io::Error) -> String {
+    let why = match error.raw_os_error() {
+        Some(libc::ENOSYS) => "the kernel was built without it, or a seccomp profile hides it",
+        Some(libc::EPERM | libc::EACCES) => {
+            match std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
+                .as_deref()
+                .map(str::trim)
+            {
+                Ok("2") => "switched off by sysctl kernel.io_uring_disabled=2",
+                Ok("1") => {
+                    "reserved by sysctl kernel.io_uring_disabled=1 for CAP_SYS_ADMIN and kernel.io_uring_group"
+                }
+                _ => "denied by a seccomp profile or a security module",
+            }
+        }
+        Some(libc::ENOMEM) => "not enough memory (or RLIMIT_MEMLOCK is too low)",
+        _ => return format!("io_uring: {error}"),
+    };
+    format!("io_uring: {why}")
+}
+
+/// A ring tuned for one thread, or a plain one where the kernel refuses the flags.
+fn build(submissions: u32) -> io::Result<IoUring> {
+    let tuned = IoUring::builder()
+        .dontfork()
+        .setup_cqsize(COMPLETIONS)
+        .setup_submit_all()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .build(submissions);
+    match tuned {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::builder()
+            .dontfork()
+            .setup_cqsize(COMPLETIONS)
+            .build(submissions),
+        other => other,
+    }
+}
+
+/// Major and minor.
+fn kernel_version() -> Option<(u32, u32)> {
+    // SAFETY: utsname is plain octets, for which zero is a value.
+    let mut name: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: uname(2) fills the struct it is given with terminated strings.
+    let release = unsafe {
+        if libc::uname(&raw mut name) < 0 {
+            return None;
+        }
+        CStr::from_ptr(name.release.as_ptr())
+    };
+    parse_version(release.to_str().ok()?)
+}
+
+fn parse_version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+fn message_in<'a>(buffers: &'a BufferRing, arrival: &Arrival) -> &'a [u8] {
+    let bytes = buffers.bytes(&arrival.buffer, arrival.filled);
+    let at = OUT_LEN + NAME_LEN + CONTROL_LEN;
+    bytes.get(at..).unwrap_or_default()
+}
+
+/// A header that only says how much room there is for names and control messages.
+fn room(name_len: usize, control_len: usize) -> libc::msghdr {
+    // SAFETY: msghdr is integers and pointers, for which zero is a value.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_namelen = name_len as libc::socklen_t;
+    header.msg_controllen = control_len as _;
+    header
+}
+
+fn kernel_stamp(at: WallInstant) -> Stamp {
+    Stamp {
+        at,
+        origin: StampOrigin::Kernel,
+    }
+}
+
+/// Interrupted, or completions have to be read first.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
+    )
+}
+
+#[cfg(test)]
+mod tests;

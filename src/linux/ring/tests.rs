@@ -1,0 +1,295 @@
+//! The ring over real loopback sockets: addresses, stamps, and what ends a
+//! multishot receive without ending the service.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use super::*;
+use crate::linux::clock::realtime;
+use crate::linux::reuseport;
+use crate::linux::udp::SocketOptions;
+
+/// A ring with one socket on `address`, and where that is.
+fn ring_on(address: &str) -> (Ring<u64>, SocketAddr) {
+    with_buffers(BUFFERS, address)
+}
+
+fn with_buffers(count: u16, address: &str) -> (Ring<u64>, SocketAddr) {
+    let mut group = bind_group(address);
+    let socket = group.pop().expect("one socket");
+    let address = socket.address();
+    let mut ring = Ring::with_buffers(count).expect("a ring");
+    ring.add(socket).expect("added");
+    (ring, address)
+}
+
+fn bind_group(address: &str) -> Vec<ListenSocket> {
+    let address = address.parse().expect("an address");
+    reuseport::bind_group(address, 1, &SocketOptions::default()).expect("a socket")
+}
+
+/// As on a kernel that knows these.
+fn use_ids(ring: &mut Ring<u64>, ids: Ids) {
+    for socket in ring.sockets.iter_mut().flatten() {
+        socket.tracker = Tracker::new(ids);
+    }
+}
+
+fn client(ip: &str) -> UdpSocket {
+    let socket = UdpSocket::bind((ip, 0)).expect("a client");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .expect("a timeout");
+    socket
+}
+
+/// Echoes one batch; how many requests and departures there were.
+fn turn(ring: &mut Ring<u64>, track: bool) -> (usize, Vec<(u64, Stamp)>) {
+    ring.wait().expect("waited");
+    let (mut requests, mut departures) = (0, Vec::new());
+    while ring.replies_ready() < BATCH_MAX {
+        match ring.next_event().expect("an event") {
+            Some(Event::Arrived(arrival)) => {
+                requests += 1;
+                echo(ring, arrival, track);
+            }
+            Some(Event::Departed(token, stamp)) => departures.push((token, stamp)),
+            Some(Event::Woken) => (),
+            None => break,
+        }
+    }
+    ring.depart(realtime(), |reply| reply[0] = b'!')
+        .expect("departed");
+    (requests, departures)
+}
+
+fn echo(ring: &mut Ring<u64>, arrival: Arrival, track: bool) {
+    ring.answer(arrival, |request, reply| {
+        let len = request.len().min(MESSAGE_LEN_MAX);
+        reply[..len].copy_from_slice(&request[..len]);
+        Some(Outgoing {
+            len,
+            stamp_late: len > 0,
+            track: track.then(|| u64::from(request[1])),
+        })
+    });
+}
+
+/// Turns until `count` requests were echoed, and submits the last replies.
+fn echo_all(ring: &mut Ring<u64>, count: usize) {
+    let mut done = 0;
+    while done < count {
+        done += turn(ring, false).0;
+    }
+    let wake = ring.wake();
+    wake.wake();
+    ring.wait().expect("waited");
+}
+
+#[test]
+fn this_machine_is_supported() {
+    assert_eq!(supported(), Ok(()));
+    assert_eq!(parse_version("6.18.44-generic"), Some((6, 18)));
+    assert_eq!(parse_version("nonsense"), None);
+}
+
+#[test]
+fn replies_leave_from_the_address_that_was_asked() {
+    for (listen, ask, from) in [
+        ("0.0.0.0:0", "127.0.0.2", "127.0.0.1"),
+        ("0.0.0.0:0", "127.0.0.1", "127.0.0.1"),
+        ("127.0.0.3:0", "127.0.0.3", "127.0.0.1"),
+        ("[::]:0", "::1", "::1"),
+        ("[::1]:0", "::1", "::1"),
+    ] {
+        let (mut ring, address) = ring_on(listen);
+        let client = client(from);
+        let asked = SocketAddr::new(ask.parse().expect("an address"), address.port());
+        let before = realtime();
+        client.send_to(b"hello", asked).expect("sent");
+
+        ring.wait().expect("waited");
+        let Some(Event::Arrived(arrival)) = ring.next_event().expect("an event") else {
+            panic!("no request at {listen}");
+        };
+        assert_eq!(arrival.to, asked.ip());
+        assert_eq!(arrival.from, client.local_addr().expect("an address"));
+        assert_ne!(arrival.interface, 0);
+        let stamp = arrival.stamp.expect("a kernel stamp");
+        assert!(stamp.at >= before && stamp.at <= realtime());
+        echo(&mut ring, arrival, false);
+        ring.depart(realtime(), |reply| reply[0] = b'!')
+            .expect("departed");
+        ring.wake().wake();
+        ring.wait().expect("waited");
+
+        let mut reply = [0; 16];
+        let (len, source) = client.recv_from(&mut reply).expect("a reply");
+        assert_eq!(&reply[..len], b"!ello");
+        assert_eq!(source, asked);
+        assert_eq!(ring.tallies(), Tallies::default());
+    }
+}
+
+#[test]
+fn a_burst_larger_than_the_buffers_does_not_end_the_service() {
+    let (mut ring, address) = with_buffers(8, "127.0.0.1:0");
+    let client = client("127.0.0.1");
+    for round in 1..=3 {
+        for _ in 0..100 {
+            client.send_to(b"burst", address).expect("sent");
+        }
+        echo_all(&mut ring, 100);
+        for _ in 0..100 {
+            client.recv(&mut [0; 8]).expect("a reply");
+        }
+        assert!(ring.tallies().rearmed_no_buffers >= round);
+    }
+    assert_eq!(ring.tallies().no_slot, 0);
+    assert_eq!(ring.tallies().send_errors, 0);
+}
+
+#[test]
+fn empty_and_oversized_requests_do_not_end_the_service() {
+    let (mut ring, address) = ring_on("127.0.0.1:0");
+    let client = client("127.0.0.1");
+    for len in [0, 0, MESSAGE_LEN_MAX, MESSAGE_LEN_MAX + 1, 60_000, 0, 48] {
+        client.send_to(&vec![b'x'; len], address).expect("sent");
+        let seen = loop {
+            ring.wait().expect("waited");
+            if let Some(Event::Arrived(arrival)) = ring.next_event().expect("an event") {
+                let mut seen = 0;
+                ring.answer(arrival, |request, _| {
+                    seen = request.len();
+                    None
+                });
+                break seen;
+            }
+        };
+        if len <= MESSAGE_LEN_MAX {
+            assert_eq!(seen, len);
+        } else {
+            assert!(seen > MESSAGE_LEN_MAX);
+        }
+    }
+    assert!(ring.tallies().rearmed_other >= 3);
+}
+
+#[test]
+fn departures_come_back_with_their_tokens() {
+    for (listen, ids) in [
+        ("0.0.0.0:0", Ids::Chosen),
+        ("127.0.0.1:0", Ids::Chosen),
+        ("[::1]:0", Ids::Chosen),
+        ("127.0.0.1:0", Ids::Counted),
+        ("[::]:0", Ids::Counted),
+    ] {
+        let (mut ring, address) = ring_on(listen);
+        if ids == Ids::Chosen && ring.ids == Ids::Counted {
+            // The kernel is older than 6.13.
+            continue;
+        }
+        use_ids(&mut ring, ids);
+        let ip = if address.is_ipv4() {
+            "127.0.0.1"
+        } else {
+            "::1"
+        };
+        let client = client(ip);
+        let before = realtime();
+        for number in 0..100_u8 {
+            client
+                .send_to(&[0, number], (ip, address.port()))
+                .expect("sent");
+        }
+        let mut tokens = Vec::new();
+        while tokens.len() < 100 {
+            for (token, stamp) in turn(&mut ring, true).1 {
+                assert!(stamp.at >= before && stamp.at <= realtime());
+                assert_eq!(stamp.origin, StampOrigin::Kernel);
+                tokens.push(token);
+            }
+        }
+        assert!(tokens.iter().copied().eq(0..100), "{listen} {tokens:?}");
+        assert_eq!(ring.tallies().departures, 100);
+        assert_eq!(ring.tallies().departures_unmatched, 0);
+    }
+}
+
+#[test]
+fn a_reply_that_fails_does_not_shift_the_stamps_of_others() {
+    for ids in [Ids::Chosen, Ids::Counted] {
+        let (mut ring, address) = ring_on("127.0.0.1:0");
+        if ids == Ids::Chosen && ring.ids == Ids::Counted {
+            continue;
+        }
+        use_ids(&mut ring, ids);
+        let client = client("127.0.0.1");
+        let mut tokens = Vec::new();
+        for number in 0..20_u8 {
+            client.send_to(&[0, number], address).expect("sent");
+            let mut arrived = false;
+            while !arrived {
+                ring.wait().expect("waited");
+                while let Some(event) = ring.next_event().expect("an event") {
+                    match event {
+                        Event::Arrived(mut arrival) => {
+                            arrived = true;
+                            if number % 5 == 3 {
+                                // EACCES: we never ask for broadcast.
+                                arrival.from = "255.255.255.255:9".parse().expect("ok");
+                            }
+                            echo(&mut ring, arrival, true);
+                        }
+                        Event::Departed(token, _) => tokens.push(token),
+                        Event::Woken => (),
+                    }
+                }
+                ring.depart(realtime(), |_| ()).expect("departed");
+            }
+            // Let its stamp come before the next: restarting ids forgets those awaited.
+            while number % 5 != 3 && tokens.last() != Some(&u64::from(number)) {
+                tokens.extend(turn(&mut ring, true).1.iter().map(|(token, _)| token));
+            }
+        }
+        ring.wake().wake();
+        ring.wait().expect("waited");
+        assert_eq!(ring.tallies().send_errors, 4);
+        assert!(tokens.iter().copied().eq((0..20).filter(|n| n % 5 != 3)));
+    }
+}
+
+#[test]
+fn a_socket_comes_and_goes_while_others_serve() {
+    let (mut ring, first) = ring_on("127.0.0.1:0");
+    let second = bind_group("127.0.0.1:0").pop().expect("one");
+    let second_address = second.address();
+    ring.add(second).expect("added");
+    let client = client("127.0.0.1");
+    for to in [first, second_address] {
+        client.send_to(b"x", to).expect("sent");
+        echo_all(&mut ring, 1);
+        assert_eq!(client.recv_from(&mut [0; 4]).expect("a reply").1, to);
+    }
+    ring.remove(first).expect("removed");
+    let closed = |ring: &mut Ring<u64>| ring.sockets[0].is_none();
+    while !closed(&mut ring) {
+        turn(&mut ring, false);
+    }
+    UdpSocket::bind(first).expect("the port is free again");
+    client.send_to(b"x", second_address).expect("sent");
+    echo_all(&mut ring, 1);
+    assert_eq!(
+        client.recv_from(&mut [0; 4]).expect("a reply").1,
+        second_address
+    );
+}
+
+#[test]
+fn a_dropped_ring_leaves_no_socket_behind() {
+    let (mut ring, address) = ring_on("127.0.0.1:0");
+    ring.wake().wake();
+    ring.wait().expect("waited");
+    drop(ring);
+    UdpSocket::bind(address).expect("the port is free");
+}

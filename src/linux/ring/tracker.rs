@@ -1,0 +1,140 @@
+//! Which reply a departure stamp belongs to (kernel documentation,
+//! networking/timestamping: SOF_TIMESTAMPING_OPT_ID).
+
+use crate::time::instant::WallInstant;
+
+/// Departures that can be awaited at once. Stamps come within microseconds; an
+/// entry whose stamp never came is overwritten after this many others.
+const WAITING_MAX: usize = 1024;
+
+/// Where ids come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ids {
+    /// We send one along with each packet (SCM_TS_OPT_ID, kernel 6.13).
+    Chosen,
+    /// The socket counts the packets whose stamps were asked for, from zero.
+    Counted,
+}
+
+/// The replies of one socket whose departure stamps are awaited.
+#[derive(Debug)]
+pub(super) struct Tracker<T> {
+    ids: Ids,
+    /// Wraps as the kernel's does.
+    next: u32,
+    waiting: Box<[Option<Waiting<T>>]>,
+    count: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting<T> {
+    id: u32,
+    token: T,
+    not_before: WallInstant,
+}
+
+impl<T: Copy> Tracker<T> {
+    pub(super) fn new(ids: Ids) -> Self {
+        Self {
+            ids,
+            next: 0,
+            waiting: vec![None; WAITING_MAX].into(),
+            count: 0,
+        }
+    }
+
+    pub(super) fn ids(&self) -> Ids {
+        self.ids
+    }
+
+    /// How many are awaited.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Awaits the stamp of a packet that leaves after `not_before`; its id.
+    pub(super) fn begin(&mut self, token: T, not_before: WallInstant) -> u32 {
+        let id = self.next;
+        self.next = id.wrapping_add(1);
+        let old = self.waiting[place(id)].replace(Waiting {
+            id,
+            token,
+            not_before,
+        });
+        self.count += usize::from(old.is_none());
+        id
+    }
+
+    /// Whose stamp it is. A stamp older than the packet it claims to be of is from
+    /// before a [`restart`](Self::restart) and nobody's.
+    pub(super) fn finish(&mut self, id: u32, at: WallInstant) -> Option<T> {
+        let place = &mut self.waiting[place(id)];
+        let found = (*place).filter(|w| w.id == id && at >= w.not_before)?;
+        *place = None;
+        self.count -= 1;
+        Some(found.token)
+    }
+
+    /// Awaits no longer: the packet was not sent.
+    pub(super) fn cancel(&mut self, id: u32) {
+        let place = &mut self.waiting[place(id)];
+        if place.is_some_and(|w| w.id == id) {
+            *place = None;
+            self.count -= 1;
+        }
+    }
+
+    /// Forgets everything; ids start at zero, as the socket's do.
+    pub(super) fn restart(&mut self) {
+        self.waiting.fill(None);
+        self.count = 0;
+        self.next = 0;
+    }
+}
+
+fn place(id: u32) -> usize {
+    id as usize % WAITING_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: WallInstant = WallInstant::from_unix_ns(1_000);
+
+    #[test]
+    fn ids_wrap_and_still_match() {
+        let mut tracker = Tracker::new(Ids::Counted);
+        tracker.next = u32::MAX;
+        assert_eq!(tracker.begin('a', AT), u32::MAX);
+        assert_eq!(tracker.begin('b', AT), 0);
+        assert_eq!(tracker.finish(0, AT), Some('b'));
+        assert_eq!(tracker.finish(0, AT), None);
+        assert_eq!(tracker.finish(u32::MAX, AT), Some('a'));
+        assert_eq!(tracker.count(), 0);
+    }
+
+    #[test]
+    fn a_stamp_that_never_comes_costs_one_place() {
+        let mut tracker = Tracker::new(Ids::Chosen);
+        for n in 0..=WAITING_MAX as u32 {
+            tracker.begin(n, AT);
+        }
+        assert_eq!(tracker.count(), WAITING_MAX);
+        assert_eq!(tracker.finish(0, AT), None);
+        assert_eq!(
+            tracker.finish(WAITING_MAX as u32, AT),
+            Some(WAITING_MAX as u32)
+        );
+    }
+
+    #[test]
+    fn a_stamp_older_than_its_packet_is_nobodys() {
+        let mut tracker = Tracker::new(Ids::Counted);
+        tracker.begin('a', WallInstant::from_unix_ns(0));
+        tracker.restart();
+        tracker.begin('b', AT);
+        assert_eq!(tracker.finish(0, WallInstant::from_unix_ns(999)), None);
+        assert_eq!(tracker.finish(0, AT), Some('b'));
+    }
+}
