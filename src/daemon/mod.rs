@@ -10,6 +10,7 @@ pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod notify;
+pub mod options;
 pub mod paths;
 pub mod resolve;
 pub mod service;
