@@ -75,12 +75,7 @@ pub struct RunArgs {
     /// Clock to steer: system, none (observe only), or virtual[:OFFSET_S,FREQ_PPM], a clock in
     /// software that starts that far ahead and runs that much fast [default: system with -c,
     /// none without]
-    #[arg(
-        long,
-        value_name = "CLOCK",
-        help_heading = "Clock",
-        allow_hyphen_values = true
-    )]
+    #[arg(long, value_name = "CLOCK", help_heading = "Clock")]
     pub clock: Option<ClockChoice>,
 
     /// Observe, never steer; the same as --clock none

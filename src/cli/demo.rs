@@ -78,7 +78,7 @@ fn demonstrate(program: &Path, stay: bool, interrupted: &dyn Fn() -> bool) -> Re
         "server",
         "virtual:0,0",
         server_port,
-        "server 127.127.1.0\nfudge 127.127.1.0 stratum 1\n",
+        SERVER_SOURCES,
     )?;
     wait_until_served(&mut server, interrupted)?;
     let client_port = free_udp_port()?;
@@ -88,7 +88,7 @@ fn demonstrate(program: &Path, stay: bool, interrupted: &dyn Fn() -> bool) -> Re
         "client",
         "virtual:0.5,50",
         client_port,
-        &format!("server 127.0.0.1 port {server_port} iburst minpoll 0 maxpoll 2\n"),
+        &client_sources(server_port),
     )?;
     watch(&mut server, &mut client, interrupted)?;
     if stay {
@@ -231,6 +231,21 @@ fn explain(program: &Path, server: &Daemon, client: &Daemon) {
     print("Ctrl-C ends them.\n");
 }
 
+/// Its own clock, which it calls stratum 1.
+const SERVER_SOURCES: &str = "server 127.127.1.0\nfudge 127.127.1.0 stratum 1\n";
+
+fn client_sources(server_port: u16) -> String {
+    format!("server 127.0.0.1 port {server_port} iburst minpoll 0 maxpoll 2\n")
+}
+
+/// The configuration file of either.
+fn configuration(name: &str, sources: &str) -> String {
+    format!(
+        "# The demonstration's {name}.\nlisten loopback\n{sources}\
+         restrict default ignore\nrestrict 127.0.0.1\nrestrict ::1\n"
+    )
+}
+
 /// One of the two.
 struct Daemon {
     name: &'static str,
@@ -252,11 +267,8 @@ impl Daemon {
         let file = |suffix: &str| directory.join(format!("{name}.{suffix}"));
         let (config, control, log) = (file("conf"), file("sock"), file("log"));
         let metrics_port = free_tcp_port()?;
-        let text = format!(
-            "# The demonstration's {name}.\nlisten loopback\n{sources}\
-             restrict default ignore\nrestrict 127.0.0.1\nrestrict ::1\n"
-        );
-        fs::write(&config, text).map_err(|e| format!("can't write {}: {e}", config.display()))?;
+        fs::write(&config, configuration(name, sources))
+            .map_err(|e| format!("can't write {}: {e}", config.display()))?;
         let out = File::create(&log).map_err(|e| format!("can't write {}: {e}", log.display()))?;
         let err = out
             .try_clone()
@@ -389,12 +401,25 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::config::Listen;
+    use crate::config::dialect::Dialect;
+    use crate::config::load::load_text;
     use crate::daemon::status::tests::example;
 
     fn status(true_error_s: f64) -> Status {
         let mut status = example().status();
         status.true_error_s = Some(true_error_s);
         status
+    }
+
+    #[test]
+    fn both_configurations_load_without_a_word() {
+        for sources in [SERVER_SOURCES.to_owned(), client_sources(1123)] {
+            let text = configuration("test", &sources);
+            let loaded = load_text(Path::new("demo.conf"), &text, Dialect::Ntp).unwrap();
+            assert_eq!(loaded.notes, [], "{text}");
+            assert_eq!(loaded.config.listen, Listen::Loopback);
+        }
     }
 
     #[test]
