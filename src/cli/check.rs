@@ -120,3 +120,70 @@ fn as_json(loaded: &Result<Loaded, Vec<Diagnostic>>, explain: bool) -> Report {
         err: String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::load_text;
+
+    fn loaded(text: &str) -> Result<Loaded, Vec<Diagnostic>> {
+        load_text(Path::new("ntp.conf"), text, Dialect::Auto)
+    }
+
+    #[test]
+    fn output_is_a_file_that_loads_to_the_same() {
+        let first = loaded("server a.example\nrestrict default kod\n");
+        let report = as_text(Path::new("ntp.conf"), &first, false);
+        let second = loaded(&report.out).unwrap();
+        assert_eq!(second.config, first.unwrap().config);
+        assert!(
+            report.err.starts_with("ntp.conf:2: note: "),
+            "{}",
+            report.err
+        );
+    }
+
+    #[test]
+    fn errors_leave_standard_output_empty() {
+        let report = as_text(Path::new("ntp.conf"), &loaded("nonsense\nbad"), true);
+        assert_eq!(report.out, "");
+        assert!(report.err.contains("ntp.conf:2: error: "), "{}", report.err);
+        assert!(
+            report
+                .err
+                .ends_with("2 errors to correct; `ptntp run` would not start\n")
+        );
+    }
+
+    #[test]
+    fn explanations_stand_under_their_lines_with_their_notes() {
+        let text = "# comment\nserver a.example ttl 3\ntos minsane 9\n";
+        let report = as_text(Path::new("ntp.conf"), &loaded(text), true);
+        let lines: Vec<&str> = report.out.lines().collect();
+        assert_eq!(lines[0], "ntp.conf:2: server a.example ttl 3");
+        assert!(lines[1].starts_with("    asks a.example"), "{}", lines[1]);
+        assert!(lines[2].starts_with("    note: `ttl`"), "{}", lines[2]);
+        assert_eq!(lines[3], "ntp.conf:3: tos minsane 9");
+        assert!(lines[5].starts_with("ntp.conf: warning: "), "{}", lines[5]);
+    }
+
+    #[test]
+    fn json_says_what_text_says() {
+        let parsed =
+            |report: Report| -> serde_json::Value { serde_json::from_str(&report.out).unwrap() };
+        let good = parsed(as_json(&loaded("server a.example ttl 3"), true));
+        assert_eq!(good["ok"], true);
+        assert_eq!(good["diagnostics"][0]["severity"], "note");
+        assert_eq!(good["lines"][0]["line"], 1);
+        assert!(
+            good["effective"][0]
+                .as_str()
+                .unwrap()
+                .starts_with("server a.example")
+        );
+        let bad = parsed(as_json(&loaded("\nnonsense"), true));
+        assert_eq!(bad["ok"], false);
+        assert_eq!(bad["diagnostics"][0]["line"], 2);
+        assert_eq!(bad["diagnostics"][0]["file"], "ntp.conf");
+    }
+}

@@ -1,4 +1,6 @@
 //! Associations: what to ask whom and when, and which answers to believe.
 //! Sans-IO: bytes, stamps and `now` in, bytes and measurements out.
 
+pub mod association;
 pub mod options;
+pub mod packet_test;

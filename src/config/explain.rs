@@ -155,7 +155,7 @@ fn access(rules: &[Rule], config: &Config) -> Vec<String> {
     };
     let (Rule::Restrict(who, flags) | Rule::Unrestrict(who, flags)) = *first;
     let name = match rules {
-        [_, _] => "everyone without a rule of his own (IPv4 and IPv6)".into(),
+        [_, _] => "everyone without a rule of their own (IPv4 and IPv6)".into(),
         _ => self::who(who),
     };
     let now = flags_of(&config.rules, who);
@@ -185,8 +185,8 @@ fn who(who: Who) -> String {
     };
     let size = if prefix.address().is_ipv4() { 32 } else { 128 } - prefix.bits();
     let name = match prefix {
-        Prefix::ALL_V4 => "everyone without a rule of his own (IPv4)".into(),
-        Prefix::ALL_V6 => "everyone without a rule of his own (IPv6)".into(),
+        Prefix::ALL_V4 => "everyone without a rule of their own (IPv4)".into(),
+        Prefix::ALL_V6 => "everyone without a rule of their own (IPv6)".into(),
         one if size == 0 && one.address().is_loopback() => format!("localhost ({})", one.address()),
         one if size == 0 => one.address().to_string(),
         many if size <= 32 => format!("{many} ({} addresses)", 1_u64 << size),

@@ -20,7 +20,7 @@ use crate::server::rule::{Flags, Prefix, Rule, Who};
 pub struct Loaded {
     /// What it says, defaults filled in.
     pub config: Config,
-    /// Notes and warnings in the order of the lines; no errors.
+    /// Notes and warnings by file and line; no errors.
     pub notes: Vec<Diagnostic>,
     /// Every line that says something, includes in their place.
     pub lines: Vec<ReadLine>,
@@ -88,7 +88,7 @@ fn whole_file(severity: Severity, path: &Path, message: String, help: String) ->
     Diagnostic::of_file(severity, location, message, help)
 }
 
-const NOT_YET: &str = "chrony.conf is not supported yet: translate it, or write the few lines anew (`ptntp check FILE` shows the effective ntp.conf)";
+const NOT_YET: &str = "write it in ntp.conf's words: `ptntp check --dialect ntp FILE` names each line that has to change and what to write";
 
 /// Refuses what is not ntp.conf.
 fn recognise(path: &Path, text: &str, dialect: Dialect) -> Result<(), Diagnostic> {
@@ -364,7 +364,10 @@ impl Loader {
             self.check_kiss(read);
             self.check_answers_are_let_in(read);
         }
-        self.check_selection(path);
+        if !self.has_error() {
+            self.check_selection(path);
+        }
+        self.sort();
         if self.has_error() {
             return Err(self.diagnostics);
         }
@@ -373,6 +376,21 @@ impl Loader {
             notes: self.diagnostics,
             lines,
         })
+    }
+
+    /// By file as they were read, then by line; what is about a file as a whole comes last.
+    fn sort(&mut self) {
+        let mut files: Vec<Arc<Path>> = Vec::new();
+        for said in &self.diagnostics {
+            if !files.contains(&said.location.file) {
+                files.push(said.location.file.clone());
+            }
+        }
+        self.diagnostics.sort_by_key(|said| {
+            let Location { file, line } = &said.location;
+            let whole = *line == 0;
+            (whole, files.iter().position(|f| f == file), *line)
+        });
     }
 
     fn has_error(&self) -> bool {

@@ -390,7 +390,7 @@ fn errors_name_line_word_and_remedy() {
         ("driftfile /\u{1b}[2J", "U+001B"),
         ("interface ignore all", "`restrict`"),
         ("nic drop eth0", "`listen loopback`"),
-        ("interface use eth0", "`listen`"),
+        ("interface use eth0", "knows: listen"),
         ("broadcast 10.0.0.255", "broadcasts"),
         ("manycastserver 239.1.1.1", "manycast"),
         ("extra port 1123", "second port"),
@@ -422,8 +422,7 @@ fn every_error_of_a_file_is_shown_at_once() {
         [
             (1, Severity::Error),
             (2, Severity::Error),
-            (3, Severity::Warning),
-            (0, Severity::Warning)
+            (3, Severity::Warning)
         ]
     );
 }
@@ -483,6 +482,13 @@ fn lines_without_effect_say_so() {
             .notes
             .is_empty()
     );
+}
+
+#[test]
+fn diagnostics_come_in_the_order_of_the_lines() {
+    let loaded = good("restrict default kod\nserver a.example ttl 3\ntos minsane 5\nphone 1");
+    let lines: Vec<usize> = loaded.notes.iter().map(|n| n.location.line).collect();
+    assert_eq!(lines, [1, 2, 4, 0]);
 }
 
 #[test]

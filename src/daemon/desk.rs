@@ -19,7 +19,7 @@ use crate::time::instant::MonoInstant;
 pub const CONVERSATIONS_MAX: usize = 16;
 
 /// A conversation that stands still for this long is ended.
-pub const PATIENCE: NtpDuration = NtpDuration::from_whole_seconds(10);
+pub const PATIENCE: NtpDuration = NtpDuration::from_whole_seconds(5);
 
 /// Listens for scrapes. The error is a whole sentence.
 pub fn bind_metrics(address: SocketAddr) -> Result<OwnedFd, String> {
@@ -256,8 +256,8 @@ mod tests {
             .collect();
         desk.turn(at(0), Some(&example()));
         assert_eq!(desk.interests().count(), CONVERSATIONS_MAX);
-        assert_eq!(desk.deadline(), Some(at(10)));
-        desk.turn(at(10), Some(&example()));
+        assert_eq!(desk.deadline(), Some(at(0) + PATIENCE));
+        desk.turn(at(0) + PATIENCE, Some(&example()));
         assert_eq!(desk.interests().count(), 1 + 3);
         drop(clients);
     }

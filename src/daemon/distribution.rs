@@ -35,6 +35,18 @@ impl Distribution {
         }
     }
 
+    /// What was counted elsewhere, in nanoseconds, with its exact sum.
+    pub fn from_counted(counted: &Histogram<u64>, sum_ns: u64) -> Self {
+        let mut distribution = Self::new();
+        for bucket in counted.iter_recorded() {
+            distribution
+                .histogram
+                .saturating_record_n(bucket.value_iterated_to(), bucket.count_at_value());
+        }
+        distribution.sum_ns = u128::from(sum_ns);
+        distribution
+    }
+
     /// Counts |`duration`| once.
     pub fn record(&mut self, duration: NtpDuration) {
         self.record_ns(duration.as_nanos().unsigned_abs(), 1);
@@ -112,6 +124,17 @@ mod tests {
             let within = distribution.cumulative(&[edge])[0];
             assert!(within <= [900, 5_000, 150_000].iter().filter(|&&v| v <= edge).count() as u64);
         }
+    }
+
+    #[test]
+    fn a_foreign_histogram_keeps_its_counts_and_its_sum() {
+        let mut counted = Histogram::new_with_bounds(1, 1 << 40, 2).unwrap();
+        counted.record_n(20_000, 5).unwrap();
+        counted.record(1 << 39).unwrap();
+        let distribution = Distribution::from_counted(&counted, 123);
+        assert_eq!(distribution.count(), 6);
+        assert_eq!(distribution.cumulative(&[10_000, 50_000]), [0, 5]);
+        assert!((distribution.sum_s() - 123e-9).abs() < 1e-15);
     }
 
     #[test]

@@ -193,6 +193,10 @@ const SERVER_REQUESTS: Metric = counter(
     "ptntp_server_requests_total",
     "Packets that arrived at the server, by the verdict on them.",
 );
+const RING_EVENTS: Metric = counter(
+    "ptntp_server_ring_events_total",
+    "What happened in the workers' rings besides requests and replies, by the event's name.",
+);
 const LOG_DROPPED: Metric = counter(
     "ptntp_log_lines_dropped_total",
     "Log lines lost because stderr took them too slowly.",
@@ -211,7 +215,7 @@ const LATENCY: Metric = histogram(
 );
 
 /// Every metric there can be.
-pub const METRICS: [Metric; 38] = [
+pub const METRICS: [Metric; 39] = [
     BUILD_INFO,
     UPTIME,
     SYNCHRONISED,
@@ -246,6 +250,7 @@ pub const METRICS: [Metric; 38] = [
     SOURCE_REPLIES,
     SOURCE_REJECTED,
     SERVER_REQUESTS,
+    RING_EVENTS,
     LOG_DROPPED,
     OFFSET_MAGNITUDE,
     TRUE_ERROR_MAGNITUDE,
@@ -312,6 +317,9 @@ impl Exporter {
             }
             for (verdict, count) in &server.requests {
                 counter!(SERVER_REQUESTS.name, "verdict" => *verdict).absolute(*count);
+            }
+            for (event, count) in &server.ring_events {
+                counter!(RING_EVENTS.name, "event" => *event).absolute(*count);
             }
             counter!(LOG_DROPPED.name).absolute(logging::dropped());
         });

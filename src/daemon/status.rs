@@ -65,6 +65,9 @@ pub struct ServerCounts {
     pub requests: Vec<(&'static str, u64)>,
     /// From the arrival of a request (kernel stamp) until its reply left.
     pub latency: Distribution,
+    /// What happened in the workers' rings, by name; each name once. Empty with
+    /// the poll backend.
+    pub ring_events: Vec<(&'static str, u64)>,
 }
 
 /// Gathers what the fast path counts in its own memory. Called by whoever is
@@ -141,16 +144,20 @@ impl Report {
     pub fn server_status(&self) -> ServerStatus {
         let counts = self.server.collect();
         ServerStatus {
-            requests: counts
-                .requests
-                .iter()
-                .map(|&(verdict, count)| (verdict.to_owned(), count))
-                .collect(),
+            requests: named(&counts.requests),
+            ring_events: named(&counts.ring_events),
             latency_count: counts.latency.count(),
             latency_median_s: counts.latency.quantile_s(0.5),
             latency_p99_s: counts.latency.quantile_s(0.99),
         }
     }
+}
+
+fn named(counts: &[(&'static str, u64)]) -> BTreeMap<String, u64> {
+    counts
+        .iter()
+        .map(|&(name, count)| (name.to_owned(), count))
+        .collect()
 }
 
 /// `ptntp stat --json`.
@@ -180,6 +187,8 @@ pub struct Status {
 pub struct ServerStatus {
     /// Requests by verdict.
     pub requests: BTreeMap<String, u64>,
+    /// What happened in the workers' rings.
+    pub ring_events: BTreeMap<String, u64>,
     /// Replies whose latency is known.
     pub latency_count: u64,
     /// From a request's arrival until the reply left: half were faster.
@@ -191,7 +200,8 @@ pub struct ServerStatus {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::node::report::{SourceReport, Tally};
+    use crate::node::report::SourceReport;
+    use crate::sync::select::Tally;
     use crate::time::units::Ppm;
 
     /// A synchronised daemon with one source and a virtual clock 2 µs fast.
@@ -260,6 +270,7 @@ pub(crate) mod tests {
             server: Arc::new(ServerCounts {
                 requests: vec![("reply", 3), ("ignore", 2)],
                 latency,
+                ring_events: vec![("send_error", 1)],
             }),
         }
     }

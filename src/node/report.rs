@@ -2,38 +2,16 @@
 //! field names are the JSON names of `ptntp stat --json` and `ptntp peers
 //! --json`; they are an interface, so they only grow.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// How selection judged a source: the first column of `ptntp peers`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tally {
-    /// ` `: not reachable, not synchronised, too distant, or not selectable.
-    Rejected,
-    /// `x`: falseticker, outside the majority's interval.
-    Falseticker,
-    /// `-`: truechimer, cast out by clustering.
-    Outlier,
-    /// `+`: contributes to the combined time.
-    Candidate,
-    /// `*`: the one we name as our reference.
-    System,
-}
-
-impl Tally {
-    /// ntpq's character.
-    pub const fn character(self) -> char {
-        match self {
-            Self::Rejected => ' ',
-            Self::Falseticker => 'x',
-            Self::Outlier => '-',
-            Self::Candidate => '+',
-            Self::System => '*',
-        }
-    }
-}
+use crate::client::options::SourceOptions;
+use crate::node::pool::SourceSpec;
+use crate::sync::select::Tally;
+use crate::wire::packet::STRATUM_MAX;
+use crate::wire::refid::RefId;
 
 /// One source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,7 +53,54 @@ pub struct SourceReport {
     /// Valid replies.
     pub received: u64,
     /// Replies that failed a packet test, by the test's name; tests never failed are left out.
-    pub rejected: std::collections::BTreeMap<String, u64>,
+    pub rejected: BTreeMap<String, u64>,
+}
+
+impl SourceReport {
+    /// A source that has not been heard: nothing but its name is known.
+    pub fn silent(spec: &SourceSpec, kind: char) -> Self {
+        Self {
+            name: spec.name.clone(),
+            address: None,
+            kind,
+            tally: Tally::Rejected,
+            refid: RefId::INIT.display(STRATUM_MAX).to_string(),
+            stratum: STRATUM_MAX,
+            when_s: None,
+            poll_s: spec.options.minpoll.interval().as_seconds(),
+            reach: 0,
+            delay_s: None,
+            offset_s: None,
+            jitter_s: None,
+            root_distance_s: None,
+            stamp_tx: None,
+            stamp_rx: None,
+            interleaved: false,
+            sent: 0,
+            received: 0,
+            rejected: BTreeMap::new(),
+        }
+    }
+
+    /// The undisciplined local clock, standing in or standing by.
+    pub fn local(stratum: u8, in_use: bool) -> Self {
+        let spec = SourceSpec {
+            name: "LOCAL(0)".to_owned(),
+            pool: false,
+            options: SourceOptions::default(),
+        };
+        Self {
+            tally: if in_use {
+                Tally::System
+            } else {
+                Tally::Rejected
+            },
+            refid: RefId::LOCAL.display(0).to_string(),
+            stratum,
+            offset_s: Some(0.0),
+            ..Self::silent(&spec, 'l')
+        }
+    }
 }
 
 /// The system as a whole.

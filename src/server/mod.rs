@@ -1,4 +1,14 @@
 //! Answering requests: access rules, rate limits, replies. No allocation, no
 //! lock and no system call on a packet's way through here.
+//!
+//! The way: [`respond`] asks [`access`] what the sender may do, [`rate`] whether
+//! he asks too often and [`interleave`] when the previous reply left, and hands
+//! back a [`verdict`].
 
+pub mod access;
+pub mod dice;
+pub mod interleave;
+pub mod rate;
+pub mod respond;
 pub mod rule;
+pub mod verdict;

@@ -1,0 +1,758 @@
+//! One server and we: the peer and poll processes of RFC 5905 (sections 8, 9
+//! and 13) in client mode, with interleaved mode (RFC 9769).
+//!
+//! First station of the journey down: a reply comes in, passes the tests by
+//! name, and leaves as a [`Measurement`].
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::client::options::SourceOptions;
+use crate::client::packet_test::{PacketTest, check_exchange, check_form, check_server};
+use crate::measurement::{Exchange, Measurement, dispersion, midpoint};
+use crate::time::duration::NtpDuration;
+use crate::time::instant::{MonoInstant, Now};
+use crate::time::stamp::{Stamp, StampOrigin};
+use crate::time::timestamp::{NtpShort, NtpTimestamp};
+use crate::time::units::{PollExponent, Precision};
+use crate::wire::packet::{HEADER_LEN, Header, Leap, Mode, Packet};
+use crate::wire::refid::{KissCode, RefId};
+
+/// Requests in a burst (RFC 5905 BCOUNT).
+const BURST_LEN: u8 = 8;
+/// Between requests of a burst (RFC 5905 BTIME).
+const BURST_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(2);
+/// Unanswered requests in a row that end a burst: nobody is there.
+const BURST_MISSES_MAX: u8 = 3;
+/// A reply that is not here by then is lost. Shorter poll intervals end it sooner.
+const REPLY_TIMEOUT: NtpDuration = NtpDuration::from_whole_seconds(3);
+/// Unanswered requests in a row after which an interleaved client starts over in
+/// basic mode: the server has likely forgotten us.
+const INTERLEAVED_MISSES_MAX: u8 = 4;
+/// Precision field of a request: says nothing (draft-ietf-ntp-data-minimization).
+const PRECISION_UNSAID: Precision = Precision::new(32);
+
+/// Unguessable numbers for one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Dice {
+    /// Goes out as the transmit timestamp and must come back as the origin.
+    pub transmit: u64,
+    /// Goes out as the receive timestamp of an interleaved request.
+    pub receive: u64,
+    /// Uniform in 0..=u32::MAX; spreads polls.
+    pub spread: u32,
+}
+
+/// A request on its way.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    /// What the transmit field carried.
+    transmit: NtpTimestamp,
+    /// What the receive field carried, in an interleaved request.
+    receive: Option<NtpTimestamp>,
+    /// T1, improved when the departure stamp comes.
+    departure: Stamp,
+    deadline: MonoInstant,
+}
+
+/// The last whole exchange, kept for interleaved mode: its T3 comes with the
+/// next reply.
+#[derive(Clone, Copy, Debug)]
+struct Previous {
+    departure: Stamp,
+    receive: NtpTimestamp,
+    arrival: Stamp,
+    arrived: MonoInstant,
+    /// Was it a sample already, with the T3 that came with it?
+    sampled: bool,
+}
+
+/// Is the association alive?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Standing {
+    /// Asks at its poll interval.
+    Active,
+    /// The server said DENY or RSTR: never asked again.
+    Denied(KissCode),
+}
+
+/// What a datagram turned out to be.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Received {
+    /// A sample of the server's clock.
+    Sample(Measurement),
+    /// A valid reply whose exchange gives no new sample: the first interleaved one
+    /// speaks of an exchange that was a sample in basic mode already.
+    Nothing,
+    /// A kiss of death that was meant for us.
+    Kiss(KissCode),
+    /// Not believed.
+    Rejected(PacketTest),
+}
+
+/// The request to be sent now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// All of the packet.
+    pub bytes: [u8; HEADER_LEN],
+    /// Give up waiting for the reply at this moment.
+    pub deadline: MonoInstant,
+}
+
+/// One association.
+#[derive(Debug)]
+pub struct Association {
+    /// Whom we ask.
+    address: SocketAddr,
+    options: SourceOptions,
+    /// Interval in force between `options.minpoll` (or what a RATE kiss raised it to) and maxpoll.
+    poll: PollExponent,
+    poll_min: PollExponent,
+    /// Last eight requests, newest lowest; set = answered.
+    reach: u8,
+    /// Requests in a row without an answer.
+    misses: u32,
+    burst_left: u8,
+    standing: Standing,
+    next: MonoInstant,
+    pending: Option<Pending>,
+    previous: Option<Previous>,
+    last_transmit: NtpTimestamp,
+    last_heard: Option<MonoInstant>,
+    last_sample: Option<Measurement>,
+    last_origins: Option<(StampOrigin, StampOrigin)>,
+    sent: u64,
+    received: u64,
+    rejected: [u64; PacketTest::ALL.len()],
+}
+
+impl Association {
+    /// A new association that asks for the first time at `start`.
+    pub fn new(address: SocketAddr, options: SourceOptions, start: MonoInstant) -> Self {
+        Self {
+            address,
+            options,
+            poll: options.minpoll,
+            poll_min: options.minpoll,
+            reach: 0,
+            misses: 0,
+            burst_left: if options.iburst { BURST_LEN } else { 0 },
+            standing: Standing::Active,
+            next: start,
+            pending: None,
+            previous: None,
+            last_transmit: NtpTimestamp::ZERO,
+            last_heard: None,
+            last_sample: None,
+            last_origins: None,
+            sent: 0,
+            received: 0,
+            rejected: [0; PacketTest::ALL.len()],
+        }
+    }
+
+    /// When [`on_timer`](Self::on_timer) wants to be called next.
+    pub fn deadline(&self) -> MonoInstant {
+        match (self.standing, &self.pending) {
+            (Standing::Denied(_), _) => MonoInstant::MAX,
+            (Standing::Active, Some(pending)) => pending.deadline.min(self.next),
+            (Standing::Active, None) => self.next,
+        }
+    }
+
+    /// Gives up a request whose time is over. True if there was one.
+    pub fn expire(&mut self, now: MonoInstant) -> bool {
+        let Some(pending) = &self.pending else {
+            return false;
+        };
+        if now < pending.deadline && now < self.next {
+            return false;
+        }
+        self.pending = None;
+        self.misses = self.misses.saturating_add(1);
+        if self.misses >= u32::from(INTERLEAVED_MISSES_MAX) {
+            self.previous = None;
+        }
+        if self.misses >= u32::from(BURST_MISSES_MAX) {
+            self.burst_left = 0;
+        }
+        true
+    }
+
+    /// Is it time to ask? Then this is the request; the interval to the next one
+    /// starts now. Call [`expire`](Self::expire) first.
+    pub fn poll(&mut self, now: Now, dice: Dice) -> Option<Request> {
+        if self.standing != Standing::Active || now.mono < self.next {
+            return None;
+        }
+        self.reach <<= 1;
+        if self.burst_left == 0 && self.wants_burst() {
+            self.burst_left = BURST_LEN;
+        }
+        let interval = self.poll.interval();
+        let wait = if self.burst_left > 1 {
+            self.burst_left -= 1;
+            BURST_INTERVAL.min(interval)
+        } else {
+            self.burst_left = 0;
+            // Every eight misses in a row double the interval: a dead server is asked
+            // less and less.
+            if self.misses > 0 && self.misses.is_multiple_of(8) {
+                self.poll = self.poll.longer(self.options.maxpoll);
+            }
+            // Spread over ±1/64 of the interval so that a rack of clients that
+            // booted together does not ask together for ever.
+            let spread = f64::from(dice.spread) / f64::from(u32::MAX) - 0.5;
+            interval + interval * (spread / 32.0)
+        };
+        self.next = now.mono + wait;
+        self.sent += 1;
+
+        let receive = self
+            .previous
+            .filter(|_| self.options.xleave)
+            .map(|_| NtpTimestamp::from_bits(dice.receive | 1));
+        let transmit = NtpTimestamp::from_bits(dice.transmit | 1);
+        let header = Header {
+            leap: Leap::None,
+            version: self.options.version,
+            mode: Mode::Client,
+            stratum: 0,
+            poll: self.poll.log2(),
+            precision: PRECISION_UNSAID,
+            root_delay: NtpShort::default(),
+            root_dispersion: NtpShort::default(),
+            refid: RefId::default(),
+            reference: NtpTimestamp::ZERO,
+            origin: match (receive, self.previous) {
+                (Some(_), Some(previous)) => previous.receive,
+                _ => NtpTimestamp::ZERO,
+            },
+            receive: receive.unwrap_or_default(),
+            transmit,
+        };
+        let deadline = now.mono + REPLY_TIMEOUT.min(wait);
+        self.pending = Some(Pending {
+            transmit,
+            receive,
+            departure: Stamp {
+                at: now.wall,
+                origin: StampOrigin::Daemon,
+            },
+            deadline,
+        });
+        Some(Request {
+            bytes: header.to_bytes(),
+            deadline,
+        })
+    }
+
+    /// `iburst` while unreachable, `burst` while reachable.
+    fn wants_burst(&self) -> bool {
+        let answered_before = self.reach != 0;
+        (self.options.burst && answered_before)
+            || (self.options.iburst && !answered_before && self.misses == 0)
+    }
+
+    /// The departure stamp (T1) of the request on its way.
+    pub fn on_departure(&mut self, stamp: Stamp) {
+        if let Some(pending) = &mut self.pending
+            && stamp.origin >= pending.departure.origin
+        {
+            pending.departure = stamp;
+        }
+    }
+
+    /// A datagram came from this server: T4 is `arrival`. `precision` is our
+    /// clock's; `own` are our own addresses, which a server that follows us names.
+    pub fn on_datagram(
+        &mut self,
+        bytes: &[u8],
+        arrival: Stamp,
+        now: Now,
+        precision: Precision,
+        own: &[IpAddr],
+    ) -> Received {
+        match self.judge(bytes, arrival, now, precision, own) {
+            Ok(received) => received,
+            Err(test) => {
+                self.rejected[test.index()] += 1;
+                Received::Rejected(test)
+            }
+        }
+    }
+
+    fn judge(
+        &mut self,
+        bytes: &[u8],
+        arrival: Stamp,
+        now: Now,
+        precision: Precision,
+        own: &[IpAddr],
+    ) -> Result<Received, PacketTest> {
+        let packet = Packet::new(bytes).ok_or(PacketTest::Short)?;
+        check_form(&packet, self.options.version)?;
+        let Some(pending) = self.pending else {
+            return Err(PacketTest::Duplicate);
+        };
+        let interleaved = pending.receive == Some(packet.origin());
+        if !interleaved && packet.origin() != pending.transmit {
+            return Err(PacketTest::Origin);
+        }
+        if packet.stratum() == 0 {
+            let kiss = KissCode::from_refid(packet.refid());
+            if !matches!(kiss, KissCode::Other(_)) {
+                self.pending = None;
+                self.obey(kiss, &packet);
+                return Ok(Received::Kiss(kiss));
+            }
+        }
+        // From here on this is the server's answer to our request, good or bad.
+        self.pending = None;
+        check_server(&packet)?;
+        if packet.transmit() == self.last_transmit {
+            return Err(PacketTest::Duplicate);
+        }
+        if packet.stratum() > 1
+            && own
+                .iter()
+                .any(|&address| RefId::from_address(address) == packet.refid())
+        {
+            return Err(PacketTest::Loop);
+        }
+
+        self.received += 1;
+        self.reach |= 1;
+        self.misses = 0;
+        self.last_heard = Some(now.mono);
+        self.last_transmit = packet.transmit();
+
+        // Whose four stamps? In basic mode this exchange's; interleaved, the last
+        // one's, whose true T3 this reply brings (RFC 9769 section 2, first set).
+        let current = Previous {
+            departure: pending.departure,
+            receive: packet.receive(),
+            arrival,
+            arrived: now.mono,
+            sampled: !interleaved,
+        };
+        let previous = self.previous.take();
+        self.previous = self.options.xleave.then_some(current);
+        let measured = match previous {
+            Some(previous) if interleaved && previous.sampled => return Ok(Received::Nothing),
+            Some(previous) if interleaved => previous,
+            _ => current,
+        };
+        let exchange = Exchange {
+            origin: NtpTimestamp::from_wall(measured.departure.at),
+            receive: measured.receive,
+            transmit: packet.transmit(),
+            destination: NtpTimestamp::from_wall(measured.arrival.at),
+        };
+        let origins = (measured.departure.origin, measured.arrival.origin);
+        let reading = precision.to_duration() + packet.precision().to_duration();
+        check_exchange(&exchange, reading)?;
+
+        let sample = Measurement {
+            offset: exchange.offset(),
+            delay: exchange.delay().max(precision.to_duration()),
+            dispersion: dispersion(&exchange, precision, packet.precision()),
+            at: midpoint(&exchange, measured.arrived),
+            origin: origins.0.min(origins.1),
+            interleaved,
+            leap: packet.leap(),
+            stratum: packet.stratum(),
+            refid: packet.refid(),
+            root_delay: packet.root_delay().to_duration(),
+            root_dispersion: packet.root_dispersion().to_duration(),
+        };
+        self.last_sample = Some(sample);
+        self.last_origins = Some(origins);
+        Ok(Received::Sample(sample))
+    }
+
+    fn obey(&mut self, kiss: KissCode, packet: &Packet<'_>) {
+        self.burst_left = 0;
+        self.reach |= 1;
+        self.misses = 0;
+        match kiss {
+            KissCode::Deny | KissCode::Rstr => self.standing = Standing::Denied(kiss),
+            KissCode::Rate => {
+                // Ask half as often as now, and no more often than the server says.
+                let wanted = PollExponent::new(packet.poll()).min(PollExponent::MAX);
+                self.poll_min = self
+                    .poll
+                    .longer(PollExponent::MAX)
+                    .max(self.poll_min)
+                    .max(wanted.min(self.options.maxpoll));
+                self.options.maxpoll = self.options.maxpoll.max(self.poll_min);
+                self.poll = self.poll.max(self.poll_min);
+                self.options.burst = false;
+                self.options.iburst = false;
+            }
+            KissCode::Other(_) => {}
+        }
+    }
+
+    /// The poll policy's choice. Kept within what the operator allows and what a
+    /// RATE kiss left of it.
+    pub fn set_poll(&mut self, poll: PollExponent) {
+        self.poll = poll.max(self.poll_min).min(self.options.maxpoll);
+    }
+
+    /// The clock was moved under our stamps: forget what spans the move. With
+    /// `restart`, ask anew as after a start.
+    pub fn on_clock_moved(&mut self, now: MonoInstant, restart: bool) {
+        self.pending = None;
+        self.previous = None;
+        if restart && self.standing == Standing::Active {
+            self.set_poll(self.options.minpoll);
+            self.burst_left = if self.options.iburst { BURST_LEN } else { 0 };
+            self.next = self.next.min(now + BURST_INTERVAL);
+        }
+    }
+
+    /// The network changed: a server that was out of reach is asked at once.
+    pub fn on_network_change(&mut self, now: MonoInstant) {
+        if self.standing == Standing::Active && self.reach == 0 {
+            self.next = self.next.min(now);
+            self.misses = 0;
+            if self.options.iburst {
+                self.burst_left = BURST_LEN;
+            }
+        }
+    }
+
+    /// The request could not even leave (no route, refused): as good as lost.
+    pub fn on_send_failed(&mut self) {
+        if self.pending.take().is_some() {
+            self.misses = self.misses.saturating_add(1);
+            self.burst_left = 0;
+        }
+    }
+
+    /// Whom we ask.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How we ask, as configured (and raised by RATE).
+    pub fn options(&self) -> &SourceOptions {
+        &self.options
+    }
+
+    /// Interval in force.
+    pub fn poll_exponent(&self) -> PollExponent {
+        self.poll
+    }
+
+    /// Last eight requests, newest lowest.
+    pub fn reach(&self) -> u8 {
+        self.reach
+    }
+
+    /// Requests in a row without an answer.
+    pub fn misses(&self) -> u32 {
+        self.misses
+    }
+
+    /// The kiss that ended it, if one did.
+    pub fn denied(&self) -> Option<KissCode> {
+        match self.standing {
+            Standing::Active => None,
+            Standing::Denied(kiss) => Some(kiss),
+        }
+    }
+
+    /// In the middle of a burst?
+    pub fn in_burst(&self) -> bool {
+        self.burst_left > 0
+    }
+
+    /// When the last valid reply came.
+    pub fn last_heard(&self) -> Option<MonoInstant> {
+        self.last_heard
+    }
+
+    /// The last sample.
+    pub fn last_sample(&self) -> Option<&Measurement> {
+        self.last_sample.as_ref()
+    }
+
+    /// Who took the last sample's T1 and T4.
+    pub fn last_origins(&self) -> Option<(StampOrigin, StampOrigin)> {
+        self.last_origins
+    }
+
+    /// Requests sent and valid replies.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.sent, self.received)
+    }
+
+    /// Replies that failed a test, by [`PacketTest::index`].
+    pub fn rejected(&self) -> &[u64; PacketTest::ALL.len()] {
+        &self.rejected
+    }
+
+    /// Counts a reply that was refused before it came here.
+    pub fn count_rejected(&mut self, test: PacketTest) {
+        self.rejected[test.index()] += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::instant::WallInstant;
+
+    const PRECISION: Precision = Precision::new(-24);
+    const START_NS: i64 = 1_900_000_000_000_000_000;
+
+    /// Our clock and the server's are both right; the wire takes 1 ms each way.
+    struct Story {
+        association: Association,
+        elapsed_ns: i64,
+        dice: u64,
+    }
+
+    impl Story {
+        fn new(options: SourceOptions) -> Self {
+            let address = "192.0.2.1:123".parse().expect("an address");
+            Self {
+                association: Association::new(address, options, MonoInstant::ZERO),
+                elapsed_ns: 0,
+                dice: 0x1234_5678_9abc_def0,
+            }
+        }
+
+        fn now(&self) -> Now {
+            Now {
+                mono: MonoInstant::from_nanos(self.elapsed_ns),
+                wall: WallInstant::from_unix_ns(START_NS + self.elapsed_ns),
+            }
+        }
+
+        fn pass(&mut self, ms: i64) {
+            self.elapsed_ns += ms * 1_000_000;
+        }
+
+        /// Goes on to the next request.
+        fn request(&mut self) -> Request {
+            let due = self.association.deadline().nanos();
+            self.elapsed_ns = self.elapsed_ns.max(due);
+            self.association.expire(self.now().mono);
+            self.elapsed_ns = self.elapsed_ns.max(self.association.deadline().nanos());
+            self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005) + 1;
+            let dice = Dice {
+                transmit: self.dice,
+                receive: !self.dice,
+                spread: 0,
+            };
+            self.association.poll(self.now(), dice).expect("it is time")
+        }
+
+        /// The reply of an honest server, 1 ms after `request`, without departure stamp of its own.
+        fn reply(&self, request: &Request) -> Header {
+            let request = Packet::new(&request.bytes).expect("a request");
+            let there = NtpTimestamp::from_wall(self.now().wall) + NtpDuration::from_seconds(0.001);
+            Header {
+                leap: Leap::None,
+                version: request.version(),
+                mode: Mode::Server,
+                stratum: 1,
+                poll: request.poll(),
+                precision: PRECISION,
+                root_delay: NtpShort::default(),
+                root_dispersion: NtpShort::default(),
+                refid: RefId::from_bytes(*b"GPS\0"),
+                reference: there + NtpDuration::from_whole_seconds(-10),
+                origin: request.transmit(),
+                receive: there,
+                transmit: there,
+            }
+        }
+
+        fn receive(&mut self, reply: &Header) -> Received {
+            self.pass(2);
+            let arrival = Stamp {
+                at: self.now().wall,
+                origin: StampOrigin::Kernel,
+            };
+            let now = self.now();
+            self.association
+                .on_datagram(&reply.to_bytes(), arrival, now, PRECISION, &[])
+        }
+
+        fn rejects(&mut self, test: PacketTest, spoil: impl Fn(&mut Header)) {
+            let request = self.request();
+            let mut reply = self.reply(&request);
+            spoil(&mut reply);
+            assert_eq!(self.receive(&reply), Received::Rejected(test));
+            assert_eq!(self.association.rejected()[test.index()], 1, "{test:?}");
+        }
+    }
+
+    #[test]
+    fn an_honest_reply_is_a_sample() {
+        let mut story = Story::new(SourceOptions::default());
+        let request = story.request();
+        let reply = story.reply(&request);
+        let Received::Sample(sample) = story.receive(&reply) else {
+            panic!("no sample");
+        };
+        assert!(sample.offset.abs() < NtpDuration::from_nanos(10));
+        assert!(
+            (sample.delay - NtpDuration::from_seconds(0.002)).abs() < NtpDuration::from_nanos(10)
+        );
+        assert_eq!(sample.origin, StampOrigin::Daemon, "the worse of T1 and T4");
+        assert_eq!(story.association.reach(), 1);
+        assert_eq!(
+            story.receive(&reply),
+            Received::Rejected(PacketTest::Duplicate)
+        );
+    }
+
+    #[test]
+    fn each_test_rejects_by_its_name() {
+        let later = NtpDuration::from_whole_seconds(1);
+        let story = || Story::new(SourceOptions::default());
+        story().rejects(PacketTest::Version, |reply| reply.version = 3);
+        story().rejects(PacketTest::Mode, |reply| reply.mode = Mode::Client);
+        story().rejects(PacketTest::Origin, |reply| {
+            reply.origin = reply.origin + NtpDuration::from_units(1);
+        });
+        story().rejects(PacketTest::Zero, |reply| reply.receive = NtpTimestamp::ZERO);
+        story().rejects(PacketTest::Unsynchronised, |reply| {
+            reply.leap = Leap::Unknown;
+        });
+        story().rejects(PacketTest::Unsynchronised, |reply| reply.stratum = 16);
+        story().rejects(PacketTest::RootDistance, |reply| {
+            reply.root_dispersion = NtpShort::from_duration(NtpDuration::from_whole_seconds(17));
+        });
+        story().rejects(PacketTest::Order, |reply| {
+            reply.reference = reply.transmit + later;
+        });
+        story().rejects(PacketTest::Order, |reply| {
+            reply.receive = reply.transmit + later;
+        });
+        story().rejects(PacketTest::Delay, |reply| {
+            reply.transmit = reply.transmit + later;
+        });
+    }
+
+    #[test]
+    fn kiss_rate_raises_poll_and_ends_the_burst() {
+        let mut story = Story::new(SourceOptions {
+            iburst: true,
+            ..SourceOptions::default()
+        });
+        let request = story.request();
+        let mut kiss = story.reply(&request);
+        kiss.stratum = 0;
+        kiss.refid = KissCode::Rate.to_refid();
+        assert_eq!(story.receive(&kiss), Received::Kiss(KissCode::Rate));
+        assert_eq!(story.association.poll_exponent(), PollExponent::new(7));
+        assert!(!story.association.in_burst());
+        story.association.set_poll(PollExponent::new(6));
+        assert_eq!(story.association.poll_exponent(), PollExponent::new(7));
+    }
+
+    #[test]
+    fn kiss_deny_is_final_but_only_for_the_one_who_was_asked() {
+        let mut story = Story::new(SourceOptions::default());
+        let request = story.request();
+        let mut kiss = story.reply(&request);
+        kiss.stratum = 0;
+        kiss.refid = KissCode::Deny.to_refid();
+        kiss.origin = NtpTimestamp::from_bits(42);
+        assert_eq!(
+            story.receive(&kiss),
+            Received::Rejected(PacketTest::Origin),
+            "forged"
+        );
+        kiss.origin = story.reply(&request).origin;
+        assert_eq!(story.receive(&kiss), Received::Kiss(KissCode::Deny));
+        assert_eq!(story.association.deadline(), MonoInstant::MAX);
+    }
+
+    #[test]
+    fn a_burst_stops_when_nobody_answers() {
+        let mut story = Story::new(SourceOptions {
+            iburst: true,
+            ..SourceOptions::default()
+        });
+        let mut times = Vec::new();
+        for _ in 0..5 {
+            story.request();
+            times.push(story.elapsed_ns / 1_000_000_000);
+        }
+        assert_eq!(times[..4], [0, 2, 4, 6]);
+        assert!(times[4] >= 68, "{times:?}");
+        assert_eq!(story.association.reach(), 0);
+    }
+
+    #[test]
+    fn interleaved_replies_measure_the_exchange_before() {
+        let mut story = Story::new(SourceOptions {
+            xleave: true,
+            ..SourceOptions::default()
+        });
+        // First exchange: basic. Its reply really left 300 µs after what it says.
+        let first = story.request();
+        let reply = story.reply(&first);
+        assert!(matches!(story.receive(&reply), Received::Sample(_)));
+        let t2 = reply.receive;
+        // Second: we offer to go on interleaved, the server does.
+        for round in 0..3 {
+            let request = story.request();
+            let asked = Packet::new(&request.bytes).expect("a request");
+            if round == 0 {
+                assert_eq!(asked.origin(), t2);
+            }
+            assert_ne!(asked.receive(), asked.transmit());
+            let mut reply = story.reply(&request);
+            reply.origin = asked.receive();
+            // What the server's kernel saw leave last time.
+            reply.transmit = asked.origin() + NtpDuration::from_seconds(0.0003);
+            match story.receive(&reply) {
+                Received::Nothing => assert_eq!(round, 0, "measured in basic mode already"),
+                Received::Sample(sample) => {
+                    assert!(sample.interleaved && round > 0);
+                    assert!(
+                        sample.at < story.now().mono + NtpDuration::from_whole_seconds(-60),
+                        "speaks of the exchange before"
+                    );
+                    assert!(
+                        (sample.delay - NtpDuration::from_seconds(0.0017)).abs()
+                            < NtpDuration::from_nanos(10)
+                    );
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_interleaved_client_starts_over_when_forgotten() {
+        let mut story = Story::new(SourceOptions {
+            xleave: true,
+            ..SourceOptions::default()
+        });
+        let request = story.request();
+        let reply = story.reply(&request);
+        story.receive(&reply);
+        for _ in 0..4 {
+            assert!(
+                !Packet::new(&story.request().bytes)
+                    .expect("one")
+                    .origin()
+                    .is_zero()
+            );
+        }
+        assert!(
+            Packet::new(&story.request().bytes)
+                .expect("one")
+                .origin()
+                .is_zero()
+        );
+    }
+}

@@ -1,0 +1,149 @@
+//! The tests a reply has to pass before it is believed (RFC 5905 section 8 and
+//! figure 27), by name. Each has a counter that `ptntp peers --json` and the
+//! metrics show.
+
+use crate::measurement::Exchange;
+use crate::time::duration::NtpDuration;
+use crate::time::timestamp::NtpTimestamp;
+use crate::wire::packet::{Leap, Mode, Packet, STRATUM_MAX};
+use crate::wire::trailer::Trailer;
+
+/// Why a datagram from a server was not believed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(usize)]
+pub enum PacketTest {
+    /// Fewer than 48 octets.
+    Short,
+    /// The octets after the header are neither extension fields nor a MAC.
+    Trailer,
+    /// Our own `restrict` rules forbid this server's packets.
+    Access,
+    /// Another version than we asked with.
+    Version,
+    /// Not a server's reply (mode 4).
+    Mode,
+    /// Its origin is not what we sent: old, duplicated or forged (RFC 5905 tests 1 and 2).
+    Origin,
+    /// A second reply to one request.
+    Duplicate,
+    /// Receive or transmit timestamp missing (test 3).
+    Zero,
+    /// The server says it is not synchronised (test 6).
+    Unsynchronised,
+    /// Farther from its source than any usable server, 16 s (test 7).
+    RootDistance,
+    /// It was last set after it sent this, or left before it came (test 7).
+    Order,
+    /// The round trip came out negative beyond both clocks' precision: a clock moved.
+    Delay,
+    /// It follows us, directly.
+    Loop,
+}
+
+impl PacketTest {
+    /// All of them, in order of [`index`](Self::index).
+    pub const ALL: [Self; 13] = [
+        Self::Short,
+        Self::Trailer,
+        Self::Access,
+        Self::Version,
+        Self::Mode,
+        Self::Origin,
+        Self::Duplicate,
+        Self::Zero,
+        Self::Unsynchronised,
+        Self::RootDistance,
+        Self::Order,
+        Self::Delay,
+        Self::Loop,
+    ];
+
+    /// Place in a table of counters.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in metrics and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Short => "short",
+            Self::Trailer => "trailer",
+            Self::Access => "access",
+            Self::Version => "version",
+            Self::Mode => "mode",
+            Self::Origin => "origin",
+            Self::Duplicate => "duplicate",
+            Self::Zero => "zero",
+            Self::Unsynchronised => "unsynchronised",
+            Self::RootDistance => "root_distance",
+            Self::Order => "order",
+            Self::Delay => "delay",
+            Self::Loop => "loop",
+        }
+    }
+}
+
+/// RFC 5905 MAXDISP: a root distance beyond this is no time at all.
+const ROOT_DISTANCE_MAX: NtpDuration = NtpDuration::from_whole_seconds(16);
+
+/// Tests of form that need nothing but the packet.
+pub fn check_form(packet: &Packet<'_>, version: u8) -> Result<(), PacketTest> {
+    if packet.version() != version {
+        return Err(PacketTest::Version);
+    }
+    if packet.mode() != Mode::Server {
+        return Err(PacketTest::Mode);
+    }
+    Trailer::parse(packet.version(), packet.trailer()).map_err(|_| PacketTest::Trailer)?;
+    Ok(())
+}
+
+/// Tests of what the server says about itself. A kiss (stratum 0) has been
+/// taken out before.
+pub fn check_server(packet: &Packet<'_>) -> Result<(), PacketTest> {
+    if packet.receive().is_zero() || packet.transmit().is_zero() {
+        return Err(PacketTest::Zero);
+    }
+    if packet.leap() == Leap::Unknown || packet.stratum() == 0 || packet.stratum() >= STRATUM_MAX {
+        return Err(PacketTest::Unsynchronised);
+    }
+    let distance =
+        packet.root_delay().to_duration().half() + packet.root_dispersion().to_duration();
+    if distance >= ROOT_DISTANCE_MAX {
+        return Err(PacketTest::RootDistance);
+    }
+    // A clock last set after it sent this was stepped back since. Interleaved
+    // replies carry an earlier transmit stamp, so the receive stamp counts too.
+    let reference = packet.reference();
+    let set_after = |stamp: NtpTimestamp| (stamp - reference).is_negative();
+    if !reference.is_zero() && set_after(packet.transmit()) && set_after(packet.receive()) {
+        return Err(PacketTest::Order);
+    }
+    Ok(())
+}
+
+/// Tests of the four stamps together; `precision` is the sum of both clocks'.
+pub fn check_exchange(exchange: &Exchange, precision: NtpDuration) -> Result<(), PacketTest> {
+    if (exchange.transmit - exchange.receive).is_negative() {
+        return Err(PacketTest::Order);
+    }
+    if (exchange.delay() + precision).is_negative() {
+        return Err(PacketTest::Delay);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_test_has_its_own_place_and_name() {
+        for (i, test) in PacketTest::ALL.into_iter().enumerate() {
+            assert_eq!(test.index(), i);
+        }
+        let names: std::collections::HashSet<_> =
+            PacketTest::ALL.iter().map(|test| test.name()).collect();
+        assert_eq!(names.len(), PacketTest::ALL.len());
+    }
+}

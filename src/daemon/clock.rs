@@ -1,0 +1,278 @@
+//! The clock we discipline: the kernel's, a virtual one above it, or none.
+//!
+//! Last station of the journey down: a [`ClockCommand`] becomes adjtimex, and
+//! what the kernel really did goes back up as [`Applied`].
+
+use std::fmt;
+use std::io;
+
+use crate::linux::clock;
+use crate::linux::timex;
+use crate::sync::command::{Applied, ClockCommand, ClockStatus};
+use crate::time::duration::NtpDuration;
+use crate::time::instant::{MonoInstant, Now, WallInstant};
+use crate::time::map::ClockMap;
+use crate::time::stamp::Stamp;
+use crate::time::units::Ppm;
+use crate::wire::packet::Leap;
+
+/// The kernel's resolution of frequencies: 2^-16 ppm (adjtimex(2)).
+const FREQUENCY_STEPS_PER_PPM: f64 = 65536.0;
+/// The farthest a virtual clock can be bent, as the kernel's tick and frequency together.
+const FREQUENCY_MAX: Ppm = Ppm(100_000.0);
+
+/// A clock to read, and perhaps to steer.
+#[derive(Debug)]
+pub enum Clock {
+    /// CLOCK_REALTIME, steered by adjtimex.
+    System {
+        /// Correction in force.
+        frequency: Ppm,
+    },
+    /// CLOCK_REALTIME, never touched.
+    Observed,
+    /// A line above CLOCK_REALTIME that we bend.
+    Virtual {
+        /// The line.
+        map: ClockMap,
+        /// How much faster the clock runs by itself.
+        natural: Ppm,
+        /// Correction in force.
+        frequency: Ppm,
+    },
+}
+
+impl Clock {
+    /// The kernel's clock, to be steered. Fails without CAP_SYS_TIME.
+    pub fn system() -> io::Result<Self> {
+        timex::may_steer()?;
+        let frequency = timex::read()?.frequency;
+        Ok(Self::System { frequency })
+    }
+
+    /// A clock that starts `offset` ahead of CLOCK_REALTIME and runs `natural` too fast.
+    pub fn virtual_from(offset: NtpDuration, natural: Ppm) -> Self {
+        let real = clock::realtime();
+        Self::Virtual {
+            map: ClockMap {
+                anchor_real: real,
+                anchor_local: real + offset,
+                rate: natural,
+            },
+            natural,
+            frequency: Ppm::ZERO,
+        }
+    }
+
+    /// The word for it in reports.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::System { .. } => "system",
+            Self::Observed => "none",
+            Self::Virtual { .. } => "virtual",
+        }
+    }
+
+    /// May [`apply`](Self::apply) be called?
+    pub fn is_steered(&self) -> bool {
+        !matches!(self, Self::Observed)
+    }
+
+    /// From CLOCK_REALTIME, where kernels stamp, to this clock.
+    pub fn map(&self) -> ClockMap {
+        match self {
+            Self::Virtual { map, .. } => *map,
+            Self::System { .. } | Self::Observed => ClockMap::IDENTITY,
+        }
+    }
+
+    /// A kernel stamp on this clock.
+    pub fn localise(&self, stamp: Stamp) -> Stamp {
+        Stamp {
+            at: self.map().to_local(stamp.at),
+            origin: stamp.origin,
+        }
+    }
+
+    /// Both clocks, now.
+    pub fn now(&self) -> Now {
+        Now {
+            mono: clock::monotonic(),
+            wall: self.map().to_local(clock::realtime()),
+        }
+    }
+
+    /// This clock minus CLOCK_REALTIME: the true error, where the kernel's clock is the truth.
+    pub fn true_error(&self) -> Option<NtpDuration> {
+        match self {
+            Self::Virtual { map, .. } => Some(map.error_at(clock::realtime())),
+            Self::System { .. } | Self::Observed => None,
+        }
+    }
+
+    /// Does what is asked, and says what was done. An error leaves the clock as it was.
+    pub fn apply(&mut self, command: ClockCommand) -> io::Result<Applied> {
+        let mut stepped = NtpDuration::ZERO;
+        let in_force = match self {
+            Self::System { frequency } => {
+                match command {
+                    ClockCommand::Step(by) => stepped = timex::step(by)?,
+                    ClockCommand::SetFrequency(to) => *frequency = timex::set_frequency(to)?,
+                    ClockCommand::SetStatus(status) => timex::set_status(&kernel_status(&status))?,
+                }
+                *frequency
+            }
+            Self::Observed => {
+                return Err(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    "the clock is only observed",
+                ));
+            }
+            Self::Virtual {
+                map,
+                natural,
+                frequency,
+            } => {
+                let real = clock::realtime();
+                match command {
+                    ClockCommand::Step(by) => {
+                        *map = map.reanchored(real);
+                        map.anchor_local = map.anchor_local + by;
+                        stepped = by;
+                    }
+                    ClockCommand::SetFrequency(to) => {
+                        *map = map.reanchored(real);
+                        let to = to.clamp_to(FREQUENCY_MAX).0 * FREQUENCY_STEPS_PER_PPM;
+                        *frequency = Ppm(to.round() / FREQUENCY_STEPS_PER_PPM);
+                        let rate = (1.0 + natural.ratio()) * (1.0 + frequency.ratio()) - 1.0;
+                        map.rate = Ppm::from_ratio(rate);
+                    }
+                    ClockCommand::SetStatus(_) => {}
+                }
+                *frequency
+            }
+        };
+        Ok(Applied {
+            now: self.now(),
+            stepped,
+            frequency: in_force,
+        })
+    }
+}
+
+fn kernel_status(status: &ClockStatus) -> timex::Status {
+    timex::Status {
+        synchronised: status.synchronised,
+        leap: match status.leap {
+            Leap::Insert => timex::KernelLeap::Insert,
+            Leap::Delete => timex::KernelLeap::Delete,
+            Leap::None | Leap::Unknown => timex::KernelLeap::None,
+        },
+        error_max: status.error_max,
+        error_estimate: status.error_estimate,
+        tai_offset: status.tai_offset,
+    }
+}
+
+/// Notices a clock that somebody else moves (`date -s`, a suspended machine, the
+/// kernel's leap second): CLOCK_REALTIME against CLOCK_MONOTONIC, which are
+/// slewed alike and differ only by steps.
+#[derive(Debug)]
+pub struct StepWatch {
+    difference_ns: i64,
+}
+
+/// Smaller moves than this are the time it takes to read two clocks on a busy machine.
+const FOREIGN_STEP_MIN: NtpDuration = NtpDuration::from_units(1 << 23); // 2 ms
+
+impl StepWatch {
+    /// Starts watching.
+    pub fn new() -> Self {
+        Self {
+            difference_ns: Self::difference_ns(),
+        }
+    }
+
+    /// How far CLOCK_REALTIME was moved since the last call, if it was.
+    pub fn moved(&mut self) -> Option<NtpDuration> {
+        let difference_ns = Self::difference_ns();
+        let moved = NtpDuration::from_nanos(difference_ns.wrapping_sub(self.difference_ns));
+        if moved.abs() < FOREIGN_STEP_MIN {
+            return None;
+        }
+        self.difference_ns = difference_ns;
+        Some(moved)
+    }
+
+    /// A step of our own: not to be noticed.
+    pub fn expect(&mut self, step: NtpDuration) {
+        self.difference_ns = self.difference_ns.wrapping_add(step.as_nanos());
+    }
+
+    /// CLOCK_REALTIME minus CLOCK_MONOTONIC, from the tightest of a few readings.
+    fn difference_ns() -> i64 {
+        let mut best = (i64::MAX, 0);
+        for _ in 0..3 {
+            let before: MonoInstant = clock::monotonic();
+            let wall: WallInstant = clock::realtime();
+            let after: MonoInstant = clock::monotonic();
+            let width = after.nanos() - before.nanos();
+            if width < best.0 {
+                best = (width, wall.unix_ns() - (before.nanos() + width / 2));
+            }
+        }
+        best.1
+    }
+}
+
+impl Default for StepWatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System { .. } => f.write_str("the system clock"),
+            Self::Observed => f.write_str("the system clock, observed only"),
+            Self::Virtual { .. } => f.write_str("a virtual clock"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_virtual_clock_obeys_and_says_how_well() {
+        let mut clock = Clock::virtual_from(NtpDuration::from_seconds(0.5), Ppm(50.0));
+        let start = clock.true_error().expect("virtual");
+        assert!((start - NtpDuration::from_seconds(0.5)).abs() < NtpDuration::from_seconds(0.01));
+        let applied = clock
+            .apply(ClockCommand::Step(NtpDuration::from_seconds(-0.5)))
+            .expect("virtual clocks step");
+        assert_eq!(applied.stepped, NtpDuration::from_seconds(-0.5));
+        assert!(clock.true_error().expect("virtual").abs() < NtpDuration::from_seconds(0.01));
+        let applied = clock
+            .apply(ClockCommand::SetFrequency(Ppm(-50.000_001)))
+            .expect("virtual clocks slew");
+        assert_eq!(applied.frequency, Ppm(-50.0), "rounded as the kernel would");
+        assert!(clock.map().rate.abs().0 < 0.01);
+    }
+
+    #[test]
+    fn an_observed_clock_refuses() {
+        assert!(Clock::Observed.apply(ClockCommand::Step(NtpDuration::ZERO)).is_err());
+    }
+
+    #[test]
+    fn nobody_moves_this_clock_and_our_own_steps_are_expected() {
+        let mut watch = StepWatch::new();
+        assert_eq!(watch.moved(), None);
+        watch.expect(NtpDuration::from_whole_seconds(5));
+        let moved = watch.moved().expect("the step that did not come");
+        assert!((moved + NtpDuration::from_whole_seconds(5)).abs() < FOREIGN_STEP_MIN);
+    }
+}

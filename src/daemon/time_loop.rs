@@ -1,0 +1,313 @@
+//! The time loop: the one place that owns the clock, the client sockets and the
+//! node. It does no lookups, no files and no HTTP; what is slow is handed to
+//! others as an [`Errand`].
+//!
+//! [`TimeLoop`] is what both backends turn: alone in a thread of its own (io_uring), or
+//! as a part of the single thread (poll).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use log::{error, info, warn};
+
+use crate::daemon::clock::{Clock, StepWatch};
+use crate::daemon::distribution::Distribution;
+use crate::daemon::snapshot::Snapshot;
+use crate::linux::clock;
+use crate::linux::udp::{ClientSocket, StampingHold};
+use crate::linux::wait::{Interest, Ready};
+use crate::node::action::{Action, AssociationId, SourceId};
+use crate::node::engine::Node;
+use crate::node::report::NodeReport;
+use crate::server::respond::Policy;
+use crate::sync::command::ClockCommand;
+use crate::time::duration::NtpDuration;
+use crate::time::instant::{MonoInstant, Now};
+use crate::time::units::Ppm;
+use crate::wire::packet::PACKET_LEN_MAX;
+
+/// Histograms, the report and the watchdog are served this often.
+const TICK: NtpDuration = NtpDuration::from_whole_seconds(1);
+
+/// Something for others to do.
+#[derive(Debug)]
+pub enum Errand {
+    /// Answer requests with this from now on. `stepped`: stamps of before and
+    /// after don't go together.
+    Publish {
+        /// What to serve with.
+        snapshot: Snapshot,
+        /// Was the clock moved?
+        stepped: bool,
+    },
+    /// Look the source's name up.
+    Resolve(SourceId),
+    /// These are our servers now: `restrict source` applies to them.
+    Upstreams(Vec<IpAddr>),
+    /// Write the drift file.
+    KeepFrequency(Ppm),
+    /// A second has passed.
+    Tick,
+    /// The clock was set once, and no more was asked.
+    Done,
+    /// Stop with this sentence.
+    Fatal(String),
+}
+
+/// Clock, node and client sockets.
+#[derive(Debug)]
+pub struct TimeLoop {
+    node: Node,
+    clock: Clock,
+    watch: StepWatch,
+    sockets: BTreeMap<AssociationId, ClientSocket>,
+    /// Keeps kernel stamping warm between requests.
+    _stamping: Option<StampingHold>,
+    next_tick: MonoInstant,
+    offsets: Distribution,
+    true_errors: Option<Distribution>,
+    buffer: Box<[u8; PACKET_LEN_MAX]>,
+    send_failure_told: bool,
+    steer_failure_told: bool,
+}
+
+impl TimeLoop {
+    /// A loop that starts with its next [`turn`](Self::turn).
+    pub fn new(node: Node, clock: Clock) -> Self {
+        let true_errors = clock.true_error().map(|_| Distribution::new());
+        Self {
+            node,
+            clock,
+            watch: StepWatch::new(),
+            sockets: BTreeMap::new(),
+            _stamping: StampingHold::new().ok(),
+            next_tick: clock::monotonic() + TICK,
+            offsets: Distribution::new(),
+            true_errors,
+            buffer: Box::new([0; PACKET_LEN_MAX]),
+            send_failure_told: false,
+            steer_failure_told: false,
+        }
+    }
+
+    /// Does what is due now. What is for others is appended to `errands`.
+    pub fn turn(&mut self, errands: &mut Vec<Errand>) {
+        let now = self.clock.now();
+        if let Some(moved) = self.watch.moved() {
+            self.node.on_foreign_step(moved, now);
+            errands.push(self.publication(true));
+        }
+        self.node.on_timer(now);
+        self.act(errands);
+        if now.mono >= self.next_tick {
+            self.next_tick = self.next_tick.max(now.mono + -TICK) + TICK;
+            self.measure(now);
+            errands.push(Errand::Tick);
+        }
+    }
+
+    /// When [`turn`](Self::turn) is due next.
+    pub fn deadline(&self) -> MonoInstant {
+        self.node.deadline().min(self.next_tick)
+    }
+
+    /// The client sockets, under tokens from `first_token` on.
+    pub fn interests(&self, first_token: u64, interests: &mut Vec<Interest>) {
+        interests.extend(
+            self.sockets
+                .iter()
+                .map(|(id, socket)| Interest::socket(socket.fd(), first_token + id.0)),
+        );
+    }
+
+    /// A client socket is ready; `first_token` as given to
+    /// [`interests`](Self::interests). Departures are read before arrivals, so that
+    /// T1 is the kernel's when the reply is judged.
+    pub fn on_ready(&mut self, ready: &Ready, first_token: u64, errands: &mut Vec<Errand>) {
+        let id = AssociationId(ready.token - first_token);
+        if ready.error {
+            self.read_departure(id);
+        }
+        if ready.read {
+            self.read_reply(id);
+        }
+        self.act(errands);
+    }
+
+    /// A name was looked up.
+    pub fn on_resolved(
+        &mut self,
+        source: SourceId,
+        addresses: Vec<std::net::SocketAddr>,
+        errands: &mut Vec<Errand>,
+    ) {
+        self.node.on_resolved(source, addresses, self.clock.now());
+        self.act(errands);
+    }
+
+    /// Interfaces or addresses changed.
+    pub fn on_network_change(&mut self, own: Vec<IpAddr>, errands: &mut Vec<Errand>) {
+        self.node.on_network_change(own, self.clock.now());
+        self.act(errands);
+    }
+
+    /// New access rules, for our own servers' packets.
+    pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.node.set_policy(policy);
+    }
+
+    /// The clock, to be read.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// What the server answers with now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            state: *self.node.state(),
+            clock: self.clock.map(),
+        }
+    }
+
+    /// What the node knows now.
+    pub fn report(&self) -> NodeReport {
+        self.node.report(self.clock.now())
+    }
+
+    /// |offset| as we believed it to be, each second while synchronised.
+    pub fn offsets(&self) -> &Distribution {
+        &self.offsets
+    }
+
+    /// |true error| of a virtual clock, each second.
+    pub fn true_errors(&self) -> Option<&Distribution> {
+        self.true_errors.as_ref()
+    }
+
+    /// The frequency worth keeping, at the end.
+    pub fn drift(&self) -> Option<Ppm> {
+        self.node.drift()
+    }
+
+    fn publication(&self, stepped: bool) -> Errand {
+        Errand::Publish {
+            snapshot: self.snapshot(),
+            stepped,
+        }
+    }
+
+    fn measure(&mut self, now: Now) {
+        if self.node.state().is_synchronised()
+            && let Some(offset) = self.node.offset_at(now.mono)
+        {
+            self.offsets.record(offset.abs());
+        }
+        if let (Some(errors), Some(error)) = (&mut self.true_errors, self.clock.true_error()) {
+            errors.record(error.abs());
+        }
+    }
+
+    fn act(&mut self, errands: &mut Vec<Errand>) {
+        while let Some(action) = self.node.take_action() {
+            match action {
+                Action::Send {
+                    association,
+                    to,
+                    bytes,
+                } => self.send(association, to, &bytes),
+                Action::Close(association) => {
+                    self.sockets.remove(&association);
+                }
+                Action::Steer(command) => self.steer(command, errands),
+                Action::Publish(_) => errands.push(self.publication(false)),
+                Action::Resolve(source) => errands.push(Errand::Resolve(source)),
+                Action::Upstreams(addresses) => errands.push(Errand::Upstreams(addresses)),
+                Action::KeepFrequency(frequency) => {
+                    errands.push(Errand::KeepFrequency(frequency));
+                }
+                Action::Log(event) if event.is_warning() => warn!("{event}"),
+                Action::Log(event) => info!("{event}"),
+                Action::Done => errands.push(Errand::Done),
+                Action::Fatal(sentence) => errands.push(Errand::Fatal(sentence)),
+            }
+        }
+    }
+
+    /// Sends from a fresh socket: its port is part of what a forger has to guess.
+    fn send(&mut self, id: AssociationId, to: std::net::SocketAddr, bytes: &[u8]) {
+        let sent = ClientSocket::connect(to).and_then(|mut socket| {
+            socket.send(bytes)?;
+            Ok(socket)
+        });
+        match sent {
+            Ok(socket) => {
+                self.sockets.insert(id, socket);
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.send_failure_told, true) {
+                    warn!("cannot send to {to}: {error}; trying again at each poll");
+                }
+                self.sockets.remove(&id);
+                self.node.on_send_failed(id);
+            }
+        }
+    }
+
+    fn read_departure(&mut self, id: AssociationId) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        match socket.receive_departure() {
+            Ok(Some(departure)) => {
+                let stamp = self.clock.localise(departure.stamp);
+                self.node.on_departure(id, stamp);
+            }
+            Ok(None) => {}
+            // An ICMP error: nobody is there.
+            Err(_) => self.node.on_send_failed(id),
+        }
+    }
+
+    fn read_reply(&mut self, id: AssociationId) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        match socket.receive(&mut self.buffer[..]) {
+            Ok(Some((len, stamp))) => {
+                let arrival = self.clock.localise(stamp);
+                let now = self.clock.now();
+                self.node
+                    .on_datagram(id, &self.buffer[..len], arrival, now);
+            }
+            Ok(None) => {}
+            Err(_) => self.node.on_send_failed(id),
+        }
+    }
+
+    fn steer(&mut self, command: ClockCommand, errands: &mut Vec<Errand>) {
+        match self.clock.apply(command) {
+            Ok(applied) => {
+                if applied.stepped != NtpDuration::ZERO {
+                    if matches!(self.clock, Clock::System { .. }) {
+                        self.watch.expect(applied.stepped);
+                    }
+                    // Requests under way were stamped by a clock that is no more.
+                    self.sockets.clear();
+                }
+                if !matches!(command, ClockCommand::SetStatus(_)) {
+                    self.node.on_applied(&applied);
+                    errands.push(self.publication(applied.stepped != NtpDuration::ZERO));
+                }
+            }
+            Err(failure) => self.report_steering(command, &failure),
+        }
+    }
+
+    fn report_steering(&mut self, command: ClockCommand, failure: &io::Error) {
+        if !std::mem::replace(&mut self.steer_failure_told, true) {
+            error!("adjtimex refuses {command:?}: {failure}; the clock is not steered");
+        }
+    }
+}

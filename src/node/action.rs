@@ -1,0 +1,123 @@
+//! What the node wants done. The daemon does it and reports back; the simulator
+//! does it in virtual time.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::sync::command::ClockCommand;
+use crate::system::SystemState;
+use crate::time::duration::NtpDuration;
+use crate::wire::packet::HEADER_LEN;
+use crate::wire::refid::KissCode;
+
+/// Place of a source in the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SourceId(pub usize);
+
+/// An association with one address, never used again for another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AssociationId(pub u64);
+
+/// One thing to do, in the order given.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Action {
+    /// Send a request from a fresh socket, which replaces the association's last one.
+    Send {
+        /// On whose behalf.
+        association: AssociationId,
+        /// Where to.
+        to: SocketAddr,
+        /// The packet.
+        bytes: [u8; HEADER_LEN],
+    },
+    /// The association waits for nothing: close its socket.
+    Close(AssociationId),
+    /// Do this to the clock and call `on_applied`.
+    Steer(ClockCommand),
+    /// Serve with these values from now on.
+    Publish(SystemState),
+    /// Look the name up and call `on_resolved`.
+    Resolve(SourceId),
+    /// Our upstream addresses are now these (for `restrict source`).
+    Upstreams(Vec<IpAddr>),
+    /// Keep this frequency for the next start.
+    KeepFrequency(crate::time::units::Ppm),
+    /// Tell the operator.
+    Log(Event),
+    /// The clock was set, and that was all that was wanted (`-q`).
+    Done,
+    /// Going on would do harm; stop with this sentence.
+    Fatal(String),
+}
+
+/// What an operator wants to read in the log, once when it happens.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// The reference is now this server.
+    Selected {
+        /// Its address, or `local`.
+        source: String,
+        /// Our own stratum from now on.
+        stratum: u8,
+    },
+    /// No source is left to follow.
+    Lost,
+    /// We stepped the clock.
+    Stepped(NtpDuration),
+    /// Somebody else moved the clock.
+    MovedByOthers(NtpDuration),
+    /// A server told us to go away or to slow down.
+    Kissed(SocketAddr, KissCode),
+    /// A server stopped answering.
+    Unreachable(SocketAddr),
+    /// It answers again, or for the first time.
+    Reachable(SocketAddr),
+    /// Selection found that it lies.
+    Falseticker(SocketAddr),
+    /// The time can no longer be vouched for.
+    Unsynchronised,
+}
+
+impl Event {
+    /// Does it call for the operator's eye?
+    pub fn is_warning(&self) -> bool {
+        !matches!(self, Self::Selected { .. } | Self::Reachable(_))
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Selected { source, stratum } => {
+                write!(f, "following {source}, now at stratum {stratum}")
+            }
+            Self::Lost => f.write_str(
+                "no source left to follow; serving with growing root dispersion until one is back",
+            ),
+            Self::Stepped(by) => write!(f, "clock stepped by {:+.6} s", by.as_seconds()),
+            Self::MovedByOthers(by) => write!(
+                f,
+                "the clock was moved by {:+.6} s by somebody else; measuring anew",
+                by.as_seconds()
+            ),
+            Self::Kissed(server, KissCode::Rate) => {
+                write!(f, "{server} says we ask too often (RATE); asking less")
+            }
+            Self::Kissed(server, KissCode::Deny | KissCode::Rstr) => {
+                write!(
+                    f,
+                    "{server} refuses to serve us (DENY); not asking it again"
+                )
+            }
+            Self::Kissed(server, KissCode::Other(_)) => write!(f, "{server} sent a kiss"),
+            Self::Unreachable(server) => write!(f, "{server} does not answer"),
+            Self::Reachable(server) => write!(f, "{server} answers"),
+            Self::Falseticker(server) => {
+                write!(f, "{server} disagrees with the majority (falseticker)")
+            }
+            Self::Unsynchronised => f.write_str(
+                "the clock may be off by more than can be vouched for; serving as unsynchronised",
+            ),
+        }
+    }
+}

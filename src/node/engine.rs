@@ -1,0 +1,854 @@
+//! The node: associations below, estimation above, the system variables out.
+//!
+//! Sans-IO. The daemon brings datagrams, stamps, names and `now`; the node
+//! hands back [`Action`]s. The same bytes, moments and seed give the same
+//! actions, in a day of simulation as in a day of service.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::client::association::{Association, Dice, Received};
+use crate::client::packet_test::PacketTest;
+use crate::measurement::Measurement;
+use crate::node::action::{Action, AssociationId, Event, SourceId};
+use crate::node::pool::{Name, SourceSpec};
+use crate::node::report::{NodeReport, SourceReport, SystemReport};
+use crate::server::respond::Policy;
+use crate::server::rule::Flags;
+use crate::sync::combine::{Combined, combine};
+use crate::sync::command::{Applied, ClockCommand, ClockStatus};
+use crate::sync::discipline::{Discipline, Outcome};
+use crate::sync::filter::{Estimate, Filter, Start, Update};
+use crate::sync::ledger::{Ledger, MonotonicClock};
+use crate::sync::policy::{SelectPolicy, StepPolicy};
+use crate::sync::poll::Poll;
+use crate::sync::select::{Candidate, Tally, select};
+use crate::system::SystemState;
+use crate::time::duration::NtpDuration;
+use crate::time::instant::{MonoInstant, Now};
+use crate::time::stamp::Stamp;
+use crate::time::units::{Ppm, Precision};
+use crate::wire::packet::{Leap, STRATUM_MAX};
+use crate::wire::refid::{KissCode, RefId};
+
+/// A server that answered none of its last eight polls is out of reach (RFC 5905
+/// section 9.2): its name is looked up again.
+const MISSES_UNREACHABLE: u32 = 8;
+
+/// What a node is made from.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Whom to ask.
+    pub sources: Vec<SourceSpec>,
+    /// Stratum of the undisciplined local clock as a last resort.
+    pub local_stratum: Option<u8>,
+    /// When the clock may be stepped.
+    pub step: StepPolicy,
+    /// How sources are selected.
+    pub select: SelectPolicy,
+    /// May the clock be steered at all?
+    pub steer: bool,
+    /// Set the clock once and be done (`-q`).
+    pub once: bool,
+    /// The drift file's word on the oscillator.
+    pub frequency: Option<Ppm>,
+    /// Correction in force in the clock right now.
+    pub frequency_in_force: Ppm,
+    /// How the monotonic clock of `now` relates to the one we steer.
+    pub monotonic: MonotonicClock,
+    /// Of our own clock.
+    pub precision: Precision,
+    /// For what strangers must not guess.
+    pub seed: [u8; 32],
+}
+
+/// One address we ask, with what we make of its answers.
+#[derive(Debug)]
+struct Peer {
+    id: AssociationId,
+    source: SourceId,
+    association: Association,
+    filter: Filter,
+    poll: Poll,
+    tally: Tally,
+    /// What the operator was last told: does it answer?
+    answers: bool,
+    /// Was the operator told that it lies?
+    accused: bool,
+}
+
+impl Peer {
+    /// Silence for as long as makes a server unreachable is told once, and its
+    /// verdict goes.
+    fn report_silence(&mut self, actions: &mut VecDeque<Action>) -> bool {
+        let silent = self.association.misses() >= MISSES_UNREACHABLE;
+        if silent && std::mem::replace(&mut self.answers, false) {
+            let address = self.association.address();
+            actions.push_back(Action::Log(Event::Unreachable(address)));
+        }
+        silent && self.association.misses().is_multiple_of(MISSES_UNREACHABLE)
+    }
+
+    /// Is there any hope left for this address?
+    fn is_dead(&self) -> bool {
+        self.association.misses() >= MISSES_UNREACHABLE || self.association.denied().is_some()
+    }
+}
+
+/// The engine.
+#[derive(Debug)]
+pub struct Node {
+    names: Vec<Name>,
+    peers: Vec<Peer>,
+    next_id: u64,
+    policy: Arc<Policy>,
+    own_addresses: Vec<IpAddr>,
+    ledger: Ledger,
+    start: Start,
+    discipline: Discipline,
+    state: SystemState,
+    reference: Reference,
+    combined: Option<Combined>,
+    config: Policies,
+    dice: ChaCha8Rng,
+    actions: VecDeque<Action>,
+    steps: u64,
+    foreign_steps: u64,
+    started: MonoInstant,
+    refresh_at: MonoInstant,
+    keep_at: MonoInstant,
+    /// Done or dead: nothing more is asked or steered.
+    over: bool,
+}
+
+/// Whom the system variables come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reference {
+    None,
+    Peer(AssociationId),
+    Local,
+}
+
+#[derive(Debug)]
+struct Policies {
+    select: SelectPolicy,
+    local_stratum: Option<u8>,
+    steer: bool,
+    once: bool,
+}
+
+/// The local clock takes over this long after the start, if no server is heard.
+const LOCAL_WAIT: NtpDuration = NtpDuration::from_whole_seconds(30);
+/// What the local clock's dispersion is said to be: nobody knows.
+const LOCAL_DISPERSION: NtpDuration = NtpDuration::from_units(1 << 25); // 7.8 ms
+/// How often the kernel's maxerror and what we serve are brought up to date while
+/// nothing is heard.
+const REFRESH: NtpDuration = NtpDuration::from_whole_seconds(16);
+/// How often the frequency is kept for the next start: ntpd's hour.
+const KEEP_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(3600);
+
+impl Node {
+    /// A node that starts asking at `now`.
+    pub fn new(config: NodeConfig, now: Now) -> Self {
+        let step = if config.once {
+            StepPolicy {
+                threshold: Some(NtpDuration::ZERO),
+                first_unlimited: true,
+                ..config.step
+            }
+        } else {
+            config.step
+        };
+        let start = config
+            .frequency
+            .map_or_else(Start::default, Start::from_drift);
+        let base = config.frequency.unwrap_or(config.frequency_in_force);
+        let mut node = Self {
+            names: config
+                .sources
+                .into_iter()
+                .map(|spec| Name::new(spec, now.mono))
+                .collect(),
+            peers: Vec::new(),
+            next_id: 0,
+            policy: Arc::new(Policy::default()),
+            own_addresses: Vec::new(),
+            ledger: Ledger::new(now.mono, config.frequency_in_force, config.monotonic),
+            start,
+            discipline: Discipline::new(step, base),
+            state: SystemState::unsynchronised(config.precision),
+            reference: Reference::None,
+            combined: None,
+            config: Policies {
+                select: config.select,
+                local_stratum: config.local_stratum,
+                steer: config.steer,
+                once: config.once,
+            },
+            dice: ChaCha8Rng::from_seed(config.seed),
+            actions: VecDeque::new(),
+            steps: 0,
+            foreign_steps: 0,
+            started: now.mono,
+            refresh_at: now.mono,
+            keep_at: now.mono + KEEP_INTERVAL,
+            over: false,
+        };
+        if config.steer && config.frequency.is_some() {
+            node.steer(ClockCommand::SetFrequency(base));
+        }
+        node.actions.push_back(Action::Publish(node.state));
+        node
+    }
+
+    /// The next thing to do, in order.
+    pub fn take_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`on_timer`](Self::on_timer) has to be called.
+    pub fn deadline(&self) -> MonoInstant {
+        let names = self.names.iter().map(Name::deadline);
+        let peers = self.peers.iter().map(|peer| peer.association.deadline());
+        let transient = self.discipline.deadline();
+        names
+            .chain(peers)
+            .chain(transient)
+            .chain([self.refresh_at])
+            .min()
+            .unwrap_or(MonoInstant::MAX)
+    }
+
+    /// Does what is due: lookups, requests, the end of a slew.
+    pub fn on_timer(&mut self, now: Now) {
+        if self.over {
+            return;
+        }
+        for (index, name) in self.names.iter_mut().enumerate() {
+            if name.take_lookup(now.mono) {
+                self.actions.push_back(Action::Resolve(SourceId(index)));
+            }
+        }
+        let mut lost = false;
+        for peer in &mut self.peers {
+            if peer.association.expire(now.mono) {
+                self.actions.push_back(Action::Close(peer.id));
+                lost |= peer.report_silence(&mut self.actions);
+            }
+            if peer.association.deadline() > now.mono {
+                continue;
+            }
+            let dice = Dice {
+                transmit: self.dice.next_u64(),
+                receive: self.dice.next_u64(),
+                spread: self.dice.next_u32(),
+            };
+            if let Some(request) = peer.association.poll(now, dice) {
+                self.actions.push_back(Action::Send {
+                    association: peer.id,
+                    to: peer.association.address(),
+                    bytes: request.bytes,
+                });
+            }
+        }
+        if lost {
+            self.replace_the_dead(now.mono);
+            self.synchronise(now);
+        }
+        if let Some(command) = self.discipline.on_timer(now.mono) {
+            self.steer(command);
+        }
+        if now.mono >= self.refresh_at {
+            self.refresh(now);
+        }
+    }
+
+    /// A name's addresses; empty if it does not resolve just now.
+    pub fn on_resolved(&mut self, source: SourceId, addresses: Vec<SocketAddr>, now: Now) {
+        let Some(name) = self.names.get_mut(source.0) else {
+            return;
+        };
+        name.on_resolved(addresses, now.mono);
+        let addresses = name.addresses.clone();
+        if name.spec.pool {
+            self.fill_pool(source, &addresses, now.mono);
+        } else {
+            self.assign_server(source, &addresses, now.mono);
+        }
+        self.tell_upstreams();
+    }
+
+    /// The kernel or the card stamped the departure of the association's request.
+    pub fn on_departure(&mut self, id: AssociationId, stamp: Stamp) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
+            peer.association.on_departure(stamp);
+        }
+    }
+
+    /// The request could not leave, or an ICMP error came instead of a reply.
+    pub fn on_send_failed(&mut self, id: AssociationId) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
+            peer.association.on_send_failed();
+            peer.report_silence(&mut self.actions);
+            self.actions.push_back(Action::Close(id));
+        }
+    }
+
+    /// A datagram came on the association's socket, at `arrival` on our clock.
+    pub fn on_datagram(&mut self, id: AssociationId, bytes: &[u8], arrival: Stamp, now: Now) {
+        let Some(index) = self.peers.iter().position(|peer| peer.id == id) else {
+            return;
+        };
+        if self.over {
+            return;
+        }
+        let forbidden = self.forbids(index);
+        let peer = &mut self.peers[index];
+        if forbidden {
+            peer.association.count_rejected(PacketTest::Access);
+            return;
+        }
+        let received = peer.association.on_datagram(
+            bytes,
+            arrival,
+            now,
+            self.state.precision,
+            &self.own_addresses,
+        );
+        match received {
+            Received::Rejected(_) => return,
+            Received::Kiss(kiss) => {
+                let address = peer.association.address();
+                self.log(Event::Kissed(address, kiss));
+                if kiss != KissCode::Rate {
+                    self.replace_the_dead(now.mono);
+                    self.synchronise(now);
+                }
+            }
+            Received::Nothing => {}
+            Received::Sample(sample) => {
+                let address = peer.association.address();
+                if !std::mem::replace(&mut peer.answers, true) {
+                    self.log(Event::Reachable(address));
+                }
+                self.take_sample(index, &sample, now);
+            }
+        }
+        self.actions.push_back(Action::Close(id));
+    }
+
+    /// The driver did this to the clock.
+    pub fn on_applied(&mut self, applied: &Applied) {
+        self.ledger.applied(applied);
+        self.discipline.on_applied(applied);
+        if applied.stepped == NtpDuration::ZERO {
+            return;
+        }
+        self.steps += 1;
+        self.log(Event::Stepped(applied.stepped));
+        for peer in &mut self.peers {
+            peer.association.on_clock_moved(applied.now.mono, false);
+        }
+        if self.config.once {
+            self.over = true;
+            self.actions.push_back(Action::Done);
+        } else {
+            // The offset that is left, on the clock as it is now.
+            self.synchronise(applied.now);
+        }
+    }
+
+    /// Somebody else moved the clock by `moved`, noticed at `now`.
+    pub fn on_foreign_step(&mut self, moved: NtpDuration, now: Now) {
+        let leap = match self.state.leap {
+            Leap::Insert => NtpDuration::from_whole_seconds(-1),
+            Leap::Delete => NtpDuration::from_whole_seconds(1),
+            Leap::None | Leap::Unknown => NtpDuration::ZERO,
+        };
+        if leap != NtpDuration::ZERO && (moved - leap).abs() < NtpDuration::from_seconds(0.1) {
+            // The kernel's leap second: the sources take it too, so offsets stay.
+            for peer in &mut self.peers {
+                peer.association.on_clock_moved(now.mono, false);
+            }
+            self.state.leap = Leap::None;
+            self.publish();
+            return;
+        }
+        self.foreign_steps += 1;
+        self.log(Event::MovedByOthers(moved));
+        self.ledger.reset(now.mono);
+        self.combined = None;
+        for peer in &mut self.peers {
+            peer.filter.reset();
+            peer.poll.restart();
+            peer.association.on_clock_moved(now.mono, true);
+        }
+        if let Some(command) = self.discipline.on_foreign_step() {
+            self.steer(command);
+        }
+        if self.reference != Reference::Local {
+            self.lose(now);
+        }
+    }
+
+    /// Interfaces or routes changed: what was out of reach may not be any more.
+    pub fn on_network_change(&mut self, own_addresses: Vec<IpAddr>, now: Now) {
+        // Daemons on one host follow each other under one address, and that is no loop.
+        self.own_addresses = own_addresses;
+        self.own_addresses.retain(|address| !address.is_loopback());
+        for name in &mut self.names {
+            name.on_network_change(now.mono);
+        }
+        for peer in &mut self.peers {
+            peer.association.on_network_change(now.mono);
+        }
+    }
+
+    /// `restrict` applies to our servers' packets too.
+    pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
+    }
+
+    /// What we serve with.
+    pub fn state(&self) -> &SystemState {
+        &self.state
+    }
+
+    /// The frequency worth keeping for the next start, if it is known well enough.
+    pub fn drift(&self) -> Option<Ppm> {
+        self.discipline.drift()
+    }
+
+    /// The combined offset now: what we believe the clock lacks.
+    pub fn offset_at(&self, now: MonoInstant) -> Option<NtpDuration> {
+        let combined = self.combined.as_ref()?;
+        // The ledger knows what was corrected since; the oscillator's own error is
+        // what `base` corrects, so it stays out of the sum.
+        let corrected = self.ledger.integral_at(now) - self.ledger.integral_at(combined.at);
+        let drifted = now.since(combined.at) * combined.frequency.ratio();
+        Some(combined.offset + drifted - corrected)
+    }
+}
+
+/// The steps between a sample and the clock.
+impl Node {
+    fn take_sample(&mut self, index: usize, sample: &Measurement, now: Now) {
+        let peer = &mut self.peers[index];
+        match peer.filter.update(sample, &self.ledger) {
+            Update::Taken => {
+                let exponent = peer.poll.update(&peer.filter, now.mono);
+                peer.association.set_poll(exponent);
+            }
+            Update::Restarted => {
+                let exponent = peer.poll.restart();
+                peer.association.set_poll(exponent);
+            }
+            Update::Outlier | Update::Stale => return,
+        }
+        self.synchronise(now);
+    }
+
+    /// Select, combine, discipline, and tell the world.
+    fn synchronise(&mut self, now: Now) {
+        let candidates: Vec<Candidate> = self
+            .peers
+            .iter()
+            .map(|peer| Candidate {
+                estimate: peer.filter.estimate(now.mono, &self.ledger),
+                fit: peer.association.reach() != 0 && peer.association.denied().is_none(),
+                prefer: peer.association.options().prefer,
+                noselect: peer.association.options().noselect,
+            })
+            .collect();
+        let previous = match self.reference {
+            Reference::Peer(id) => self.peers.iter().position(|peer| peer.id == id),
+            Reference::None | Reference::Local => None,
+        };
+        let selection = select(&candidates, &self.config.select, previous);
+        for (peer, &tally) in self.peers.iter_mut().zip(&selection.tallies) {
+            peer.tally = tally;
+            // Without a majority nobody can say who lies.
+            let accused = selection.system.is_some() && tally == Tally::Falseticker;
+            if accused && !peer.accused {
+                let address = peer.association.address();
+                self.actions
+                    .push_back(Action::Log(Event::Falseticker(address)));
+            }
+            peer.accused = accused;
+        }
+        let (Some(system), Some(combined)) = (selection.system, combine(&candidates, &selection))
+        else {
+            self.lose(now);
+            return;
+        };
+        self.combined = Some(combined);
+        if self.config.steer {
+            let outcome = self.discipline.update(&combined, now.mono);
+            if let Outcome::Panic { offset } = outcome {
+                self.over = true;
+                self.actions.push_back(Action::Fatal(format!(
+                    "the clock is off by {:+.3} s, beyond the panic limit; set it by hand, \
+                     start once with -g, or raise `tinker panic`",
+                    offset.as_seconds()
+                )));
+                return;
+            }
+            for command in outcome.commands() {
+                self.steer(command);
+            }
+            if matches!(outcome, Outcome::Waiting | Outcome::Step { .. }) {
+                // Not set yet; after a step, `on_applied` comes back here.
+                return;
+            }
+        }
+        self.follow(system, &combined, now);
+    }
+
+    /// The system variables, from the system peer and the combination.
+    fn follow(&mut self, system: usize, combined: &Combined, now: Now) {
+        let peer = &self.peers[system];
+        let (id, address) = (peer.id, peer.association.address());
+        let stratum = (combined.stratum + 1).min(STRATUM_MAX);
+        if self.reference != Reference::Peer(id) {
+            self.reference = Reference::Peer(id);
+            self.log(Event::Selected {
+                source: address.to_string(),
+                stratum,
+            });
+        }
+        self.state = SystemState {
+            leap: combined.leap,
+            stratum,
+            refid: RefId::from_address(address.ip()),
+            reference: now.wall,
+            root_delay: combined.root_delay,
+            root_dispersion: combined.root_dispersion,
+            dispersion_rate: combined.dispersion_rate,
+            precision: self.state.precision,
+            error_bound: combined.error_bound,
+            error_likely: combined.error_likely,
+            updated: now.wall,
+        };
+        self.vouch(now);
+        if now.mono >= self.keep_at {
+            self.keep_at = now.mono + KEEP_INTERVAL;
+            self.actions.extend(self.drift().map(Action::KeepFrequency));
+        }
+    }
+
+    /// Nobody can be followed just now. The clock runs on and is served with
+    /// growing dispersion, as long as that means anything; or the local clock
+    /// stands in, where the operator wants it.
+    fn lose(&mut self, now: Now) {
+        let local = self
+            .config
+            .local_stratum
+            .filter(|_| self.names.is_empty() || now.mono.since(self.started) >= LOCAL_WAIT);
+        match (self.reference, local) {
+            (Reference::Peer(_), _) => {
+                self.reference = Reference::None;
+                self.log(Event::Lost);
+            }
+            (Reference::None, Some(stratum)) if !self.holds_over(now) => {
+                self.reference = Reference::Local;
+                self.log(Event::Selected {
+                    source: "the local clock".to_owned(),
+                    stratum: (stratum + 1).min(STRATUM_MAX),
+                });
+            }
+            (Reference::None | Reference::Local, _) => {}
+        }
+        if let (Reference::Local, Some(stratum)) = (self.reference, local) {
+            self.state = SystemState {
+                leap: Leap::None,
+                stratum: (stratum + 1).min(STRATUM_MAX),
+                refid: RefId::LOCAL,
+                reference: now.wall,
+                root_delay: NtpDuration::ZERO,
+                root_dispersion: LOCAL_DISPERSION,
+                updated: now.wall,
+                ..SystemState::unsynchronised(self.state.precision)
+            };
+        }
+        self.vouch(now);
+    }
+
+    /// Is the last server's time still good enough to be served?
+    fn holds_over(&self, now: Now) -> bool {
+        let distance = self.state.root_delay.half() + self.state.root_dispersion_at(now.wall);
+        self.state.is_synchronised() && distance < self.config.select.maxdist
+    }
+
+    /// Publishes the state, or that there is none to vouch for any more; and the
+    /// same to the kernel.
+    fn vouch(&mut self, now: Now) {
+        if self.state.is_synchronised() && !self.holds_over(now) {
+            self.log(Event::Unsynchronised);
+            self.state = SystemState {
+                refid: self.state.refid,
+                reference: self.state.reference,
+                ..SystemState::unsynchronised(self.state.precision)
+            };
+        }
+        self.publish();
+        if self.config.steer {
+            let state = &self.state;
+            let likely = state.error_likely + (state.error_bound_at(now.wall) - state.error_bound);
+            self.steer(ClockCommand::SetStatus(ClockStatus {
+                // The local clock's time is nobody's: the kernel is not told it is good.
+                synchronised: state.is_synchronised() && self.reference != Reference::Local,
+                leap: state.leap,
+                error_max: state.error_bound_at(now.wall),
+                error_estimate: likely,
+                tai_offset: None,
+            }));
+        }
+    }
+
+    fn refresh(&mut self, now: Now) {
+        self.refresh_at = now.mono + REFRESH;
+        match self.reference {
+            Reference::Peer(_) => self.vouch(now),
+            Reference::None | Reference::Local => self.lose(now),
+        }
+    }
+
+    fn publish(&mut self) {
+        self.actions.push_back(Action::Publish(self.state));
+    }
+
+    fn steer(&mut self, command: ClockCommand) {
+        self.actions.push_back(Action::Steer(command));
+    }
+
+    fn log(&mut self, event: Event) {
+        self.actions.push_back(Action::Log(event));
+    }
+}
+
+/// Names, addresses, associations.
+impl Node {
+    /// Do our own `restrict` rules forbid this server's packets? `notrust` does,
+    /// as long as there are no keys to trust it by.
+    fn forbids(&self, index: usize) -> bool {
+        let address = self.peers[index].association.address();
+        let flags = self.policy.access.lookup(address.ip(), address.port());
+        flags.intersects(Flags::IGNORE | Flags::NOSERVE | Flags::NOTRUST)
+    }
+
+    fn mobilise(&mut self, source: SourceId, address: SocketAddr, now: MonoInstant) {
+        let options = self.names[source.0].spec.options;
+        let id = AssociationId(self.next_id);
+        self.next_id += 1;
+        self.peers.push(Peer {
+            id,
+            source,
+            association: Association::new(address, options, now),
+            filter: Filter::new(self.start),
+            poll: Poll::new(options.minpoll, options.maxpoll),
+            tally: Tally::Rejected,
+            answers: false,
+            accused: false,
+        });
+        // In the order of the configuration, for those who read tables.
+        self.peers.sort_by_key(|peer| (peer.source, peer.id));
+    }
+
+    fn demobilise(&mut self, id: AssociationId) {
+        self.peers.retain(|peer| peer.id != id);
+        self.actions.push_back(Action::Close(id));
+    }
+
+    /// A server keeps its address as long as that answers; else it gets the next
+    /// one the name has.
+    fn assign_server(&mut self, source: SourceId, addresses: &[SocketAddr], now: MonoInstant) {
+        let Some(&first) = addresses.first() else {
+            return;
+        };
+        let present = self
+            .peers
+            .iter()
+            .find(|peer| peer.source == source)
+            .map(|peer| (peer.id, peer.association.address(), peer.is_dead()));
+        match present {
+            None => self.mobilise(source, first, now),
+            Some((_, _, false)) => {}
+            Some((id, address, true)) => {
+                let at = addresses.iter().position(|&other| other == address);
+                let next = at.map_or(first, |at| addresses[(at + 1) % addresses.len()]);
+                if next != address {
+                    self.demobilise(id);
+                    self.mobilise(source, next, now);
+                }
+            }
+        }
+    }
+
+    /// A pool gives as many associations as it has addresses, within `tos maxclock`.
+    fn fill_pool(&mut self, source: SourceId, addresses: &[SocketAddr], now: MonoInstant) {
+        let dead: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|peer| peer.source == source && peer.is_dead())
+            .map(|peer| (peer.id, peer.association.address()))
+            .collect();
+        for &address in addresses {
+            let known = self
+                .peers
+                .iter()
+                .any(|peer| peer.association.address() == address);
+            if known {
+                continue;
+            }
+            if self.peers.len() >= self.config.select.maxclock {
+                // Somebody dead may make room.
+                let Some(&(id, _)) = dead.iter().find(|(id, _)| self.has(*id)) else {
+                    return;
+                };
+                self.demobilise(id);
+            }
+            self.mobilise(source, address, now);
+        }
+    }
+
+    fn has(&self, id: AssociationId) -> bool {
+        self.peers.iter().any(|peer| peer.id == id)
+    }
+
+    fn replace_the_dead(&mut self, now: MonoInstant) {
+        for peer in self.peers.iter().filter(|peer| peer.is_dead()) {
+            self.names[peer.source.0].refresh(now);
+        }
+    }
+
+    fn tell_upstreams(&mut self) {
+        let mut addresses: Vec<IpAddr> = self
+            .peers
+            .iter()
+            .map(|peer| peer.association.address().ip())
+            .collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        self.actions.push_back(Action::Upstreams(addresses));
+    }
+}
+
+/// What there is to tell.
+impl Node {
+    /// Everything, as plain values.
+    pub fn report(&self, now: Now) -> NodeReport {
+        NodeReport {
+            system: self.system_report(now),
+            sources: self.source_reports(now),
+        }
+    }
+
+    fn system_report(&self, now: Now) -> SystemReport {
+        let state = &self.state;
+        let peer = match self.reference {
+            Reference::Peer(id) => self.peers.iter().find(|peer| peer.id == id),
+            Reference::None | Reference::Local => None,
+        };
+        let known = |bound: NtpDuration| (bound < NtpDuration::MAX).then(|| bound.as_seconds());
+        let growth = state.error_bound_at(now.wall) - state.error_bound;
+        let combined = self.combined.as_ref();
+        SystemReport {
+            sync: state.is_synchronised(),
+            source: match self.reference {
+                Reference::None => None,
+                Reference::Local => Some("local".to_owned()),
+                Reference::Peer(_) => peer.map(|peer| peer.association.address().ip().to_string()),
+            },
+            leap: match state.leap {
+                Leap::None => "none",
+                Leap::Insert => "insert",
+                Leap::Delete => "delete",
+                Leap::Unknown => "unknown",
+            }
+            .to_owned(),
+            stratum: state.stratum,
+            refid: state.refid.display(state.stratum).to_string(),
+            reference_unix_s: (state.reference.unix_ns() != 0)
+                .then(|| state.reference.unix_seconds()),
+            offset_s: self.offset_at(now.mono).map(NtpDuration::as_seconds),
+            frequency_ppm: self.discipline.frequency().0,
+            skew_ppm: combined.map(|combined| combined.frequency_sigma.0),
+            jitter_s: combined.map(|combined| combined.jitter.as_seconds()),
+            root_delay_s: state.root_delay.as_seconds(),
+            root_dispersion_s: state.root_dispersion_at(now.wall).as_seconds(),
+            error_bound_s: known(state.error_bound_at(now.wall)),
+            error_likely_s: known(state.error_likely + growth),
+            poll_s: peer.map(|peer| peer.association.poll_exponent().interval().as_seconds()),
+            precision: state.precision.log2(),
+            steps: self.steps,
+            foreign_steps: self.foreign_steps,
+        }
+    }
+
+    fn source_reports(&self, now: Now) -> Vec<SourceReport> {
+        let mut reports: Vec<SourceReport> = self
+            .peers
+            .iter()
+            .map(|peer| self.peer_report(peer, now))
+            .collect();
+        // Names without an address yet are shown too: an admin looks for them.
+        for (index, name) in self.names.iter().enumerate() {
+            if !self.peers.iter().any(|peer| peer.source.0 == index) {
+                reports.push(SourceReport::silent(&name.spec, 'u'));
+            }
+        }
+        if let Some(stratum) = self.config.local_stratum {
+            reports.push(SourceReport::local(
+                stratum,
+                self.reference == Reference::Local,
+            ));
+        }
+        reports
+    }
+
+    fn peer_report(&self, peer: &Peer, now: Now) -> SourceReport {
+        let spec = &self.names[peer.source.0].spec;
+        let association = &peer.association;
+        let estimate: Option<Estimate> = peer.filter.estimate(now.mono, &self.ledger);
+        let sample = association.last_sample();
+        let origins = association.last_origins();
+        let (sent, received) = association.counts();
+        SourceReport {
+            address: Some(association.address()),
+            tally: peer.tally,
+            refid: sample.map_or_else(
+                || RefId::INIT.display(STRATUM_MAX).to_string(),
+                |sample| sample.refid.display(sample.stratum).to_string(),
+            ),
+            stratum: sample.map_or(STRATUM_MAX, |sample| sample.stratum),
+            when_s: association
+                .last_heard()
+                .map(|heard| now.mono.since(heard).as_seconds()),
+            poll_s: association.poll_exponent().interval().as_seconds(),
+            reach: association.reach(),
+            delay_s: sample.map(|sample| sample.delay.as_seconds()),
+            offset_s: estimate.map(|estimate| estimate.offset.as_seconds()),
+            jitter_s: estimate.map(|estimate| estimate.jitter.as_seconds()),
+            root_distance_s: estimate.map(|estimate| estimate.root_distance().as_seconds()),
+            stamp_tx: origins.map(|(tx, _)| tx.name().to_owned()),
+            stamp_rx: origins.map(|(_, rx)| rx.name().to_owned()),
+            interleaved: sample.is_some_and(|sample| sample.interleaved),
+            sent,
+            received,
+            rejected: PacketTest::ALL
+                .into_iter()
+                .map(|test| (test.name().to_owned(), association.rejected()[test.index()]))
+                .filter(|&(_, count)| count > 0)
+                .collect(),
+            ..SourceReport::silent(spec, if spec.pool { 'p' } else { 'u' })
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

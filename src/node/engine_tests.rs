@@ -1,0 +1,434 @@
+//! The node in small worlds of its own: honest and lying servers, a clock that
+//! is off, a network that takes its time. All in virtual time.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::client::options::SourceOptions;
+use crate::time::instant::WallInstant;
+use crate::time::map::ClockMap;
+use crate::time::stamp::StampOrigin;
+use crate::time::timestamp::{NtpShort, NtpTimestamp};
+use crate::wire::packet::{Header, Mode, Packet};
+
+const START_NS: i64 = 1_900_000_000_000_000_000;
+const PRECISION: Precision = Precision::new(-24);
+
+/// A server somewhere.
+#[derive(Clone, Copy)]
+struct Server {
+    /// Its clock minus true time.
+    error_s: f64,
+    alive: bool,
+    kiss: Option<KissCode>,
+}
+
+/// True time, one node whose clock is off, and servers by address.
+struct World {
+    node: Node,
+    map: ClockMap,
+    natural: Ppm,
+    now_ns: i64,
+    servers: BTreeMap<SocketAddr, Server>,
+    /// Replies under way: when they arrive, for whom, and T1 and T2.
+    replies: BTreeMap<(i64, AssociationId), Header>,
+    noise: ChaCha8Rng,
+    log: Vec<String>,
+    fatal: Option<String>,
+    done: bool,
+    sent: u64,
+}
+
+fn address(n: usize) -> SocketAddr {
+    format!("192.0.2.{n}:123").parse().expect("an address")
+}
+
+impl World {
+    fn new(servers: usize, options: SourceOptions, error_s: f64, natural: Ppm) -> Self {
+        Self::with(servers, options, error_s, natural, |_| {})
+    }
+
+    fn with(
+        servers: usize,
+        options: SourceOptions,
+        error_s: f64,
+        natural: Ppm,
+        change: impl FnOnce(&mut NodeConfig),
+    ) -> Self {
+        let real = WallInstant::from_unix_ns(START_NS);
+        let map = ClockMap {
+            anchor_real: real,
+            anchor_local: real + NtpDuration::from_seconds(error_s),
+            rate: natural,
+        };
+        let mut config = NodeConfig {
+            sources: (1..=servers)
+                .map(|n| SourceSpec {
+                    name: format!("server-{n}"),
+                    pool: false,
+                    options,
+                })
+                .collect(),
+            local_stratum: None,
+            step: StepPolicy::default(),
+            select: SelectPolicy::default(),
+            steer: true,
+            once: false,
+            frequency: None,
+            frequency_in_force: Ppm::ZERO,
+            monotonic: MonotonicClock::Free,
+            precision: PRECISION,
+            seed: [7; 32],
+        };
+        change(&mut config);
+        let now = Now {
+            mono: MonoInstant::ZERO,
+            wall: map.to_local(real),
+        };
+        Self {
+            node: Node::new(config, now),
+            map,
+            natural,
+            now_ns: 0,
+            servers: (1..=servers)
+                .map(|n| {
+                    let server = Server {
+                        error_s: 0.0,
+                        alive: true,
+                        kiss: None,
+                    };
+                    (address(n), server)
+                })
+                .collect(),
+            replies: BTreeMap::new(),
+            noise: ChaCha8Rng::seed_from_u64(1),
+            log: Vec::new(),
+            fatal: None,
+            done: false,
+            sent: 0,
+        }
+    }
+
+    fn real(&self) -> WallInstant {
+        WallInstant::from_unix_ns(START_NS + self.now_ns)
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            mono: MonoInstant::from_nanos(self.now_ns),
+            wall: self.map.to_local(self.real()),
+        }
+    }
+
+    fn true_error(&self) -> NtpDuration {
+        self.map.error_at(self.real())
+    }
+
+    /// One way through the network: 100 µs and some queueing.
+    fn trip_ns(&mut self) -> i64 {
+        let uniform = (f64::from(self.noise.next_u32()) + 1.0) / 4_294_967_297.0;
+        100_000 + (-uniform.ln() * 15_000.0) as i64
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.node.take_action() {
+            match action {
+                Action::Send {
+                    association,
+                    to,
+                    bytes,
+                } => self.carry(association, to, &bytes),
+                Action::Steer(command) => self.steer(command),
+                Action::Resolve(source) => {
+                    let now = self.now();
+                    self.node
+                        .on_resolved(source, vec![address(source.0 + 1)], now);
+                }
+                Action::Log(event) => self.log.push(event.to_string()),
+                Action::Fatal(sentence) => self.fatal = Some(sentence),
+                Action::Done => self.done = true,
+                Action::Close(_)
+                | Action::Publish(_)
+                | Action::Upstreams(_)
+                | Action::KeepFrequency(_) => {}
+            }
+        }
+    }
+
+    fn carry(&mut self, association: AssociationId, to: SocketAddr, bytes: &[u8]) {
+        self.sent += 1;
+        let departure = Stamp {
+            at: self.now().wall,
+            origin: StampOrigin::Kernel,
+        };
+        self.node.on_departure(association, departure);
+        let server = self.servers[&to];
+        if !server.alive {
+            return;
+        }
+        let there_ns = self.now_ns + self.trip_ns();
+        let back_ns = there_ns + self.trip_ns();
+        let there = WallInstant::from_unix_ns(START_NS + there_ns)
+            + NtpDuration::from_seconds(server.error_s);
+        let request = Packet::new(bytes).expect("the node sends packets");
+        let there = NtpTimestamp::from_wall(there);
+        let reply = Header {
+            leap: Leap::None,
+            version: request.version(),
+            mode: Mode::Server,
+            stratum: if server.kiss.is_some() { 0 } else { 1 },
+            poll: request.poll(),
+            precision: PRECISION,
+            root_delay: NtpShort::default(),
+            root_dispersion: NtpShort::default(),
+            refid: server
+                .kiss
+                .map_or(RefId::from_bytes(*b"GPS\0"), KissCode::to_refid),
+            reference: there + NtpDuration::from_whole_seconds(-16),
+            origin: request.transmit(),
+            receive: there,
+            transmit: there,
+        };
+        self.replies.insert((back_ns, association), reply);
+    }
+
+    fn steer(&mut self, command: ClockCommand) {
+        let mut stepped = NtpDuration::ZERO;
+        match command {
+            ClockCommand::Step(by) => {
+                self.map = self.map.reanchored(self.real());
+                self.map.anchor_local = self.map.anchor_local + by;
+                stepped = by;
+            }
+            ClockCommand::SetFrequency(to) => {
+                self.map = self.map.reanchored(self.real());
+                self.map.rate = self.natural + to;
+            }
+            ClockCommand::SetStatus(_) => return,
+        }
+        let applied = Applied {
+            now: self.now(),
+            stepped,
+            frequency: self.map.rate - self.natural,
+        };
+        self.node.on_applied(&applied);
+    }
+
+    /// Lives until `seconds` after the start.
+    fn run_until(&mut self, seconds: f64) {
+        let end_ns = (seconds * 1e9) as i64;
+        loop {
+            self.act();
+            let due_ns = self.node.deadline().nanos();
+            let reply_ns = self.replies.keys().next().map_or(i64::MAX, |key| key.0);
+            let next_ns = due_ns.min(reply_ns);
+            if next_ns > end_ns || self.done || self.fatal.is_some() {
+                self.now_ns = end_ns;
+                return;
+            }
+            self.now_ns = self.now_ns.max(next_ns);
+            if reply_ns <= due_ns {
+                let ((_, association), reply) = self.replies.pop_first().expect("one is due");
+                let arrival = Stamp {
+                    at: self.now().wall,
+                    origin: StampOrigin::Kernel,
+                };
+                let now = self.now();
+                self.node
+                    .on_datagram(association, &reply.to_bytes(), arrival, now);
+            } else {
+                let now = self.now();
+                self.node.on_timer(now);
+            }
+        }
+    }
+
+    fn system(&self) -> SystemReport {
+        self.node.report(self.now()).system
+    }
+
+    fn tallies(&self) -> Vec<Tally> {
+        let report = self.node.report(self.now());
+        report.sources.iter().map(|source| source.tally).collect()
+    }
+
+    fn logged(&self, part: &str) -> usize {
+        self.log.iter().filter(|line| line.contains(part)).count()
+    }
+}
+
+fn iburst() -> SourceOptions {
+    SourceOptions {
+        iburst: true,
+        ..SourceOptions::default()
+    }
+}
+
+fn micros(n: i64) -> NtpDuration {
+    NtpDuration::from_nanos(n * 1000)
+}
+
+#[test]
+fn half_a_second_off_is_right_within_a_minute_and_stays_right() {
+    let mut world = World::new(1, iburst(), 0.5, Ppm(50.0));
+    world.run_until(60.0);
+    assert!(
+        world.true_error().abs() < micros(100),
+        "{}",
+        world.true_error()
+    );
+    let system = world.system();
+    assert!(system.sync);
+    assert_eq!((system.stratum, system.steps), (2, 1), "{:?}", world.log);
+    assert_eq!(system.source.as_deref(), Some("192.0.2.1"));
+    for minute in 2..180 {
+        world.run_until(f64::from(minute) * 60.0);
+        let bound = NtpDuration::from_seconds(world.system().error_bound_s.expect("in sync"));
+        assert!(
+            world.true_error().abs() < micros(60),
+            "{}",
+            world.true_error()
+        );
+        assert!(world.true_error().abs() < bound, "the promise holds");
+    }
+    assert!((world.system().frequency_ppm + 50.0).abs() < 0.5);
+    assert_eq!(world.log.len(), 3, "once, not per packet: {:?}", world.log);
+}
+
+#[test]
+fn falseticker_among_four_is_named_and_not_followed() {
+    let mut world = World::new(4, iburst(), 0.01, Ppm(-20.0));
+    world
+        .servers
+        .get_mut(&address(3))
+        .expect("the third")
+        .error_s = 0.3;
+    world.run_until(300.0);
+    assert_eq!(world.tallies()[2], Tally::Falseticker);
+    assert!(
+        world.true_error().abs() < micros(100),
+        "{}",
+        world.true_error()
+    );
+    assert_eq!(world.logged("falseticker"), 1, "{:?}", world.log);
+}
+
+#[test]
+fn a_server_that_dies_is_dropped_and_comes_back() {
+    let options = SourceOptions {
+        maxpoll: crate::time::units::PollExponent::new(6),
+        ..iburst()
+    };
+    let mut world = World::new(1, options, 0.0, Ppm(5.0));
+    world.run_until(600.0);
+    let bound = world.system().error_bound_s.expect("in sync");
+    world.servers.get_mut(&address(1)).expect("it").alive = false;
+    world.run_until(1800.0);
+    assert_eq!(world.logged("does not answer"), 1);
+    assert_eq!(world.system().source, None);
+    assert!(world.system().sync, "its time is still good");
+    assert!(world.system().error_bound_s.expect("held over") > bound);
+    world.servers.get_mut(&address(1)).expect("it").alive = true;
+    world.run_until(3600.0);
+    assert_eq!(world.system().source.as_deref(), Some("192.0.2.1"));
+    assert_eq!(world.logged("answers"), 2, "{:?}", world.log);
+}
+
+#[test]
+fn a_step_by_another_hand_is_noticed_and_mended() {
+    let mut world = World::new(1, iburst(), 0.0, Ppm(5.0));
+    world.run_until(1000.0);
+    let moved = NtpDuration::from_whole_seconds(20);
+    world.map.anchor_local = world.map.anchor_local + moved;
+    let now = world.now();
+    world.node.on_foreign_step(moved, now);
+    world.run_until(1030.0);
+    assert!(
+        world.true_error().abs() < micros(200),
+        "{}",
+        world.true_error()
+    );
+    assert_eq!(world.logged("somebody else"), 1);
+    assert_eq!(world.system().foreign_steps, 1);
+}
+
+#[test]
+fn beyond_the_panic_limit_it_ends_unless_allowed_once() {
+    let mut world = World::new(1, iburst(), 2000.0, Ppm::ZERO);
+    world.run_until(60.0);
+    let sentence = world.fatal.expect("an end");
+    assert!(
+        sentence.contains("-2000.0") && sentence.contains("-g"),
+        "{sentence}"
+    );
+
+    let mut world = World::with(1, iburst(), 2000.0, Ppm::ZERO, |config| {
+        config.step.first_unlimited = true;
+    });
+    world.run_until(60.0);
+    assert_eq!(world.fatal, None);
+    assert!(
+        world.true_error().abs() < micros(200),
+        "{}",
+        world.true_error()
+    );
+}
+
+#[test]
+fn once_sets_the_clock_and_is_done() {
+    let mut world = World::with(1, iburst(), 0.02, Ppm::ZERO, |config| config.once = true);
+    world.run_until(60.0);
+    assert!(world.done);
+    assert!(
+        world.true_error().abs() < micros(200),
+        "{}",
+        world.true_error()
+    );
+}
+
+#[test]
+fn an_observer_touches_nothing_and_says_how_far_off_it_is() {
+    let mut world = World::with(1, iburst(), 0.25, Ppm::ZERO, |config| config.steer = false);
+    world.run_until(120.0);
+    assert!((world.true_error() - NtpDuration::from_seconds(0.25)).abs() < micros(1));
+    let system = world.system();
+    assert!((system.offset_s.expect("measured") + 0.25).abs() < 1e-4);
+    assert!(system.error_bound_s.expect("a bound") > 0.25);
+}
+
+#[test]
+fn the_local_clock_stands_in_for_servers_that_are_not_there() {
+    let mut world = World::with(1, iburst(), 0.0, Ppm::ZERO, |config| {
+        config.local_stratum = Some(10);
+    });
+    world.servers.get_mut(&address(1)).expect("it").alive = false;
+    world.run_until(20.0);
+    assert!(!world.system().sync, "the server had no chance yet");
+    world.run_until(120.0);
+    let system = world.system();
+    assert_eq!((system.stratum, system.sync), (11, true));
+    assert_eq!(system.source.as_deref(), Some("local"));
+    assert_eq!(system.error_bound_s, None, "nobody knows how wrong it is");
+    world.servers.get_mut(&address(1)).expect("it").alive = true;
+    world.run_until(1500.0);
+    assert_eq!(world.system().stratum, 2, "{:?}", world.log);
+}
+
+#[test]
+fn a_kiss_is_told_once_and_obeyed() {
+    let mut world = World::new(1, iburst(), 0.0, Ppm::ZERO);
+    world.servers.get_mut(&address(1)).expect("it").kiss = Some(KissCode::Deny);
+    world.run_until(4000.0);
+    assert_eq!(world.sent, 1);
+    assert_eq!(world.logged("DENY"), 1);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_day() {
+    let run = || {
+        let mut world = World::new(2, iburst(), 0.5, Ppm(50.0));
+        world.run_until(86_400.0);
+        (world.true_error(), world.sent, world.system())
+    };
+    assert_eq!(run(), run());
+}

@@ -1,0 +1,148 @@
+//! From a name to the associations it stands for: which addresses to use, when
+//! to look the name up again (RFC 5905 section 3.1 leaves this to us; ntpd's
+//! `pool` and chrony's replacement of dead servers are the model).
+
+use std::net::SocketAddr;
+
+use crate::client::options::SourceOptions;
+use crate::time::duration::NtpDuration;
+use crate::time::instant::MonoInstant;
+
+/// First wait before a name that did not resolve is tried again; doubles from here.
+const RETRY_MIN: NtpDuration = NtpDuration::from_whole_seconds(2);
+/// Longest such wait.
+const RETRY_MAX: NtpDuration = NtpDuration::from_whole_seconds(3600);
+/// Least time between two lookups of a name that does resolve.
+const REFRESH_MIN: NtpDuration = NtpDuration::from_whole_seconds(60);
+
+/// A configured source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SourceSpec {
+    /// As written.
+    pub name: String,
+    /// One association, or as many as the name has addresses?
+    pub pool: bool,
+    /// How to ask.
+    pub options: SourceOptions,
+}
+
+/// A name's state.
+#[derive(Clone, Debug)]
+pub struct Name {
+    /// The configured source.
+    pub spec: SourceSpec,
+    /// What it resolved to last, in the resolver's order.
+    pub addresses: Vec<SocketAddr>,
+    lookup: Lookup,
+    retry: NtpDuration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Lookup {
+    /// To be asked for at this moment.
+    Due(MonoInstant),
+    /// The resolver has it.
+    Running,
+    /// Resolved at this moment.
+    Done(MonoInstant),
+}
+
+impl Name {
+    /// To be looked up at once.
+    pub fn new(spec: SourceSpec, now: MonoInstant) -> Self {
+        Self {
+            spec,
+            addresses: Vec::new(),
+            lookup: Lookup::Due(now),
+            retry: RETRY_MIN,
+        }
+    }
+
+    /// When to call [`take_lookup`](Self::take_lookup).
+    pub fn deadline(&self) -> MonoInstant {
+        match self.lookup {
+            Lookup::Due(at) => at,
+            Lookup::Running | Lookup::Done(_) => MonoInstant::MAX,
+        }
+    }
+
+    /// Is a lookup due? Then it counts as running from here.
+    pub fn take_lookup(&mut self, now: MonoInstant) -> bool {
+        let due = self.deadline() <= now;
+        if due {
+            self.lookup = Lookup::Running;
+        }
+        due
+    }
+
+    /// An address died: look the name up again, but not all the time. Literal
+    /// addresses gain nothing from it, and cost nothing either.
+    pub fn refresh(&mut self, now: MonoInstant) {
+        if let Lookup::Done(at) = self.lookup {
+            self.lookup = Lookup::Due(now.max(at + REFRESH_MIN));
+        }
+    }
+
+    /// The network changed: what failed may work now.
+    pub fn on_network_change(&mut self, now: MonoInstant) {
+        if let Lookup::Due(at) = self.lookup {
+            self.lookup = Lookup::Due(at.min(now));
+            self.retry = RETRY_MIN;
+        }
+    }
+
+    /// The resolver's answer. An empty one is tried again later and leaves the
+    /// addresses as they were.
+    pub fn on_resolved(&mut self, addresses: Vec<SocketAddr>, now: MonoInstant) {
+        if addresses.is_empty() {
+            self.lookup = Lookup::Due(now + self.retry);
+            self.retry = (self.retry + self.retry).min(RETRY_MAX);
+            return;
+        }
+        self.retry = RETRY_MIN;
+        self.lookup = Lookup::Done(now);
+        self.addresses = addresses;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> Name {
+        let spec = SourceSpec {
+            name: "ntp.example.net".to_owned(),
+            pool: false,
+            options: SourceOptions::default(),
+        };
+        Name::new(spec, MonoInstant::ZERO)
+    }
+
+    #[test]
+    fn a_name_that_fails_is_tried_less_and_less_but_always_again() {
+        let mut name = name();
+        let mut now = MonoInstant::ZERO;
+        let mut waits = Vec::new();
+        for _ in 0..14 {
+            assert!(name.take_lookup(now));
+            assert!(!name.take_lookup(now), "only one at a time");
+            name.on_resolved(Vec::new(), now);
+            waits.push((name.deadline() - now).as_seconds());
+            now = name.deadline();
+        }
+        assert_eq!(waits[..3], [2.0, 4.0, 8.0]);
+        assert_eq!(waits[13], 3600.0);
+    }
+
+    #[test]
+    fn a_dead_address_is_looked_up_again_at_most_once_a_minute() {
+        let mut name = name();
+        name.take_lookup(MonoInstant::ZERO);
+        name.on_resolved(
+            vec!["192.0.2.1:123".parse().expect("one")],
+            MonoInstant::ZERO,
+        );
+        name.refresh(MonoInstant::from_nanos(1));
+        assert_eq!(name.deadline(), MonoInstant::ZERO + REFRESH_MIN);
+    }
+}

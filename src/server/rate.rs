@@ -1,0 +1,285 @@
+//! `restrict limited`: who asks too often. The rules are ntpd's (`discard
+//! average`, `discard minimum`): a bucket per client leaks one unit a second; a
+//! request fills it by the average headway less two, and one that would reach
+//! eight times the average headway is over the limit, as is one that follows
+//! its predecessor too closely. The first packet over the limit raises the
+//! bucket beyond it, and the next kiss is due only when it has leaked below, so
+//! kisses are rarer than the average headway.
+//!
+//! One table per worker, allocated once. A flood from invented addresses can't
+//! wipe out what is known of real clients: only entries whose bucket has run
+//! empty, which know nothing worth keeping, make room for new ones, and an
+//! address that was seen once has an empty bucket. A client for whom there is no
+//! room is not limited.
+
+use std::net::IpAddr;
+
+use crate::server::dice::keyed_hash;
+use crate::server::rule::RateLimit;
+use crate::time::instant::MonoInstant;
+
+/// Entries per set: 128 octets, two cache lines.
+const WAYS: usize = 8;
+/// Requests at the average headway that fit into a bucket (ntpd's NTP_SHIFT).
+const BURST: u32 = 8;
+/// How much less than the average headway a request adds (ntpd's grace, in seconds).
+const GRACE_S: u32 = 2;
+/// Largest `discard average` that is honoured: 2^12 s. The bucket fits 16 bits.
+const AVERAGE_LOG2_MAX: u8 = 12;
+/// Times are kept in 1/64 s: fine enough to round seconds, and good for a year.
+const TICK_NS: i64 = 1_000_000_000 / TICKS_PER_SECOND as i64;
+const TICKS_PER_SECOND: u32 = 64;
+
+/// How the limits judge a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Headway {
+    /// Within the limits, or not known.
+    Enough,
+    /// Too soon, and it is time to say so (if `kod` allows).
+    TooSoonAndDue,
+    /// Too soon, and it was said not long ago.
+    TooSoon,
+}
+
+/// Clients and when they asked.
+#[derive(Clone, Debug)]
+pub struct RateTable {
+    entries: Box<[Entry]>,
+    seed: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    key: Key,
+    /// Of the last request, in ticks, wrapping.
+    last: u32,
+    /// Level at `last`, seconds.
+    bucket: u16,
+}
+
+impl Entry {
+    const FREE: Self = Self {
+        key: Key::NOBODY,
+        last: 0,
+        bucket: 0,
+    };
+
+    fn is_free(&self) -> bool {
+        self.key == Key::NOBODY
+    }
+
+    /// Whole seconds since the last request, rounded to the nearest as ntpd does.
+    fn idle_s(&self, now: u32) -> u32 {
+        let ticks = now.wrapping_sub(self.last);
+        // `now` may lie a little before `last` when batches interleave.
+        if ticks > u32::MAX / 2 {
+            0
+        } else {
+            (ticks + TICKS_PER_SECOND / 2) / TICKS_PER_SECOND
+        }
+    }
+
+    /// What is left in the bucket; the less (below zero: the longer empty), the
+    /// less there is to lose.
+    fn worth(&self, now: u32) -> i64 {
+        i64::from(self.bucket) - i64::from(self.idle_s(now))
+    }
+}
+
+/// One client: an IPv4 address or an IPv6 /64, which is what one subscriber has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Key(u64);
+
+impl Key {
+    /// No unicast IPv6 prefix has all bits set, nor is 255.255.255.255 anybody's.
+    const NOBODY: Self = Self(u64::MAX);
+
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            // ffff:ffff::/32 is multicast, so IPv4 may live there.
+            IpAddr::V4(v4) => Self(0xffff_ffff << 32 | u64::from(u32::from(v4))),
+            IpAddr::V6(v6) => Self((u128::from(v6) >> 64) as u64),
+        }
+    }
+}
+
+impl RateTable {
+    /// A table for about `clients` clients (rounded up to a power of two, 16
+    /// octets each). `seed` should be unguessable.
+    pub fn new(clients: usize, seed: u64) -> Self {
+        let len = clients.next_power_of_two().max(WAYS);
+        Self {
+            entries: vec![Entry::FREE; len].into_boxed_slice(),
+            seed,
+        }
+    }
+
+    /// Judges and remembers a request from `address`.
+    pub fn judge(&mut self, address: IpAddr, now: MonoInstant, limit: RateLimit) -> Headway {
+        let key = Key::of(address);
+        let now = (now.nanos() / TICK_NS) as u32;
+        let sets = self.entries.len() / WAYS;
+        let set = keyed_hash(self.seed, key.0) as usize & (sets - 1);
+        let set = &mut self.entries[set * WAYS..][..WAYS];
+        if let Some(entry) = set.iter_mut().find(|entry| entry.key == key) {
+            return judge_known(entry, now, limit);
+        }
+        let least = set
+            .iter_mut()
+            .min_by_key(|entry| {
+                if entry.is_free() {
+                    i64::MIN
+                } else {
+                    entry.worth(now)
+                }
+            })
+            .expect("a set is never empty");
+        if least.is_free() || least.worth(now) <= 0 {
+            // As in ntpd, the first request is free.
+            *least = Entry {
+                key,
+                last: now,
+                bucket: 0,
+            };
+        }
+        Headway::Enough
+    }
+}
+
+fn judge_known(entry: &mut Entry, now: u32, limit: RateLimit) -> Headway {
+    let idle_s = entry.idle_s(now);
+    let left = u32::from(entry.bucket).saturating_sub(idle_s);
+    let headway = 1 << limit.average_log2_s.min(AVERAGE_LOG2_MAX);
+    let full = BURST * headway;
+    let filled = left + headway;
+    // One second of grace for the minimum.
+    let far_enough = idle_s + 1 >= u32::from(limit.minimum_s);
+    let (level, verdict) = if far_enough && filled < full {
+        (filled.saturating_sub(GRACE_S), Headway::Enough)
+    } else if left < full {
+        (full + headway, Headway::TooSoonAndDue)
+    } else {
+        (left, Headway::TooSoon)
+    };
+    entry.last = now;
+    // At most nine times 2^12.
+    entry.bucket = level as u16;
+    verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::dice::Dice;
+    use crate::time::duration::NtpDuration;
+
+    fn at(seconds: f64) -> MonoInstant {
+        MonoInstant::from_nanos(5_000_000_000_000) + NtpDuration::from_seconds(seconds)
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    const CLIENT: &str = "192.0.2.1";
+
+    /// The moments from `times` at which the client was told he is too fast.
+    fn run(times: impl Iterator<Item = f64>) -> (usize, usize, usize) {
+        let mut table = RateTable::new(64, 1);
+        let (mut enough, mut due, mut silent) = (0, 0, 0);
+        for time in times {
+            match table.judge(ip(CLIENT), at(time), RateLimit::default()) {
+                Headway::Enough => enough += 1,
+                Headway::TooSoonAndDue => due += 1,
+                Headway::TooSoon => silent += 1,
+            }
+        }
+        (enough, due, silent)
+    }
+
+    #[test]
+    fn polls_at_the_average_headway_always_pass() {
+        assert_eq!(run((0..1000).map(|n| f64::from(n) * 8.0)), (1000, 0, 0));
+    }
+
+    #[test]
+    fn a_burst_of_eight_at_two_seconds_passes() {
+        let burst = (0..8).map(|n| f64::from(n) * 2.0);
+        assert_eq!(run(burst), (8, 0, 0));
+    }
+
+    #[test]
+    fn too_close_is_over_the_limit_and_told_once() {
+        // Minimum 2 with a second of grace: half a second rounds to one.
+        assert_eq!(run([0.0, 0.6].into_iter()), (2, 0, 0));
+        assert_eq!(run([0.0, 0.4].into_iter()), (1, 1, 0));
+        assert_eq!(run([0.0, 0.1, 0.2, 0.3].into_iter()), (1, 1, 2));
+    }
+
+    #[test]
+    fn a_flood_is_told_no_more_often_than_the_average_headway() {
+        // 100 s at 10 requests a second: intervals round to zero, nothing leaks.
+        let (enough, due, silent) = run((0..1000).map(|n| f64::from(n) * 0.1));
+        assert_eq!((enough, due), (1, 1));
+        assert_eq!(silent, 998);
+        // One request a second leaks one a second: a kiss each nine requests.
+        let (enough, due, silent) = run((0..1000).map(f64::from));
+        assert_eq!(enough + due + silent, 1000);
+        assert!(enough < 20, "{enough}");
+        assert!((100..=125).contains(&due), "{due}");
+    }
+
+    #[test]
+    fn silence_is_forgiven() {
+        let times = (0..100).map(|n| f64::from(n) * 0.1).chain([90.0]);
+        let (enough, _, _) = run(times);
+        assert_eq!(enough, 2);
+    }
+
+    #[test]
+    fn one_ipv6_subscriber_is_one_client() {
+        let mut table = RateTable::new(64, 1);
+        let mut judge = |address| table.judge(ip(address), at(0.0), RateLimit::default());
+        assert_eq!(judge("2001:db8:1:2::1"), Headway::Enough);
+        assert_eq!(judge("2001:db8:1:2:ffff::9"), Headway::TooSoonAndDue);
+        assert_eq!(judge("2001:db8:1:3::1"), Headway::Enough);
+        assert_eq!(judge("192.0.2.1"), Headway::Enough);
+        assert_eq!(judge("::ffff:192.0.2.1"), Headway::TooSoonAndDue);
+    }
+
+    #[test]
+    fn a_flood_of_strangers_does_not_free_those_who_are_over_the_limit() {
+        let mut table = RateTable::new(1024, 7);
+        let client = |n: u32| IpAddr::V4((0x0a00_0000 + n).into());
+        for n in 0..100 {
+            for _ in 0..2 {
+                let _ = table.judge(client(n), at(0.0), RateLimit::default());
+            }
+        }
+        let mut dice = Dice::new(3);
+        for _ in 0..200_000 {
+            let stranger = IpAddr::V4((dice.roll() as u32 | 0x8000_0000).into());
+            let _ = table.judge(stranger, at(1.0), RateLimit::default());
+        }
+        let still = (0..100)
+            .filter(|n| table.judge(client(*n), at(2.0), RateLimit::default()) == Headway::TooSoon)
+            .count();
+        assert_eq!(still, 100);
+    }
+
+    #[test]
+    fn extreme_limits_do_not_overflow() {
+        let limit = RateLimit {
+            average_log2_s: u8::MAX,
+            minimum_s: u8::MAX,
+        };
+        let mut table = RateTable::new(0, 1);
+        for n in 0..100 {
+            let _ = table.judge(ip(CLIENT), at(f64::from(n) * 300.0), limit);
+        }
+        assert_eq!(
+            table.judge(ip(CLIENT), MonoInstant::ZERO, limit),
+            Headway::TooSoon
+        );
+    }
+}

@@ -1,0 +1,294 @@
+//! The survivors' estimates made into one (RFC 5905 section 11.2.3). A departure:
+//! the RFC weights by 1/Λ, so a source that is wrong by less than its root
+//! distance pulls the clock with nearly full weight. Here each counts by its
+//! variance, and by less the farther it stands from the weighted median.
+
+use crate::sync::filter::{Estimate, PROMISE_SIGMAS};
+use crate::sync::select::{Candidate, Selection};
+use crate::time::duration::NtpDuration;
+use crate::time::instant::MonoInstant;
+use crate::time::units::Ppm;
+use crate::wire::packet::Leap;
+
+/// Part of half the round trip by which a path's two ways are taken to differ, one
+/// sigma. No statistics can see it, so near sources count more than far ones.
+const ASYMMETRY_SHARE: f64 = 0.05;
+
+/// From this many sigma off the median on, a source loses weight.
+const DOUBT_SIGMAS: f64 = 2.0;
+
+/// What a fair crystal may change its frequency by between two looks at it
+/// (chrony's `maxclockerror`).
+const OSCILLATOR_DOUBT: Ppm = Ppm(1.0);
+
+/// What all survivors together say about our clock.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Combined {
+    /// The moment.
+    pub at: MonoInstant,
+    /// Θ: true time minus local clock; positive: we are behind.
+    pub offset: NtpDuration,
+    /// Statistical error of `offset`, one sigma.
+    pub offset_sigma: NtpDuration,
+    /// The correction that nulls our clock's own frequency error.
+    pub frequency: Ppm,
+    /// Statistical error of `frequency`, one sigma.
+    pub frequency_sigma: Ppm,
+    /// ψ of the system peer and of the survivors about Θ, RMS together.
+    pub jitter: NtpDuration,
+    /// |true error| of the clock as it stands, `offset` included, unless every
+    /// survivor lies. Never below half the smallest delay of the best of them.
+    pub error_bound: NtpDuration,
+    /// The same for symmetric paths.
+    pub error_likely: NtpDuration,
+    /// Δ to the primary reference by way of the system peer.
+    pub root_delay: NtpDuration,
+    /// Ε to the primary reference by way of the system peer, `offset` included.
+    pub root_dispersion: NtpDuration,
+    /// How fast dispersion and bounds grow while nothing is heard.
+    pub dispersion_rate: Ppm,
+    /// Stratum of the system peer.
+    pub stratum: u8,
+    /// What more than half of the survivors say of a leap second.
+    pub leap: Leap,
+    /// Samples that the system peer's estimate rests on.
+    pub samples: u32,
+}
+
+/// Combines the survivors of `selection`; none if there are none.
+pub fn combine(candidates: &[Candidate], selection: &Selection) -> Option<Combined> {
+    let survivors: Vec<&Estimate> = selection
+        .survivors
+        .iter()
+        .filter_map(|&index| candidates.get(index)?.estimate.as_ref())
+        .collect();
+    // The selection puts the system peer first.
+    let system = *survivors.first()?;
+
+    let weights = robust_weights(&survivors);
+    let total: f64 = weights.iter().sum();
+    let mean = |of: &dyn Fn(&Estimate) -> f64, weights: &[f64]| -> f64 {
+        let sum: f64 = survivors.iter().zip(weights).map(|(e, w)| of(e) * w).sum();
+        sum / weights.iter().sum::<f64>()
+    };
+    let offset_s = mean(&|e| e.offset.as_seconds(), &weights);
+    let offset_var_s2: f64 = survivors
+        .iter()
+        .zip(&weights)
+        .map(|(e, w)| (w / total * e.offset_sigma.as_seconds()).powi(2))
+        .sum();
+
+    // All of them watch the same oscillator: its frequency needs no allowance for
+    // asymmetry, only the doubt in those that stand apart.
+    let frequency_weights: Vec<f64> = survivors
+        .iter()
+        .zip(&weights)
+        .map(|(e, w)| w * variance_s2(e) / frequency_var(e))
+        .collect();
+    let frequency_sigma = (1.0 / frequency_weights.iter().sum::<f64>()).sqrt();
+    let frequency_sigma = Ppm::from_ratio(frequency_sigma);
+
+    let scatter_s2 = mean(
+        &|e| (e.offset.as_seconds() - offset_s).powi(2),
+        &vec![1.0; survivors.len()],
+    );
+    let jitter_s = (scatter_s2 + system.jitter.as_seconds().powi(2)).sqrt();
+
+    let offset = NtpDuration::from_seconds(offset_s);
+    let offset_sigma = NtpDuration::from_seconds(offset_var_s2.sqrt());
+    // One honest survivor is enough to keep the promise, whichever it is.
+    let error_bound = survivors
+        .iter()
+        .map(|e| e.offset.abs().max((e.offset - offset).abs()) + e.root_distance())
+        .max()?
+        .max(offset.abs() + system.root_distance());
+    Some(Combined {
+        at: system.at,
+        offset,
+        offset_sigma,
+        frequency: Ppm::from_ratio(mean(&|e| e.frequency.ratio(), &frequency_weights)),
+        frequency_sigma,
+        jitter: NtpDuration::from_seconds(jitter_s),
+        error_bound,
+        error_likely: (offset.abs() + offset_sigma * PROMISE_SIGMAS + system.root_dispersion)
+            .min(error_bound),
+        root_delay: system.root_delay + system.delay_min,
+        root_dispersion: system.root_dispersion
+            + system.dispersion
+            + NtpDuration::from_seconds(jitter_s)
+            + offset.abs(),
+        dispersion_rate: Ppm(frequency_sigma.0 * PROMISE_SIGMAS) + OSCILLATOR_DOUBT,
+        stratum: system.stratum,
+        leap: leap_vote(&survivors),
+        samples: system.samples,
+    })
+}
+
+/// Statistical variance, and an allowance for what symmetry cannot promise.
+fn variance_s2(estimate: &Estimate) -> f64 {
+    let half_trip_s = (estimate.delay_min + estimate.root_delay)
+        .half()
+        .as_seconds();
+    // Nothing is better known than a nanosecond; keeps weights finite.
+    estimate.offset_sigma.as_seconds().powi(2) + (ASYMMETRY_SHARE * half_trip_s).powi(2) + 1e-18
+}
+
+fn frequency_var(estimate: &Estimate) -> f64 {
+    estimate.frequency_sigma.ratio().powi(2) + 1e-24
+}
+
+/// 1/variance, lowered for those far from the weighted median. With two there is
+/// no telling who is wrong.
+fn robust_weights(survivors: &[&Estimate]) -> Vec<f64> {
+    let mut weighted: Vec<(f64, f64)> = survivors
+        .iter()
+        .map(|e| (e.offset.as_seconds(), 1.0 / variance_s2(e)))
+        .collect();
+    let plain: Vec<f64> = weighted.iter().map(|&(_, weight)| weight).collect();
+    if survivors.len() < 3 {
+        return plain;
+    }
+    let median_s = weighted_median(&mut weighted);
+    survivors
+        .iter()
+        .zip(plain)
+        .map(|(e, weight)| {
+            let off_sigmas = (e.offset.as_seconds() - median_s).abs() * weight.sqrt();
+            weight * (DOUBT_SIGMAS / off_sigmas.max(DOUBT_SIGMAS)).powi(2)
+        })
+        .collect()
+}
+
+/// The value at which half of the weight lies on either side; sorts `weighted`.
+fn weighted_median(weighted: &mut [(f64, f64)]) -> f64 {
+    weighted.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let half = weighted.iter().map(|&(_, weight)| weight).sum::<f64>() / 2.0;
+    let mut passed = 0.0;
+    for pair in weighted.windows(2) {
+        passed += pair[0].1;
+        if passed > half {
+            return pair[0].0;
+        }
+        if passed == half {
+            return (pair[0].0 + pair[1].0) / 2.0;
+        }
+    }
+    weighted.last().map_or(0.0, |&(value, _)| value)
+}
+
+/// A leap second is too rare to take one server's word for it.
+fn leap_vote(survivors: &[&Estimate]) -> Leap {
+    let majority = |leap| survivors.iter().filter(|e| e.leap == leap).count() * 2 > survivors.len();
+    [Leap::Insert, Leap::Delete]
+        .into_iter()
+        .find(|&leap| majority(leap))
+        .unwrap_or(Leap::None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::select::Tally;
+    use crate::time::stamp::StampOrigin;
+    use crate::wire::refid::RefId;
+
+    fn estimate(offset_s: f64, sigma_s: f64, delay_s: f64) -> Estimate {
+        Estimate {
+            at: MonoInstant::ZERO,
+            offset: NtpDuration::from_seconds(offset_s),
+            offset_sigma: NtpDuration::from_seconds(sigma_s),
+            frequency: Ppm(offset_s * 1e3),
+            frequency_sigma: Ppm(sigma_s * 1e3),
+            delay_min: NtpDuration::from_seconds(delay_s),
+            delay: NtpDuration::from_seconds(delay_s),
+            jitter: NtpDuration::from_seconds(sigma_s),
+            dispersion: NtpDuration::from_seconds(sigma_s * PROMISE_SIGMAS),
+            root_delay: NtpDuration::ZERO,
+            root_dispersion: NtpDuration::ZERO,
+            stratum: 1,
+            leap: Leap::None,
+            refid: RefId::INIT,
+            origin: StampOrigin::Kernel,
+            interleaved: false,
+            samples: 8,
+            last: MonoInstant::ZERO,
+        }
+    }
+
+    fn combined(estimates: &[Estimate]) -> Option<Combined> {
+        let candidates: Vec<Candidate> = estimates
+            .iter()
+            .map(|&estimate| Candidate {
+                estimate: Some(estimate),
+                fit: true,
+                prefer: false,
+                noselect: false,
+            })
+            .collect();
+        let selection = Selection {
+            tallies: vec![Tally::Candidate; estimates.len()],
+            system: Some(0),
+            survivors: (0..estimates.len()).collect(),
+        };
+        combine(&candidates, &selection)
+    }
+
+    #[test]
+    fn nobody_says_nothing_and_one_is_taken_at_its_word() {
+        assert_eq!(combined(&[]), None);
+        let one = estimate(0.001, 1e-5, 0.01);
+        let all = combined(&[one]).expect("one");
+        assert_eq!(
+            (all.offset, all.offset_sigma),
+            (one.offset, one.offset_sigma)
+        );
+        assert!((all.frequency - one.frequency).abs() < Ppm(1e-9));
+        // What is left to correct, half the round trip, and the noise.
+        let bound_s = all.error_bound.as_seconds();
+        assert!((bound_s - 0.00604).abs() < 1e-6, "{bound_s}");
+        assert!(all.error_likely < all.error_bound);
+    }
+
+    #[test]
+    fn the_near_count_more_than_the_far() {
+        let all = combined(&[estimate(0.0, 1e-6, 2e-4), estimate(0.001, 1e-6, 0.04)]);
+        let offset = all.expect("two").offset;
+        assert!(offset < NtpDuration::from_seconds(1e-6), "{offset}");
+    }
+
+    #[test]
+    fn one_that_stands_apart_hardly_pulls() {
+        let good = |offset_s| estimate(offset_s, 1e-4, 0.002);
+        let all = combined(&[good(0.005), good(0.00001), good(-0.00001), good(0.0)]);
+        let offset = all.expect("four").offset;
+        assert!(offset.abs() < NtpDuration::from_seconds(20e-6), "{offset}");
+    }
+
+    #[test]
+    fn the_bound_holds_whoever_is_honest() {
+        let (a, b) = (estimate(0.0, 1e-6, 0.002), estimate(0.004, 1e-6, 0.012));
+        let all = combined(&[a, b]).expect("two");
+        for honest in [a, b] {
+            for truth in [
+                honest.offset + honest.root_distance(),
+                honest.offset - honest.root_distance(),
+            ] {
+                // Of the clock as it stands, and once the offset is corrected.
+                assert!(truth.abs() <= all.error_bound);
+                assert!((truth - all.offset).abs() <= all.error_bound);
+            }
+        }
+    }
+
+    #[test]
+    fn a_leap_second_takes_a_majority() {
+        let quiet = estimate(0.0, 1e-6, 0.002);
+        let warned = Estimate {
+            leap: Leap::Insert,
+            ..quiet
+        };
+        let leap = |all: &[Estimate]| combined(all).map(|c| c.leap);
+        assert_eq!(leap(&[warned, quiet]), Some(Leap::None));
+        assert_eq!(leap(&[quiet, warned, warned]), Some(Leap::Insert));
+    }
+}

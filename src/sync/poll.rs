@@ -1,0 +1,144 @@
+//! How often to ask a source (RFC 5905 section 13, `poll_update`). A departure: the
+//! RFC goes to the longest interval whenever the loop is quiet, which costs two to
+//! four times the accuracy. Here the interval grows only while the error expected
+//! at its end is too small to matter.
+//!
+//! What matters is taken from the path: no exchange of packets can tell the two
+//! ways of a round trip apart, so once the clock is known to a hundredth of what
+//! that may hide, more packets buy nothing that can be had.
+
+use crate::sync::filter::Filter;
+use crate::time::instant::MonoInstant;
+use crate::time::units::PollExponent;
+
+/// Part of half the least round trip that the clock may be unsure of.
+const WORTH_SHARE: f64 = 0.01;
+
+/// Nobody polls less because of a path shorter than this: twice the stamps' noise
+/// of a good network interface.
+const WORTH_MIN_S: f64 = 50e-9;
+
+/// Samples on which an interval longer than the shortest has to rest.
+const SAMPLES_MIN: u32 = 8;
+
+/// Updates that have to agree before the interval is doubled; it is halved at once.
+const PATIENCE: u8 = 3;
+
+/// The poll interval of one source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Poll {
+    min: PollExponent,
+    max: PollExponent,
+    exponent: PollExponent,
+    /// Updates on end that would have allowed a longer one.
+    votes: u8,
+}
+
+impl Poll {
+    /// Starts at the shortest. A `max` below `min` counts as `min`.
+    pub fn new(min: PollExponent, max: PollExponent) -> Self {
+        Self {
+            min,
+            max: max.max(min),
+            exponent: min,
+            votes: 0,
+        }
+    }
+
+    /// The interval in force.
+    pub fn exponent(&self) -> PollExponent {
+        self.exponent
+    }
+
+    /// Takes up what is known after a sample at about `now`: the next interval.
+    pub fn update(&mut self, filter: &Filter, now: MonoInstant) -> PollExponent {
+        let longer = self.exponent.longer(self.max);
+        let expected = |exponent: PollExponent| filter.offset_sigma_at(now + exponent.interval());
+        let (Some(next), Some(after_longer)) = (expected(self.exponent), expected(longer)) else {
+            return self.restart();
+        };
+        if filter.samples() < SAMPLES_MIN {
+            return self.restart();
+        }
+        let half_trip_s = filter.delay_min().half().as_seconds();
+        let worth_s = (half_trip_s * WORTH_SHARE).max(WORTH_MIN_S);
+        if after_longer.as_seconds() <= worth_s {
+            self.votes += 1;
+            if self.votes >= PATIENCE {
+                self.votes = 0;
+                self.exponent = longer;
+            }
+        } else {
+            self.votes = 0;
+            // Twice, so that it does not swing between two intervals.
+            if next.as_seconds() > 2.0 * worth_s {
+                self.exponent = self.exponent.shorter(self.min);
+            }
+        }
+        self.exponent
+    }
+
+    /// Back to the shortest: the source is new, or lost, or the clock was moved.
+    pub fn restart(&mut self) -> PollExponent {
+        *self = Self::new(self.min, self.max);
+        self.exponent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measurement::Measurement;
+    use crate::sync::filter::Start;
+    use crate::sync::ledger::{Ledger, MonotonicClock};
+    use crate::time::duration::NtpDuration;
+    use crate::time::stamp::StampOrigin;
+    use crate::time::units::Ppm;
+    use crate::wire::packet::Leap;
+    use crate::wire::refid::RefId;
+
+    /// Polls a path of this least round trip and jitter a hundred times.
+    fn after_a_hundred(delay_s: f64, jitter_s: f64) -> Vec<PollExponent> {
+        let ledger = Ledger::new(MonoInstant::ZERO, Ppm::ZERO, MonotonicClock::Free);
+        let mut filter = Filter::new(Start::default());
+        let mut poll = Poll::new(PollExponent::new(6), PollExponent::new(10));
+        let mut now = MonoInstant::ZERO;
+        (0..100)
+            .map(|n| {
+                now = now + poll.exponent().interval();
+                // A regular ripple serves as noise: excess up, down, none.
+                let excess_s = [jitter_s, -jitter_s, 0.0][n % 3];
+                let sample = Measurement {
+                    offset: NtpDuration::from_seconds(excess_s / 2.0),
+                    delay: NtpDuration::from_seconds(delay_s + excess_s.abs()),
+                    dispersion: NtpDuration::ZERO,
+                    at: now,
+                    origin: StampOrigin::Kernel,
+                    interleaved: false,
+                    leap: Leap::None,
+                    stratum: 1,
+                    refid: RefId::INIT,
+                    root_delay: NtpDuration::ZERO,
+                    root_dispersion: NtpDuration::ZERO,
+                };
+                filter.update(&sample, &ledger);
+                poll.update(&filter, now)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn short_at_the_start_and_longer_where_it_costs_nothing() {
+        let far = after_a_hundred(0.1, 1e-5);
+        assert!(far[..8].iter().all(|p| p.log2() == 6), "{far:?}");
+        assert_eq!(far[99].log2(), 10, "{far:?}");
+        let noisy_and_near = after_a_hundred(1e-4, 1e-4);
+        assert!(noisy_and_near.iter().all(|p| p.log2() == 6));
+    }
+
+    #[test]
+    fn the_limits_hold_even_when_swapped() {
+        let poll = Poll::new(PollExponent::new(8), PollExponent::new(4));
+        assert_eq!(poll.exponent().log2(), 8);
+    }
+}

@@ -1,0 +1,226 @@
+//! Configuration files as administrators have them: two of published tutorials
+//! load as they stand, each line is explained, and what is wrong is named with
+//! file and line.
+
+mod common;
+
+use std::path::PathBuf;
+
+use common::TempDir;
+use common::net::{Star, hub_v4};
+use common::ntp::Client;
+use common::process::{all, stdout};
+use common::ptntp::{in_namespace, ptntp};
+use common::{secs, wait_until};
+
+/// The complete ntp.conf of a LAN's server.
+const LAN: &str = include_str!("data/lan.conf");
+/// The lines of a host that follows public servers.
+const INTERNET: &str = include_str!("data/internet.conf");
+
+fn data(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name)
+}
+
+fn text(path: &std::path::Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+#[test]
+fn tutorial_files_load_as_they_stand() {
+    for name in ["lan.conf", "internet.conf"] {
+        let path = data(name);
+        let output = ptntp(&["check", text(&path)]);
+        let said = all(&output);
+        assert_eq!(output.status.code(), Some(0), "{name}:\n{said}");
+        assert!(
+            !stdout(&output).trim().is_empty(),
+            "{name}: nothing printed"
+        );
+    }
+}
+
+/// The include file and the key file are not there: said, with their lines, and no more than that.
+#[test]
+fn missing_files_are_warnings() {
+    let path = data("lan.conf");
+    let said = all(&ptntp(&["check", text(&path)]));
+    for (line, file) in [(10, "/etc/ntp/crypto/pw"), (11, "/etc/ntp/keys")] {
+        let place = format!("{}:{line}", path.display());
+        assert!(
+            said.lines().any(|l| l.contains(&place) && l.contains(file)),
+            "no warning at {place} about {file}:\n{said}"
+        );
+    }
+}
+
+#[test]
+fn effective_configuration_names_what_counts() {
+    let said = stdout(&ptntp(&["check", text(&data("lan.conf"))]));
+    for word in ["172.25.0.11", "172.25.0.0", "kod", "noquery", "10", "drift"] {
+        assert!(said.contains(word), "{word} is lost:\n{said}");
+    }
+    let said = stdout(&ptntp(&["check", text(&data("internet.conf"))]));
+    for n in 1..=3 {
+        let server = format!("ntp{n}.aliyun.com");
+        assert!(said.contains(&server), "{server} is lost:\n{said}");
+    }
+}
+
+/// The effective configuration is a configuration, and means the same.
+#[test]
+fn effective_configuration_loads_again() {
+    let directory = TempDir::new();
+    for name in ["lan.conf", "internet.conf"] {
+        let first = stdout(&ptntp(&["check", text(&data(name))]));
+        assert!(first.contains("server"), "{first}");
+        let again = directory.write(name, &first);
+        let output = ptntp(&["check", text(&again)]);
+        assert_eq!(output.status.code(), Some(0), "{}", all(&output));
+        assert_eq!(stdout(&output), first, "{name}");
+    }
+}
+
+/// Every line that says something is explained, in order, under its number.
+#[test]
+fn every_line_is_explained() {
+    for (name, content) in [("lan.conf", LAN), ("internet.conf", INTERNET)] {
+        let path = data(name);
+        let output = ptntp(&["check", "--explain", text(&path)]);
+        assert_eq!(output.status.code(), Some(0), "{}", all(&output));
+        let said = stdout(&output);
+        let mut rest = said.as_str();
+        let lines = content.lines().enumerate();
+        for (n, line) in lines.filter(|(_, l)| !l.starts_with('#') && !l.trim().is_empty()) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let at = rest
+                .find(words[0])
+                .unwrap_or_else(|| panic!("{name}: line {} is not explained:\n{said}", n + 1));
+            rest = &rest[at + words[0].len()..];
+        }
+        assert!(
+            said.len() > content.len(),
+            "{name}: the lines alone explain nothing"
+        );
+    }
+}
+
+#[test]
+fn check_reads_json_too() {
+    let output = ptntp(&["check", "--json", text(&data("lan.conf"))]);
+    assert_eq!(output.status.code(), Some(0), "{}", all(&output));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(json.to_string().contains("172.25.0.11"), "{json}");
+}
+
+/// (what is wrong, its line, words that the message has to have).
+const WRONG: [(&str, usize, &[&str]); 9] = [
+    ("server a.example\nserrver b.example\n", 2, &["serrver"]),
+    ("\n\nserver\n", 3, &["server"]),
+    ("restrict 10.0.0.0 mask 255.0.255.0\n", 1, &["mask"]),
+    ("restrict default kodd\n", 1, &["kodd"]),
+    ("server a.example minpoll twelve\n", 1, &["twelve"]),
+    ("server a.example key 5\n", 1, &["key", "yet"]),
+    ("driftfile\n", 1, &["driftfile"]),
+    ("tinker step soon\n", 1, &["soon"]),
+    // A mix of dialects names both lines.
+    (
+        "restrict default nomodify\nmakestep 1 3\n",
+        2,
+        &["makestep"],
+    ),
+];
+
+#[test]
+fn errors_name_file_and_line() {
+    let directory = TempDir::new();
+    for (content, line, words) in WRONG {
+        let path = directory.write("wrong.conf", content);
+        let output = ptntp(&["check", text(&path)]);
+        let said = all(&output);
+        assert_eq!(output.status.code(), Some(1), "{content}{said}");
+        let place = format!("{}:{line}", path.display());
+        assert!(said.contains(&place), "no {place} for {content}{said}");
+        for word in words {
+            assert!(said.contains(word), "no {word} for {content}{said}");
+        }
+    }
+}
+
+#[test]
+fn all_errors_are_said_at_once() {
+    let directory = TempDir::new();
+    let path = directory.write("wrong.conf", "serrver a\nserver b.example\nrestirct c\n");
+    let said = all(&ptntp(&["check", text(&path)]));
+    for line in [1, 3] {
+        let place = format!("{}:{line}", path.display());
+        assert!(said.contains(&place), "no {place}:\n{said}");
+    }
+}
+
+#[test]
+fn chrony_dialect_is_not_yet_there() {
+    let directory = TempDir::new();
+    let path = directory.write(
+        "chrony.conf",
+        "server a.example iburst\nmakestep 1 3\nrtcsync\n",
+    );
+    for dialect in ["chrony", "auto"] {
+        let output = ptntp(&["check", "--dialect", dialect, text(&path)]);
+        assert_ne!(output.status.code(), Some(0));
+        let said = all(&output);
+        assert!(
+            said.contains("not yet") && said.contains("chrony"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn missing_file_is_said() {
+    let output = ptntp(&["check", "/nonexistent/ntp.conf"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(all(&output).contains("/nonexistent/ntp.conf"));
+}
+
+/// The LAN's server, with its own source away: the local clock is served at the
+/// fudged stratum, as on the day the tutorial was written.
+#[test]
+fn lan_file_serves_the_local_clock() {
+    require!(root);
+    let star = Star::new(1);
+    // Only where it writes is changed.
+    let config = LAN.replace("/var/lib/ntp/drift", "@DIR@/drift");
+    let ptntp = in_namespace(&star.hub).config(&config).start();
+    let client = Client::new(&star.spokes[0], hub_v4(0));
+    let served = || {
+        client
+            .time()
+            .is_some_and(|r| (10..=11).contains(&r.stratum))
+    };
+    assert!(
+        wait_until(secs(30), served),
+        "{:?} {}",
+        client.time(),
+        ptntp.stat()
+    );
+}
+
+/// Names that don't resolve don't end the daemon, and are tried again in quiet.
+#[test]
+fn internet_file_waits_for_its_names() {
+    require!(root);
+    let star = Star::new(0);
+    let mut ptntp = in_namespace(&star.hub).config(INTERNET).start();
+    std::thread::sleep(secs(5));
+    assert!(ptntp.process.ended().is_none(), "it gave up");
+    assert!(!ptntp.sync());
+    let said = ptntp.process.log();
+    for n in 1..=3 {
+        let server = format!("ntp{n}.aliyun.com");
+        assert!(said.contains(&server), "{server} is not named:\n{said}");
+    }
+    assert!(said.len() < 8192, "{} bytes in 5 s", said.len());
+}
