@@ -99,7 +99,7 @@ fn stamps(source: &SourceReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::report::Tally;
+    use crate::sync::select::Tally;
 
     fn source(name: &str, address: &str) -> SourceReport {
         SourceReport {
