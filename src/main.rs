@@ -1,3 +1,7 @@
 //! The one binary; see `ptntp --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ptntp::cli::main(std::env::args_os())
+}

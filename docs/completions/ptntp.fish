@@ -1,0 +1,97 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_ptntp_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_ptntp_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_ptntp_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_ptntp_using_subcommand
+    set -l cmd (__fish_ptntp_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c ptntp -n "__fish_ptntp_needs_command" -s h -l help -d 'Print help'
+complete -c ptntp -n "__fish_ptntp_needs_command" -s V -l version -d 'Print version'
+complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "run" -d 'Run the time service in the foreground'
+complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "check" -d 'Check a configuration file and show what it amounts to'
+complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "peers" -d 'List the sources of the running service, as ntpq -p does'
+complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "stat" -d 'Say whether the clock is synchronised, as ntpstat does'
+complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "nics" -d 'Show which network interfaces can stamp packets, and how well'
+complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "demo" -d 'Show it all on loopback: a server, and a client half a second off'
+complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "generate" -d 'Write man pages or shell completions'
+complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -s c -l config -d 'Configuration file, such as /etc/ntp.conf' -r -F
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l dialect -d 'Language of the configuration file; auto recognises it by its words' -r -f -a "auto\t''
+ntp\t''
+chrony\t''"
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l server -d 'Ask this server (may be repeated); ntp.conf options may follow in the same quotes' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l pool -d 'Ask several servers behind this name (may be repeated)' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l clock -d 'Clock to steer: system, none (observe only), or virtual[:OFFSET_S,FREQ_PPM], a clock in software that starts that far ahead and runs that much fast [default: system with -c, none without]' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l port -d 'UDP port to answer on [default: 123, or 1123 without the right to it]' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l control -d 'Control socket for stat and peers' -r -F
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l metrics -d 'Where Prometheus may scrape: ADDRESS:PORT, a port on 127.0.0.1, or off [default: 127.0.0.1:9975]' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l io -d 'How to wait for packets; auto takes io_uring where the kernel allows it' -r -f -a "auto\t''
+uring\t''
+poll\t''"
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l log-level -d 'The least important messages to log' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l no-clock -d 'Observe, never steer; the same as --clock none'
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -s q -l once -d 'Set the clock once and exit'
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -s g -l panicgate -d 'Let the first correction exceed the panic limit (1000 s)'
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -s h -l help -d 'Print help'
+complete -c ptntp -n "__fish_ptntp_using_subcommand check" -l dialect -d 'Language of the file; auto recognises it by its words' -r -f -a "auto\t''
+ntp\t''
+chrony\t''"
+complete -c ptntp -n "__fish_ptntp_using_subcommand check" -l explain -d 'Say what each line does'
+complete -c ptntp -n "__fish_ptntp_using_subcommand check" -l json -d 'Print JSON'
+complete -c ptntp -n "__fish_ptntp_using_subcommand check" -s h -l help -d 'Print help'
+complete -c ptntp -n "__fish_ptntp_using_subcommand peers" -l control -d 'Control socket of the service [default: /run/ptntp/control.sock, or this user\'s]' -r -F
+complete -c ptntp -n "__fish_ptntp_using_subcommand peers" -l json -d 'Print JSON'
+complete -c ptntp -n "__fish_ptntp_using_subcommand peers" -s n -l numeric -d 'Show addresses, not names'
+complete -c ptntp -n "__fish_ptntp_using_subcommand peers" -s w -l wide -d 'Show names in full and who took the stamps (Daemon, Kernel, Hardware; transmit, then receive)'
+complete -c ptntp -n "__fish_ptntp_using_subcommand peers" -s h -l help -d 'Print help'
+complete -c ptntp -n "__fish_ptntp_using_subcommand stat" -l control -d 'Control socket of the service [default: /run/ptntp/control.sock, or this user\'s]' -r -F
+complete -c ptntp -n "__fish_ptntp_using_subcommand stat" -l wait -d 'Wait until the clock is synchronised, at most this long' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand stat" -l json -d 'Print JSON'
+complete -c ptntp -n "__fish_ptntp_using_subcommand stat" -s v -l verbose -d 'Also show offset, frequency and error bounds'
+complete -c ptntp -n "__fish_ptntp_using_subcommand stat" -s h -l help -d 'Print help'
+complete -c ptntp -n "__fish_ptntp_using_subcommand nics" -l json -d 'Print JSON'
+complete -c ptntp -n "__fish_ptntp_using_subcommand nics" -s h -l help -d 'Print help'
+complete -c ptntp -n "__fish_ptntp_using_subcommand demo" -l stay -d 'Keep both running, to explore them with the other commands, until Ctrl-C'
+complete -c ptntp -n "__fish_ptntp_using_subcommand demo" -s h -l help -d 'Print help'
+complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and not __fish_seen_subcommand_from man completions help" -s h -l help -d 'Print help'
+complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and not __fish_seen_subcommand_from man completions help" -f -a "man" -d 'Write the man pages into a directory'
+complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and not __fish_seen_subcommand_from man completions help" -f -a "completions" -d 'Print the completions of a shell'
+complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and not __fish_seen_subcommand_from man completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and __fish_seen_subcommand_from man" -s h -l help -d 'Print help'
+complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and __fish_seen_subcommand_from completions" -s h -l help -d 'Print help'
+complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and __fish_seen_subcommand_from help" -f -a "man" -d 'Write the man pages into a directory'
+complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and __fish_seen_subcommand_from help" -f -a "completions" -d 'Print the completions of a shell'
+complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo generate help" -f -a "run" -d 'Run the time service in the foreground'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo generate help" -f -a "check" -d 'Check a configuration file and show what it amounts to'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo generate help" -f -a "peers" -d 'List the sources of the running service, as ntpq -p does'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo generate help" -f -a "stat" -d 'Say whether the clock is synchronised, as ntpstat does'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo generate help" -f -a "nics" -d 'Show which network interfaces can stamp packets, and how well'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo generate help" -f -a "demo" -d 'Show it all on loopback: a server, and a client half a second off'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo generate help" -f -a "generate" -d 'Write man pages or shell completions'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and __fish_seen_subcommand_from generate" -f -a "man" -d 'Write the man pages into a directory'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and __fish_seen_subcommand_from generate" -f -a "completions" -d 'Print the completions of a shell'

@@ -1,0 +1,308 @@
+//! The command line as types. Help texts are read at 3 a.m.: short, and with
+//! the default in them.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::dialect::Dialect;
+use crate::daemon::options::{ClockChoice, IoChoice};
+
+/// A precision time service for Linux: NTP client, server and tools in one binary
+#[derive(Parser, Debug)]
+#[command(name = "ptntp", version, max_term_width = 100)]
+#[command(after_help = "\
+Try it:       ptntp demo
+Look around:  ptntp stat, ptntp peers, ptntp nics
+All options:  ptntp COMMAND --help")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run the time service in the foreground
+    Run(RunArgs),
+    /// Check a configuration file and show what it amounts to
+    Check(CheckArgs),
+    /// List the sources of the running service, as ntpq -p does
+    Peers(PeersArgs),
+    /// Say whether the clock is synchronised, as ntpstat does
+    Stat(StatArgs),
+    /// Show which network interfaces can stamp packets, and how well
+    Nics(NicsArgs),
+    /// Show it all on loopback: a server, and a client half a second off
+    Demo(DemoArgs),
+    /// Write man pages or shell completions
+    #[command(hide = true, subcommand)]
+    Generate(Generate),
+}
+
+/// Options of `run`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "\
+Without -c nothing is steered unless --clock system is written, nobody is asked but --server and
+--pool, and only this host (127.0.0.1 and ::1) is served.
+
+Examples:
+  ptntp run -c /etc/ntp.conf                    take over from ntpd
+  ptntp run --server ntp.example.net            observe one server
+  ptntp run -q -g -c /etc/ntp.conf              set the clock once, however far, and exit
+  ptntp run --clock virtual:0.5,50 --server A   steer a clock in software, not the system's")]
+pub struct RunArgs {
+    /// Configuration file, such as /etc/ntp.conf
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Language of the configuration file; auto recognises it by its words
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = dialects())]
+    pub dialect: Dialect,
+
+    /// Ask this server (may be repeated); ntp.conf options may follow in the same quotes
+    #[arg(long, value_name = "NAME", help_heading = "Sources")]
+    pub server: Vec<String>,
+
+    /// Ask several servers behind this name (may be repeated)
+    #[arg(long, value_name = "NAME", help_heading = "Sources")]
+    pub pool: Vec<String>,
+
+    /// Clock to steer: system, none (observe only), or virtual[:OFFSET_S,FREQ_PPM], a clock in
+    /// software that starts that far ahead and runs that much fast [default: system with -c,
+    /// none without]
+    #[arg(long, value_name = "CLOCK", help_heading = "Clock")]
+    pub clock: Option<ClockChoice>,
+
+    /// Observe, never steer; the same as --clock none
+    #[arg(long, help_heading = "Clock", conflicts_with = "clock")]
+    pub no_clock: bool,
+
+    /// Set the clock once and exit
+    #[arg(short = 'q', long, help_heading = "Clock")]
+    pub once: bool,
+
+    /// Let the first correction exceed the panic limit (1000 s)
+    #[arg(short = 'g', long = "panicgate", help_heading = "Clock")]
+    pub panicgate: bool,
+
+    /// UDP port to answer on [default: 123, or 1123 without the right to it]
+    #[arg(long, value_name = "PORT", help_heading = "Serving",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+
+    /// Control socket for stat and peers
+    #[arg(long, value_name = "PATH", help_heading = "Serving")]
+    pub control: Option<PathBuf>,
+
+    /// Where Prometheus may scrape: ADDRESS:PORT, a port on 127.0.0.1, or off [default:
+    /// 127.0.0.1:9975]
+    #[arg(long, value_name = "ADDR|off", help_heading = "Serving", value_parser = metrics)]
+    pub metrics: Option<Metrics>,
+
+    /// How to wait for packets; auto takes io_uring where the kernel allows it
+    #[arg(long, value_name = "LOOP", default_value = "auto", help_heading = "Process",
+          value_parser = PossibleValuesParser::new(IoChoice::WORDS).try_map(|word| word.parse::<IoChoice>()))]
+    pub io: IoChoice,
+
+    /// The least important messages to log
+    #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = "Process",
+          value_parser = PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"])
+              .try_map(|word| word.parse::<log::LevelFilter>()))]
+    pub log_level: log::LevelFilter,
+}
+
+/// What `--metrics` says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Metrics {
+    /// No scraping.
+    Off,
+    /// Answer scrapes there.
+    At(SocketAddr),
+}
+
+fn dialects() -> impl TypedValueParser<Value = Dialect> {
+    PossibleValuesParser::new(["auto", "ntp", "chrony"]).map(|word| match word.as_str() {
+        "ntp" => Dialect::Ntp,
+        "chrony" => Dialect::Chrony,
+        _ => Dialect::Auto,
+    })
+}
+
+fn metrics(text: &str) -> Result<Metrics, String> {
+    if text == "off" {
+        return Ok(Metrics::Off);
+    }
+    if let Ok(address) = text.parse() {
+        return Ok(Metrics::At(address));
+    }
+    let port = text.strip_prefix(':').unwrap_or(text);
+    match port.parse() {
+        Ok(port) => Ok(Metrics::At((IpAddr::V4(Ipv4Addr::LOCALHOST), port).into())),
+        Err(_) => Err("expected ADDRESS:PORT, [ADDRESS]:PORT, a port, or off".to_owned()),
+    }
+}
+
+/// Options of `check`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "\
+Exit status: 0 when the file can be used (warnings included), 1 when it has errors.")]
+pub struct CheckArgs {
+    /// The file
+    #[arg(value_name = "FILE", default_value = "/etc/ntp.conf")]
+    pub file: PathBuf,
+
+    /// Language of the file; auto recognises it by its words
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = dialects())]
+    pub dialect: Dialect,
+
+    /// Say what each line does
+    #[arg(long)]
+    pub explain: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which running service to ask.
+#[derive(Args, Debug, Clone)]
+pub struct ControlArgs {
+    /// Control socket of the service [default: /run/ptntp/control.sock, or this user's]
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `peers`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "\
+First column: * our reference, + combined with it, - outlier, x falseticker, blank not usable.
+Delay, offset and jitter are in milliseconds; a positive offset means our clock is behind.")]
+pub struct PeersArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub control: ControlArgs,
+
+    /// Show addresses, not names
+    #[arg(short, long)]
+    pub numeric: bool,
+
+    /// Show names in full and who took the stamps (Daemon, Kernel, Hardware; transmit, then receive)
+    #[arg(short, long)]
+    pub wide: bool,
+}
+
+/// Options of `stat`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "\
+Exit status: 0 synchronised, 1 not synchronised, 2 no service to ask, 3 wrong usage.")]
+pub struct StatArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub control: ControlArgs,
+
+    /// Also show offset, frequency and error bounds
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Wait until the clock is synchronised, at most this long
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32))]
+    pub wait: Option<u32>,
+}
+
+/// Options of `nics`.
+#[derive(Args, Debug, Clone)]
+pub struct NicsArgs {
+    /// Only these interfaces [default: all]
+    #[arg(value_name = "INTERFACE")]
+    pub interfaces: Vec<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `demo`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "\
+Two real services on loopback, each with a clock in software: the system's clock is not touched.
+Exit status: 0 when the client's true error fell below 100 µs, 1 when it did not within a minute.")]
+pub struct DemoArgs {
+    /// Keep both running, to explore them with the other commands, until Ctrl-C
+    #[arg(long)]
+    pub stay: bool,
+}
+
+/// What to generate.
+#[derive(Subcommand, Debug)]
+pub enum Generate {
+    /// Write the man pages into a directory
+    Man {
+        /// The directory; made if it is not there
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn run(arguments: &[&str]) -> Result<RunArgs, clap::Error> {
+        match Cli::try_parse_from(["ptntp", "run"].iter().chain(arguments))?.command {
+            Command::Run(args) => Ok(args),
+            other => panic!("not run: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn metrics_take_an_address_a_port_or_off() {
+        let at = |text: &str| Some(Metrics::At(text.parse().unwrap()));
+        for (text, expected) in [
+            ("off", Some(Metrics::Off)),
+            ("9000", at("127.0.0.1:9000")),
+            (":9000", at("127.0.0.1:9000")),
+            ("0.0.0.0:1", at("0.0.0.0:1")),
+            ("[::1]:9000", at("[::1]:9000")),
+        ] {
+            assert_eq!(run(&["--metrics", text]).unwrap().metrics, expected);
+        }
+        assert!(run(&["--metrics", "localhost"]).is_err());
+    }
+
+    #[test]
+    fn two_clocks_are_one_too_many() {
+        let error = run(&["--no-clock", "--clock", "system"]).unwrap_err();
+        assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn a_wrong_clock_is_explained() {
+        let error = run(&["--clock", "virtual:abc"]).unwrap_err().to_string();
+        assert!(
+            error.contains("'abc' is not a number of seconds"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,280 @@
+//! `ptntp run`: the command line and the configuration file become the daemon's
+//! [`Options`].
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use log::Level;
+
+use crate::cli::args::{Metrics, RunArgs};
+use crate::config::Config;
+use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::dialect::Dialect;
+use crate::config::load::{Loaded, load, load_text};
+use crate::daemon::options::{ClockChoice, Options};
+
+/// Starts the daemon and stays until it ends.
+pub fn run(args: &RunArgs) -> ExitCode {
+    match options(args) {
+        Ok(options) => start(options),
+        Err(text) => {
+            eprintln!("{text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(options: Options) -> ExitCode {
+    eprintln!("ptntp run: no daemon in this build for {options:?}");
+    ExitCode::FAILURE
+}
+
+/// What to name the command line's sources by in diagnostics.
+const COMMAND_LINE: &str = "--server, --pool";
+
+/// Everything read and merged, the command line over the file; or all that is
+/// wrong, ready to be printed.
+pub fn options(args: &RunArgs) -> Result<Options, String> {
+    let mut remarks = Vec::new();
+    let mut config = match &args.config {
+        Some(file) => taken(load(file, args.dialect), &mut remarks)?,
+        None => Config::default(),
+    };
+    if let Some(text) = source_lines(args)? {
+        let named = load_text(Path::new(COMMAND_LINE), &text, Dialect::Ntp);
+        let named = taken(named, &mut remarks)?;
+        config.sources.extend(named.sources);
+        config.local_clock = config.local_clock.or(named.local_clock);
+    } else if args.config.is_none() {
+        let text = "no source is named, so nobody is asked the time; name one with --server NAME, \
+                    or a configuration file with -c FILE";
+        remarks.push((Level::Warn, text.to_owned()));
+    }
+    let clock = match (args.clock, args.no_clock) {
+        (Some(clock), _) => clock,
+        (None, false) if args.config.is_some() => ClockChoice::System,
+        (None, false) => {
+            let text = "without -c the clock is observed, not steered; --clock system steers it";
+            remarks.push((Level::Info, text.to_owned()));
+            ClockChoice::None
+        }
+        (None, true) => ClockChoice::None,
+    };
+    config.step.first_unlimited |= args.panicgate;
+    config.port = args.port.or(config.port);
+    config.control = args.control.clone().or(config.control);
+    config.metrics = match args.metrics {
+        None => config.metrics,
+        Some(Metrics::Off) => None,
+        Some(Metrics::At(address)) => Some(address),
+    };
+    Ok(Options {
+        config,
+        config_file: args.config.clone(),
+        clock,
+        io: args.io,
+        log_level: args.log_level,
+        once: args.once,
+        remarks,
+    })
+}
+
+/// The sources of the command line as lines of an ntp.conf, so that both mean
+/// the same by the same words. Whoever types a name wants to see time soon:
+/// hence `iburst`.
+fn source_lines(args: &RunArgs) -> Result<Option<String>, String> {
+    let servers = args.server.iter().map(|name| ("server", name));
+    let pools = args.pool.iter().map(|name| ("pool", name));
+    let mut text = String::new();
+    for (word, source) in servers.chain(pools) {
+        if source.trim().is_empty() || source.contains(['\n', '\r', '#']) {
+            return Err(format!(
+                "--{word} '{}': expected a name or an address, and options of ntp.conf",
+                source.escape_debug()
+            ));
+        }
+        let iburst = if source.split_whitespace().any(|word| word == "iburst") {
+            ""
+        } else {
+            " iburst"
+        };
+        text.push_str(&format!("{word} {source}{iburst}\n"));
+    }
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+/// The configuration, its warnings moved into `remarks`; or its errors as text.
+fn taken(
+    loaded: Result<Loaded, Vec<Diagnostic>>,
+    remarks: &mut Vec<(Level, String)>,
+) -> Result<Config, String> {
+    let loaded = loaded.map_err(|diagnostics| {
+        let lines: Vec<String> = diagnostics.iter().map(Diagnostic::to_string).collect();
+        lines.join("\n")
+    })?;
+    remarks.extend(loaded.notes.iter().map(remark));
+    Ok(loaded.config)
+}
+
+/// On one line, for the log.
+fn remark(note: &Diagnostic) -> (Level, String) {
+    let level = match note.severity {
+        Severity::Note => Level::Info,
+        Severity::Warning | Severity::Error => Level::Warn,
+    };
+    let help = note.help.as_deref().map(|help| format!("; {help}"));
+    let text = format!(
+        "{}: {}{}",
+        note.location,
+        note.message,
+        help.unwrap_or_default()
+    );
+    (level, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Cli, Command};
+    use crate::config::{Listen, LocalClock, METRICS_DEFAULT, SourceKind};
+    use crate::time::duration::NtpDuration;
+    use crate::time::units::{PollExponent, Ppm};
+
+    fn run(arguments: &[&str]) -> Result<Options, String> {
+        let all = ["ptntp", "run"].iter().chain(arguments);
+        match Cli::try_parse_from(all).unwrap().command {
+            Command::Run(args) => options(&args),
+            other => panic!("not run: {other:?}"),
+        }
+    }
+
+    fn file(name: &str, text: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("ptntp-run-{}-{name}", std::process::id()));
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn run_with_file(name: &str, text: &str, arguments: &[&str]) -> Result<Options, String> {
+        let path = file(name, text);
+        let mut all = vec!["-c", path.to_str().unwrap()];
+        all.extend(arguments);
+        let result = run(&all);
+        fs::remove_file(&path).unwrap();
+        result
+    }
+
+    #[test]
+    fn without_a_file_it_observes_and_serves_loopback_only() {
+        let options = run(&["--server", "ntp.example.net"]).unwrap();
+        assert_eq!(options.clock, ClockChoice::None);
+        assert_eq!(options.config.listen, Listen::Loopback);
+        assert_eq!(options.config.metrics, Some(METRICS_DEFAULT));
+        let [source] = &options.config.sources[..] else {
+            panic!("{:?}", options.config.sources);
+        };
+        assert_eq!(source.name, "ntp.example.net");
+        assert!(source.options.iburst);
+        let options = run(&["--server", "a", "--clock", "system"]).unwrap();
+        assert_eq!(options.clock, ClockChoice::System);
+    }
+
+    #[test]
+    fn without_anything_it_says_that_it_has_no_source() {
+        let options = run(&[]).unwrap();
+        assert!(options.config.sources.is_empty());
+        let said = |(_, text): &(Level, String)| text.contains("no source is named");
+        assert!(options.remarks.iter().any(said), "{:?}", options.remarks);
+    }
+
+    #[test]
+    fn a_source_may_bring_its_options() {
+        let options = run(&[
+            "--server",
+            "192.0.2.1 port 1123 minpoll 0 iburst",
+            "--pool",
+            "pool.example.net",
+        ]);
+        let options = options.unwrap();
+        let [server, pool] = &options.config.sources[..] else {
+            panic!("{:?}", options.config.sources);
+        };
+        assert_eq!(server.options.port, 1123);
+        assert_eq!(server.options.minpoll, PollExponent::new(0));
+        assert_eq!(pool.kind, SourceKind::Pool);
+        assert!(
+            options
+                .remarks
+                .iter()
+                .all(|(level, _)| *level == Level::Info)
+        );
+    }
+
+    #[test]
+    fn a_wrong_source_is_refused_with_a_sentence() {
+        for source in ["", " ", "a\nrestrict default", "a perfer", "a minpoll x"] {
+            let error = run(&["--server", source]).unwrap_err();
+            assert!(error.contains("--server"), "{source}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_steers_the_system_clock_unless_told_otherwise() {
+        let text = "server 192.0.2.1\nfudge 127.127.1.0 stratum 3\nserver 127.127.1.0\n";
+        let options = run_with_file("plain", text, &[]).unwrap();
+        assert_eq!(options.clock, ClockChoice::System);
+        assert_eq!(options.config.listen, Listen::Everywhere);
+        assert_eq!(options.config.local_clock, Some(LocalClock { stratum: 3 }));
+        let options = run_with_file("none", text, &["--no-clock"]).unwrap();
+        assert_eq!(options.clock, ClockChoice::None);
+        let options = run_with_file("virtual", text, &["--clock", "virtual:0.5,50"]).unwrap();
+        assert_eq!(
+            options.clock,
+            ClockChoice::Virtual {
+                error: NtpDuration::from_seconds(0.5),
+                frequency: Ppm(50.0)
+            }
+        );
+    }
+
+    #[test]
+    fn the_command_line_goes_over_the_file() {
+        let text = "server 192.0.2.1\nport 1000\nmetrics off\n";
+        let arguments = [
+            "--server",
+            "192.0.2.2",
+            "--port",
+            "2000",
+            "--metrics",
+            "9000",
+            "--control",
+            "/run/x.sock",
+            "-g",
+            "-q",
+        ];
+        let options = run_with_file("over", text, &arguments).unwrap();
+        assert_eq!(options.config.sources.len(), 2);
+        assert_eq!(options.config.port, Some(2000));
+        assert_eq!(
+            options.config.metrics,
+            Some("127.0.0.1:9000".parse().unwrap())
+        );
+        assert_eq!(options.config.control, Some("/run/x.sock".into()));
+        assert!(options.config.step.first_unlimited && options.once);
+        let options = run_with_file("under", text, &[]).unwrap();
+        assert_eq!(options.config.port, Some(1000));
+        assert_eq!(options.config.metrics, None);
+    }
+
+    #[test]
+    fn errors_of_a_file_name_file_and_line() {
+        let error = run_with_file("wrong", "server 192.0.2.1 key 5\n", &[]).unwrap_err();
+        assert!(error.contains("wrong:1: error"), "{error}");
+        let error = run(&["-c", "/nonexistent/ntp.conf"]).unwrap_err();
+        assert!(error.contains("/nonexistent/ntp.conf"), "{error}");
+    }
+}
