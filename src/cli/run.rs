@@ -12,21 +12,17 @@ use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
 use crate::config::load::{Loaded, load, load_text};
 use crate::daemon::options::{ClockChoice, Options};
+use crate::daemon::run::run as daemon;
 
 /// Starts the daemon and stays until it ends.
 pub fn run(args: &RunArgs) -> ExitCode {
-    match options(args) {
-        Ok(options) => start(options),
+    match options(args).and_then(daemon) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
             eprintln!("{text}");
             ExitCode::FAILURE
         }
     }
-}
-
-fn start(options: Options) -> ExitCode {
-    eprintln!("ptntp run: no daemon in this build for {options:?}");
-    ExitCode::FAILURE
 }
 
 /// What to name the command line's sources by in diagnostics.

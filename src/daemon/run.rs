@@ -21,13 +21,14 @@ use crate::daemon::options::{ClockChoice, IoChoice, Options};
 use crate::daemon::paths::control_default;
 use crate::daemon::service::Setup as ServiceSetup;
 use crate::daemon::single;
-use crate::daemon::snapshot::{Snapshot, SnapshotCell};
+use crate::daemon::snapshot::SnapshotCell;
 use crate::daemon::status::{Collect, IoBackend, ServerCounts};
 use crate::daemon::threads;
 use crate::daemon::time_loop::TimeLoop;
 use crate::daemon::worker::{Setup as WorkerSetup, Workers};
 use crate::linux::caps::{self, Capabilities, Capability};
 use crate::linux::clock;
+use crate::linux::reuseport::{ListenError, listen_error};
 use crate::linux::ring;
 use crate::linux::signal::Signals;
 use crate::linux::udp::{ServerSocket, SocketOptions};
@@ -92,10 +93,6 @@ pub fn run(options: Options) -> Result<(), String> {
                 None => (Vec::new(), Arc::new(ServerCounts::default())),
             };
             let desks = open_desks(config, options.once);
-            let (control, metrics) = match io {
-                IoBackend::Uring => (Some(desks.control?), Some(desks.metrics?)),
-                IoBackend::Poll => (None, None),
-            };
             announce(&serving, config);
             threads::run(threads::Parts {
                 core,
@@ -103,8 +100,8 @@ pub fn run(options: Options) -> Result<(), String> {
                 workers,
                 snapshot: cell,
                 service: ServiceSetup {
-                    control: control.flatten(),
-                    metrics: metrics.flatten(),
+                    control: desks.control?,
+                    metrics: desks.metrics?,
                     drift_file: config.drift_file.clone(),
                 },
                 waiter: Waiter::uring().map_err(|error| format!("io_uring: {error}"))?,
@@ -277,41 +274,31 @@ fn bind_where_possible<T>(
         addresses = listen_addresses(config.listen, PORT_UNPRIVILEGED);
         bound = bind(&addresses);
     }
-    let no_v6 = |error: &io::Error| {
-        matches!(
-            error.raw_os_error().or_else(|| cause(error)),
-            Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EINVAL)
-        )
-    };
     if let Err(error) = &bound
-        && no_v6(error)
+        && lacks_ipv6(error)
     {
         warn!("no IPv6 here ({error}): answering on IPv4 alone");
         bound = bind(&addresses[..1]);
     }
     bound.map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => format!(
-            "{error}: another time server is running (chronyd, ntpd, systemd-timesyncd?); stop it, \
-             or choose another port with --port"
+            "{error}; another time server is running (chronyd, ntpd?): stop it, or choose another \
+             port with --port"
         ),
         ErrorKind::PermissionDenied => {
             format!("{error}; choose a port above 1023 with --port, or run as root")
         }
-        _ => format!("can't answer requests: {error}"),
+        _ => error.to_string(),
     })
 }
 
-/// The system's own error number below one that names an address.
-fn cause(error: &io::Error) -> Option<i32> {
-    let mut source: Option<&(dyn std::error::Error + 'static)> =
-        error.get_ref().map(|inner| inner as _);
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.raw_os_error();
-        }
-        source = error.source();
-    }
-    None
+/// Is the failure one of IPv6, on a host that has none?
+fn lacks_ipv6(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    inner.is_some_and(|ListenError { address, source }| {
+        let absent = [libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL, libc::EINVAL];
+        address.is_ipv6() && source.raw_os_error().is_some_and(|e| absent.contains(&e))
+    })
 }
 
 /// A worker for each core that we may use. Nobody is served with `--once`.
@@ -348,15 +335,10 @@ fn bind_single(config: &Config, once: bool) -> Result<Vec<ServerSocket>, String>
         addresses
             .iter()
             .map(|&address| {
-                ServerSocket::bind(address, false).map_err(|error| named(address, error))
+                ServerSocket::bind(address, false).map_err(|error| listen_error(address, error))
             })
             .collect()
     })
-}
-
-/// The error, with the address it is about.
-fn named(address: SocketAddr, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{address}: {error}"))
 }
 
 fn announce(serving: &[SocketAddr], config: &Config) {

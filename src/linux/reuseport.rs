@@ -35,14 +35,10 @@ impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, source } = self;
         write!(f, "cannot listen on {address}: {source}")?;
-        match source.raw_os_error() {
-            Some(libc::EADDRINUSE) => f.write_str("; is another NTP server running?"),
-            Some(libc::EACCES) => {
-                f.write_str("; ports below 1024 need root or CAP_NET_BIND_SERVICE")
-            }
-            Some(libc::EADDRNOTAVAIL) => f.write_str("; no interface has this address"),
-            _ => Ok(()),
+        if source.raw_os_error() == Some(libc::EADDRNOTAVAIL) {
+            f.write_str("; no interface has this address")?;
         }
+        Ok(())
     }
 }
 
@@ -126,7 +122,8 @@ fn try_bind_group(
     Ok(group)
 }
 
-fn listen_error(address: SocketAddr, source: io::Error) -> io::Error {
+/// `source` with the address it is about, as [`bind_group`] gives it.
+pub fn listen_error(address: SocketAddr, source: io::Error) -> io::Error {
     io::Error::new(source.kind(), ListenError { address, source })
 }
 
