@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -439,12 +440,29 @@ fn bind_all(
 ) -> io::Result<Vec<Vec<ListenSocket>>> {
     // All are probed before one is bound: our own would be in the way.
     for &address in addresses {
-        listen::probe_free(address)?;
+        wait_until_free(address)?;
     }
     addresses
         .iter()
         .map(|&address| listen::bind_group(address, count, options))
         .collect()
+}
+
+/// The ring of a process that was killed lets go of its sockets a moment after the
+/// process is gone (5 to 12 ms were seen), so a daemon that is restarted at once
+/// has to be patient.
+fn wait_until_free(address: SocketAddr) -> io::Result<()> {
+    const PATIENCE: Duration = Duration::from_millis(250);
+    const PAUSE: Duration = Duration::from_millis(5);
+    let limit = Instant::now() + PATIENCE;
+    loop {
+        match listen::probe_free(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < limit => {
+                thread::sleep(PAUSE);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// From one group per address to one list per worker.
@@ -504,7 +522,6 @@ mod tests {
     use crate::time::units::{Ppm, Precision};
     use crate::wire::packet::{HEADER_LEN, Leap, Packet};
     use std::net::{IpAddr, UdpSocket};
-    use std::time::{Duration, Instant};
 
     const ANY_V4: &str = "0.0.0.0:0";
     const LOOPBACK_V4: &str = "127.0.0.1:0";
