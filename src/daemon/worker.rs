@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -449,12 +450,29 @@ fn bind_all(
 ) -> io::Result<Vec<Vec<ListenSocket>>> {
     // All are probed before one is bound: our own would be in the way.
     for &address in addresses {
-        reuseport::probe_free(address)?;
+        wait_until_free(address)?;
     }
     addresses
         .iter()
         .map(|&address| reuseport::bind_group(address, count, options))
         .collect()
+}
+
+/// The ring of a process that was killed lets go of its sockets a moment after the
+/// process is gone (5 to 12 ms were seen), so a daemon that is restarted at once
+/// has to be patient.
+fn wait_until_free(address: SocketAddr) -> io::Result<()> {
+    const PATIENCE: Duration = Duration::from_millis(250);
+    const PAUSE: Duration = Duration::from_millis(5);
+    let limit = Instant::now() + PATIENCE;
+    loop {
+        match reuseport::probe_free(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < limit => {
+                thread::sleep(PAUSE);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// From one group per address to one list per worker.
@@ -514,7 +532,6 @@ mod tests {
     use crate::time::units::{Ppm, Precision};
     use crate::wire::packet::{HEADER_LEN, Leap, Packet};
     use std::net::{IpAddr, UdpSocket};
-    use std::time::{Duration, Instant};
 
     const ANY_V4: &str = "0.0.0.0:0";
     const LOOPBACK_V4: &str = "127.0.0.1:0";
@@ -544,7 +561,7 @@ mod tests {
             },
         };
         let snapshot = Arc::new(SnapshotCell::new(snapshot));
-        Workers::start(&setup, snapshot, Policy::default()).expect("workers")
+        Workers::start(&setup, snapshot, Arc::new(Policy::default())).expect("workers")
     }
 
     fn client(ip: impl Into<IpAddr>) -> UdpSocket {
@@ -701,7 +718,7 @@ mod tests {
                 });
             }
             for flags in [Flags::IGNORE, Flags::NOSERVE, Flags::NONE].repeat(20) {
-                workers.set_policy(policy(flags));
+                workers.set_policy(Arc::new(policy(flags)));
                 thread::sleep(Duration::from_millis(5));
             }
             stop.store(true, Ordering::Relaxed);
@@ -718,7 +735,7 @@ mod tests {
         // The last word counts, at once.
         let client = client([127, 0, 0, 1]);
         assert!(ask(&client, server, &request(0, 0, 2)).is_some());
-        workers.set_policy(policy(Flags::IGNORE));
+        workers.set_policy(Arc::new(policy(Flags::IGNORE)));
         client
             .set_read_timeout(Some(Duration::from_millis(50)))
             .expect("a timeout");
@@ -770,7 +787,8 @@ mod tests {
         };
         let snapshot = Arc::clone(&workers.shared.snapshot);
         // Even though the workers that hold it are of the same user.
-        let error = Workers::start(&setup, snapshot, Policy::default()).expect_err("taken");
+        let error =
+            Workers::start(&setup, snapshot, Arc::new(Policy::default())).expect_err("taken");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&taken.to_string()), "{error}");
         let inner = error

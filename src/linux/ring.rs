@@ -72,7 +72,7 @@ const BUFFER_LEN: usize = OUT_LEN + NAME_LEN + CONTROL_LEN + MESSAGE_LEN_MAX + 1
 /// A worker's ring. It belongs to the thread that made it. `T` is what the caller
 /// uses to recognise a reply when its departure stamp comes.
 pub struct Ring<T> {
-    // Declared in the order in which they have to be dropped; see `Drop`.
+    // These two are dropped by hand, in this order and if it is safe; see `Drop`.
     ring: ManuallyDrop<IoUring>,
     memory: ManuallyDrop<Memory<T>>,
     sockets: Vec<Option<Socket<T>>>,
@@ -191,12 +191,10 @@ impl<T: Copy> Ring<T> {
     /// # Errors
     /// What io_uring_setup(2), mmap(2) or eventfd(2) say; see [`supported`] for words.
     pub fn new() -> io::Result<Self> {
-        Self::with_buffers(BUFFERS)
+        Self::from_parts(build(SUBMISSIONS)?, BufferRing::new(BUFFERS, BUFFER_LEN)?)
     }
 
-    fn with_buffers(count: u16) -> io::Result<Self> {
-        let ring = build(SUBMISSIONS)?;
-        let buffers = BufferRing::new(count, BUFFER_LEN)?;
+    fn from_parts(ring: IoUring, buffers: BufferRing) -> io::Result<Self> {
         // SAFETY: `Drop` cancels every request before it frees the buffers, and leaks
         // them if it can't.
         unsafe { buffers.register(&ring.submitter())? };
@@ -812,12 +810,16 @@ fn build(submissions: u32) -> io::Result<IoUring> {
         .setup_defer_taskrun()
         .build(submissions);
     match tuned {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::builder()
-            .dontfork()
-            .setup_cqsize(COMPLETIONS)
-            .build(submissions),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build_plain(submissions),
         other => other,
     }
+}
+
+fn build_plain(submissions: u32) -> io::Result<IoUring> {
+    IoUring::builder()
+        .dontfork()
+        .setup_cqsize(COMPLETIONS)
+        .build(submissions)
 }
 
 /// Major and minor.

@@ -97,8 +97,8 @@ pub struct Arrival {
 /// A socket connected to one server.
 ///
 /// Readiness: *read* means [`receive`](Self::receive); *error* means
-/// [`receive_departure`](Self::receive_departure). Call that one once per
-/// readiness and not on suspicion: a simulator's error queue has no other end.
+/// [`receive_departure`](Self::receive_departure). In a simulator call each once per
+/// readiness and not on suspicion: a call too many takes what is another socket's.
 #[derive(Debug)]
 pub struct ClientSocket {
     fd: OwnedFd,
@@ -198,7 +198,8 @@ impl ClientSocket {
     }
 }
 
-/// A socket that answers strangers from the address they asked.
+/// A socket that answers strangers from the address they asked. Readiness is as
+/// with [`ClientSocket`].
 #[derive(Debug)]
 pub struct ServerSocket {
     fd: OwnedFd,
@@ -316,8 +317,7 @@ impl ServerSocket {
         Ok(stamped.then(|| self.sends.remember(payload)))
     }
 
-    /// The next transmit stamp, or `None` if there is none. Call it once per error
-    /// readiness, as with [`ClientSocket`].
+    /// The next transmit stamp, or `None` if there is none.
     ///
     /// # Errors
     /// The pending error of the socket, once the stamps are read.

@@ -18,9 +18,14 @@ fn with_buffers(count: u16, address: &str) -> (Ring<u64>, SocketAddr) {
     let mut group = bind_group(address);
     let socket = group.pop().expect("one socket");
     let address = socket.address();
-    let mut ring = Ring::with_buffers(count).expect("a ring");
+    let mut ring = with_parts(build(SUBMISSIONS), count);
     ring.add(socket).expect("added");
     (ring, address)
+}
+
+fn with_parts(ring: io::Result<IoUring>, count: u16) -> Ring<u64> {
+    let buffers = BufferRing::new(count, BUFFER_LEN).expect("buffers");
+    Ring::from_parts(ring.expect("a ring"), buffers).expect("a whole ring")
 }
 
 fn bind_group(address: &str) -> Vec<ListenSocket> {
@@ -147,6 +152,37 @@ fn a_burst_larger_than_the_buffers_does_not_end_the_service() {
     }
     assert_eq!(ring.tallies().no_slot, 0);
     assert_eq!(ring.tallies().send_errors, 0);
+}
+
+#[test]
+fn a_ring_without_the_tuning_serves_as_well() {
+    let mut ring = with_parts(build_plain(SUBMISSIONS), 8);
+    let socket = bind_group("127.0.0.1:0").pop().expect("one socket");
+    let address = socket.address();
+    ring.add(socket).expect("added");
+    let client = client("127.0.0.1");
+    for _ in 0..100 {
+        client.send_to(b"burst", address).expect("sent");
+    }
+    echo_all(&mut ring, 100);
+    for _ in 0..100 {
+        client.recv(&mut [0; 8]).expect("a reply");
+    }
+    assert_eq!(ring.tallies().no_slot, 0);
+}
+
+#[test]
+fn what_is_missing_is_said_in_words() {
+    for (errno, word) in [
+        (libc::ENOSYS, "seccomp"),
+        (libc::EPERM, "denied"),
+        (libc::ENOMEM, "memory"),
+        (libc::EMFILE, "open files"),
+    ] {
+        let said = explain(&io::Error::from_raw_os_error(errno));
+        assert!(said.starts_with("io_uring: "), "{said}");
+        assert!(said.contains(word), "{said}");
+    }
 }
 
 #[test]
