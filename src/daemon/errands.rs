@@ -77,6 +77,14 @@ impl Identity {
     }
 }
 
+/// The rules as they are while `upstreams` are our servers.
+pub fn policy(config: &Config, upstreams: &[IpAddr]) -> Policy {
+    Policy {
+        access: AccessTable::compile(&config.rules, upstreams),
+        rate_limit: config.rate_limit,
+    }
+}
+
 /// Does errands with whatever hands there are.
 pub struct Errands {
     config: Config,
@@ -124,7 +132,7 @@ impl Errands {
                 Errand::Publish { snapshot, stepped } => hands.publish(&snapshot, stepped),
                 Errand::Resolve(source) => hands.resolve(source, self.question(source)),
                 Errand::Upstreams(addresses) => {
-                    let policy = Arc::new(self.policy(&addresses));
+                    let policy = Arc::new(policy(&self.config, &addresses));
                     core.set_policy(Arc::clone(&policy));
                     hands.set_policy(&policy);
                 }
@@ -194,14 +202,6 @@ impl Errands {
         match end {
             End::Good => info!("stopping"),
             End::Bad(sentence) => error!("{sentence}"),
-        }
-    }
-
-    /// The rules as they are while these are our servers.
-    fn policy(&self, upstreams: &[IpAddr]) -> Policy {
-        Policy {
-            access: AccessTable::compile(&self.config.rules, upstreams),
-            rate_limit: self.config.rate_limit,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::daemon::clock::Clock;
 use crate::daemon::control::Listener;
 use crate::daemon::desk::{Desk, bind_metrics};
 use crate::daemon::drift;
-use crate::daemon::errands::{End, Errands, Identity};
+use crate::daemon::errands::{End, Errands, Identity, policy};
 use crate::daemon::logging;
 use crate::daemon::metrics::Exporter;
 use crate::daemon::notify::Notifier;
@@ -64,7 +64,10 @@ pub fn run(options: Options) -> Result<(), String> {
     let frequency = read_drift(config.drift_file.as_deref());
     let kind = clock.kind();
     let node = Node::new(node_config(&options, &clock, frequency)?, clock.now());
-    let core = TimeLoop::new(node, clock);
+    let mut core = TimeLoop::new(node, clock);
+    // Nobody is served before the rules stand.
+    let rules = Arc::new(policy(config, &[]));
+    core.set_policy(Arc::clone(&rules));
     info!(
         "ptntp {} starts: clock {}, io {}, {} sources",
         env!("CARGO_PKG_VERSION"),
@@ -87,7 +90,7 @@ pub fn run(options: Options) -> Result<(), String> {
     let end = match io {
         IoBackend::Uring => {
             let cell = Arc::new(SnapshotCell::new(snapshot));
-            let workers = start_workers(config, options.once, &cell)?.map(Arc::new);
+            let workers = start_workers(config, options.once, &cell, &rules)?.map(Arc::new);
             let (serving, server): (_, Arc<dyn Collect>) = match &workers {
                 Some(workers) => (workers.addresses().to_vec(), Arc::clone(workers) as _),
                 None => (Vec::new(), Arc::new(ServerCounts::default())),
@@ -113,7 +116,8 @@ pub fn run(options: Options) -> Result<(), String> {
             let sockets = bind_single(config, options.once)?;
             let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();
             let responder = Responder::new(random_u64()?, Sizes::default());
-            let server = single::Server::new(sockets, responder, snapshot, Arc::clone(&counters));
+            let server =
+                single::Server::new(sockets, responder, snapshot, rules, Arc::clone(&counters));
             announce(&serving, config);
             single::run(single::Parts {
                 core,
@@ -306,13 +310,13 @@ fn start_workers(
     config: &Config,
     once: bool,
     snapshot: &Arc<SnapshotCell>,
+    rules: &Arc<Policy>,
 ) -> Result<Option<Workers>, String> {
     if once {
         return Ok(None);
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let seed = random_u64()?;
-    let policy = Arc::new(Policy::default());
     bind_where_possible(config, |addresses| {
         let setup = WorkerSetup {
             workers: cores,
@@ -322,7 +326,7 @@ fn start_workers(
             seed,
             sizes: Sizes::default(),
         };
-        Workers::start(&setup, Arc::clone(snapshot), Arc::clone(&policy))
+        Workers::start(&setup, Arc::clone(snapshot), Arc::clone(rules))
     })
     .map(Some)
 }

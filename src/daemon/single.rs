@@ -74,6 +74,7 @@ impl Server {
         sockets: Vec<ServerSocket>,
         responder: Responder,
         snapshot: Snapshot,
+        policy: Arc<Policy>,
         counters: Arc<Counted>,
     ) -> Self {
         Self {
@@ -85,7 +86,7 @@ impl Server {
                 })
                 .collect(),
             responder,
-            policy: Arc::new(Policy::default()),
+            policy,
             snapshot,
             counters,
             buffer: Box::new([0; PACKET_LEN_MAX + 1]),
