@@ -108,7 +108,7 @@ fn recognise(path: &Path, text: &str, dialect: Dialect) -> Result<(), Diagnostic
         }
     };
     if dialect == Dialect::Chrony {
-        let message = "the dialect of chrony.conf is not supported yet".to_owned();
+        let message = "the dialect of chrony.conf is not yet supported".to_owned();
         return Err(whole_file(Severity::Error, path, message, NOT_YET.into()));
     }
     if dialect == Dialect::Ntp {

@@ -544,7 +544,7 @@ fn chrony_conf_is_recognised_by_its_words() {
     assert!(named.help.unwrap().contains("--dialect ntp"));
     assert!(load_text(Path::new("chrony.conf"), "server a", Dialect::Ntp).is_ok());
     let chosen = error("ntp.conf", "server a", Dialect::Chrony);
-    assert!(chosen.message.contains("not supported yet"));
+    assert!(chosen.message.contains("not yet supported"));
     let word = error("ntp.conf", "makestep 1 3\nserver a", Dialect::Ntp);
     assert!(word.help.unwrap().contains("tinker step"));
 }

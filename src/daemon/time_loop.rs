@@ -261,7 +261,7 @@ impl TimeLoop {
                     warn!("cannot send to {to}: {error}; trying again at each poll");
                 }
                 self.sockets.remove(&id);
-                self.node.on_send_failed(id);
+                self.node.on_send_failed(id, self.clock.now());
             }
         }
     }
@@ -277,7 +277,7 @@ impl TimeLoop {
             }
             Ok(None) => {}
             // An ICMP error: nobody is there.
-            Err(_) => self.node.on_send_failed(id),
+            Err(_) => self.node.on_send_failed(id, self.clock.now()),
         }
     }
 
@@ -292,7 +292,7 @@ impl TimeLoop {
                 self.node.on_datagram(id, &self.buffer[..len], arrival, now);
             }
             Ok(None) => {}
-            Err(_) => self.node.on_send_failed(id),
+            Err(_) => self.node.on_send_failed(id, self.clock.now()),
         }
     }
 

@@ -141,8 +141,11 @@ struct Policies {
     once: bool,
 }
 
-/// The local clock takes over this long after the start, if no server is heard.
-const LOCAL_WAIT: NtpDuration = NtpDuration::from_whole_seconds(30);
+/// The local clock takes over this long after the start, if no server is heard: a
+/// burst's time.
+const LOCAL_WAIT: NtpDuration = NtpDuration::from_whole_seconds(16);
+/// With `-q`, somebody has to have answered by then.
+const ONCE_WAIT: NtpDuration = NtpDuration::from_whole_seconds(30);
 /// What the local clock's dispersion is said to be: nobody knows.
 const LOCAL_DISPERSION: NtpDuration = NtpDuration::from_units(1 << 25); // 7.8 ms
 /// How often the kernel's maxerror and what we serve are brought up to date while
@@ -256,14 +259,20 @@ impl Node {
             }
         }
         if lost {
-            self.replace_the_dead(now.mono);
-            self.synchronise(now);
+            self.reconsider(now);
         }
         if let Some(command) = self.discipline.on_timer(now.mono) {
             self.steer(command);
         }
         if now.mono >= self.refresh_at {
             self.refresh(now);
+        }
+        if self.config.once && now.mono.since(self.started) >= ONCE_WAIT {
+            self.over = true;
+            self.actions.push_back(Action::Fatal(format!(
+                "no server gave the time within {:.0} s; the clock was not set",
+                ONCE_WAIT.as_seconds()
+            )));
         }
     }
 
@@ -290,11 +299,14 @@ impl Node {
     }
 
     /// The request could not leave, or an ICMP error came instead of a reply.
-    pub fn on_send_failed(&mut self, id: AssociationId) {
+    pub fn on_send_failed(&mut self, id: AssociationId, now: Now) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
             peer.association.on_send_failed();
-            peer.report_silence(&mut self.actions);
+            let lost = peer.report_silence(&mut self.actions);
             self.actions.push_back(Action::Close(id));
+            if lost {
+                self.reconsider(now);
+            }
         }
     }
 
@@ -325,8 +337,7 @@ impl Node {
                 let address = peer.association.address();
                 self.log(Event::Kissed(address, kiss));
                 if kiss != KissCode::Rate {
-                    self.replace_the_dead(now.mono);
-                    self.synchronise(now);
+                    self.reconsider(now);
                 }
             }
             Received::Nothing => {}
@@ -576,7 +587,7 @@ impl Node {
             self.state = SystemState {
                 leap: Leap::None,
                 stratum: (stratum + 1).min(STRATUM_MAX),
-                refid: RefId::LOCAL,
+                refid: RefId::local(stratum + 1),
                 reference: now.wall,
                 root_delay: NtpDuration::ZERO,
                 root_dispersion: LOCAL_DISPERSION,
@@ -651,7 +662,9 @@ impl Node {
     }
 
     fn mobilise(&mut self, source: SourceId, address: SocketAddr, now: MonoInstant) {
-        let options = self.names[source.0].spec.options;
+        let mut options = self.names[source.0].spec.options;
+        // Whoever waits for `-q` wants to wait seconds, not polls.
+        options.iburst |= self.config.once;
         let id = AssociationId(self.next_id);
         self.next_id += 1;
         self.peers.push(Peer {
@@ -729,10 +742,12 @@ impl Node {
         self.peers.iter().any(|peer| peer.id == id)
     }
 
-    fn replace_the_dead(&mut self, now: MonoInstant) {
+    /// Somebody is dead: look for another, and see who is left.
+    fn reconsider(&mut self, now: Now) {
         for peer in self.peers.iter().filter(|peer| peer.is_dead()) {
-            self.names[peer.source.0].refresh(now);
+            self.names[peer.source.0].refresh(now.mono);
         }
+        self.synchronise(now);
     }
 
     fn tell_upstreams(&mut self) {

@@ -402,7 +402,7 @@ fn the_local_clock_stands_in_for_servers_that_are_not_there() {
         config.local_stratum = Some(10);
     });
     world.servers.get_mut(&address(1)).expect("it").alive = false;
-    world.run_until(20.0);
+    world.run_until(10.0);
     assert!(!world.system().sync, "the server had no chance yet");
     world.run_until(120.0);
     let system = world.system();

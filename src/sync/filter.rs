@@ -173,6 +173,9 @@ struct Track {
     log_weights: [f64; WANDERS.len()],
     /// Smoothed square of what samples were off by.
     jitter_var_s2: f64,
+    /// The same in units of what they were expected to be off by; about 1 where the
+    /// noise is what the round trips say it is.
+    surprise: f64,
     samples: u32,
     last: Measurement,
 }
@@ -218,7 +221,7 @@ impl Filter {
     /// What the source says at `at`; none before the first sample.
     pub fn estimate(&self, at: MonoInstant, ledger: &Ledger) -> Option<Estimate> {
         let track = self.track.as_ref()?;
-        let mixed = track.mixed_at(at);
+        let mixed = track.honest_at(at);
         let z = track.origin_z + NtpDuration::from_seconds(mixed.phase_s);
         let offset_sigma = NtpDuration::from_seconds(mixed.phase_var_s2.sqrt());
         let last = &track.last;
@@ -246,7 +249,7 @@ impl Filter {
 
     /// One sigma of the offset at `at`, also ahead of time: what a poll policy asks.
     pub fn offset_sigma_at(&self, at: MonoInstant) -> Option<NtpDuration> {
-        let variance_s2 = self.track.as_ref()?.mixed_at(at).phase_var_s2;
+        let variance_s2 = self.track.as_ref()?.honest_at(at).phase_var_s2;
         Some(NtpDuration::from_seconds(variance_s2.sqrt()))
     }
 
@@ -290,6 +293,7 @@ impl Track {
             bank: [first; WANDERS.len()],
             log_weights: [0.0; WANDERS.len()],
             jitter_var_s2: variance_s2,
+            surprise: 1.0,
             samples: 1,
             last: *sample,
         }
@@ -310,10 +314,13 @@ impl Track {
     fn take(&mut self, z: NtpDuration, variance_s2: f64, sample: &Measurement) {
         let z_s = (z - self.origin_z).as_seconds();
         let elapsed_s = self.elapsed_s(sample.at);
-        let off_s = z_s - self.mixed_at(sample.at).phase_s;
+        let foretold = self.mixed_at(sample.at);
+        let off_s = z_s - foretold.phase_s;
+        let surprise = off_s.powi(2) / (foretold.phase_var_s2 + variance_s2);
         self.samples = self.samples.saturating_add(1);
-        self.jitter_var_s2 +=
-            (off_s.powi(2) - self.jitter_var_s2) / f64::from(self.samples.min(16));
+        let share = 1.0 / f64::from(self.samples.min(16));
+        self.jitter_var_s2 += (off_s.powi(2) - self.jitter_var_s2) * share;
+        self.surprise += (surprise - self.surprise) * share;
 
         for ((filter, wander), log_weight) in
             self.bank.iter_mut().zip(WANDERS).zip(&mut self.log_weights)
@@ -336,6 +343,18 @@ impl Track {
             *filter = filter.ahead(elapsed_s, wander);
         }
         mix(&ahead, &self.log_weights)
+    }
+
+    /// The same with variances that own up to noise beyond what the round trips
+    /// show: a busy host delays one leg's stamps, and the filter, told too little
+    /// of it, would be too sure of itself.
+    fn honest_at(&self, at: MonoInstant) -> Kalman {
+        let mut mixed = self.mixed_at(at);
+        let factor = self.surprise.max(1.0);
+        mixed.phase_var_s2 *= factor;
+        mixed.covariance_s *= factor;
+        mixed.rate_var *= factor;
+        mixed
     }
 
     fn elapsed_s(&self, at: MonoInstant) -> f64 {

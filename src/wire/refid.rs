@@ -13,8 +13,20 @@ impl RefId {
     pub const INIT: Self = Self(*b"INIT");
     /// The clock was just stepped.
     pub const STEP: Self = Self(*b"STEP");
-    /// The undisciplined local clock (127.127.1.x): what ntpd puts on the wire.
+    /// Named by letters: the undisciplined local clock at stratum 1.
     pub const LOCAL: Self = Self(*b"LOCL");
+    /// Named by address, at any stratum above: ntpd's 127.127.1.0.
+    const LOCAL_ADDRESS: Self = Self([127, 127, 1, 0]);
+
+    /// What a server of this stratum puts on the wire when it serves its own
+    /// undisciplined clock, as ntpd does.
+    pub const fn local(stratum: u8) -> Self {
+        if stratum <= 1 {
+            Self::LOCAL
+        } else {
+            Self::LOCAL_ADDRESS
+        }
+    }
 
     /// From the wire's four octets.
     pub const fn from_bytes(bytes: [u8; 4]) -> Self {
@@ -51,7 +63,8 @@ impl RefId {
     }
 
     /// As an administrator expects to read it beside `stratum`: letters at
-    /// stratum 0 and 1, dotted above. Unprintable octets are shown as `?`, since
+    /// stratum 0 and 1, dotted above (`LOCAL(0)` for a local clock, as ntpq has
+    /// it). Unprintable octets are shown as `?`, since
     /// they come from strangers.
     pub fn display(self, stratum: u8) -> RefIdDisplay {
         RefIdDisplay {
@@ -77,7 +90,10 @@ pub struct RefIdDisplay {
 impl fmt::Display for RefIdDisplay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if (2..16).contains(&self.stratum) {
-            return Ipv4Addr::from(self.refid.0).fmt(f);
+            return match self.refid {
+                RefId::LOCAL_ADDRESS => f.pad("LOCAL(0)"),
+                RefId(octets) => Ipv4Addr::from(octets).fmt(f),
+            };
         }
         let mut text = String::with_capacity(6);
         text.push('.');
