@@ -133,7 +133,9 @@ fn recognise(path: &Path, text: &str, dialect: Dialect) -> Result<(), Diagnostic
             ))
         }
         (None, Some((line, word))) => {
-            let message = format!("this is a chrony.conf: `{word}` is chrony's word");
+            let message = format!(
+                "this is a chrony.conf, and its dialect is not yet supported: `{word}` is chrony's word"
+            );
             Err(at(line, &word, message, NOT_YET.into()))
         }
         (Some((ntp_line, ntp_word)), Some((line, word))) => {

@@ -1,5 +1,6 @@
-//! The drift file: one number, the clock's frequency correction in ppm, as ntpd
-//! writes it. Whatever happens while it is written, the file is whole: the new
+//! The drift file: the clock's frequency correction in ppm, as ntpd writes it,
+//! and behind it what it may be wrong by, one sigma in ppm, which ntpd does not
+//! read. ntpd's files have the first number alone. Whatever happens while it is written, the file is whole: the new
 //! one is finished under another name and then takes the old one's place.
 
 use std::ffi::OsString;
@@ -8,10 +9,14 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::sync::filter::Start;
 use crate::time::units::Ppm;
 
 /// The kernel steers by no more, and no working clock needs it (adjtimex(2)).
 const LIMIT: Ppm = Ppm(500.0);
+
+/// How wrong the number of a file that does not say may be.
+const SIGMA_UNSAID: Ppm = Ppm(1.0);
 
 /// Everybody may read it: it is no secret, and other tools do.
 const MODE: u32 = 0o644;
@@ -21,7 +26,7 @@ const LEN_MAX: u64 = 256;
 
 /// The frequency in the file; none if there is no file. A file that is damaged
 /// or out of range is an error with a sentence; the daemon starts without.
-pub fn read(path: &Path) -> Result<Option<Ppm>, String> {
+pub fn read(path: &Path) -> Result<Option<Start>, String> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(LEN_MAX).read_to_string(&mut text));
     match read {
@@ -42,14 +47,27 @@ pub fn read(path: &Path) -> Result<Option<Ppm>, String> {
     })
 }
 
-fn parse(text: &str) -> Result<Ppm, String> {
+fn parse(text: &str) -> Result<Start, String> {
     let mut words = text.split_ascii_whitespace();
-    let (Some(word), None) = (words.next(), words.next()) else {
-        return Err("should hold one number".to_owned());
+    let frequency = words.next().ok_or("is empty")?;
+    let frequency = number(frequency, LIMIT)?;
+    let frequency_sigma = match words.next() {
+        None => SIGMA_UNSAID,
+        Some(word) => number(word, LIMIT)?.abs(),
     };
+    match words.next() {
+        None => Ok(Start {
+            frequency,
+            frequency_sigma,
+        }),
+        Some(_) => Err("should hold one number or two".to_owned()),
+    }
+}
+
+fn number(word: &str, limit: Ppm) -> Result<Ppm, String> {
     match word.parse() {
-        Ok(ppm) if Ppm(ppm).abs() <= LIMIT => Ok(Ppm(ppm)),
-        Ok(ppm) => Err(format!("{ppm} ppm is out of range (±{})", LIMIT.0)),
+        Ok(ppm) if Ppm(ppm).abs() <= limit => Ok(Ppm(ppm)),
+        Ok(ppm) => Err(format!("{ppm} ppm is out of range (±{})", limit.0)),
         Err(_) => Err(format!("'{}' is no number", word.escape_debug())),
     }
 }
@@ -61,11 +79,11 @@ pub fn clean(path: &Path) {
 }
 
 /// Writes the file with blocking calls: for `--io poll` and at exit.
-pub fn write(path: &Path, frequency: Ppm) -> Result<(), String> {
+pub fn write(path: &Path, frequency: Start) -> Result<(), String> {
     try_write(path, frequency).map_err(|error| problem(path, &error))
 }
 
-fn try_write(path: &Path, frequency: Ppm) -> io::Result<()> {
+fn try_write(path: &Path, frequency: Start) -> io::Result<()> {
     let new = unfinished(path);
     clean(path);
     let written = (|| {
@@ -87,13 +105,13 @@ fn try_write(path: &Path, frequency: Ppm) -> io::Result<()> {
 }
 
 /// The same through the ring of the tokio-uring runtime this runs on.
-pub async fn write_uring(path: &Path, frequency: Ppm) -> Result<(), String> {
+pub async fn write_uring(path: &Path, frequency: Start) -> Result<(), String> {
     try_write_uring(path, frequency)
         .await
         .map_err(|error| problem(path, &error))
 }
 
-async fn try_write_uring(path: &Path, frequency: Ppm) -> io::Result<()> {
+async fn try_write_uring(path: &Path, frequency: Start) -> io::Result<()> {
     use tokio_uring::fs;
     let new = unfinished(path);
     let _ = fs::remove_file(&new).await;
@@ -120,8 +138,9 @@ async fn try_write_uring(path: &Path, frequency: Ppm) -> io::Result<()> {
     directory.close().await
 }
 
-fn text(frequency: Ppm) -> String {
-    format!("{:.6}\n", frequency.clamp_to(LIMIT).0)
+fn text(kept: Start) -> String {
+    let (frequency, sigma) = (kept.frequency.clamp_to(LIMIT), kept.frequency_sigma);
+    format!("{:.6} {:.6}\n", frequency.0, sigma.0)
 }
 
 fn problem(path: &Path, error: &io::Error) -> String {
@@ -149,6 +168,13 @@ fn directory(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn kept(ppm: f64) -> Start {
+        Start {
+            frequency: Ppm(ppm),
+            frequency_sigma: Ppm(0.25),
+        }
+    }
     use std::sync::atomic::{AtomicBool, Ordering};
 
     struct Room(PathBuf);
@@ -185,8 +211,8 @@ mod tests {
         let room = Room::new("again");
         assert_eq!(read(&room.file()), Ok(None));
         for ppm in [-12.345678, 0.0, 499.9] {
-            write(&room.file(), Ppm(ppm)).unwrap();
-            assert_eq!(read(&room.file()), Ok(Some(Ppm(ppm))));
+            write(&room.file(), kept(ppm)).unwrap();
+            assert_eq!(read(&room.file()), Ok(Some(kept(ppm))));
         }
         let mode = fs::metadata(room.file()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o644);
@@ -195,8 +221,12 @@ mod tests {
 
     #[test]
     fn other_peoples_drift_files_are_read() {
-        assert_eq!(parse("-7.512\n"), Ok(Ppm(-7.512)));
-        assert_eq!(parse("  3 \n\n"), Ok(Ppm(3.0)));
+        let alone = |ppm| Start {
+            frequency_sigma: SIGMA_UNSAID,
+            ..kept(ppm)
+        };
+        assert_eq!(parse("-7.512\n"), Ok(alone(-7.512)));
+        assert_eq!(parse("  3 \n\n"), Ok(alone(3.0)));
     }
 
     #[test]
@@ -209,7 +239,7 @@ mod tests {
             b"nan\n",
             b"inf\n",
             b"501\n",
-            b"1 2\n",
+            b"1 2 3\n",
             b"\xff\xfe",
             &[0; 4096],
         ] {
@@ -223,13 +253,13 @@ mod tests {
     #[test]
     fn a_reader_never_sees_half_a_file_and_leftovers_go() {
         let room = Room::new("atomic");
-        write(&room.file(), Ppm(1.0)).unwrap();
+        write(&room.file(), kept(1.0)).unwrap();
         fs::write(unfinished(&room.file()), "4").unwrap();
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for n in 0..50 {
-                    write(&room.file(), Ppm(f64::from(n))).unwrap();
+                    write(&room.file(), kept(f64::from(n))).unwrap();
                 }
                 done.store(true, Ordering::Relaxed);
             });
@@ -244,12 +274,12 @@ mod tests {
     fn a_write_that_fails_keeps_the_old_file() {
         let room = Room::new("fails");
         let missing = room.0.join("missing/ntp.drift");
-        assert!(write(&missing, Ppm(1.0)).unwrap_err().contains("missing"));
-        write(&room.file(), Ppm(1.0)).unwrap();
+        assert!(write(&missing, kept(1.0)).unwrap_err().contains("missing"));
+        write(&room.file(), kept(1.0)).unwrap();
         // The unfinished name is taken by a directory that can't be removed as a file.
         fs::create_dir(unfinished(&room.file())).unwrap();
-        assert!(write(&room.file(), Ppm(2.0)).is_err());
-        assert_eq!(read(&room.file()), Ok(Some(Ppm(1.0))));
+        assert!(write(&room.file(), kept(2.0)).is_err());
+        assert_eq!(read(&room.file()), Ok(Some(kept(1.0))));
     }
 
     #[test]
@@ -260,13 +290,13 @@ mod tests {
         };
         fs::write(unfinished(&room.file()), "4").unwrap();
         runtime
-            .block_on(write_uring(&room.file(), Ppm(-3.25)))
+            .block_on(write_uring(&room.file(), kept(-3.25)))
             .unwrap();
-        assert_eq!(read(&room.file()), Ok(Some(Ppm(-3.25))));
+        assert_eq!(read(&room.file()), Ok(Some(kept(-3.25))));
         assert_eq!(room.names(), ["ntp.drift"]);
         let missing = room.0.join("missing/ntp.drift");
         let problem = runtime
-            .block_on(write_uring(&missing, Ppm(1.0)))
+            .block_on(write_uring(&missing, kept(1.0)))
             .unwrap_err();
         assert!(problem.contains("missing"), "{problem}");
     }

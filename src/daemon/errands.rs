@@ -17,8 +17,8 @@ use crate::linux::netlink::Interface;
 use crate::node::action::SourceId;
 use crate::server::access::AccessTable;
 use crate::server::respond::Policy;
+use crate::sync::filter::Start;
 use crate::time::instant::MonoInstant;
-use crate::time::units::Ppm;
 
 /// Who does it.
 pub trait Hands {
@@ -29,7 +29,7 @@ pub trait Hands {
     /// Look a name up; the answer comes back through [`Errands::resolved`].
     fn resolve(&mut self, source: SourceId, question: Question);
     /// Write the drift file, if there is one.
-    fn keep_frequency(&mut self, frequency: Ppm);
+    fn keep_frequency(&mut self, frequency: Start);
     /// Tell people and programs that ask.
     fn tell(&mut self, report: Report);
     /// Is everything that serves still alive? A sentence if not.

@@ -36,7 +36,7 @@ use crate::linux::wait::Waiter;
 use crate::node::engine::{Node, NodeConfig};
 use crate::node::pool::SourceSpec;
 use crate::server::respond::{Policy, Responder, Sizes};
-use crate::time::units::Ppm;
+use crate::sync::filter::Start;
 
 /// The port of RFC 5905, for those who may have it.
 const PORT: u16 = 123;
@@ -200,7 +200,7 @@ fn open_clock(choice: ClockChoice, once: bool) -> Result<Clock, String> {
     Ok(clock)
 }
 
-fn read_drift(path: Option<&Path>) -> Option<Ppm> {
+fn read_drift(path: Option<&Path>) -> Option<Start> {
     let path = path?;
     drift::clean(path);
     match drift::read(path) {
@@ -215,7 +215,7 @@ fn read_drift(path: Option<&Path>) -> Option<Ppm> {
 fn node_config(
     options: &Options,
     clock: &Clock,
-    frequency: Option<Ppm>,
+    frequency: Option<Start>,
 ) -> Result<NodeConfig, String> {
     let config = &options.config;
     Ok(NodeConfig {

@@ -30,7 +30,7 @@ use crate::daemon::metrics::Exporter;
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::status::Report;
 use crate::linux::netlink::{self, Interface};
-use crate::time::units::Ppm;
+use crate::sync::filter::Start;
 
 /// Links that change, change several times in a row: wait for the last of it.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -51,7 +51,7 @@ pub enum ToService {
         question: Question,
     },
     /// Keep this frequency in the drift file.
-    WriteDrift(Ppm),
+    WriteDrift(Start),
     /// Finish what was begun and end.
     Stop,
 }
@@ -257,7 +257,7 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
 
 /// Writes the newest frequency whenever there is a new one, and the last one
 /// before it ends.
-async fn keep_drift(path: PathBuf, mut frequency: watch::Receiver<Option<Ppm>>) {
+async fn keep_drift(path: PathBuf, mut frequency: watch::Receiver<Option<Start>>) {
     drift::clean(&path);
     let mut failing = false;
     // Ends when the sender is gone and its last value has been seen.
@@ -549,6 +549,14 @@ impl fmt::Debug for Answers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::units::Ppm;
+
+    fn kept(ppm: i32) -> Start {
+        Start {
+            frequency: Ppm(f64::from(ppm)),
+            frequency_sigma: Ppm(0.5),
+        }
+    }
     use crate::daemon::desk::bind_metrics;
     use crate::daemon::status::tests::example;
     use crate::linux::listen;
@@ -636,15 +644,13 @@ mod tests {
         assert!(scrape(fixture.metrics).contains("\nptntp_stratum 3\n"));
 
         for n in 0..50 {
-            fixture
-                .service
-                .send(ToService::WriteDrift(Ppm(f64::from(n))));
+            fixture.service.send(ToService::WriteDrift(kept(n)));
         }
         fixture.service.stop();
         assert!(fixture.woken.load(Ordering::Relaxed) >= 2);
         assert_eq!(
             drift::read(&fixture.directory.join("drift")),
-            Ok(Some(Ppm(49.0)))
+            Ok(Some(kept(49)))
         );
         assert!(!control_path.exists());
         let left: Vec<_> = std::fs::read_dir(&fixture.directory).unwrap().collect();

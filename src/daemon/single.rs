@@ -29,8 +29,8 @@ use crate::node::action::SourceId;
 use crate::server::interleave::TxToken;
 use crate::server::respond::{Policy, Request, Responder, set_transmit};
 use crate::server::verdict::Verdict;
+use crate::sync::filter::Start;
 use crate::time::instant::MonoInstant;
-use crate::time::units::Ppm;
 use crate::wire::packet::PACKET_LEN_MAX;
 
 const NETLINK: u64 = 0;
@@ -198,7 +198,7 @@ impl Hands for Own {
         });
     }
 
-    fn keep_frequency(&mut self, frequency: Ppm) {
+    fn keep_frequency(&mut self, frequency: Start) {
         if let Some(path) = &self.drift_file
             && let Err(sentence) = drift::write(path, frequency)
         {

@@ -19,7 +19,7 @@ use crate::linux::wait::{Interest, Waiter};
 use crate::linux::wake::Wake;
 use crate::node::action::SourceId;
 use crate::server::respond::Policy;
-use crate::time::units::Ppm;
+use crate::sync::filter::Start;
 
 const WAKE: u64 = 0;
 const SIGNAL: u64 = 1;
@@ -52,7 +52,7 @@ impl Hands for Others {
         self.service.send(ToService::Resolve { id, question });
     }
 
-    fn keep_frequency(&mut self, frequency: Ppm) {
+    fn keep_frequency(&mut self, frequency: Start) {
         if self.keeps_frequency {
             self.service.send(ToService::WriteDrift(frequency));
         }

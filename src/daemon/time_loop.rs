@@ -23,9 +23,9 @@ use crate::node::engine::Node;
 use crate::node::report::NodeReport;
 use crate::server::respond::Policy;
 use crate::sync::command::ClockCommand;
+use crate::sync::filter::Start;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, Now};
-use crate::time::units::Ppm;
 use crate::wire::packet::PACKET_LEN_MAX;
 
 /// Histograms, the report and the watchdog are served this often.
@@ -47,7 +47,7 @@ pub enum Errand {
     /// These are our servers now: `restrict source` applies to them.
     Upstreams(Vec<IpAddr>),
     /// Write the drift file.
-    KeepFrequency(Ppm),
+    KeepFrequency(Start),
     /// A second has passed.
     Tick,
     /// The clock was set once, and no more was asked.
@@ -198,7 +198,7 @@ impl TimeLoop {
     }
 
     /// The frequency worth keeping, at the end.
-    pub fn drift(&self) -> Option<Ppm> {
+    pub fn drift(&self) -> Option<Start> {
         self.node.drift()
     }
 

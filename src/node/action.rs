@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::sync::command::ClockCommand;
+use crate::sync::filter::Start;
 use crate::system::SystemState;
 use crate::time::duration::NtpDuration;
 use crate::wire::packet::HEADER_LEN;
@@ -41,7 +42,7 @@ pub enum Action {
     /// Our upstream addresses are now these (for `restrict source`).
     Upstreams(Vec<IpAddr>),
     /// Keep this frequency for the next start.
-    KeepFrequency(crate::time::units::Ppm),
+    KeepFrequency(Start),
     /// Tell the operator.
     Log(Event),
     /// The clock was set, and that was all that was wanted (`-q`).

@@ -55,7 +55,7 @@ pub struct NodeConfig {
     /// Set the clock once and be done (`-q`).
     pub once: bool,
     /// The drift file's word on the oscillator.
-    pub frequency: Option<Ppm>,
+    pub frequency: Option<Start>,
     /// Correction in force in the clock right now.
     pub frequency_in_force: Ppm,
     /// How the monotonic clock of `now` relates to the one we steer.
@@ -169,7 +169,9 @@ impl Node {
         let start = config
             .frequency
             .map_or_else(Start::default, Start::from_drift);
-        let base = config.frequency.unwrap_or(config.frequency_in_force);
+        let base = config
+            .frequency
+            .map_or(config.frequency_in_force, |kept| kept.frequency);
         let mut node = Self {
             names: config
                 .sources
@@ -440,7 +442,7 @@ impl Node {
     }
 
     /// The frequency worth keeping for the next start, if it is known well enough.
-    pub fn drift(&self) -> Option<Ppm> {
+    pub fn drift(&self) -> Option<Start> {
         self.discipline.drift()
     }
 

@@ -6,6 +6,7 @@
 
 use crate::sync::combine::Combined;
 use crate::sync::command::{Applied, ClockCommand};
+use crate::sync::filter::Start;
 use crate::sync::policy::StepPolicy;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::MonoInstant;
@@ -29,8 +30,9 @@ const SPREAD_MAX_S: f64 = 256.0;
 /// by being first.
 const FIRST_SAMPLES: u32 = 3;
 
-/// Below this error a frequency is worth keeping over a restart.
-const DRIFT_SIGMA_MAX: Ppm = Ppm(1.0);
+/// Below this error a frequency is worth keeping over a restart: it is better than
+/// what is said of crystals in general.
+const DRIFT_SIGMA_MAX: Ppm = Ppm(10.0);
 
 /// What an update came to.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -219,8 +221,11 @@ impl Discipline {
     }
 
     /// What to write to the drift file; none until it is known well enough.
-    pub fn drift(&self) -> Option<Ppm> {
-        (self.base_sigma.0 <= DRIFT_SIGMA_MAX.0).then_some(self.base)
+    pub fn drift(&self) -> Option<Start> {
+        (self.base_sigma.0 <= DRIFT_SIGMA_MAX.0).then_some(Start {
+            frequency: self.base,
+            frequency_sigma: self.base_sigma,
+        })
     }
 
     /// Has the clock been set, and is it not far off now?
@@ -316,7 +321,10 @@ mod tests {
             ClockCommand::SetFrequency(Ppm(10.0)),
         ];
         assert_eq!(commands, expected);
-        assert_eq!(discipline.drift(), Some(Ppm(10.0)));
+        assert_eq!(
+            discipline.drift().map(|kept| kept.frequency),
+            Some(Ppm(10.0))
+        );
     }
 
     #[test]

@@ -72,11 +72,12 @@ impl Default for Start {
 }
 
 impl Start {
-    /// From a drift file; ten degrees since then may have moved it by half a ppm.
-    pub fn from_drift(frequency: Ppm) -> Self {
+    /// From a drift file. However well it was known then, ten degrees since may have
+    /// moved it by half a ppm.
+    pub fn from_drift(kept: Self) -> Self {
         Self {
-            frequency,
-            frequency_sigma: Ppm(0.5),
+            frequency_sigma: Ppm(kept.frequency_sigma.0.max(0.5)),
+            ..kept
         }
     }
 

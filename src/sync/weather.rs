@@ -674,7 +674,10 @@ fn warm_start() {
     };
     let (cold_s, warm_s) = (
         worst(Start::default()),
-        worst(Start::from_drift(Ppm(-49.9))),
+        worst(Start::from_drift(Start {
+            frequency: Ppm(-49.9),
+            frequency_sigma: Ppm(0.1),
+        })),
     );
     assert!(warm_s < 60e-6 && warm_s < cold_s, "{warm_s:e}, {cold_s:e}");
 }
