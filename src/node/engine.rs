@@ -714,34 +714,31 @@ impl Node {
     }
 
     /// A pool gives as many associations as it has addresses, within `tos maxclock`.
+    /// Whoever is silent and no longer named makes room; whoever refused to serve us
+    /// stays known, so as not to be asked again.
     fn fill_pool(&mut self, source: SourceId, addresses: &[SocketAddr], now: MonoInstant) {
-        let dead: Vec<_> = self
+        let gone: Vec<AssociationId> = self
             .peers
             .iter()
-            .filter(|peer| peer.source == source && peer.is_dead())
-            .map(|peer| (peer.id, peer.association.address()))
+            .filter(|peer| {
+                peer.source == source
+                    && peer.association.misses() >= MISSES_UNREACHABLE
+                    && !addresses.contains(&peer.association.address())
+            })
+            .map(|peer| peer.id)
             .collect();
+        for id in gone {
+            self.demobilise(id);
+        }
         for &address in addresses {
             let known = self
                 .peers
                 .iter()
                 .any(|peer| peer.association.address() == address);
-            if known {
-                continue;
+            if !known && self.peers.len() < self.config.select.maxclock {
+                self.mobilise(source, address, now);
             }
-            if self.peers.len() >= self.config.select.maxclock {
-                // Somebody dead may make room.
-                let Some(&(id, _)) = dead.iter().find(|(id, _)| self.has(*id)) else {
-                    return;
-                };
-                self.demobilise(id);
-            }
-            self.mobilise(source, address, now);
         }
-    }
-
-    fn has(&self, id: AssociationId) -> bool {
-        self.peers.iter().any(|peer| peer.id == id)
     }
 
     /// Somebody is dead: look for another, and see who is left.

@@ -37,6 +37,9 @@ struct World {
     fatal: Option<String>,
     done: bool,
     sent: u64,
+    /// What every name resolves to, if not to its own server.
+    pool: Option<Vec<SocketAddr>>,
+    lookups: u64,
 }
 
 fn address(n: usize) -> SocketAddr {
@@ -106,6 +109,8 @@ impl World {
             fatal: None,
             done: false,
             sent: 0,
+            pool: None,
+            lookups: 0,
         }
     }
 
@@ -141,8 +146,12 @@ impl World {
                 Action::Steer(command) => self.steer(command),
                 Action::Resolve(source) => {
                     let now = self.now();
-                    self.node
-                        .on_resolved(source, vec![address(source.0 + 1)], now);
+                    self.lookups += 1;
+                    let addresses = match &self.pool {
+                        Some(pool) => pool.clone(),
+                        None => vec![address(source.0 + 1)],
+                    };
+                    self.node.on_resolved(source, addresses, now);
                 }
                 Action::Log(event) => self.log.push(event.to_string()),
                 Action::Fatal(sentence) => self.fatal = Some(sentence),
@@ -421,6 +430,30 @@ fn a_kiss_is_told_once_and_obeyed() {
     world.run_until(4000.0);
     assert_eq!(world.sent, 1);
     assert_eq!(world.logged("DENY"), 1);
+}
+
+#[test]
+fn a_pool_replaces_the_silent_by_whoever_it_names_now() {
+    let mut world = World::with(5, iburst(), 0.0, Ppm::ZERO, |config| {
+        config.sources.truncate(1);
+        config.sources[0].pool = true;
+    });
+    world.pool = Some((1..=3).map(address).collect());
+    world.run_until(100.0);
+    assert_eq!(world.tallies().len(), 3);
+    world
+        .servers
+        .get_mut(&address(2))
+        .expect("the second")
+        .alive = false;
+    world.pool = Some([1, 3, 4, 5].into_iter().map(address).collect());
+    world.run_until(2000.0);
+    let report = world.node.report(world.now());
+    let mut present: Vec<_> = report.sources.iter().filter_map(|s| s.address).collect();
+    present.sort();
+    assert_eq!(present, [1, 3, 4, 5].map(address));
+    assert!(report.sources.iter().all(|source| source.reach != 0));
+    assert!(world.lookups < 10, "{} lookups", world.lookups);
 }
 
 #[test]
