@@ -1,12 +1,14 @@
 //! What we tell the world about our time (RFC 5905 section 11.1): the values
 //! that go into every reply, into `ptntp stat` and into the metrics.
 
-use crate::measurement::PHI;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
 use crate::time::units::{Ppm, Precision};
 use crate::wire::packet::{Leap, STRATUM_MAX};
 use crate::wire::refid::RefId;
+
+/// RFC 5905 MAXDISP: what is said of the dispersion where nobody knows it.
+const DISPERSION_MAX: NtpDuration = NtpDuration::from_whole_seconds(16);
 
 /// The system variables at the moment `updated`.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -36,7 +38,7 @@ pub struct SystemState {
 }
 
 impl SystemState {
-    /// Before any source was heard.
+    /// Before any source was heard, or too long after.
     pub const fn unsynchronised(precision: Precision) -> Self {
         Self {
             leap: Leap::Unknown,
@@ -44,8 +46,8 @@ impl SystemState {
             refid: RefId::INIT,
             reference: WallInstant::from_unix_ns(0),
             root_delay: NtpDuration::ZERO,
-            root_dispersion: NtpDuration::ZERO,
-            dispersion_rate: PHI,
+            root_dispersion: DISPERSION_MAX,
+            dispersion_rate: Ppm::ZERO,
             precision,
             error_bound: NtpDuration::MAX,
             error_likely: NtpDuration::MAX,
@@ -86,6 +88,7 @@ mod tests {
     fn dispersion_grows_while_nothing_is_heard() {
         let mut state = SystemState::unsynchronised(Precision::new(-24));
         state.root_dispersion = NtpDuration::from_nanos(1_000_000);
+        state.dispersion_rate = Ppm(15.0);
         let later = state.updated + NtpDuration::from_whole_seconds(1000);
         assert_eq!(state.root_dispersion_at(later).as_nanos(), 16_000_000);
         assert_eq!(

@@ -13,7 +13,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::client::association::{Association, Dice, Received};
 use crate::client::packet_test::PacketTest;
-use crate::measurement::Measurement;
+use crate::measurement::{Measurement, PHI};
 use crate::node::action::{Action, AssociationId, Event, SourceId};
 use crate::node::pool::{Name, SourceSpec};
 use crate::node::report::{NodeReport, SourceReport, SystemReport};
@@ -593,6 +593,7 @@ impl Node {
                 reference: now.wall,
                 root_delay: NtpDuration::ZERO,
                 root_dispersion: LOCAL_DISPERSION,
+                dispersion_rate: PHI,
                 updated: now.wall,
                 ..SystemState::unsynchronised(self.state.precision)
             };

@@ -338,7 +338,7 @@ mod tests {
     use crate::server::interleave::mark_receive;
     use crate::server::rule::{Prefix, Rule, Who};
     use crate::time::duration::NtpDuration;
-    use crate::time::units::Precision;
+    use crate::time::units::{Ppm, Precision};
     use crate::wire::refid::RefId;
     use proptest::prelude::*;
 
@@ -361,6 +361,7 @@ mod tests {
             reference: T2 - NtpDuration::from_whole_seconds(100),
             root_delay: NtpDuration::from_nanos(2_000_000),
             root_dispersion: NtpDuration::from_nanos(1_000_000),
+            dispersion_rate: Ppm(15.0),
             updated: T2 - NtpDuration::from_whole_seconds(100),
             ..SystemState::unsynchronised(Precision::new(-23))
         }
