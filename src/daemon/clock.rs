@@ -205,49 +205,64 @@ fn kernel_status(status: &ClockStatus) -> Status {
 /// slewed alike and differ only by steps.
 #[derive(Debug)]
 pub struct StepWatch {
-    difference_ns: i64,
+    last: Difference,
 }
 
-/// Smaller moves than this are the time it takes to read two clocks on a busy machine.
+/// Smaller moves than this are slews, or of no matter.
 const FOREIGN_STEP_MIN: NtpDuration = NtpDuration::from_units(1 << 23); // 2 ms
+
+/// CLOCK_REALTIME minus CLOCK_MONOTONIC, as well as two clocks can be read together.
+#[derive(Clone, Copy, Debug)]
+struct Difference {
+    ns: i64,
+    /// It may be off by this much either way: whoever was put to sleep between two
+    /// readings must not take that for a step.
+    doubt_ns: i64,
+}
 
 impl StepWatch {
     /// Starts watching.
     pub fn new() -> Self {
         Self {
-            difference_ns: Self::difference_ns(),
+            last: Difference::read(),
         }
     }
 
     /// How far CLOCK_REALTIME was moved since the last call, if it was.
     pub fn moved(&mut self) -> Option<NtpDuration> {
-        let difference_ns = Self::difference_ns();
-        let moved = NtpDuration::from_nanos(difference_ns.wrapping_sub(self.difference_ns));
-        if moved.abs() < FOREIGN_STEP_MIN {
+        let now = Difference::read();
+        let moved = NtpDuration::from_nanos(now.ns.wrapping_sub(self.last.ns));
+        let doubt = NtpDuration::from_nanos(now.doubt_ns + self.last.doubt_ns);
+        if moved.abs() < FOREIGN_STEP_MIN + doubt {
             return None;
         }
-        self.difference_ns = difference_ns;
+        self.last = now;
         Some(moved)
     }
 
     /// A step of our own: not to be noticed.
     pub fn expect(&mut self, step: NtpDuration) {
-        self.difference_ns = self.difference_ns.wrapping_add(step.as_nanos());
+        self.last.ns = self.last.ns.wrapping_add(step.as_nanos());
     }
+}
 
-    /// CLOCK_REALTIME minus CLOCK_MONOTONIC, from the tightest of a few readings.
-    fn difference_ns() -> i64 {
-        let mut best = (i64::MAX, 0);
-        for _ in 0..3 {
+impl Difference {
+    /// The tightest of a few readings.
+    fn read() -> Self {
+        let readings = [(); 3].map(|()| {
             let before: MonoInstant = clock::monotonic();
             let wall: WallInstant = clock::realtime();
             let after: MonoInstant = clock::monotonic();
-            let width = after.nanos() - before.nanos();
-            if width < best.0 {
-                best = (width, wall.unix_ns() - (before.nanos() + width / 2));
+            let doubt_ns = (after.nanos() - before.nanos()) / 2;
+            Self {
+                ns: wall.unix_ns() - (before.nanos() + doubt_ns),
+                doubt_ns,
             }
-        }
-        best.1
+        });
+        readings
+            .into_iter()
+            .min_by_key(|reading| reading.doubt_ns)
+            .expect("three readings")
     }
 }
 
