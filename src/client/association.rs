@@ -23,6 +23,9 @@ const BURST_LEN: u8 = 8;
 const BURST_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(2);
 /// Unanswered requests in a row that end a burst: nobody is there.
 const BURST_MISSES_MAX: u8 = 3;
+/// However often the network changes, a server that does not answer is asked no
+/// more often than this because of it.
+const CHANGE_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(4);
 /// A reply that is not here by then is lost. Shorter poll intervals end it sooner.
 const REPLY_TIMEOUT: NtpDuration = NtpDuration::from_whole_seconds(3);
 /// Unanswered requests in a row after which an interleaved client starts over in
@@ -114,6 +117,7 @@ pub struct Association {
     burst_left: u8,
     standing: Standing,
     next: MonoInstant,
+    last_asked: Option<MonoInstant>,
     pending: Option<Pending>,
     previous: Option<Previous>,
     last_transmit: NtpTimestamp,
@@ -138,6 +142,7 @@ impl Association {
             burst_left: if options.iburst { BURST_LEN } else { 0 },
             standing: Standing::Active,
             next: start,
+            last_asked: None,
             pending: None,
             previous: None,
             last_transmit: NtpTimestamp::ZERO,
@@ -205,6 +210,7 @@ impl Association {
             interval + interval * (spread / 32.0)
         };
         self.next = now.mono + wait;
+        self.last_asked = Some(now.mono);
         self.sent += 1;
 
         let receive = self
@@ -411,12 +417,14 @@ impl Association {
         }
     }
 
-    /// The network changed: a server that was out of reach is asked at once.
+    /// The network changed: a server that was out of reach, or did not answer the
+    /// last request, is asked soon. Not at once, because networks change several
+    /// times in a row, and on a router all the time.
     pub fn on_network_change(&mut self, now: MonoInstant) {
-        if self.standing == Standing::Active && self.reach == 0 {
-            self.next = self.next.min(now);
-            self.misses = 0;
-            if self.options.iburst {
+        if self.standing == Standing::Active && (self.reach == 0 || self.misses > 0) {
+            let earliest = self.last_asked.map_or(now, |at| at + CHANGE_INTERVAL);
+            self.next = self.next.min(now.max(earliest));
+            if self.options.iburst && self.reach == 0 {
                 self.burst_left = BURST_LEN;
             }
         }
@@ -688,6 +696,34 @@ mod tests {
         assert_eq!(times[..4], [0, 2, 4, 6]);
         assert!(times[4] >= 68, "{times:?}");
         assert_eq!(story.association.reach(), 0);
+    }
+
+    #[test]
+    fn a_changed_network_has_the_silent_asked_soon_but_not_all_the_time() {
+        let mut story = Story::new(SourceOptions::default());
+        let request = story.request();
+        let reply = story.reply(&request);
+        story.receive(&reply);
+        story.association.on_network_change(story.now().mono);
+        assert!(
+            story.association.deadline() > story.now().mono + CHANGE_INTERVAL,
+            "it answers: nothing to find out"
+        );
+        story.request();
+        story.pass(5000);
+        assert!(story.association.expire(story.now().mono));
+        assert_ne!(story.association.reach(), 0);
+        story.association.on_network_change(story.now().mono);
+        assert_eq!(story.association.deadline(), story.now().mono);
+        story.request();
+        story.association.on_send_failed();
+        for _ in 0..3 {
+            story.association.on_network_change(story.now().mono);
+            assert_eq!(
+                story.association.deadline(),
+                story.now().mono + CHANGE_INTERVAL
+            );
+        }
     }
 
     #[test]

@@ -498,12 +498,14 @@ async fn converse(
     stream.hang_up();
 }
 
-/// Tells the time loop of every change of links and addresses.
+/// Tells the time loop of every change of links, addresses and routes.
 async fn watch_links(answers: Answers) {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv6Route,
     ];
     let mut complained = false;
     loop {

@@ -17,9 +17,9 @@ use netlink_packet_route::address::{
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-/// RTMGRP_LINK, RTMGRP_IPV4_IFADDR and RTMGRP_IPV6_IFADDR of
-/// `linux/rtnetlink.h`: what [`Changes`] hears of.
-const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+/// RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR and
+/// RTMGRP_IPV6_ROUTE of `linux/rtnetlink.h`: what [`Changes`] hears of.
+const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
 
 /// One address of an interface.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -155,7 +155,7 @@ fn dump(
     }
 }
 
-/// News of links and addresses that come and go.
+/// News of links, addresses and routes that come and go.
 #[derive(Debug)]
 pub struct Changes {
     socket: Socket,
@@ -233,7 +233,7 @@ mod tests {
 
     /// In a network namespace of this thread's own, where root may do so.
     #[test]
-    fn an_address_that_comes_is_news() {
+    fn an_address_or_a_route_that_comes_is_news() {
         std::thread::spawn(|| {
             if unshare(CloneFlags::CLONE_NEWNET).is_err() {
                 return;
@@ -256,6 +256,13 @@ mod tests {
             let all = interfaces().unwrap();
             let ips: Vec<IpAddr> = all[0].addresses.iter().map(|address| address.ip).collect();
             assert_eq!(ips, ["192.0.2.7".parse::<IpAddr>().unwrap()]);
+            // A route may be all that was missing to reach a server.
+            if !ip(&["link", "set", "lo", "up"]) {
+                return;
+            }
+            changes.drain().unwrap();
+            assert!(ip(&["route", "add", "default", "dev", "lo"]));
+            assert!(changes.drain().unwrap());
         })
         .join()
         .unwrap();

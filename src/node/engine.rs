@@ -404,7 +404,14 @@ impl Node {
             self.steer(command);
         }
         if self.reference != Reference::Local {
-            self.lose(now);
+            // What was known of the clock is not known of where it is now, so
+            // nobody is to follow it until it has been measured.
+            self.reference = Reference::None;
+            self.state = SystemState {
+                refid: RefId::STEP,
+                ..SystemState::unsynchronised(self.state.precision)
+            };
+            self.vouch(now);
         }
     }
 

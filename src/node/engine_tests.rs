@@ -351,7 +351,10 @@ fn a_step_by_another_hand_is_noticed_and_mended() {
     world.map.anchor_local = world.map.anchor_local + moved;
     let now = world.now();
     world.node.on_foreign_step(moved, now);
+    assert!(!world.system().sync, "20 s off, and nobody may follow that");
+    assert_eq!(world.system().error_bound_s, None);
     world.run_until(1030.0);
+    assert!(world.system().sync);
     assert!(
         world.true_error().abs() < micros(200),
         "{}",
