@@ -2,7 +2,6 @@
 //! ioctls (`linux/ethtool.h`, `linux/net_tstamp.h`), as `ethtool -T` and
 //! `ethtool -i` show them. Changes nothing.
 
-use std::ffi::CStr;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -52,11 +51,6 @@ pub struct Named {
 }
 
 impl Named {
-    /// The bits as the kernel gave them.
-    pub const fn bits(self) -> u32 {
-        self.bits
-    }
-
     /// Is the capability of this name in the set?
     pub fn has(self, name: &str) -> bool {
         self.names().any(|n| n == name)
@@ -131,15 +125,6 @@ pub struct HardwareConfig {
     pub tx_type: &'static str,
     /// `none`, `all`, `ntp-all`, ...; `unknown` for newer ones.
     pub rx_filter: &'static str,
-}
-
-/// A network interface.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Interface {
-    /// Its index.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
 }
 
 /// A way to ask about interfaces.
@@ -305,36 +290,6 @@ impl Ethtool {
     }
 }
 
-/// All interfaces, by index.
-///
-/// # Errors
-/// What if_nameindex(3) says.
-pub fn interfaces() -> io::Result<Vec<Interface>> {
-    // SAFETY: no arguments; the answer is freed below and not used after.
-    let list = unsafe { libc::if_nameindex() };
-    if list.is_null() {
-        return Err(io::Error::last_os_error());
-    }
-    let mut interfaces = Vec::new();
-    let mut entry = list;
-    // SAFETY: the list is an array that ends with a null name; each name before
-    // it is a C string that lives as long as the list.
-    unsafe {
-        while !(*entry).if_name.is_null() {
-            interfaces.push(Interface {
-                index: (*entry).if_index,
-                name: CStr::from_ptr((*entry).if_name)
-                    .to_string_lossy()
-                    .into_owned(),
-            });
-            entry = entry.add(1);
-        }
-        libc::if_freenameindex(list);
-    }
-    interfaces.sort_by_key(|interface| interface.index);
-    Ok(interfaces)
-}
-
 fn name_of(names: &'static [(u32, &'static str)], number: i32) -> &'static str {
     names
         .iter()
@@ -351,13 +306,12 @@ fn text(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linux::netlink::{Interface, interfaces};
 
     #[test]
     fn every_interface_answers() {
         let ethtool = Ethtool::new().unwrap();
-        let interfaces = interfaces().unwrap();
-        assert!(interfaces.iter().any(|i| i.name == "lo"), "{interfaces:?}");
-        for Interface { name, .. } in interfaces {
+        for Interface { name, .. } in interfaces().unwrap() {
             let stamping = ethtool.stamping(&name).unwrap();
             // The kernel answers for drivers that don't.
             let stamping = stamping.expect("a kernel of this century");
