@@ -23,7 +23,6 @@ use crate::linux::clock::{monotonic, realtime};
 use crate::linux::reuseport::{self, ListenSocket};
 use crate::linux::ring::{self, Arrival, BATCH_MAX, Event, Outgoing, Ring};
 use crate::linux::signal;
-use crate::linux::udp::SocketOptions;
 use crate::linux::wake::Wake;
 use crate::server::dice::keyed_hash;
 use crate::server::interleave::TxToken;
@@ -42,8 +41,6 @@ pub struct Setup {
     pub workers: usize,
     /// Where to listen. Port 0 lets the kernel choose, each address on its own.
     pub listen: Vec<SocketAddr>,
-    /// What the sockets are to have beyond the usual.
-    pub options: SocketOptions,
     /// Keep each worker on a core of its own, as far as there are enough.
     pub pin: bool,
     /// Unguessable; each worker derives its own.
@@ -57,7 +54,6 @@ pub struct Workers {
     shared: Arc<Shared>,
     threads: Vec<Thread>,
     addresses: Vec<SocketAddr>,
-    options: SocketOptions,
 }
 
 impl Collect for Workers {
@@ -102,7 +98,7 @@ impl Workers {
         policy: Arc<Policy>,
     ) -> io::Result<Self> {
         let count = setup.workers.max(1);
-        let groups = bind_all(&setup.listen, count, &setup.options)?;
+        let groups = bind_all(&setup.listen, count)?;
         let shared = Arc::new(Shared {
             snapshot,
             policy: PolicyCell::new(policy),
@@ -114,7 +110,6 @@ impl Workers {
             shared,
             threads: Vec::with_capacity(count),
             addresses: groups.iter().map(|group| group[0].address()).collect(),
-            options: setup.options,
         };
         let cores = if setup.pin { cores() } else { Vec::new() };
         for (number, sockets) in transpose(groups, count).into_iter().enumerate() {
@@ -160,7 +155,7 @@ impl Workers {
         if !beside_wildcard {
             reuseport::probe_free(address)?;
         }
-        let group = reuseport::bind_group(address, self.threads.len(), &self.options)?;
+        let group = reuseport::bind_group(address, self.threads.len())?;
         let bound = group[0].address();
         for (thread, socket) in self.threads.iter().zip(group) {
             thread.order(Order::Listen(Box::new(socket)));
@@ -431,18 +426,14 @@ impl PolicyCell {
 }
 
 /// One group of `count` sockets for each address. Nothing stays bound if one fails.
-fn bind_all(
-    addresses: &[SocketAddr],
-    count: usize,
-    options: &SocketOptions,
-) -> io::Result<Vec<Vec<ListenSocket>>> {
+fn bind_all(addresses: &[SocketAddr], count: usize) -> io::Result<Vec<Vec<ListenSocket>>> {
     // All are probed before one is bound: our own would be in the way.
     for &address in addresses {
         wait_until_free(address)?;
     }
     addresses
         .iter()
-        .map(|&address| reuseport::bind_group(address, count, options))
+        .map(|&address| reuseport::bind_group(address, count))
         .collect()
 }
 
@@ -522,7 +513,6 @@ mod tests {
         let setup = Setup {
             workers,
             listen: listen.iter().map(|a| a.parse().expect("ok")).collect(),
-            options: SocketOptions::default(),
             pin: true,
             seed: 1,
             sizes: Sizes::default(),
@@ -759,7 +749,6 @@ mod tests {
         let setup = Setup {
             workers: 2,
             listen: vec![taken],
-            options: SocketOptions::default(),
             pin: false,
             seed: 1,
             sizes: Sizes::default(),

@@ -4,7 +4,9 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use crate::linux::socket;
 
 /// SOF_TIMESTAMPING_ bits by the names `ethtool -T` gives them.
 const STAMPING_NAMES: [(u32, &str); 7] = [
@@ -140,15 +142,7 @@ impl Ethtool {
     /// # Errors
     /// What socket(2) says.
     pub fn new() -> io::Result<Self> {
-        let open = |family| {
-            // SAFETY: socket takes no pointers.
-            let fd = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            // SAFETY: just opened and nobody else owns it.
-            Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-        };
+        let open = |family| socket::open(family, libc::SOCK_DGRAM);
         let fd = open(libc::AF_INET).or_else(|_| open(libc::AF_INET6))?;
         Ok(Self { fd })
     }
