@@ -64,14 +64,6 @@ pub struct Measurement {
     pub root_dispersion: NtpDuration,
 }
 
-impl Measurement {
-    /// Λ contribution of this sample alone: half the whole round trip plus all
-    /// dispersion. The true time lies within it of `offset` unless someone lies.
-    pub fn root_distance(&self) -> NtpDuration {
-        (self.delay + self.root_delay).half() + self.dispersion + self.root_dispersion
-    }
-}
-
 /// ε of one exchange: both clocks' precision, and PHI over its length.
 pub fn dispersion(exchange: &Exchange, local: Precision, remote: Precision) -> NtpDuration {
     let length = (exchange.destination - exchange.origin).abs();

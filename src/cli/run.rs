@@ -66,7 +66,6 @@ pub fn options(args: &RunArgs) -> Result<Options, String> {
     };
     Ok(Options {
         config,
-        config_file: args.config.clone(),
         clock,
         io: args.io,
         log_level: args.log_level,

@@ -155,7 +155,7 @@ impl Association {
         }
     }
 
-    /// When [`on_timer`](Self::on_timer) wants to be called next.
+    /// When to call [`expire`](Self::expire) and [`poll`](Self::poll) next.
     pub fn deadline(&self) -> MonoInstant {
         match (self.standing, &self.pending) {
             (Standing::Denied(_), _) => MonoInstant::MAX,
@@ -471,11 +471,6 @@ impl Association {
         }
     }
 
-    /// In the middle of a burst?
-    pub fn in_burst(&self) -> bool {
-        self.burst_left > 0
-    }
-
     /// When the last valid reply came.
     pub fn last_heard(&self) -> Option<MonoInstant> {
         self.last_heard
@@ -659,7 +654,7 @@ mod tests {
         kiss.refid = KissCode::Rate.to_refid();
         assert_eq!(story.receive(&kiss), Received::Kiss(KissCode::Rate));
         assert_eq!(story.association.poll_exponent(), PollExponent::new(7));
-        assert!(!story.association.in_burst());
+        assert_eq!(story.association.burst_left, 0);
         story.association.set_poll(PollExponent::new(6));
         assert_eq!(story.association.poll_exponent(), PollExponent::new(7));
     }

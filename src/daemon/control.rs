@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::status::Report;
-use crate::linux::listen;
+use crate::linux::stream;
 
 /// A longer line is an error; commands have a few dozen bytes.
 pub const LINE_LEN_MAX: usize = 4096;
@@ -135,7 +135,7 @@ impl Listener {
         }
         make_room(path).map_err(|what| problem(&what))?;
         let listen = || -> io::Result<Self> {
-            let fd = listen::unix(path)?;
+            let fd = stream::unix(path)?;
             let metadata = fs::symlink_metadata(path)?;
             let listener = Self {
                 fd,
@@ -193,7 +193,7 @@ fn make_room(path: &Path) -> Result<(), String> {
                 .to_owned(),
         );
     }
-    match listen::unix_is_alive(path) {
+    match stream::unix_is_alive(path) {
         Ok(true) => Err(
             "another daemon answers there; stop it or choose another place with --control"
                 .to_owned(),

@@ -3,8 +3,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hdrhistogram::Histogram;
-
 use crate::daemon::distribution::Distribution;
 use crate::daemon::status::ServerCounts;
 use crate::linux::ring::Tallies;
@@ -61,8 +59,8 @@ impl WorkerCounters {
     }
 }
 
-/// Names of what [`Totals::ring`] counts, for a metric's label.
-pub const RING_EVENT_NAMES: [&str; RING_EVENTS] = [
+/// Names of what the rings count, for a metric's label.
+const RING_EVENT_NAMES: [&str; RING_EVENTS] = [
     "rearmed_no_buffers",
     "rearmed_other",
     "send_error",
@@ -93,53 +91,25 @@ fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
 }
 
 /// The sum of all workers' counters since the start.
-#[derive(Clone, Debug)]
-pub struct Totals {
-    /// By [`Verdict::index`]; labels in [`Verdict::NAMES`].
-    pub verdicts: [u64; Verdict::COUNT],
-    /// In the order of [`RING_EVENT_NAMES`].
-    pub ring: [u64; RING_EVENTS],
-    /// From receive stamp to departure, in ns, to about 3 %.
-    pub latency_ns: Histogram<u64>,
-    /// The sum of all latencies, exactly.
-    pub latency_sum_ns: u64,
-}
-
-impl Totals {
-    /// Adds up.
-    pub fn of<'a>(workers: impl IntoIterator<Item = &'a WorkerCounters>) -> Self {
-        let mut totals = Self {
-            verdicts: [0; Verdict::COUNT],
-            ring: [0; RING_EVENTS],
-            latency_ns: Histogram::new_with_bounds(1, 1 << LATENCY_BITS, 2)
-                .expect("bounds that make sense"),
-            latency_sum_ns: 0,
-        };
-        for worker in workers {
-            sum(&mut totals.verdicts, &worker.verdicts);
-            sum(&mut totals.ring, &worker.ring);
-            for (bucket, counter) in worker.latency.iter().enumerate() {
-                let count = counter.load(Ordering::Relaxed);
-                if count > 0 {
-                    totals
-                        .latency_ns
-                        .saturating_record_n(middle_of(bucket), count);
-                }
-            }
-            totals.latency_sum_ns += worker.latency_sum_ns.load(Ordering::Relaxed);
-        }
-        totals
+pub fn collect<'a>(workers: impl IntoIterator<Item = &'a WorkerCounters>) -> ServerCounts {
+    let mut verdicts = [0; Verdict::COUNT];
+    let mut ring = [0; RING_EVENTS];
+    let mut latency = [0; LATENCY_BUCKETS];
+    let mut latency_sum_ns = 0;
+    for worker in workers {
+        sum(&mut verdicts, &worker.verdicts);
+        sum(&mut ring, &worker.ring);
+        sum(&mut latency, &worker.latency);
+        latency_sum_ns += worker.latency_sum_ns.load(Ordering::Relaxed);
     }
-}
-
-/// The form in which people are told.
-impl From<Totals> for ServerCounts {
-    fn from(totals: Totals) -> Self {
-        Self {
-            requests: Verdict::NAMES.into_iter().zip(totals.verdicts).collect(),
-            ring_events: RING_EVENT_NAMES.into_iter().zip(totals.ring).collect(),
-            latency: Distribution::from_counted(&totals.latency_ns, totals.latency_sum_ns),
-        }
+    let latency = latency.into_iter().enumerate();
+    ServerCounts {
+        requests: Verdict::NAMES.into_iter().zip(verdicts).collect(),
+        ring_events: RING_EVENT_NAMES.into_iter().zip(ring).collect(),
+        latency: Distribution::from_counts(
+            latency.map(|(bucket, count)| (top_of(bucket), count)),
+            latency_sum_ns,
+        ),
     }
 }
 
@@ -165,11 +135,12 @@ fn bucket_of(ns: u64) -> usize {
     ((power as usize) << FINE_BITS) + (ns >> power) as usize
 }
 
-/// The middle of the values that fall into `bucket`.
-fn middle_of(bucket: usize) -> u64 {
+/// The longest of the values that fall into `bucket`: no latency is told shorter
+/// than it was.
+fn top_of(bucket: usize) -> u64 {
     let power = (bucket >> FINE_BITS).saturating_sub(1);
     let least = (bucket - (power << FINE_BITS)) as u64;
-    (least << power) + (1 << power) / 2
+    ((least + 1) << power) - 1
 }
 
 #[cfg(test)]
@@ -187,8 +158,8 @@ mod tests {
             let bucket = bucket_of(ns);
             assert!(bucket >= last && bucket < LATENCY_BUCKETS, "{ns}");
             last = bucket;
-            let off = middle_of(bucket).abs_diff(ns);
-            assert!(off * 32 <= ns, "{ns} reads as {}", middle_of(bucket));
+            let told = top_of(bucket);
+            assert!(told >= ns && (told - ns) * 32 <= ns, "{ns} reads as {told}");
         }
         assert_eq!(bucket_of(u64::MAX), LATENCY_BUCKETS - 1);
     }
@@ -208,12 +179,12 @@ mod tests {
             ..Tallies::default()
         });
         workers[0].note_latency(NtpDuration::from_whole_seconds(-1));
-        let totals = Totals::of(&workers);
-        assert_eq!(totals.verdicts[verdict.index()], 2);
-        assert_eq!(totals.ring[2], 7);
-        assert_eq!(totals.latency_ns.len(), 201);
-        let median = totals.latency_ns.value_at_quantile(0.5);
-        assert!(median.abs_diff(50_000) < 2_500, "{median}");
-        assert_eq!(totals.latency_sum_ns, 10_100_000);
+        let counts = collect(&workers);
+        assert_eq!(counts.requests[verdict.index()].1, 2);
+        assert_eq!(counts.ring_events[2], ("send_error", 7));
+        assert_eq!(counts.latency.count(), 201);
+        let median_s = counts.latency.quantile_s(0.5).unwrap();
+        assert!((median_s - 50e-6).abs() < 2.5e-6, "{median_s}");
+        assert!((counts.latency.sum_s() - 10.1e-3).abs() < 1e-12);
     }
 }

@@ -11,7 +11,7 @@ use crate::daemon::control::{self, Listener, Step};
 use crate::daemon::http;
 use crate::daemon::metrics::Exporter;
 use crate::daemon::status::Report;
-use crate::linux::listen;
+use crate::linux::stream;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::MonoInstant;
 
@@ -23,7 +23,7 @@ pub const PATIENCE: NtpDuration = NtpDuration::from_whole_seconds(5);
 
 /// Listens for scrapes. The error is a whole sentence.
 pub fn bind_metrics(address: SocketAddr) -> Result<OwnedFd, String> {
-    listen::tcp(address).map_err(|error| {
+    stream::tcp(address).map_err(|error| {
         format!(
             "metrics on {address}: can't listen: {error}; choose another address with --metrics ADDR:PORT, or --metrics off"
         )
@@ -144,7 +144,7 @@ impl Desk {
         self.open
             .retain_mut(|one| one.until > now && one.serve(counter, now, report));
         while self.open.len() < CONVERSATIONS_MAX && self.closed_until.is_none() {
-            match listen::accept(self.counter.fd()) {
+            match stream::accept(self.counter.fd()) {
                 Ok(Some(fd)) => {
                     let mut one = Conversation {
                         stream: File::from(fd),
@@ -211,7 +211,7 @@ impl Conversation {
 mod tests {
     use super::*;
     use crate::daemon::status::tests::example;
-    use std::net::TcpStream;
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
 
@@ -275,10 +275,15 @@ mod tests {
         assert!(reply.contains("longer than"), "{reply}");
     }
 
+    fn local_address(listener: &OwnedFd) -> SocketAddr {
+        let listener = TcpListener::from(listener.try_clone().unwrap());
+        listener.local_addr().unwrap()
+    }
+
     #[test]
     fn a_scrape_of_more_than_a_socket_buffer_comes_whole() {
         let listener = bind_metrics("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = listen::local_address(&listener).unwrap();
+        let address = local_address(&listener);
         let problem = bind_metrics(address).unwrap_err();
         assert!(problem.contains(&address.to_string()), "{problem}");
         let mut desk = Desk::metrics(listener, Exporter::new());

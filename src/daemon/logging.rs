@@ -8,14 +8,11 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::sys::stat::fstat;
 use tokio::sync::mpsc;
-
-use crate::time::duration::NtpDuration;
-use crate::time::instant::MonoInstant;
 
 /// Lines that may wait for stderr; about a megabyte at most.
 const QUEUE_LEN: usize = 4096;
@@ -28,7 +25,7 @@ struct Logger {
     level: LevelFilter,
 }
 
-/// Starts logging to stderr at `level`. A second call only changes nothing.
+/// Starts logging to stderr at `level`. A second call changes nothing.
 pub fn start(level: LevelFilter) {
     let journal = is_journal(env::var("JOURNAL_STREAM").ok().as_deref());
     if log::set_boxed_logger(Box::new(Logger { journal, level })).is_ok() {
@@ -127,54 +124,6 @@ fn is_journal(stream: Option<&str>) -> bool {
         .is_ok_and(|stat| device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino))
 }
 
-/// Says yes once.
-#[derive(Debug, Default)]
-pub struct Once(AtomicBool);
-
-impl Once {
-    /// Not asked yet.
-    pub const fn new() -> Self {
-        Self(AtomicBool::new(false))
-    }
-
-    /// Is this the first time?
-    pub fn first(&self) -> bool {
-        !self.0.swap(true, Ordering::Relaxed)
-    }
-}
-
-/// Lets an event be logged once per interval and counts the rest.
-#[derive(Debug)]
-pub struct Sparse {
-    interval: NtpDuration,
-    last: Option<MonoInstant>,
-    suppressed: u64,
-}
-
-impl Sparse {
-    /// At most one line per `interval`.
-    pub const fn every(interval: NtpDuration) -> Self {
-        Self {
-            interval,
-            last: None,
-            suppressed: 0,
-        }
-    }
-
-    /// May it be logged now? If so, how many went unlogged since the last time.
-    pub fn allow(&mut self, now: MonoInstant) -> Option<u64> {
-        if self
-            .last
-            .is_some_and(|last| now.since(last) < self.interval)
-        {
-            self.suppressed += 1;
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.suppressed))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,19 +173,5 @@ mod tests {
         assert!(!enabled("ptntp::daemon", Level::Trace));
         assert!(enabled("netlink_proto", Level::Warn));
         assert!(!enabled("netlink_proto", Level::Info));
-    }
-
-    #[test]
-    fn once_is_once_and_sparse_counts_the_rest() {
-        let once = Once::new();
-        assert!(once.first());
-        assert!(!once.first());
-        let at = |seconds| MonoInstant::ZERO + NtpDuration::from_whole_seconds(seconds);
-        let mut sparse = Sparse::every(NtpDuration::from_whole_seconds(60));
-        assert_eq!(sparse.allow(at(0)), Some(0));
-        assert_eq!(sparse.allow(at(1)), None);
-        assert_eq!(sparse.allow(at(59)), None);
-        assert_eq!(sparse.allow(at(60)), Some(2));
-        assert_eq!(sparse.allow(at(119)), None);
     }
 }

@@ -1,7 +1,6 @@
 //! What one run of the daemon is asked to do: the configuration, and what only
 //! a command line says (which clock, which event loop).
 
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::config::Config;
@@ -13,8 +12,6 @@ use crate::time::units::Ppm;
 pub struct Options {
     /// Whom to ask, whom to answer, where to listen.
     pub config: Config,
-    /// The file `config` was read from; none: command line alone.
-    pub config_file: Option<PathBuf>,
     /// Which clock to read and steer.
     pub clock: ClockChoice,
     /// How to wait for packets.
@@ -50,15 +47,6 @@ impl ClockChoice {
     /// The largest frequency error of a virtual clock, either way. Far beyond
     /// the 500 ppm that adjtimex corrects, so that tests can go there.
     pub const FREQUENCY_MAX: Ppm = Ppm(100_000.0);
-
-    /// The word in logs, JSON and metrics: `system`, `none` or `virtual`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::None => "none",
-            Self::Virtual { .. } => "virtual",
-        }
-    }
 }
 
 /// `system`, `none`, `virtual`, `virtual:OFFSET_S` or `virtual:OFFSET_S,FREQ_PPM`.

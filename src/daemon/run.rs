@@ -31,7 +31,7 @@ use crate::linux::clock;
 use crate::linux::reuseport::{ListenError, listen_error};
 use crate::linux::ring;
 use crate::linux::signal::Signals;
-use crate::linux::udp::{ServerSocket, SocketOptions};
+use crate::linux::udp::ServerSocket;
 use crate::linux::wait::Waiter;
 use crate::node::engine::{Node, NodeConfig};
 use crate::node::pool::SourceSpec;
@@ -321,7 +321,6 @@ fn start_workers(
         let setup = WorkerSetup {
             workers: cores,
             listen: addresses.to_vec(),
-            options: SocketOptions::default(),
             pin: cores > 1,
             seed,
             sizes: Sizes::default(),

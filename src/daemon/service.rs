@@ -561,7 +561,6 @@ mod tests {
     }
     use crate::daemon::desk::bind_metrics;
     use crate::daemon::status::tests::example;
-    use crate::linux::listen;
     use std::io::{Read, Write};
     use std::path::Path;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -581,7 +580,8 @@ mod tests {
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir(&directory).unwrap();
         let listener = bind_metrics("127.0.0.1:0".parse().unwrap()).unwrap();
-        let metrics = listen::local_address(&listener).unwrap();
+        let metrics = TcpListener::from(listener.try_clone().unwrap());
+        let metrics = metrics.local_addr().unwrap();
         let setup = Setup {
             control: Some(control::Listener::bind(&directory.join("control.sock")).unwrap()),
             metrics: Some((listener, Exporter::new())),

@@ -12,7 +12,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use log::{info, warn};
 
-use crate::daemon::counters::{Totals, WorkerCounters};
+use crate::daemon::counters::{self, WorkerCounters};
 use crate::daemon::desk::Desk;
 use crate::daemon::drift;
 use crate::daemon::errands::{End, Errands, Hands};
@@ -64,7 +64,7 @@ pub struct Counted(WorkerCounters);
 
 impl Collect for Counted {
     fn collect(&self) -> ServerCounts {
-        Totals::of([&self.0]).into()
+        counters::collect([&self.0])
     }
 }
 

@@ -16,15 +16,15 @@ use std::time::{Duration, Instant};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::daemon::counters::{Totals, WorkerCounters};
+use crate::daemon::counters::{self, WorkerCounters};
 use crate::daemon::snapshot::{Snapshot, SnapshotCell};
 use crate::daemon::status::{Collect, ServerCounts};
 use crate::linux::clock::{monotonic, realtime};
 use crate::linux::reuseport::{self, ListenSocket};
 use crate::linux::ring::{self, Arrival, BATCH_MAX, Event, Outgoing, Ring};
 use crate::linux::signal;
-use crate::linux::udp::SocketOptions;
 use crate::linux::wake::Wake;
+use crate::server::dice::keyed_hash;
 use crate::server::interleave::TxToken;
 use crate::server::respond::{Policy, Request, Responder, Sizes, set_transmit};
 use crate::server::verdict::Verdict;
@@ -41,8 +41,6 @@ pub struct Setup {
     pub workers: usize,
     /// Where to listen. Port 0 lets the kernel choose, each address on its own.
     pub listen: Vec<SocketAddr>,
-    /// What the sockets are to have beyond the usual.
-    pub options: SocketOptions,
     /// Keep each worker on a core of its own, as far as there are enough.
     pub pin: bool,
     /// Unguessable; each worker derives its own.
@@ -51,17 +49,16 @@ pub struct Setup {
     pub sizes: Sizes,
 }
 
-/// The server's workers. Dropping it stops them.
+/// The server's workers. Dropping it stops them, waits for them and closes the sockets.
 pub struct Workers {
     shared: Arc<Shared>,
     threads: Vec<Thread>,
     addresses: Vec<SocketAddr>,
-    options: SocketOptions,
 }
 
 impl Collect for Workers {
     fn collect(&self) -> ServerCounts {
-        self.totals().into()
+        counters::collect(&self.shared.counters)
     }
 }
 
@@ -101,7 +98,7 @@ impl Workers {
         policy: Arc<Policy>,
     ) -> io::Result<Self> {
         let count = setup.workers.max(1);
-        let groups = bind_all(&setup.listen, count, &setup.options)?;
+        let groups = bind_all(&setup.listen, count)?;
         let shared = Arc::new(Shared {
             snapshot,
             policy: PolicyCell::new(policy),
@@ -113,12 +110,12 @@ impl Workers {
             shared,
             threads: Vec::with_capacity(count),
             addresses: groups.iter().map(|group| group[0].address()).collect(),
-            options: setup.options,
         };
         let cores = if setup.pin { cores() } else { Vec::new() };
         for (number, sockets) in transpose(groups, count).into_iter().enumerate() {
             let core = cores.get(number % cores.len().max(1)).copied();
-            let responder = Responder::new(own_seed(setup.seed, number), setup.sizes);
+            let seed = keyed_hash(setup.seed, number as u64);
+            let responder = Responder::new(seed, setup.sizes);
             // On an error, `workers` is dropped, which stops those that run.
             let thread = workers.spawn(number, core, sockets, responder)?;
             workers.threads.push(thread);
@@ -158,7 +155,7 @@ impl Workers {
         if !beside_wildcard {
             reuseport::probe_free(address)?;
         }
-        let group = reuseport::bind_group(address, self.threads.len(), &self.options)?;
+        let group = reuseport::bind_group(address, self.threads.len())?;
         let bound = group[0].address();
         for (thread, socket) in self.threads.iter().zip(group) {
             thread.order(Order::Listen(Box::new(socket)));
@@ -177,20 +174,10 @@ impl Workers {
         self.addresses.len() < before
     }
 
-    /// All that was counted since the start.
-    pub fn totals(&self) -> Totals {
-        Totals::of(&self.shared.counters)
-    }
-
     /// Why a worker ended that nobody stopped, if one did. The daemon can't serve
     /// a part of its clients then.
     pub fn failure(&self) -> Option<String> {
         lock(&self.shared.failure).clone()
-    }
-
-    /// Stops all workers and waits for them. Sockets are closed afterwards.
-    pub fn stop(mut self) {
-        self.end();
     }
 
     fn spawn(
@@ -219,8 +206,10 @@ impl Workers {
             orders,
         })
     }
+}
 
-    fn end(&mut self) {
+impl Drop for Workers {
+    fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
         for thread in &self.threads {
             thread.wake.wake();
@@ -231,12 +220,6 @@ impl Workers {
                 let _ = handle.join();
             }
         }
-    }
-}
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 
@@ -443,18 +426,14 @@ impl PolicyCell {
 }
 
 /// One group of `count` sockets for each address. Nothing stays bound if one fails.
-fn bind_all(
-    addresses: &[SocketAddr],
-    count: usize,
-    options: &SocketOptions,
-) -> io::Result<Vec<Vec<ListenSocket>>> {
+fn bind_all(addresses: &[SocketAddr], count: usize) -> io::Result<Vec<Vec<ListenSocket>>> {
     // All are probed before one is bound: our own would be in the way.
     for &address in addresses {
         wait_until_free(address)?;
     }
     addresses
         .iter()
-        .map(|&address| reuseport::bind_group(address, count, options))
+        .map(|&address| reuseport::bind_group(address, count))
         .collect()
 }
 
@@ -484,14 +463,6 @@ fn transpose(groups: Vec<Vec<ListenSocket>>, count: usize) -> Vec<Vec<ListenSock
         }
     }
     lists
-}
-
-/// A step of SplitMix64: seeds that have nothing visible in common.
-fn own_seed(seed: u64, number: usize) -> u64 {
-    let mut z = seed.wrapping_add((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// The cores we may run on; none if the kernel doesn't say.
@@ -542,7 +513,6 @@ mod tests {
         let setup = Setup {
             workers,
             listen: listen.iter().map(|a| a.parse().expect("ok")).collect(),
-            options: SocketOptions::default(),
             pin: true,
             seed: 1,
             sizes: Sizes::default(),
@@ -608,6 +578,11 @@ mod tests {
         }
     }
 
+    /// How often the verdict of this index was given.
+    fn verdicts(workers: &Workers, index: usize) -> u64 {
+        workers.collect().requests[index].1
+    }
+
     /// Workers count after they submitted the reply: wait until they did.
     fn eventually(condition: impl Fn() -> bool) {
         let limit = Instant::now() + Duration::from_secs(5);
@@ -647,15 +622,11 @@ mod tests {
             assert!(after - reply.transmit() >= NtpDuration::from_nanos(-1_000_000));
         }
         let basic = ReplyKind::Basic.index();
-        eventually(|| {
-            let totals = workers.totals();
-            totals.verdicts[basic] == 4 && totals.latency_ns.len() == 4
-        });
-        let totals = workers.totals();
-        assert!(totals.latency_ns.max() < 5_000_000_000);
-        assert!(totals.latency_sum_ns > 0);
+        eventually(|| verdicts(&workers, basic) == 4 && workers.collect().latency.count() == 4);
+        let latency = workers.collect().latency;
+        assert!(latency.quantile_s(1.0).expect("four") < 5.0);
+        assert!(latency.sum_s() > 0.0);
         assert_eq!(workers.failure(), None);
-        workers.stop();
     }
 
     /// RFC 9769: the third reply tells when the second really left.
@@ -688,14 +659,13 @@ mod tests {
                 }
                 // As a client does: our receive stamp goes with the reply's T2.
                 last = Some((reply.receive().bits(), arrived.bits() | 1));
-                let departures = || workers.totals().ring[4];
+                let departures = || workers.collect().ring_events[4].1;
                 if round > 1 {
                     eventually(|| departures() == round - 1);
                 }
             }
             assert_eq!(interleaved, 4, "{listen}");
-            let totals = workers.totals();
-            assert_eq!(totals.verdicts[ReplyKind::Interleaved.index()], 4);
+            assert_eq!(verdicts(&workers, ReplyKind::Interleaved.index()), 4);
         }
     }
 
@@ -723,14 +693,13 @@ mod tests {
             }
             stop.store(true, Ordering::Relaxed);
         });
-        let verdicts = workers.totals().verdicts;
         for verdict in [
             Verdict::Drop(Reason::Ignore),
             Verdict::Drop(Reason::Noserve),
         ] {
-            assert!(verdicts[verdict.index()] > 0, "{verdict:?}");
+            assert!(verdicts(&workers, verdict.index()) > 0, "{verdict:?}");
         }
-        assert!(verdicts[ReplyKind::Basic.index()] > 0);
+        assert!(verdicts(&workers, ReplyKind::Basic.index()) > 0);
 
         // The last word counts, at once.
         let client = client([127, 0, 0, 1]);
@@ -752,7 +721,7 @@ mod tests {
         }
         assert!(ask(&client, server, &request(0, 0, 2)).is_some());
         let bad = Verdict::Drop(Reason::BadLength).index();
-        assert_eq!(workers.totals().verdicts[bad], 6);
+        assert_eq!(verdicts(&workers, bad), 6);
     }
 
     #[test]
@@ -769,7 +738,7 @@ mod tests {
         assert!(ask(&client, first, &request(0, 0, 2)).is_some());
         workers.clock_stepped();
         assert!(ask(&client, first, &request(0, 0, 2)).is_some());
-        workers.stop();
+        drop(workers);
         UdpSocket::bind(first).expect("the port is free");
     }
 
@@ -780,7 +749,6 @@ mod tests {
         let setup = Setup {
             workers: 2,
             listen: vec![taken],
-            options: SocketOptions::default(),
             pin: false,
             seed: 1,
             sizes: Sizes::default(),

@@ -2,10 +2,11 @@
 //! ioctls (`linux/ethtool.h`, `linux/net_tstamp.h`), as `ethtool -T` and
 //! `ethtool -i` show them. Changes nothing.
 
-use std::ffi::CStr;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use crate::linux::socket;
 
 /// SOF_TIMESTAMPING_ bits by the names `ethtool -T` gives them.
 const STAMPING_NAMES: [(u32, &str); 7] = [
@@ -52,11 +53,6 @@ pub struct Named {
 }
 
 impl Named {
-    /// The bits as the kernel gave them.
-    pub const fn bits(self) -> u32 {
-        self.bits
-    }
-
     /// Is the capability of this name in the set?
     pub fn has(self, name: &str) -> bool {
         self.names().any(|n| n == name)
@@ -133,15 +129,6 @@ pub struct HardwareConfig {
     pub rx_filter: &'static str,
 }
 
-/// A network interface.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Interface {
-    /// Its index.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-}
-
 /// A way to ask about interfaces.
 #[derive(Debug)]
 pub struct Ethtool {
@@ -155,15 +142,7 @@ impl Ethtool {
     /// # Errors
     /// What socket(2) says.
     pub fn new() -> io::Result<Self> {
-        let open = |family| {
-            // SAFETY: socket takes no pointers.
-            let fd = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            // SAFETY: just opened and nobody else owns it.
-            Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-        };
+        let open = |family| socket::open(family, libc::SOCK_DGRAM);
         let fd = open(libc::AF_INET).or_else(|_| open(libc::AF_INET6))?;
         Ok(Self { fd })
     }
@@ -305,36 +284,6 @@ impl Ethtool {
     }
 }
 
-/// All interfaces, by index.
-///
-/// # Errors
-/// What if_nameindex(3) says.
-pub fn interfaces() -> io::Result<Vec<Interface>> {
-    // SAFETY: no arguments; the answer is freed below and not used after.
-    let list = unsafe { libc::if_nameindex() };
-    if list.is_null() {
-        return Err(io::Error::last_os_error());
-    }
-    let mut interfaces = Vec::new();
-    let mut entry = list;
-    // SAFETY: the list is an array that ends with a null name; each name before
-    // it is a C string that lives as long as the list.
-    unsafe {
-        while !(*entry).if_name.is_null() {
-            interfaces.push(Interface {
-                index: (*entry).if_index,
-                name: CStr::from_ptr((*entry).if_name)
-                    .to_string_lossy()
-                    .into_owned(),
-            });
-            entry = entry.add(1);
-        }
-        libc::if_freenameindex(list);
-    }
-    interfaces.sort_by_key(|interface| interface.index);
-    Ok(interfaces)
-}
-
 fn name_of(names: &'static [(u32, &'static str)], number: i32) -> &'static str {
     names
         .iter()
@@ -351,13 +300,12 @@ fn text(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linux::netlink::{Interface, interfaces};
 
     #[test]
     fn every_interface_answers() {
         let ethtool = Ethtool::new().unwrap();
-        let interfaces = interfaces().unwrap();
-        assert!(interfaces.iter().any(|i| i.name == "lo"), "{interfaces:?}");
-        for Interface { name, .. } in interfaces {
+        for Interface { name, .. } in interfaces().unwrap() {
             let stamping = ethtool.stamping(&name).unwrap();
             // The kernel answers for drivers that don't.
             let stamping = stamping.expect("a kernel of this century");

@@ -10,7 +10,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 
-use crate::linux::udp::{ServerSocket, SocketOptions};
+use crate::linux::socket::set;
+use crate::linux::udp::ServerSocket;
 
 /// Room for the requests that arrive while a worker is busy. The kernel clamps it
 /// to net.core.rmem_max.
@@ -72,7 +73,7 @@ impl ListenSocket {
     /// Starts the ids of departure stamps at zero again.
     pub(crate) fn restart_ids(&self) -> io::Result<()> {
         for flags in [STAMPING, STAMPING | libc::SOF_TIMESTAMPING_OPT_ID] {
-            set(self.fd(), libc::SO_TIMESTAMPING, &flags)?;
+            set(self.fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, flags)?;
         }
         Ok(())
     }
@@ -95,24 +96,17 @@ pub fn probe_free(address: SocketAddr) -> io::Result<()> {
 ///
 /// # Errors
 /// A [`ListenError`] that names the address.
-pub fn bind_group(
-    address: SocketAddr,
-    count: usize,
-    options: &SocketOptions,
-) -> io::Result<Vec<ListenSocket>> {
-    try_bind_group(address, count, options).map_err(|source| listen_error(address, source))
+pub fn bind_group(address: SocketAddr, count: usize) -> io::Result<Vec<ListenSocket>> {
+    try_bind_group(address, count).map_err(|source| listen_error(address, source))
 }
 
-fn try_bind_group(
-    mut address: SocketAddr,
-    count: usize,
-    options: &SocketOptions,
-) -> io::Result<Vec<ListenSocket>> {
+fn try_bind_group(mut address: SocketAddr, count: usize) -> io::Result<Vec<ListenSocket>> {
     let mut group: Vec<ListenSocket> = Vec::with_capacity(count);
     // The kernel numbers the members in the order in which they are bound.
     for _ in 0..count {
-        let socket = ListenSocket(ServerSocket::bind_with(address, true, options)?);
-        set(socket.fd(), libc::SO_RCVBUF, &RECEIVE_BUFFER_LEN)?;
+        let socket = ListenSocket(ServerSocket::bind(address, true)?);
+        let fd = socket.fd();
+        set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER_LEN)?;
         address = socket.address();
         group.push(socket);
     }
@@ -125,23 +119,6 @@ fn try_bind_group(
 /// `source` with the address it is about, as [`bind_group`] gives it.
 pub fn listen_error(address: SocketAddr, source: io::Error) -> io::Error {
     io::Error::new(source.kind(), ListenError { address, source })
-}
-
-fn set<T>(fd: RawFd, name: libc::c_int, value: &T) -> io::Result<()> {
-    // SAFETY: setsockopt(2) reads size_of::<T>() octets of `value`, which is borrowed.
-    let done = unsafe {
-        libc::setsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            name,
-            std::ptr::from_ref(value).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
-    };
-    if done < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
 
 /// Attaches a program that returns a hash of the source address modulo `count`.
@@ -179,7 +156,8 @@ fn choose_by_source(fd: RawFd, family: IpAddr, count: u32) -> io::Result<()> {
         len: program.len() as u16,
         filter: program.as_mut_ptr(),
     };
-    set(fd, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
+    let option = libc::SO_ATTACH_REUSEPORT_CBPF;
+    set(fd, libc::SOL_SOCKET, option, program)
 }
 
 /// BPF_A of linux/filter.h: return the accumulator.
@@ -207,14 +185,14 @@ mod tests {
     fn an_address_in_use_is_named() {
         let other = UdpSocket::bind(loopback()).expect("a socket");
         let address = other.local_addr().expect("an address");
-        let error = bind_group(address, 2, &SocketOptions::default()).expect_err("in use");
+        let error = bind_group(address, 2).expect_err("in use");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }
 
     #[test]
     fn a_second_server_of_the_same_user_is_noticed() {
-        let ours = bind_group(loopback(), 2, &SocketOptions::default()).expect("a group");
+        let ours = bind_group(loopback(), 2).expect("a group");
         let error = probe_free(ours[0].address()).expect_err("in use");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
@@ -222,12 +200,7 @@ mod tests {
     #[test]
     fn a_source_belongs_to_one_worker_whatever_its_port() {
         for any in ["0.0.0.0:0", "[::]:0"] {
-            let group = bind_group(
-                any.parse().expect("an address"),
-                4,
-                &SocketOptions::default(),
-            )
-            .expect("a group");
+            let group = bind_group(any.parse().expect("an address"), 4).expect("a group");
             let port = group[0].address().port();
             let mut hits = [0; 4];
             for source in 1..=32_u8 {

@@ -8,11 +8,12 @@
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::linux::address::RawAddress;
 use crate::linux::clock;
 use crate::linux::cmsg::{self, Beside, ControlBuffer, Encoder, QueuedError};
+use crate::linux::socket::{self, check, retry};
 use crate::time::instant::WallInstant;
 use crate::time::stamp::{Stamp, StampOrigin};
 
@@ -26,40 +27,13 @@ const FRAME_MAX: usize = 2048;
 
 /// Which stamps the kernel agreed to take for a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stamping {
+enum Stamping {
     /// SO_TIMESTAMPING: arrivals and departures.
     Full,
     /// SO_TIMESTAMPNS: arrivals only.
     ArrivalsOnly,
     /// None: the daemon's own readings of the clock.
     Daemon,
-}
-
-impl Stamping {
-    /// The best origin a departure's stamp can have.
-    pub const fn departures(self) -> StampOrigin {
-        match self {
-            Self::Full => StampOrigin::Kernel,
-            Self::ArrivalsOnly | Self::Daemon => StampOrigin::Daemon,
-        }
-    }
-
-    /// The best origin an arrival's stamp can have.
-    pub const fn arrivals(self) -> StampOrigin {
-        match self {
-            Self::Full | Self::ArrivalsOnly => StampOrigin::Kernel,
-            Self::Daemon => StampOrigin::Daemon,
-        }
-    }
-}
-
-/// What a socket is to have beyond the usual.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct SocketOptions {
-    /// Differentiated services code point of what is sent, 0 to 63.
-    pub dscp: Option<u8>,
-    /// The local address to send from, for clients. Port 0: one the kernel picks.
-    pub local: Option<SocketAddr>,
 }
 
 /// One sent datagram, to be matched with its [`Departure`].
@@ -102,7 +76,6 @@ pub struct Arrival {
 #[derive(Debug)]
 pub struct ClientSocket {
     fd: OwnedFd,
-    stamping: Stamping,
     sends: Sends,
 }
 
@@ -111,28 +84,15 @@ impl ClientSocket {
     ///
     /// # Errors
     /// What socket(2) and connect(2) say: ENETUNREACH and EAFNOSUPPORT are the
-    /// usual ones. A kernel that refuses stamps is no error; see [`stamping`](Self::stamping).
+    /// usual ones. A kernel that refuses stamps is no error.
     pub fn connect(to: SocketAddr) -> io::Result<Self> {
-        Self::connect_with(to, &SocketOptions::default())
-    }
-
-    /// As [`connect`](Self::connect), with options.
-    ///
-    /// # Errors
-    /// Those of `connect`, and what bind(2) says of `options.local`.
-    pub fn connect_with(to: SocketAddr, options: &SocketOptions) -> io::Result<Self> {
         let fd = open(to)?;
-        set_dscp(&fd, to, options.dscp)?;
-        let stamping = enable_stamping(&fd, libc::SOF_TIMESTAMPING_TX_SOFTWARE);
-        if let Some(local) = options.local {
-            bind(&fd, local)?;
-        }
+        enable_stamping(&fd, libc::SOF_TIMESTAMPING_TX_SOFTWARE);
         let raw = RawAddress::from(to);
         // SAFETY: `raw` holds an address of the length it states.
         check(unsafe { libc::connect(fd.as_raw_fd(), raw.as_ptr(), raw.len()) })?;
         Ok(Self {
             fd,
-            stamping,
             sends: Sends::default(),
         })
     }
@@ -179,19 +139,6 @@ impl ClientSocket {
         receive_departure(&self.fd, &mut self.sends)
     }
 
-    /// Which stamps it takes.
-    pub fn stamping(&self) -> Stamping {
-        self.stamping
-    }
-
-    /// Our end of the connection.
-    ///
-    /// # Errors
-    /// What getsockname(2) says.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        local_addr(&self.fd)
-    }
-
     /// For waiting.
     pub fn fd(&self) -> RawFd {
         self.fd.as_raw_fd()
@@ -217,18 +164,6 @@ impl ServerSocket {
     /// What socket(2) and bind(2) say: EACCES for a port below 1024 without
     /// CAP_NET_BIND_SERVICE, EADDRINUSE, EADDRNOTAVAIL.
     pub fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Self> {
-        Self::bind_with(address, reuse_port, &SocketOptions::default())
-    }
-
-    /// As [`bind`](Self::bind), with options.
-    ///
-    /// # Errors
-    /// Those of `bind`.
-    pub fn bind_with(
-        address: SocketAddr,
-        reuse_port: bool,
-        options: &SocketOptions,
-    ) -> io::Result<Self> {
         let fd = open(address)?;
         if reuse_port {
             set(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
@@ -248,7 +183,6 @@ impl ServerSocket {
                 let _ = set(&fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, probe);
             }
         }
-        set_dscp(&fd, address, options.dscp)?;
         // Departures are stamped for the packets that ask for it.
         let stamping = enable_stamping(&fd, 0);
         bind(&fd, address)?;
@@ -325,11 +259,6 @@ impl ServerSocket {
         receive_departure(&self.fd, &mut self.sends)
     }
 
-    /// Which stamps it takes.
-    pub fn stamping(&self) -> Stamping {
-        self.stamping
-    }
-
     /// The address it is bound to, its port known.
     pub fn local_addr(&self) -> SocketAddr {
         self.bound
@@ -349,7 +278,6 @@ impl ServerSocket {
 #[derive(Debug)]
 pub struct StampingHold {
     _fd: OwnedFd,
-    stamping: Stamping,
 }
 
 impl StampingHold {
@@ -360,13 +288,8 @@ impl StampingHold {
     pub fn new() -> io::Result<Self> {
         let fd = open((Ipv4Addr::UNSPECIFIED, 0).into())
             .or_else(|_| open((Ipv6Addr::UNSPECIFIED, 0).into()))?;
-        let stamping = enable_stamping(&fd, libc::SOF_TIMESTAMPING_TX_SOFTWARE);
-        Ok(Self { _fd: fd, stamping })
-    }
-
-    /// What this kernel offers, before any server is asked.
-    pub fn stamping(&self) -> Stamping {
-        self.stamping
+        enable_stamping(&fd, libc::SOF_TIMESTAMPING_TX_SOFTWARE);
+        Ok(Self { _fd: fd })
     }
 }
 
@@ -623,31 +546,13 @@ fn enable_stamping(fd: &OwnedFd, extra: libc::c_uint) -> Stamping {
     }
 }
 
-/// A non-blocking, close-on-exec UDP socket of the address's family.
+/// A UDP socket of the address's family.
 fn open(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => libc::AF_INET,
         SocketAddr::V6(_) => libc::AF_INET6,
     };
-    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: socket takes no pointers.
-    let result = check(unsafe { libc::socket(family, libc::SOCK_DGRAM | flags, 0) });
-    let fd = match result {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            // SAFETY: as above.
-            let fd = check(unsafe { libc::socket(family, libc::SOCK_DGRAM, 0) })?;
-            // SAFETY: `fd` was just opened and nobody else owns it.
-            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-            // SAFETY: fcntl with integer arguments on a descriptor we own.
-            check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
-            // SAFETY: as above. A new socket has no other flags to keep.
-            check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
-            return Ok(fd);
-        }
-        other => other?,
-    };
-    // SAFETY: `fd` was just opened and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    socket::open(family, libc::SOCK_DGRAM)
 }
 
 fn bind(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
@@ -666,32 +571,13 @@ fn local_addr(fd: &OwnedFd) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::other("getsockname gave no internet address"))
 }
 
-fn set_dscp(fd: &OwnedFd, family: SocketAddr, dscp: Option<u8>) -> io::Result<()> {
-    let Some(dscp) = dscp else { return Ok(()) };
-    let class = i32::from(dscp & 0x3f) << 2;
-    match family {
-        SocketAddr::V4(_) => set(fd, libc::IPPROTO_IP, libc::IP_TOS, class),
-        SocketAddr::V6(_) => set(fd, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, class),
-    }
-}
-
 fn set(
     fd: &OwnedFd,
     level: libc::c_int,
     option: libc::c_int,
     value: libc::c_int,
 ) -> io::Result<()> {
-    // SAFETY: the pointer is to a c_int, of the length given.
-    check(unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            level,
-            option,
-            (&raw const value).cast(),
-            mem::size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    })
-    .map(drop)
+    socket::set(fd.as_raw_fd(), level, option, value)
 }
 
 /// The socket's pending error, which is thereby cleared.
@@ -711,26 +597,8 @@ fn take_error(fd: &OwnedFd) -> Option<io::Error> {
     (result == 0 && error != 0).then(|| io::Error::from_raw_os_error(error))
 }
 
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
-}
-
 fn check_len(result: libc::ssize_t) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
-}
-
-/// Again while a signal gets in the way.
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
-        }
-    }
 }
 
 #[cfg(test)]

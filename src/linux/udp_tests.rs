@@ -54,8 +54,6 @@ fn four_kernel_stamps_in_their_order() {
             continue;
         };
         let mut client = ClientSocket::connect(server.local_addr()).unwrap();
-        assert_eq!(client.stamping(), Stamping::Full);
-        assert_eq!(server.stamping(), Stamping::Full);
         let mut buffer = [0; 100];
 
         let before = clock::realtime();
@@ -66,7 +64,7 @@ fn four_kernel_stamps_in_their_order() {
         ready(server.fd(), false);
         let request = server.receive(&mut buffer).unwrap().unwrap();
         assert_eq!(&buffer[..request.len], b"what time is it?");
-        assert_eq!(request.from, client.local_addr().unwrap());
+        assert_eq!(request.from, local_addr(&client.fd).unwrap());
         assert_eq!(request.to, ip);
         assert_ne!(request.interface, 0);
 
@@ -192,20 +190,4 @@ fn a_looped_frame_outweighs_a_wrong_id() {
     // Once only.
     assert_eq!(sends.claim(&framed(b"first datagram"), 1), None);
     assert_eq!(sends.claim(&[], 0), None);
-}
-
-#[test]
-fn options_are_accepted() {
-    for ip in LOOPBACKS {
-        let Some(server) = bind_if_there(ip) else {
-            continue;
-        };
-        let options = SocketOptions {
-            dscp: Some(46),
-            local: Some((ip, 0).into()),
-        };
-        let client = ClientSocket::connect_with(server.local_addr(), &options).unwrap();
-        assert_eq!(client.local_addr().unwrap().ip(), ip);
-        ServerSocket::bind_with((ip, 0).into(), false, &options).unwrap();
-    }
 }

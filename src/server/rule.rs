@@ -173,11 +173,6 @@ impl Prefix {
         self.len
     }
 
-    /// Does it hold every address of its family?
-    pub const fn is_everyone(&self) -> bool {
-        self.len == 0
-    }
-
     /// Is `address` in it? Families never mix.
     pub fn contains(&self, address: IpAddr) -> bool {
         Self::new(address, self.len).is_some_and(|masked| masked == *self)

@@ -14,15 +14,6 @@ pub enum StampOrigin {
 }
 
 impl StampOrigin {
-    /// One letter for tables: `D`, `K`, `H`, as chrony prints them.
-    pub const fn letter(self) -> char {
-        match self {
-            Self::Daemon => 'D',
-            Self::Kernel => 'K',
-            Self::Hardware => 'H',
-        }
-    }
-
     /// The word used in metrics labels and JSON.
     pub const fn name(self) -> &'static str {
         match self {

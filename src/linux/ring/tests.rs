@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::*;
 use crate::linux::clock::realtime;
 use crate::linux::reuseport;
-use crate::linux::udp::SocketOptions;
 
 /// A ring with one socket on `address`, and where that is.
 fn ring_on(address: &str) -> (Ring<u64>, SocketAddr) {
@@ -30,7 +29,7 @@ fn with_parts(ring: io::Result<IoUring>, count: u16) -> Ring<u64> {
 
 fn bind_group(address: &str) -> Vec<ListenSocket> {
     let address = address.parse().expect("an address");
-    reuseport::bind_group(address, 1, &SocketOptions::default()).expect("a socket")
+    reuseport::bind_group(address, 1).expect("a socket")
 }
 
 /// As on a kernel that knows these.

@@ -1,7 +1,6 @@
 //! Stream sockets that listen, for the control socket and the metrics. Only
-//! socket(2), bind(2), accept(2) and fcntl(2) by their libc names: what clock
-//! simulators that are preloaded know. std's own calls need accept4(2) and
-//! SOCK_CLOEXEC.
+//! bind(2) and accept(2) by their libc names, which clock simulators that are
+//! preloaded know: std's own calls need accept4(2) and SOCK_CLOEXEC.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,20 +8,21 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, accept as sys_accept,
-    bind, connect, getsockname, listen, setsockopt, socket, sockopt,
+    Backlog, SockaddrStorage, UnixAddr, accept as sys_accept, bind, connect, listen, setsockopt,
+    sockopt,
 };
+
+use crate::linux::socket;
 
 /// A TCP socket that listens on `address`, non-blocking, usable again at once
 /// after a crash (SO_REUSEADDR). `[::]` does not take IPv4 with it.
 pub fn tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = match address {
-        SocketAddr::V4(_) => AddressFamily::Inet,
-        SocketAddr::V6(_) => AddressFamily::Inet6,
+        SocketAddr::V4(_) => libc::AF_INET,
+        SocketAddr::V6(_) => libc::AF_INET6,
     };
-    let fd = open(family)?;
+    let fd = socket::open(family, libc::SOCK_STREAM)?;
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     if address.is_ipv6() {
         setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
@@ -34,7 +34,7 @@ pub fn tcp(address: SocketAddr) -> io::Result<OwnedFd> {
 
 /// A Unix stream socket that listens at `path`, which must be free; non-blocking.
 pub fn unix(path: &Path) -> io::Result<OwnedFd> {
-    let fd = open(AddressFamily::Unix)?;
+    let fd = socket::open(libc::AF_UNIX, libc::SOCK_STREAM)?;
     bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
     listen(&fd, Backlog::MAXCONN)?;
     Ok(fd)
@@ -42,7 +42,7 @@ pub fn unix(path: &Path) -> io::Result<OwnedFd> {
 
 /// Does somebody listen at `path`? The error is why that can't be said.
 pub fn unix_is_alive(path: &Path) -> io::Result<bool> {
-    let fd = open(AddressFamily::Unix)?;
+    let fd = socket::open(libc::AF_UNIX, libc::SOCK_STREAM)?;
     match connect(fd.as_raw_fd(), &UnixAddr::new(path)?) {
         // EAGAIN: alive, but its queue is full.
         Ok(()) | Err(Errno::EAGAIN) => Ok(true),
@@ -59,7 +59,7 @@ pub fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
                 // SAFETY: accept(2) just returned this descriptor and nobody
                 // else knows of it, so it has exactly one owner.
                 let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-                set_flags(&fd)?;
+                socket::make_ours(&fd)?;
                 return Ok(Some(fd));
             }
             Err(Errno::EAGAIN) => return Ok(None),
@@ -70,41 +70,17 @@ pub fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// The address a TCP listener got, with the port the kernel chose for 0.
-pub fn local_address(listener: impl AsFd) -> io::Result<SocketAddr> {
-    let address: SockaddrStorage = getsockname(listener.as_fd().as_raw_fd())?;
-    if let Some(v4) = address.as_sockaddr_in() {
-        return Ok(SocketAddr::V4((*v4).into()));
-    }
-    if let Some(v6) = address.as_sockaddr_in6() {
-        return Ok(SocketAddr::V6((*v6).into()));
-    }
-    Err(io::Error::other("the listener has no IP address"))
-}
-
-fn open(family: AddressFamily) -> io::Result<OwnedFd> {
-    let fd = socket(family, SockType::Stream, SockFlag::empty(), None)?;
-    set_flags(&fd)?;
-    Ok(fd)
-}
-
-fn set_flags(fd: &OwnedFd) -> io::Result<()> {
-    fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
-    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpStream;
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
 
     #[test]
     fn a_tcp_listener_is_found_at_its_address() {
         let listener = tcp("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = local_address(&listener).unwrap();
+        let listener = TcpListener::from(listener);
+        let address = listener.local_addr().unwrap();
         assert!(accept(&listener).unwrap().is_none());
         let _client = TcpStream::connect(address).unwrap();
         assert!(accept(&listener).unwrap().is_some());
