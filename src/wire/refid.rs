@@ -11,6 +11,8 @@ pub struct RefId([u8; 4]);
 impl RefId {
     /// Unsynchronised, before any source was selected.
     pub const INIT: Self = Self(*b"INIT");
+    /// The clock was just moved, and is measured anew.
+    pub const STEP: Self = Self(*b"STEP");
     /// Named by letters: the undisciplined local clock at stratum 1.
     pub const LOCAL: Self = Self(*b"LOCL");
     /// Named by address, at any stratum above: ntpd's 127.127.1.0.
