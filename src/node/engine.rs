@@ -404,14 +404,7 @@ impl Node {
             self.steer(command);
         }
         if self.reference != Reference::Local {
-            // What was known of the clock is not known of where it is now, so
-            // nobody is to follow it until it has been measured.
-            self.reference = Reference::None;
-            self.state = SystemState {
-                refid: RefId::STEP,
-                ..SystemState::unsynchronised(self.state.precision)
-            };
-            self.vouch(now);
+            self.disown(now);
         }
     }
 
@@ -608,6 +601,24 @@ impl Node {
         self.vouch(now);
     }
 
+    /// The clock shows somebody else's time: not ours to vouch for, nor to serve,
+    /// until a server has said what it is.
+    fn disown(&mut self, now: Now) {
+        self.reference = Reference::None;
+        self.state.refid = RefId::STEP;
+        self.forget_time();
+        self.vouch(now);
+    }
+
+    /// Nothing is known of the time any more but who once gave it.
+    fn forget_time(&mut self) {
+        self.state = SystemState {
+            refid: self.state.refid,
+            reference: self.state.reference,
+            ..SystemState::unsynchronised(self.state.precision)
+        };
+    }
+
     /// Is the last server's time still good enough to be served?
     fn holds_over(&self, now: Now) -> bool {
         let distance = self.state.root_delay.half() + self.state.root_dispersion_at(now.wall);
@@ -619,11 +630,7 @@ impl Node {
     fn vouch(&mut self, now: Now) {
         if self.state.is_synchronised() && !self.holds_over(now) {
             self.log(Event::Unsynchronised);
-            self.state = SystemState {
-                refid: self.state.refid,
-                reference: self.state.reference,
-                ..SystemState::unsynchronised(self.state.precision)
-            };
+            self.forget_time();
         }
         self.publish();
         if self.config.steer {

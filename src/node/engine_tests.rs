@@ -28,6 +28,8 @@ struct World {
     node: Node,
     map: ClockMap,
     natural: Ppm,
+    /// What the kernel was last told: is the clock right?
+    vouched: bool,
     now_ns: i64,
     servers: BTreeMap<SocketAddr, Server>,
     /// Replies under way: when they arrive, for whom, and T1 and T2.
@@ -92,6 +94,7 @@ impl World {
             node: Node::new(config, now),
             map,
             natural,
+            vouched: false,
             now_ns: 0,
             servers: (1..=servers)
                 .map(|n| {
@@ -213,7 +216,10 @@ impl World {
                 self.map = self.map.reanchored(self.real());
                 self.map.rate = self.natural + to;
             }
-            ClockCommand::SetStatus(_) => return,
+            ClockCommand::SetStatus(status) => {
+                self.vouched = status.synchronised;
+                return;
+            }
         }
         let applied = Applied {
             now: self.now(),
@@ -350,11 +356,14 @@ fn a_step_by_another_hand_is_noticed_and_mended() {
     let moved = NtpDuration::from_whole_seconds(20);
     world.map.anchor_local = world.map.anchor_local + moved;
     let now = world.now();
+    assert!(world.system().sync && world.vouched);
     world.node.on_foreign_step(moved, now);
-    assert!(!world.system().sync, "20 s off, and nobody may follow that");
+    world.act();
+    assert!(!world.system().sync, "served as if it were right");
+    assert!(!world.vouched, "the kernel is told that it is right");
     assert_eq!(world.system().error_bound_s, None);
     world.run_until(1030.0);
-    assert!(world.system().sync);
+    assert!(world.system().sync && world.vouched);
     assert!(
         world.true_error().abs() < micros(200),
         "{}",

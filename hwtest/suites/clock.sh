@@ -1,0 +1,171 @@
+# The last step of the journey, discipline -> adjtimex, on a real kernel.
+#
+# The truth starts 0.4 s ahead of the guest's clock and runs 30 ppm faster; ptntp
+# follows its NTP server on loopback. What the kernel really does is read with timex
+# and how far it is off with truth, neither of which knows ptntp.
+
+port=1123
+cat >ntp.conf <<-END
+	server 127.0.0.1 port $port iburst minpoll 0 maxpoll 2
+	driftfile $PWD/drift
+END
+options="-c ntp.conf --clock system --port 1124 --metrics off --control $PWD/control"
+# So that somebody without rights can put his socket here.
+chmod 777 .
+
+# start LOG OPTION...: a ptntp that runs until it is stopped.
+start() {
+    log="$1"
+    shift
+    ptntp run $options "$@" >"$log" 2>&1 &
+    ptntp=$!
+}
+
+# It is to end well, and in seconds.
+stop() {
+    kill -TERM $ptntp
+    wait $ptntp
+    echo "exit status $?"
+}
+
+# begin OFFSET PPM: a truth, and a server that has it.
+begin() {
+    truth start "$1" "$2" truth.state
+    serve 0
+}
+
+serve() {
+    truth serve $port "$1" truth.state &
+    server=$!
+}
+
+unserve() {
+    kill $server
+    wait $server
+}
+
+stat_of() { ptntp stat --json --control "$PWD/control" | json "$1"; }
+
+is_synchronised() { equal "$(stat_of sync)" true; }
+is_off_by() { between "$(truth error truth.state)" "$1" "$2"; }
+is_right() { is_off_by -0.001 0.001; }
+believes_offset() { between "$(stat_of offset_s)" "$1" "$2"; }
+runs_at() { between "$(timex_of freq_ppm)" "$1" "$2"; }
+kernel_says() { equal "$(timex_of "$1")" "$2"; }
+maxerror_between() { between "$(timex_of maxerror_us)" "$1" "$2"; }
+ends_well() { equal "$(stop)" "exit status 0"; }
+
+# Does the kernel tell others the truth about its clock?
+check_vouched() {
+    check "$1: STA_UNSYNC is clear" kernel_says unsync 0
+    check "$1: STA_NANO is set" kernel_says nano 1
+    check "$1: the kernel's own loop is off" kernel_says pll 0
+    check "$1: no phase is left to the kernel's loop" kernel_says offset 0
+    check "$1: maxerror is a bound, and a good one" maxerror_between 1 100000
+    check "$1: esterror is set, within maxerror" between "$(timex_of esterror_us)" 1 "$(timex_of maxerror_us)"
+}
+
+without_rights() {
+    local before
+    begin 0.4 30
+    before=$(timex | grep -v maxerror)
+    su nobody -c "ptntp run $options" >observer.log 2>&1 &
+    ptntp=$!
+    check "no right: it says that it only observes" within 10 lines_with 1 "no right to set the clock" observer.log
+    check "no right: it sees what the clock lacks" within 20 believes_offset 0.399 0.401
+    check "no right: the kernel's clock is as it was" equal "$(timex | grep -v maxerror)" "$before"
+    check "no right: the clock is as far off as it was" is_off_by -0.401 -0.399
+    kill -TERM $(pidof ptntp)
+    wait $ptntp
+    su nobody -c "ptntp run -q $options" >observer-once.log 2>&1
+    check "no right: -q fails" equal $? 1
+    unserve
+}
+
+# journey IO: from a wrong clock to a right one, and through what may happen to it.
+journey() {
+    local io="$1" before
+    rm -f drift
+    timex freq 0
+    # What another program may have left: its loop on, with work to do.
+    timex pll 20000
+    begin 0.4 30
+    start "$io.log" --io "$io"
+    check "$io: it synchronises" within 30 is_synchronised
+    check "$io: the clock was stepped by what it lacked" within 5 lines_with 1 "clock stepped by +0\.[34]" "$io.log"
+    check "$io: the clock is right" within 10 is_right
+    check "$io: the kernel's frequency makes up for its error" within 120 runs_at 29 31
+    sleep 20
+    check "$io: the clock stays right" is_off_by -0.0005 0.0005
+    check_vouched "$io"
+
+    # Another hand: date -s, 5 s ahead.
+    date -s "@$(($(date +%s) + 5))" >/dev/null
+    check "$io: a step by another hand is noticed" within 5 lines_with 1 "by somebody else" "$io.log"
+    check "$io: nobody is told that this time is good" kernel_says unsync 1
+    check "$io: it is mended" within 30 is_right
+    check "$io: and vouched for again" within 10 kernel_says unsync 0
+    sleep 10
+    check "$io: it was told once" lines_with 1 "by somebody else" "$io.log"
+    check "$io: the frequency survived it" runs_at 28 32
+
+    # A small one is slewed away, which takes minutes; it is stopped amidst it.
+    timex step -0.1
+    check "$io: what is small is slewed" within 30 runs_at 400 500
+    check "$io: it ends when told to" ends_well
+    check "$io: no slew is left behind" runs_at 28 32
+    check "$io: the drift file has the frequency in force" between "$(cut -d ' ' -f 1 drift)" \
+        "$(timex_of freq_ppm | awk '{ print $1 - 0.001 }')" "$(timex_of freq_ppm | awk '{ print $1 + 0.001 }')"
+    unserve
+}
+
+# The next start, with a kernel that has forgotten.
+restart() {
+    timex freq 0
+    begin 0 30
+    start restart.log
+    check "restart: the drift file's frequency is used at once" within 3 runs_at 28 32
+    check "restart: it synchronises" within 30 is_synchronised
+    check "restart: the clock is right" within 10 is_right
+    check "restart: no step was needed" lines_with 0 "clock stepped" restart.log
+    sleep 20
+    check_vouched restart
+}
+
+# A server that announces a leap second, and then dies.
+leap_and_loss() {
+    local before
+    unserve
+    serve 1
+    check "leap: the kernel is told of the second to come" within 20 kernel_says leap insert
+    unserve
+    serve 0
+    check "leap: and that there is none" within 20 kernel_says leap none
+    before=$(timex_of maxerror_us)
+    unserve
+    sleep 60
+    # 15 ppm of a minute is 900 microseconds.
+    check "no server: maxerror grows" maxerror_between $((before + 500)) 1000000
+    check "no server: it is told once" lines_with 1 "does not answer" restart.log
+    check "no server: the clock is still good" kernel_says unsync 0
+    check "no server: the clock is held" is_off_by -0.005 0.005
+    check "restart: it ends when told to" ends_well
+}
+
+once() {
+    begin 2 30
+    ptntp run -q $options >once.log 2>&1
+    check "-q: it ends well" equal $? 0
+    check "-q: the clock is right" is_right
+    check "-q: it left the frequency of the drift file" runs_at 28 32
+    unserve
+    ptntp run -q $options >once-alone.log 2>&1
+    check "-q without a server: fails" equal $? 1
+}
+
+without_rights
+journey uring
+restart
+leap_and_loss
+once
+journey poll
