@@ -1,7 +1,8 @@
 //! The drift file: the clock's frequency correction in ppm, as ntpd writes it,
 //! and behind it what it may be wrong by, one sigma in ppm, which ntpd does not
-//! read. ntpd's files have the first number alone. Whatever happens while it is written, the file is whole: the new
-//! one is finished under another name and then takes the old one's place.
+//! read. ntpd's files have the first number alone. Whatever happens while it is
+//! written, the file is whole: the new one is finished under another name and
+//! then takes the old one's place.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -34,14 +35,14 @@ pub fn read(path: &Path) -> Result<Option<Start>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
             return Err(format!(
-                "drift file {}: {error}; starting without",
+                "drift file {}: {error}; the frequency is measured anew",
                 path.display()
             ));
         }
     }
     parse(&text).map(Some).map_err(|problem| {
         format!(
-            "drift file {}: {problem}; starting without, it will be written anew",
+            "drift file {}: {problem}; the frequency is measured and the file written anew",
             path.display()
         )
     })

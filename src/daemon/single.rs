@@ -3,6 +3,7 @@
 //! for clock simulators that are preloaded (they know `poll` and little else).
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -10,19 +11,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use log::{info, warn};
+use log::warn;
 
 use crate::daemon::counters::{self, WorkerCounters};
 use crate::daemon::desk::Desk;
 use crate::daemon::drift;
-use crate::daemon::errands::{End, Errands, Hands};
+use crate::daemon::errands::{End, Errands, Hands, told_to_stop};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{Collect, Report, ServerCounts};
-use crate::daemon::time_loop::TimeLoop;
+use crate::daemon::time_loop::{Errand, TimeLoop};
 use crate::linux::clock;
 use crate::linux::netlink::{self, Changes};
-use crate::linux::signal::{Signal, Signals};
+use crate::linux::signal::Signals;
 use crate::linux::udp::{SendId, ServerSocket};
 use crate::linux::wait::{Interest, Ready, Waiter};
 use crate::node::action::SourceId;
@@ -55,7 +56,7 @@ pub struct Server {
 
 struct Socket {
     socket: ServerSocket,
-    awaited: std::collections::VecDeque<(SendId, TxToken)>,
+    awaited: VecDeque<(SendId, TxToken)>,
 }
 
 /// The loop's counters, where the metrics find them.
@@ -82,7 +83,7 @@ impl Server {
                 .into_iter()
                 .map(|socket| Socket {
                     socket,
-                    awaited: std::collections::VecDeque::with_capacity(AWAITED_MAX),
+                    awaited: VecDeque::with_capacity(AWAITED_MAX),
                 })
                 .collect(),
             responder,
@@ -267,10 +268,8 @@ pub fn run(parts: Parts) -> io::Result<End> {
         if let Some(end) = ended {
             break end;
         }
-        match signals.take() {
-            Some(Signal::Stop) => break End::Good,
-            Some(Signal::Reload) => info!("SIGHUP: reloading is not possible yet; restart instead"),
-            None => {}
+        if told_to_stop(&signals) {
+            break End::Good;
         }
         interests.clear();
         interests.extend(
@@ -328,7 +327,7 @@ fn read_answers(
     answers: &Receiver<(SourceId, Outcome)>,
     core: &mut TimeLoop,
     errands: &mut Errands,
-    to_do: &mut Vec<crate::daemon::time_loop::Errand>,
+    to_do: &mut Vec<Errand>,
 ) {
     while let Ok((source, outcome)) = answers.try_recv() {
         errands.resolved(source, outcome, core, to_do);
@@ -339,7 +338,7 @@ fn read_answers(
 fn watch_links(
     core: &mut TimeLoop,
     errands: &mut Errands,
-    to_do: &mut Vec<crate::daemon::time_loop::Errand>,
+    to_do: &mut Vec<Errand>,
 ) -> Option<Changes> {
     match Changes::open() {
         Ok(changes) => {
@@ -359,7 +358,7 @@ fn reread_links(
     changes: &mut Option<Changes>,
     core: &mut TimeLoop,
     errands: &mut Errands,
-    to_do: &mut Vec<crate::daemon::time_loop::Errand>,
+    to_do: &mut Vec<Errand>,
 ) {
     let drained = changes.as_mut().map(Changes::drain);
     match drained {
