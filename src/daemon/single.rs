@@ -5,7 +5,6 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -275,7 +274,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         interests.extend(
             changes
                 .as_ref()
-                .map(|changes| Interest::read(changes.fd().as_raw_fd(), NETLINK)),
+                .map(|changes| Interest::read(changes.fd(), NETLINK)),
         );
         server.borrow().interests(&mut interests);
         for desk in &desks {

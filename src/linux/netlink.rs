@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, RawFd};
 
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -173,8 +173,8 @@ impl Changes {
     }
 
     /// Readable when something changed.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    pub fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 
     /// Takes all news there is. True if there was any: ask [`interfaces`] how
@@ -198,16 +198,12 @@ impl Changes {
     }
 }
 
-impl AsRawFd for Changes {
-    fn as_raw_fd(&self) -> i32 {
-        self.socket.as_raw_fd()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use crate::linux::clock;
+    use crate::linux::wait::{Interest, Waiter};
+    use crate::time::duration::NtpDuration;
     use nix::sched::{CloneFlags, unshare};
     use std::process::Command;
 
@@ -242,8 +238,13 @@ mod tests {
             if !ip(&["addr", "add", "192.0.2.7/24", "dev", "lo"]) {
                 return;
             }
-            let mut fds = [PollFd::new(changes.fd(), PollFlags::POLLIN)];
-            assert_eq!(poll(&mut fds, PollTimeout::from(5000_u16)), Ok(1));
+            let news = Interest::read(changes.fd(), 0);
+            let until = clock::monotonic() + NtpDuration::from_whole_seconds(5);
+            let mut ready = Vec::new();
+            Waiter::poll()
+                .wait(&[news], Some(until), &mut ready)
+                .unwrap();
+            assert_eq!(ready.len(), 1);
             assert!(changes.drain().unwrap());
             assert!(!changes.drain().unwrap());
             let all = interfaces().unwrap();
