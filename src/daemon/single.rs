@@ -2,11 +2,9 @@
 //! metrics, interfaces and files. For hosts where io_uring is switched off, and
 //! for clock simulators that are preloaded (they know `poll` and little else).
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
@@ -172,7 +170,7 @@ impl Server {
 
 /// The one pair of hands.
 struct Own {
-    server: Rc<RefCell<Server>>,
+    server: Server,
     resolver: Resolver,
     resolved: Sender<(SourceId, Outcome)>,
     drift_file: Option<PathBuf>,
@@ -180,15 +178,14 @@ struct Own {
 
 impl Hands for Own {
     fn publish(&mut self, snapshot: &Snapshot, stepped: bool) {
-        let mut server = self.server.borrow_mut();
-        server.snapshot = *snapshot;
+        self.server.snapshot = *snapshot;
         if stepped {
-            server.responder.clock_stepped();
+            self.server.responder.clock_stepped();
         }
     }
 
     fn set_policy(&mut self, policy: &Arc<Policy>) {
-        self.server.borrow_mut().policy = Arc::clone(policy);
+        self.server.policy = Arc::clone(policy);
     }
 
     fn resolve(&mut self, source: SourceId, question: Question) {
@@ -241,9 +238,8 @@ pub fn run(parts: Parts) -> io::Result<End> {
         signals,
     } = parts;
     let (resolved, answers) = mpsc::channel();
-    let server = Rc::new(RefCell::new(server));
     let mut hands = Own {
-        server: Rc::clone(&server),
+        server,
         resolver: Resolver::new(),
         resolved,
         drift_file,
@@ -276,7 +272,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
                 .as_ref()
                 .map(|changes| Interest::read(changes.fd(), NETLINK)),
         );
-        server.borrow().interests(&mut interests);
+        hands.server.interests(&mut interests);
         for desk in &desks {
             interests.extend(desk.interests().map(|(fd, read)| Interest {
                 fd,
@@ -297,7 +293,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
                 NETLINK => reread_links(&mut changes, &mut core, &mut errands, &mut to_do),
                 DESKS..CLIENTS => {}
                 CLIENTS.. => core.on_ready(ready, CLIENTS, &mut to_do),
-                _ => server.borrow_mut().on_ready(ready),
+                _ => hands.server.on_ready(ready),
             }
         }
         serve_desks(&mut desks, &core, &errands, &ready);
