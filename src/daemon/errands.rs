@@ -232,8 +232,7 @@ impl Errands {
             && now >= self.alive_at
         {
             self.notifier.alive();
-            // Twice as often as must be.
-            self.alive_at = now + interval.half();
+            self.alive_at = now + interval;
         }
         let system = core.report().system;
         let status = match (&system.source, system.sync) {
