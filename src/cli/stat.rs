@@ -40,6 +40,12 @@ pub fn run(args: &StatArgs) -> ExitCode {
                 Ok(text) => ask::print(&text),
                 Err(error) => eprintln!("ptntp stat: {error}"),
             }
+            if let (Some(seconds), Verdict::Unsynchronised) = (args.wait, verdict) {
+                eprintln!(
+                    "ptntp stat: no server was followed within {seconds} s; `ptntp peers` shows \
+                     how they answer"
+                );
+            }
             return ExitCode::from(verdict as u8);
         }
         std::thread::sleep(PAUSE.min(patience.saturating_sub(start.elapsed())));

@@ -10,6 +10,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{AccessFlags, access};
+
 use crate::sync::filter::Start;
 use crate::time::units::Ppm;
 
@@ -71,6 +73,12 @@ fn number(word: &str, limit: Ppm) -> Result<Ppm, String> {
         Ok(ppm) => Err(format!("{ppm} ppm is out of range (±{})", limit.0)),
         Err(_) => Err(format!("'{}' is no number", word.escape_debug())),
     }
+}
+
+/// Can the file be written here, an hour from now? A sentence if not: better now
+/// than then.
+pub fn check_directory(path: &Path) -> Result<(), String> {
+    access(directory(path), AccessFlags::W_OK).map_err(|errno| problem(path, &errno.into()))
 }
 
 /// Removes what a daemon left that was killed while writing.
@@ -211,6 +219,9 @@ mod tests {
     fn what_was_written_is_read_again() {
         let room = Room::new("again");
         assert_eq!(read(&room.file()), Ok(None));
+        assert_eq!(check_directory(&room.file()), Ok(()));
+        let problem = check_directory(&room.0.join("missing/drift")).unwrap_err();
+        assert!(problem.contains("missing/drift"), "{problem}");
         for ppm in [-12.345678, 0.0, 499.9] {
             write(&room.file(), kept(ppm)).unwrap();
             assert_eq!(read(&room.file()), Ok(Some(kept(ppm))));

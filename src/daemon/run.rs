@@ -190,7 +190,8 @@ fn open_clock(choice: ClockChoice, once: bool) -> Result<Clock, String> {
             Ok(Some(clock)) => clock,
             Ok(None) => {
                 warn!(
-                    "no right to set the clock (CAP_SYS_TIME): observing and serving it as it is"
+                    "no right to set the clock (CAP_SYS_TIME): observing and serving it as it \
+                     is; root has it"
                 );
                 Clock::Observed
             }
@@ -210,6 +211,9 @@ fn open_clock(choice: ClockChoice, once: bool) -> Result<Clock, String> {
 fn read_drift(path: Option<&Path>) -> Option<Start> {
     let path = path?;
     drift::clean(path);
+    if let Err(sentence) = drift::check_directory(path) {
+        warn!("{sentence}");
+    }
     match drift::read(path) {
         Ok(frequency) => frequency,
         Err(sentence) => {
