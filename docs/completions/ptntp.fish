@@ -53,7 +53,7 @@ info\t''
 debug\t''
 trace\t''"
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l no-clock -d 'Observe, never steer; the same as --clock none'
-complete -c ptntp -n "__fish_ptntp_using_subcommand run" -s q -l once -d 'Set the clock once and exit'
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -s q -l once -d 'Set the clock once, with bursts, and exit; fails if nobody gives the time within 30 s'
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -s g -l panicgate -d 'Let the first correction exceed the panic limit (1000 s)'
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -s h -l help -d 'Print help'
 complete -c ptntp -n "__fish_ptntp_using_subcommand check" -l dialect -d 'Language of the file; auto recognises it by its words' -r -f -a "auto\t''
@@ -68,7 +68,7 @@ complete -c ptntp -n "__fish_ptntp_using_subcommand peers" -s n -l numeric -d 'S
 complete -c ptntp -n "__fish_ptntp_using_subcommand peers" -s w -l wide -d 'Show names in full and who took the stamps (Daemon, Kernel, Hardware; transmit, then receive)'
 complete -c ptntp -n "__fish_ptntp_using_subcommand peers" -s h -l help -d 'Print help'
 complete -c ptntp -n "__fish_ptntp_using_subcommand stat" -l control -d 'Control socket of the service [default: /run/ptntp/control.sock, or this user\'s]' -r -F
-complete -c ptntp -n "__fish_ptntp_using_subcommand stat" -l wait -d 'Wait until the clock is synchronised, at most this long' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand stat" -l wait -d 'Wait until the clock follows a server (the local clock does not count), at most this long' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand stat" -l json -d 'Print JSON'
 complete -c ptntp -n "__fish_ptntp_using_subcommand stat" -s v -l verbose -d 'Also show offset, frequency and error bounds'
 complete -c ptntp -n "__fish_ptntp_using_subcommand stat" -s h -l help -d 'Print help'

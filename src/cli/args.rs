@@ -82,7 +82,7 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Clock", conflicts_with = "clock")]
     pub no_clock: bool,
 
-    /// Set the clock once and exit
+    /// Set the clock once, with bursts, and exit; fails if nobody gives the time within 30 s
     #[arg(short = 'q', long, help_heading = "Clock")]
     pub once: bool,
 
@@ -213,7 +213,7 @@ pub struct StatArgs {
     #[arg(short, long)]
     pub verbose: bool,
 
-    /// Wait until the clock is synchronised, at most this long
+    /// Wait until the clock follows a server (the local clock does not count), at most this long
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32))]
     pub wait: Option<u32>,
 }

@@ -16,10 +16,18 @@ use crate::daemon::run::run as daemon;
 
 /// Starts the daemon and stays until it ends.
 pub fn run(args: &RunArgs) -> ExitCode {
-    match options(args).and_then(daemon) {
-        Ok(()) => ExitCode::SUCCESS,
+    let options = match options(args) {
+        Ok(options) => options,
         Err(text) => {
             eprintln!("{text}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match daemon(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        // By now there is a log, which the journal can sort by weight.
+        Err(sentence) => {
+            log::error!("{sentence}");
             ExitCode::FAILURE
         }
     }

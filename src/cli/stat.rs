@@ -7,7 +7,7 @@ use crate::cli::args::StatArgs;
 use crate::cli::ask;
 use crate::cli::render;
 use crate::daemon::status::Status;
-use crate::node::report::SystemReport;
+use crate::node::report::{LOCAL, SystemReport};
 
 /// ntpstat's codes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,13 +29,22 @@ pub fn run(args: &StatArgs) -> ExitCode {
     let start = Instant::now();
     loop {
         let (verdict, text) = match ask::stat(&args.control) {
-            Ok((status, json)) => (verdict(&status.system), Ok(show(args, &status, &json))),
+            Ok((status, json)) => (
+                verdict(&status.system, args.wait.is_some()),
+                Ok(show(args, &status, &json)),
+            ),
             Err(error) => (Verdict::Unreachable, Err(error)),
         };
         if verdict == Verdict::Synchronised || start.elapsed() >= patience {
             match text {
                 Ok(text) => ask::print(&text),
                 Err(error) => eprintln!("ptntp stat: {error}"),
+            }
+            if let (Some(seconds), Verdict::Unsynchronised) = (args.wait, verdict) {
+                eprintln!(
+                    "ptntp stat: no server was followed within {seconds} s; `ptntp peers` shows \
+                     how they answer"
+                );
             }
             return ExitCode::from(verdict as u8);
         }
@@ -56,8 +65,10 @@ fn show(args: &StatArgs, status: &Status, json: &str) -> String {
     }
 }
 
-fn verdict(system: &SystemReport) -> Verdict {
-    if system.sync {
+/// Who waits, waits for time from elsewhere (as time-sync.target is defined): the
+/// local clock's own is there from the start.
+fn verdict(system: &SystemReport, waiting: bool) -> Verdict {
+    if system.sync && !(waiting && system.source.as_deref() == Some(LOCAL)) {
         Verdict::Synchronised
     } else {
         Verdict::Unsynchronised
@@ -68,7 +79,7 @@ fn verdict(system: &SystemReport) -> Verdict {
 pub fn sentence(system: &SystemReport) -> String {
     let mut text = if system.sync {
         let source = match system.source.as_deref() {
-            None | Some("local") => "local net".to_owned(),
+            None | Some(LOCAL) => "local net".to_owned(),
             Some(address) => format!("NTP server ({})", render::printable(address)),
         };
         let distance_ms = (system.root_delay_s / 2.0 + system.root_dispersion_s) * 1e3;
@@ -159,10 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn the_local_clock_is_called_local_net() {
+    fn the_local_clock_is_called_local_net_and_not_waited_for() {
         let mut system = good();
-        system.source = Some("local".to_owned());
+        system.source = Some(LOCAL.to_owned());
         system.poll_s = None;
+        assert_eq!(verdict(&system, false), Verdict::Synchronised);
+        assert_eq!(verdict(&system, true), Verdict::Unsynchronised);
         assert_eq!(
             sentence(&system),
             "synchronised to local net at stratum 3\n   time correct to within 8 ms\n"
@@ -176,7 +189,7 @@ mod tests {
         system.source = None;
         system.poll_s = None;
         assert_eq!(sentence(&system), "unsynchronised\n");
-        assert_eq!(verdict(&system), Verdict::Unsynchronised);
+        assert_eq!(verdict(&system, false), Verdict::Unsynchronised);
     }
 
     fn status() -> Status {

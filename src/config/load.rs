@@ -41,7 +41,7 @@ pub struct ReadLine {
 /// diagnostic is returned, notes and warnings among them.
 pub fn load(path: &Path, dialect: Dialect) -> Result<Loaded, Vec<Diagnostic>> {
     let text = read(path).map_err(|why| {
-        let help = "name a readable file with `--config`, or sources with `--server`".into();
+        let help = "name a file that can be read; `ptntp run --server NAME` needs none".into();
         vec![whole_file(Severity::Error, path, why, help)]
     })?;
     load_text(path, &text, dialect)

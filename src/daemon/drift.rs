@@ -1,13 +1,16 @@
 //! The drift file: the clock's frequency correction in ppm, as ntpd writes it,
 //! and behind it what it may be wrong by, one sigma in ppm, which ntpd does not
-//! read. ntpd's files have the first number alone. Whatever happens while it is written, the file is whole: the new
-//! one is finished under another name and then takes the old one's place.
+//! read. ntpd's files have the first number alone. Whatever happens while it is
+//! written, the file is whole: the new one is finished under another name and
+//! then takes the old one's place.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
 
 use crate::sync::filter::Start;
 use crate::time::units::Ppm;
@@ -34,14 +37,14 @@ pub fn read(path: &Path) -> Result<Option<Start>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
             return Err(format!(
-                "drift file {}: {error}; starting without",
+                "drift file {}: {error}; the frequency is measured anew",
                 path.display()
             ));
         }
     }
     parse(&text).map(Some).map_err(|problem| {
         format!(
-            "drift file {}: {problem}; starting without, it will be written anew",
+            "drift file {}: {problem}; the frequency is measured and the file written anew",
             path.display()
         )
     })
@@ -70,6 +73,12 @@ fn number(word: &str, limit: Ppm) -> Result<Ppm, String> {
         Ok(ppm) => Err(format!("{ppm} ppm is out of range (±{})", limit.0)),
         Err(_) => Err(format!("'{}' is no number", word.escape_debug())),
     }
+}
+
+/// Can the file be written here, an hour from now? A sentence if not: better now
+/// than then.
+pub fn check_directory(path: &Path) -> Result<(), String> {
+    access(directory(path), AccessFlags::W_OK).map_err(|errno| problem(path, &errno.into()))
 }
 
 /// Removes what a daemon left that was killed while writing.
@@ -210,6 +219,9 @@ mod tests {
     fn what_was_written_is_read_again() {
         let room = Room::new("again");
         assert_eq!(read(&room.file()), Ok(None));
+        assert_eq!(check_directory(&room.file()), Ok(()));
+        let problem = check_directory(&room.0.join("missing/drift")).unwrap_err();
+        assert!(problem.contains("missing/drift"), "{problem}");
         for ppm in [-12.345678, 0.0, 499.9] {
             write(&room.file(), kept(ppm)).unwrap();
             assert_eq!(read(&room.file()), Ok(Some(kept(ppm))));

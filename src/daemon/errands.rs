@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use log::{error, info, warn};
+use log::{info, warn};
 
 use crate::config::Config;
 use crate::daemon::notify::Notifier;
@@ -14,6 +14,7 @@ use crate::daemon::status::{ClockKind, Collect, IoBackend, Report};
 use crate::daemon::time_loop::{Errand, TimeLoop};
 use crate::linux::clock;
 use crate::linux::netlink::Interface;
+use crate::linux::signal::{Signal, Signals};
 use crate::node::action::SourceId;
 use crate::server::access::AccessTable;
 use crate::server::respond::Policy;
@@ -82,6 +83,18 @@ pub fn policy(config: &Config, upstreams: &[IpAddr]) -> Policy {
     Policy {
         access: AccessTable::compile(&config.rules, upstreams),
         rate_limit: config.rate_limit,
+    }
+}
+
+/// Has the operator asked for the end?
+pub fn told_to_stop(signals: &Signals) -> bool {
+    match signals.take() {
+        Some(Signal::Stop) => true,
+        Some(Signal::Reload) => {
+            info!("SIGHUP: reloading is not possible yet; restart instead");
+            false
+        }
+        None => false,
     }
 }
 
@@ -199,9 +212,8 @@ impl Errands {
         if let Some(frequency) = core.drift() {
             hands.keep_frequency(frequency);
         }
-        match end {
-            End::Good => info!("stopping"),
-            End::Bad(sentence) => error!("{sentence}"),
+        if *end == End::Good {
+            info!("stopping");
         }
     }
 
@@ -220,8 +232,7 @@ impl Errands {
             && now >= self.alive_at
         {
             self.notifier.alive();
-            // Twice as often as must be.
-            self.alive_at = now + interval.half();
+            self.alive_at = now + interval;
         }
         let system = core.report().system;
         let status = match (&system.source, system.sync) {

@@ -60,6 +60,13 @@ pub fn run(options: Options) -> Result<(), String> {
     shed_privileges(&options.config);
 
     let config = &options.config;
+    if options.once && config.sources.is_empty() {
+        return Err(
+            "--once is to set the clock, and no source is named to set it by: name one with \
+             --server NAME, or a configuration file with -c FILE"
+                .to_owned(),
+        );
+    }
     let clock = open_clock(options.clock, options.once)?;
     let frequency = read_drift(config.drift_file.as_deref());
     let kind = clock.kind();
@@ -96,7 +103,7 @@ pub fn run(options: Options) -> Result<(), String> {
                 None => (Vec::new(), Arc::new(ServerCounts::default())),
             };
             let desks = open_desks(config, options.once);
-            announce(&serving, config);
+            announce(&serving);
             threads::run(threads::Parts {
                 core,
                 errands: Errands::new(config.clone(), identity(serving, server), notifier),
@@ -118,7 +125,7 @@ pub fn run(options: Options) -> Result<(), String> {
             let responder = Responder::new(random_u64()?, Sizes::default());
             let server =
                 single::Server::new(sockets, responder, snapshot, rules, Arc::clone(&counters));
-            announce(&serving, config);
+            announce(&serving);
             single::run(single::Parts {
                 core,
                 errands: Errands::new(config.clone(), identity(serving, counters), notifier),
@@ -183,7 +190,8 @@ fn open_clock(choice: ClockChoice, once: bool) -> Result<Clock, String> {
             Ok(Some(clock)) => clock,
             Ok(None) => {
                 warn!(
-                    "no right to set the clock (CAP_SYS_TIME): observing and serving it as it is"
+                    "no right to set the clock (CAP_SYS_TIME): observing and serving it as it \
+                     is; root has it"
                 );
                 Clock::Observed
             }
@@ -203,10 +211,13 @@ fn open_clock(choice: ClockChoice, once: bool) -> Result<Clock, String> {
 fn read_drift(path: Option<&Path>) -> Option<Start> {
     let path = path?;
     drift::clean(path);
+    if let Err(sentence) = drift::check_directory(path) {
+        warn!("{sentence}");
+    }
     match drift::read(path) {
         Ok(frequency) => frequency,
         Err(sentence) => {
-            warn!("{sentence}; the frequency is measured anew");
+            warn!("{sentence}");
             None
         }
     }
@@ -344,12 +355,9 @@ fn bind_single(config: &Config, once: bool) -> Result<Vec<ServerSocket>, String>
     })
 }
 
-fn announce(serving: &[SocketAddr], config: &Config) {
+fn announce(serving: &[SocketAddr]) {
     for address in serving {
         info!("answering on {address}");
-    }
-    if let (Some(address), false) = (config.metrics, serving.is_empty()) {
-        info!("metrics on http://{address}/metrics");
     }
 }
 
@@ -389,7 +397,11 @@ fn open_desks(config: &Config, once: bool) -> Desks {
         control: Listener::bind(&path).map(Some),
         metrics: config
             .metrics
-            .map(|address| bind_metrics(address).map(|fd| (fd, Exporter::new())))
+            .map(|address| {
+                let listener = bind_metrics(address)?;
+                info!("metrics on http://{address}/metrics");
+                Ok((listener, Exporter::new()))
+            })
             .transpose(),
     }
 }

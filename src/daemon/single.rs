@@ -2,27 +2,25 @@
 //! metrics, interfaces and files. For hosts where io_uring is switched off, and
 //! for clock simulators that are preloaded (they know `poll` and little else).
 
-use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use log::{info, warn};
+use log::warn;
 
 use crate::daemon::counters::{self, WorkerCounters};
 use crate::daemon::desk::Desk;
 use crate::daemon::drift;
-use crate::daemon::errands::{End, Errands, Hands};
+use crate::daemon::errands::{End, Errands, Hands, told_to_stop};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{Collect, Report, ServerCounts};
-use crate::daemon::time_loop::TimeLoop;
+use crate::daemon::time_loop::{Errand, TimeLoop};
 use crate::linux::clock;
 use crate::linux::netlink::{self, Changes};
-use crate::linux::signal::{Signal, Signals};
+use crate::linux::signal::Signals;
 use crate::linux::udp::{SendId, ServerSocket};
 use crate::linux::wait::{Interest, Ready, Waiter};
 use crate::node::action::SourceId;
@@ -55,7 +53,7 @@ pub struct Server {
 
 struct Socket {
     socket: ServerSocket,
-    awaited: std::collections::VecDeque<(SendId, TxToken)>,
+    awaited: VecDeque<(SendId, TxToken)>,
 }
 
 /// The loop's counters, where the metrics find them.
@@ -82,7 +80,7 @@ impl Server {
                 .into_iter()
                 .map(|socket| Socket {
                     socket,
-                    awaited: std::collections::VecDeque::with_capacity(AWAITED_MAX),
+                    awaited: VecDeque::with_capacity(AWAITED_MAX),
                 })
                 .collect(),
             responder,
@@ -172,7 +170,7 @@ impl Server {
 
 /// The one pair of hands.
 struct Own {
-    server: Rc<RefCell<Server>>,
+    server: Server,
     resolver: Resolver,
     resolved: Sender<(SourceId, Outcome)>,
     drift_file: Option<PathBuf>,
@@ -180,15 +178,14 @@ struct Own {
 
 impl Hands for Own {
     fn publish(&mut self, snapshot: &Snapshot, stepped: bool) {
-        let mut server = self.server.borrow_mut();
-        server.snapshot = *snapshot;
+        self.server.snapshot = *snapshot;
         if stepped {
-            server.responder.clock_stepped();
+            self.server.responder.clock_stepped();
         }
     }
 
     fn set_policy(&mut self, policy: &Arc<Policy>) {
-        self.server.borrow_mut().policy = Arc::clone(policy);
+        self.server.policy = Arc::clone(policy);
     }
 
     fn resolve(&mut self, source: SourceId, question: Question) {
@@ -241,9 +238,8 @@ pub fn run(parts: Parts) -> io::Result<End> {
         signals,
     } = parts;
     let (resolved, answers) = mpsc::channel();
-    let server = Rc::new(RefCell::new(server));
     let mut hands = Own {
-        server: Rc::clone(&server),
+        server,
         resolver: Resolver::new(),
         resolved,
         drift_file,
@@ -267,18 +263,16 @@ pub fn run(parts: Parts) -> io::Result<End> {
         if let Some(end) = ended {
             break end;
         }
-        match signals.take() {
-            Some(Signal::Stop) => break End::Good,
-            Some(Signal::Reload) => info!("SIGHUP: reloading is not possible yet; restart instead"),
-            None => {}
+        if told_to_stop(&signals) {
+            break End::Good;
         }
         interests.clear();
         interests.extend(
             changes
                 .as_ref()
-                .map(|changes| Interest::read(changes.fd().as_raw_fd(), NETLINK)),
+                .map(|changes| Interest::read(changes.fd(), NETLINK)),
         );
-        server.borrow().interests(&mut interests);
+        hands.server.interests(&mut interests);
         for desk in &desks {
             interests.extend(desk.interests().map(|(fd, read)| Interest {
                 fd,
@@ -299,7 +293,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
                 NETLINK => reread_links(&mut changes, &mut core, &mut errands, &mut to_do),
                 DESKS..CLIENTS => {}
                 CLIENTS.. => core.on_ready(ready, CLIENTS, &mut to_do),
-                _ => server.borrow_mut().on_ready(ready),
+                _ => hands.server.on_ready(ready),
             }
         }
         serve_desks(&mut desks, &core, &errands, &ready);
@@ -328,7 +322,7 @@ fn read_answers(
     answers: &Receiver<(SourceId, Outcome)>,
     core: &mut TimeLoop,
     errands: &mut Errands,
-    to_do: &mut Vec<crate::daemon::time_loop::Errand>,
+    to_do: &mut Vec<Errand>,
 ) {
     while let Ok((source, outcome)) = answers.try_recv() {
         errands.resolved(source, outcome, core, to_do);
@@ -339,7 +333,7 @@ fn read_answers(
 fn watch_links(
     core: &mut TimeLoop,
     errands: &mut Errands,
-    to_do: &mut Vec<crate::daemon::time_loop::Errand>,
+    to_do: &mut Vec<Errand>,
 ) -> Option<Changes> {
     match Changes::open() {
         Ok(changes) => {
@@ -359,7 +353,7 @@ fn reread_links(
     changes: &mut Option<Changes>,
     core: &mut TimeLoop,
     errands: &mut Errands,
-    to_do: &mut Vec<crate::daemon::time_loop::Errand>,
+    to_do: &mut Vec<Errand>,
 ) {
     let drained = changes.as_mut().map(Changes::drain);
     match drained {

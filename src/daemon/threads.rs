@@ -5,16 +5,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
-use log::info;
-
-use crate::daemon::errands::{End, Errands, Hands};
+use crate::daemon::errands::{End, Errands, Hands, told_to_stop};
 use crate::daemon::resolve::Question;
 use crate::daemon::service::{Service, Setup, ToLoop, ToService};
 use crate::daemon::snapshot::{Snapshot, SnapshotCell};
 use crate::daemon::status::Report;
-use crate::daemon::time_loop::TimeLoop;
+use crate::daemon::time_loop::{Errand, TimeLoop};
 use crate::daemon::worker::Workers;
-use crate::linux::signal::{Signal, Signals};
+use crate::linux::signal::Signals;
 use crate::linux::wait::{Interest, Waiter};
 use crate::linux::wake::Wake;
 use crate::node::action::SourceId;
@@ -119,10 +117,8 @@ pub fn run(parts: Parts) -> io::Result<End> {
         if let Some(end) = errands.run(&mut to_do, &mut core, &mut hands) {
             break end;
         }
-        match signals.take() {
-            Some(Signal::Stop) => break End::Good,
-            Some(Signal::Reload) => info!("SIGHUP: reloading is not possible yet; restart instead"),
-            None => {}
+        if told_to_stop(&signals) {
+            break End::Good;
         }
         interests.clear();
         interests.push(Interest::read(wake.fd(), WAKE));
@@ -149,7 +145,7 @@ fn read_messages(
     messages: &Receiver<ToLoop>,
     core: &mut TimeLoop,
     errands: &mut Errands,
-    to_do: &mut Vec<crate::daemon::time_loop::Errand>,
+    to_do: &mut Vec<Errand>,
 ) {
     while let Ok(message) = messages.try_recv() {
         match message {

@@ -333,9 +333,7 @@ impl Worker<'_> {
         }
         Ok(())
     }
-}
 
-impl Worker<'_> {
     /// Whether there was a reply. `received` is CLOCK_REALTIME.
     fn answer(
         &mut self,

@@ -5,15 +5,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, RawFd};
 
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{
-    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
-};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
@@ -30,8 +28,6 @@ pub struct Address {
     pub ip: IpAddr,
     /// Length of its subnet's prefix.
     pub prefix_len: u8,
-    /// Valid on its link alone (`fe80::…`): needs the interface's index to be used.
-    pub link_local: bool,
 }
 
 /// One network interface.
@@ -47,10 +43,6 @@ pub struct Interface {
     pub running: bool,
     /// Is it a loopback?
     pub loopback: bool,
-    /// Largest packet in bytes; 0 if the kernel did not say.
-    pub mtu: u32,
-    /// Hardware address; empty where there is none.
-    pub hardware_address: Vec<u8>,
     /// Its addresses that can be bound: not those still (or in vain) being
     /// checked for a duplicate.
     pub addresses: Vec<Address>,
@@ -88,16 +80,11 @@ fn interface(link: &LinkMessage) -> Interface {
         up: link.header.flags.contains(LinkFlags::Up),
         running: link.header.flags.contains(LinkFlags::Running),
         loopback: link.header.link_layer_type == LinkLayerType::Loopback,
-        mtu: 0,
-        hardware_address: Vec::new(),
         addresses: Vec::new(),
     };
     for attribute in &link.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => interface.name.clone_from(name),
-            LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
-            LinkAttribute::Address(bytes) => interface.hardware_address.clone_from(bytes),
-            _ => {}
+        if let LinkAttribute::IfName(name) = attribute {
+            interface.name.clone_from(name);
         }
     }
     interface
@@ -121,7 +108,6 @@ fn address(message: &AddressMessage) -> Option<Address> {
     Some(Address {
         ip: local.or(given)?,
         prefix_len: message.header.prefix_len,
-        link_local: message.header.scope == AddressScope::Link,
     })
 }
 
@@ -173,8 +159,8 @@ impl Changes {
     }
 
     /// Readable when something changed.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    pub fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 
     /// Takes all news there is. True if there was any: ask [`interfaces`] how
@@ -198,16 +184,12 @@ impl Changes {
     }
 }
 
-impl AsRawFd for Changes {
-    fn as_raw_fd(&self) -> i32 {
-        self.socket.as_raw_fd()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use crate::linux::clock;
+    use crate::linux::wait::{Interest, Waiter};
+    use crate::time::duration::NtpDuration;
     use nix::sched::{CloneFlags, unshare};
     use std::process::Command;
 
@@ -216,11 +198,10 @@ mod tests {
         let all = interfaces().unwrap();
         let loopback = all.iter().find(|interface| interface.loopback).unwrap();
         assert_eq!(loopback.name, "lo");
-        assert!(loopback.up && loopback.mtu > 0);
+        assert!(loopback.up);
         assert!(loopback.addresses.contains(&Address {
             ip: "127.0.0.1".parse().unwrap(),
             prefix_len: 8,
-            link_local: false,
         }));
     }
 
@@ -242,8 +223,13 @@ mod tests {
             if !ip(&["addr", "add", "192.0.2.7/24", "dev", "lo"]) {
                 return;
             }
-            let mut fds = [PollFd::new(changes.fd(), PollFlags::POLLIN)];
-            assert_eq!(poll(&mut fds, PollTimeout::from(5000_u16)), Ok(1));
+            let news = Interest::read(changes.fd(), 0);
+            let until = clock::monotonic() + NtpDuration::from_whole_seconds(5);
+            let mut ready = Vec::new();
+            Waiter::poll()
+                .wait(&[news], Some(until), &mut ready)
+                .unwrap();
+            assert_eq!(ready.len(), 1);
             assert!(changes.drain().unwrap());
             assert!(!changes.drain().unwrap());
             let all = interfaces().unwrap();

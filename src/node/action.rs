@@ -104,10 +104,11 @@ impl fmt::Display for Event {
             Self::Kissed(server, KissCode::Rate) => {
                 write!(f, "{server} says we ask too often (RATE); asking less")
             }
-            Self::Kissed(server, KissCode::Deny | KissCode::Rstr) => {
+            Self::Kissed(server, kiss @ (KissCode::Deny | KissCode::Rstr)) => {
+                let code = kiss.to_refid().display(0);
                 write!(
                     f,
-                    "{server} refuses to serve us (DENY); not asking it again"
+                    "{server} refuses to serve us ({code}); not asking it again"
                 )
             }
             Self::Kissed(server, KissCode::Other(_)) => write!(f, "{server} sent a kiss"),

@@ -16,7 +16,7 @@ use crate::client::packet_test::PacketTest;
 use crate::measurement::{Measurement, PHI};
 use crate::node::action::{Action, AssociationId, Event, SourceId};
 use crate::node::pool::{Name, SourceSpec};
-use crate::node::report::{NodeReport, SourceReport, SystemReport};
+use crate::node::report::{LOCAL, NodeReport, SourceReport, SystemReport};
 use crate::server::respond::Policy;
 use crate::server::rule::Flags;
 use crate::sync::combine::{Combined, combine};
@@ -799,7 +799,7 @@ impl Node {
             sync: state.is_synchronised(),
             source: match self.reference {
                 Reference::None => None,
-                Reference::Local => Some("local".to_owned()),
+                Reference::Local => Some(LOCAL.to_owned()),
                 Reference::Peer(_) => peer.map(|peer| peer.association.address().ip().to_string()),
             },
             leap: match state.leap {

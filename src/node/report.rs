@@ -13,6 +13,9 @@ use crate::sync::select::Tally;
 use crate::wire::packet::STRATUM_MAX;
 use crate::wire::refid::RefId;
 
+/// [`SystemReport::source`] while the undisciplined local clock is served.
+pub const LOCAL: &str = "local";
+
 /// One source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceReport {

@@ -83,12 +83,6 @@ impl AccessTable {
             by_port.other
         }
     }
-
-    /// How many ranges of addresses with different flags there are, both
-    /// families together.
-    pub fn ranges(&self) -> usize {
-        self.v4.starts.len() + self.v6.starts.len()
-    }
 }
 
 impl Default for AccessTable {

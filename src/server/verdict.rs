@@ -171,11 +171,6 @@ impl Verdict {
             Self::Drop(reason) => ReplyKind::ALL.len() + reason.index(),
         }
     }
-
-    /// The metric's label.
-    pub const fn name(&self) -> &'static str {
-        Self::NAMES[self.index()]
-    }
 }
 
 #[cfg(test)]
@@ -191,12 +186,12 @@ mod tests {
                 track: None,
             };
             assert_eq!(reply.index(), i);
-            assert_eq!(reply.name(), kind.name());
+            assert_eq!(Verdict::NAMES[i], kind.name());
         }
         for (i, reason) in Reason::ALL.into_iter().enumerate() {
             let drop = Verdict::Drop(reason);
             assert_eq!(drop.index(), ReplyKind::ALL.len() + i);
-            assert_eq!(drop.name(), reason.name());
+            assert_eq!(Verdict::NAMES[drop.index()], reason.name());
         }
         let mut names = Verdict::NAMES.to_vec();
         names.sort_unstable();
