@@ -5,7 +5,7 @@
 //! [`TimeLoop`] is what both backends turn: alone in a thread of its own (io_uring), or
 //! as a part of the single thread (poll).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -69,7 +69,8 @@ pub struct TimeLoop {
     offsets: Distribution,
     true_errors: Option<Distribution>,
     buffer: Box<[u8; PACKET_LEN_MAX]>,
-    send_failure_told: bool,
+    /// Whom nothing can be sent to, as the operator was told.
+    unsendable: BTreeSet<std::net::SocketAddr>,
     steer_failure_told: bool,
 }
 
@@ -87,7 +88,7 @@ impl TimeLoop {
             offsets: Distribution::new(),
             true_errors,
             buffer: Box::new([0; PACKET_LEN_MAX]),
-            send_failure_told: false,
+            unsendable: BTreeSet::new(),
             steer_failure_told: false,
         }
     }
@@ -254,10 +255,11 @@ impl TimeLoop {
         });
         match sent {
             Ok(socket) => {
+                self.unsendable.remove(&to);
                 self.sockets.insert(id, socket);
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.send_failure_told, true) {
+                if self.unsendable.insert(to) {
                     warn!("cannot send to {to}: {error}; trying again at each poll");
                 }
                 self.sockets.remove(&id);
