@@ -136,6 +136,12 @@ impl Service {
         let _ = self.sender.send(order);
     }
 
+    /// Has the thread ended, which nobody asked it to? Then there is nobody to look
+    /// up names, to be asked or to write the log.
+    pub fn is_dead(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Lets it finish what was ordered and waits for it, a few seconds at most.
     /// The control socket is gone after this.
     pub fn stop(mut self) {
