@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use log::Level;
+use log::{Level, error};
 
 use crate::cli::args::{Metrics, RunArgs};
 use crate::config::Config;
@@ -16,10 +16,18 @@ use crate::daemon::run::run as daemon;
 
 /// Starts the daemon and stays until it ends.
 pub fn run(args: &RunArgs) -> ExitCode {
-    match options(args).and_then(daemon) {
-        Ok(()) => ExitCode::SUCCESS,
+    let options = match options(args) {
+        Ok(options) => options,
         Err(text) => {
             eprintln!("{text}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match daemon(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The daemon has started to log, so the journal is told how bad it is.
+        Err(text) => {
+            error!("{text}");
             ExitCode::FAILURE
         }
     }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use log::{error, info, warn};
+use log::{info, warn};
 
 use crate::config::Config;
 use crate::daemon::notify::Notifier;
@@ -199,9 +199,9 @@ impl Errands {
         if let Some(frequency) = core.drift() {
             hands.keep_frequency(frequency);
         }
-        match end {
-            End::Good => info!("stopping"),
-            End::Bad(sentence) => error!("{sentence}"),
+        // A bad end is told by whoever started the daemon.
+        if *end == End::Good {
+            info!("stopping");
         }
     }
 

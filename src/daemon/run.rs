@@ -60,6 +60,13 @@ pub fn run(options: Options) -> Result<(), String> {
     shed_privileges(&options.config);
 
     let config = &options.config;
+    if options.once && config.sources.is_empty() {
+        return Err(
+            "--once needs somebody to ask: name one with --server NAME, or a configuration \
+                    file with -c FILE"
+                .to_owned(),
+        );
+    }
     let clock = open_clock(options.clock, options.once)?;
     let frequency = read_drift(config.drift_file.as_deref());
     let kind = clock.kind();
@@ -96,15 +103,16 @@ pub fn run(options: Options) -> Result<(), String> {
                 None => (Vec::new(), Arc::new(ServerCounts::default())),
             };
             let desks = open_desks(config, options.once);
-            announce(&serving, config);
+            let (control, metrics) = (desks.control?, desks.metrics?);
+            announce(&serving, config.metrics.filter(|_| metrics.is_some()));
             threads::run(threads::Parts {
                 core,
                 errands: Errands::new(config.clone(), identity(serving, server), notifier),
                 workers,
                 snapshot: cell,
                 service: ServiceSetup {
-                    control: desks.control?,
-                    metrics: desks.metrics?,
+                    control,
+                    metrics,
                     drift_file: config.drift_file.clone(),
                 },
                 waiter: Waiter::uring().map_err(|error| format!("io_uring: {error}"))?,
@@ -118,12 +126,13 @@ pub fn run(options: Options) -> Result<(), String> {
             let responder = Responder::new(random_u64()?, Sizes::default());
             let server =
                 single::Server::new(sockets, responder, snapshot, rules, Arc::clone(&counters));
-            announce(&serving, config);
+            let desks = open_desks(config, options.once);
+            announce(&serving, config.metrics.filter(|_| desks.scraped()));
             single::run(single::Parts {
                 core,
                 errands: Errands::new(config.clone(), identity(serving, counters), notifier),
                 server,
-                desks: open_desks(config, options.once).for_one_thread(),
+                desks: desks.for_one_thread(),
                 drift_file: config.drift_file.clone(),
                 signals,
             })
@@ -345,11 +354,11 @@ fn bind_single(config: &Config, once: bool) -> Result<Vec<ServerSocket>, String>
     })
 }
 
-fn announce(serving: &[SocketAddr], config: &Config) {
+fn announce(serving: &[SocketAddr], metrics: Option<SocketAddr>) {
     for address in serving {
         info!("answering on {address}");
     }
-    if let (Some(address), false) = (config.metrics, serving.is_empty()) {
+    if let Some(address) = metrics {
         info!("metrics on http://{address}/metrics");
     }
 }
@@ -361,6 +370,11 @@ struct Desks {
 }
 
 impl Desks {
+    /// Is there anything for Prometheus?
+    fn scraped(&self) -> bool {
+        matches!(self.metrics, Ok(Some(_)))
+    }
+
     /// With `poll`, what can't be had is done without: a simulator has neither.
     fn for_one_thread(self) -> Vec<Desk> {
         let mut desks = Vec::new();
