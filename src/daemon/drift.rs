@@ -72,6 +72,14 @@ fn number(word: &str, limit: Ppm) -> Result<Ppm, String> {
     }
 }
 
+/// Can a file be kept there? Found out at the start, because otherwise the first
+/// to notice is a write an hour later, or nobody after a power cut. A sentence if not.
+pub fn check(path: &Path) -> Result<(), String> {
+    let directory = directory(path);
+    let may = nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK;
+    nix::unistd::eaccess(directory, may).map_err(|error| problem(path, &error.into()))
+}
+
 /// Removes what a daemon left that was killed while writing.
 pub fn clean(path: &Path) {
     // Usually there is none; if it can't be removed, writing will say so.
@@ -176,6 +184,14 @@ mod tests {
         }
     }
     use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn a_place_where_nothing_can_be_kept_is_known_before() {
+        let room = Room::new("check");
+        assert_eq!(check(&room.file()), Ok(()));
+        let sentence = check(&room.0.join("absent/ntp.drift")).unwrap_err();
+        assert!(sentence.contains("absent/ntp.drift"), "{sentence}");
+    }
 
     struct Room(PathBuf);
 

@@ -53,6 +53,8 @@ pub struct Identity {
     pub io: IoBackend,
     /// When the daemon started.
     pub started: MonoInstant,
+    /// What could not be had at the start, in sentences.
+    pub degraded: Vec<String>,
     /// Where requests are answered.
     pub serving: Vec<std::net::SocketAddr>,
     /// The server's counters.
@@ -66,6 +68,12 @@ impl Identity {
             node: core.report(),
             clock: self.clock,
             io: self.io,
+            degraded: self
+                .degraded
+                .iter()
+                .cloned()
+                .chain(core.refused())
+                .collect(),
             map: core.clock().map(),
             real: clock::realtime(),
             uptime: clock::monotonic().since(self.started),

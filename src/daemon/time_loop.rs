@@ -71,7 +71,8 @@ pub struct TimeLoop {
     buffer: Box<[u8; PACKET_LEN_MAX]>,
     /// Whom nothing can be sent to, as the operator was told.
     unsendable: BTreeSet<std::net::SocketAddr>,
-    steer_failure_told: bool,
+    /// Why the clock is not steered though it should be.
+    refused: Option<String>,
 }
 
 impl TimeLoop {
@@ -89,7 +90,7 @@ impl TimeLoop {
             true_errors,
             buffer: Box::new([0; PACKET_LEN_MAX]),
             unsendable: BTreeSet::new(),
-            steer_failure_told: false,
+            refused: None,
         }
     }
 
@@ -157,6 +158,11 @@ impl TimeLoop {
     /// New access rules, for our own servers' packets.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
         self.node.set_policy(policy);
+    }
+
+    /// Why the clock was not steered when it should have been, if that happened.
+    pub fn refused(&self) -> Option<String> {
+        self.refused.clone()
     }
 
     /// The clock, to be read.
@@ -318,8 +324,11 @@ impl TimeLoop {
     }
 
     fn report_steering(&mut self, command: ClockCommand, failure: &io::Error) {
-        if !std::mem::replace(&mut self.steer_failure_told, true) {
-            error!("adjtimex refuses {command:?}: {failure}; the clock is not steered");
+        if self.refused.is_none() {
+            let sentence =
+                format!("adjtimex refuses {command:?}: {failure}; the clock is not steered");
+            error!("{sentence}");
+            self.refused = Some(sentence);
         }
     }
 }
