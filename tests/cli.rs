@@ -273,6 +273,18 @@ fn once_without_an_answer_fails() {
         "{}",
         all(&output)
     );
+    let told = all(&output).matches("was not set").count();
+    assert_eq!(told, 1, "{}", all(&output));
+}
+
+/// There is nothing to wait for.
+#[test]
+fn once_with_nobody_to_ask_fails_at_once() {
+    let start = std::time::Instant::now();
+    let output = ptntp(&["run", "-q", "--clock", "virtual"]);
+    assert_eq!(output.status.code(), Some(1), "{}", all(&output));
+    assert!(all(&output).contains("--server"), "{}", all(&output));
+    assert!(start.elapsed() < secs(10));
 }
 
 #[test]

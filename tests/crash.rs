@@ -121,7 +121,13 @@ fn impossible_drift_files_are_survived() {
         let mut ptntp = in_namespace(&star.hub)
             .config(&format!("driftfile {path}\nserver 127.127.1.0\n"))
             .start();
-        assert!(ptntp.stat()["sync"].is_boolean(), "{path}");
+        let stat = ptntp.stat();
+        assert!(stat["sync"].is_boolean(), "{path}");
+        if path.contains("absent") {
+            let said = stat["degraded"].to_string();
+            assert!(said.contains("absent/drift"), "{stat}");
+            assert_eq!(ptntp.process.log().matches("absent/drift").count(), 1);
+        }
         assert!(ptntp.process.terminate(secs(10)).is_some(), "{path}");
     }
 }

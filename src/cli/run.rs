@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use log::Level;
+use log::{Level, error};
 
 use crate::cli::args::{Metrics, RunArgs};
 use crate::config::Config;
@@ -25,9 +25,9 @@ pub fn run(args: &RunArgs) -> ExitCode {
     };
     match daemon(options) {
         Ok(()) => ExitCode::SUCCESS,
-        // By now there is a log, which the journal can sort by weight.
-        Err(sentence) => {
-            log::error!("{sentence}");
+        // The daemon has started to log, so the journal is told how bad it is.
+        Err(text) => {
+            error!("{text}");
             ExitCode::FAILURE
         }
     }

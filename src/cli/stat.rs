@@ -128,6 +128,9 @@ fn details(status: &Status) -> String {
     if let Some(error) = status.true_error_s {
         rows.push(row("true error", render::seconds(Some(error))));
     }
+    for sentence in &status.degraded {
+        rows.push(row("does without", render::printable(sentence)));
+    }
     render::columns(&rows)
 }
 
@@ -197,6 +200,7 @@ mod tests {
             system: good(),
             clock: ClockKind::Virtual,
             io: IoBackend::Poll,
+            degraded: Vec::new(),
             true_error_s: None,
             version: "0".to_owned(),
             pid: 1,

@@ -258,24 +258,39 @@ pub fn ask(path: &Path, command: &str) -> Result<String, AskError> {
 }
 
 fn ask_within(path: &Path, command: &str, patience: Duration) -> Result<String, AskError> {
-    let mut stream = UnixStream::connect(path).map_err(|error| AskError::Unreachable {
+    let deadline = Instant::now() + patience;
+    let broken = |error| AskError::Broken {
         path: path.to_owned(),
         error,
-    })?;
+    };
+    // connect(2) itself would wait for ever on a hung daemon's full queue.
+    let fd = loop {
+        let connected = stream::unix_connect(path).map_err(|error| AskError::Unreachable {
+            path: path.to_owned(),
+            error,
+        })?;
+        match connected {
+            Some(fd) => break fd,
+            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            None => {
+                let error = format!("it takes nobody in within {patience:?}; does it hang?");
+                return Err(broken(io::Error::new(io::ErrorKind::TimedOut, error)));
+            }
+        }
+    };
     let request = format!("{}\n", serde_json::json!({ "command": command }));
-    let reply = converse(&mut stream, &request, patience).map_err(|error| AskError::Broken {
-        path: path.to_owned(),
-        error,
-    })?;
+    let mut stream = UnixStream::from(fd);
+    let reply = converse(&mut stream, &request, deadline).map_err(broken)?;
     match serde_json::from_str::<Failure>(&reply) {
         Ok(failure) => Err(AskError::Refused(failure.error)),
         Err(_) => Ok(reply),
     }
 }
 
-fn converse(stream: &mut UnixStream, request: &str, patience: Duration) -> io::Result<String> {
-    let deadline = Instant::now() + patience;
-    stream.set_write_timeout(Some(patience))?;
+fn converse(stream: &mut UnixStream, request: &str, deadline: Instant) -> io::Result<String> {
+    stream.set_nonblocking(false)?;
+    // A request fits in any socket's buffer.
+    stream.set_write_timeout(Some(Duration::from_secs(1)))?;
     stream.write_all(request.as_bytes())?;
     let mut reply = Vec::new();
     let mut buffer = vec![0; 64 << 10];
@@ -284,7 +299,7 @@ fn converse(stream: &mut UnixStream, request: &str, patience: Duration) -> io::R
         if left.is_zero() {
             return Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!("no whole reply within {patience:?}"),
+                "no whole reply in time",
             ));
         }
         stream.set_read_timeout(Some(left))?;
@@ -453,6 +468,15 @@ mod tests {
         let listener = UnixListener::bind(&path).unwrap();
         let error = ask_within(&path, "stat", Duration::from_millis(50)).unwrap_err();
         assert!(matches!(error, AskError::Broken { .. }), "{error}");
+        // A hung one's queue fills, and then even connect(2) waits.
+        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+        let mut waiting = Vec::new();
+        while let Some(fd) = stream::unix_connect(&path).unwrap() {
+            waiting.push(fd);
+        }
+        assert!(stream::unix_is_alive(&path).unwrap());
+        let error = ask_within(&path, "stat", Duration::from_millis(50)).unwrap_err();
+        assert!(error.to_string().contains("hang"), "{error}");
         drop(listener);
         std::fs::remove_file(&path).unwrap();
     }

@@ -15,7 +15,8 @@ use crate::linux::stream;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::MonoInstant;
 
-/// Conversations at the same time; more wait in the kernel's queue.
+/// Conversations at the same time. Whoever comes when there are so many takes the
+/// place of who has been silent longest: idlers must not shut others out.
 pub const CONVERSATIONS_MAX: usize = 16;
 
 /// A conversation that stands still for this long is ended.
@@ -118,7 +119,9 @@ impl Desk {
     /// What to wait for: descriptor, whether until readable (else until
     /// writable). To be asked again before each wait.
     pub fn interests(&self) -> impl Iterator<Item = (RawFd, bool)> {
-        let listener = (self.open.len() < CONVERSATIONS_MAX && self.closed_until.is_none())
+        let listener = self
+            .closed_until
+            .is_none()
             .then(|| (self.counter.fd().as_raw_fd(), true));
         let open = self
             .open
@@ -143,7 +146,11 @@ impl Desk {
         let counter = &self.counter;
         self.open
             .retain_mut(|one| one.until > now && one.serve(counter, now, report));
-        while self.open.len() < CONVERSATIONS_MAX && self.closed_until.is_none() {
+        // A few at a time: who connects all the time must not keep the clock waiting.
+        for _ in 0..CONVERSATIONS_MAX {
+            if self.closed_until.is_some() {
+                break;
+            }
             match stream::accept(self.counter.fd()) {
                 Ok(Some(fd)) => {
                     let mut one = Conversation {
@@ -154,12 +161,27 @@ impl Desk {
                         until: now + PATIENCE,
                     };
                     if one.serve(&self.counter, now, report) {
+                        self.make_room();
                         self.open.push(one);
                     }
                 }
                 Ok(None) => break,
                 Err(_) => self.closed_until = Some(now + NtpDuration::from_whole_seconds(1)),
             }
+        }
+    }
+}
+
+impl Desk {
+    fn make_room(&mut self) {
+        if self.open.len() >= CONVERSATIONS_MAX
+            && let Some((oldest, _)) = self
+                .open
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, one)| one.until)
+        {
+            self.open.remove(oldest);
         }
     }
 }
@@ -249,17 +271,23 @@ mod tests {
     }
 
     #[test]
-    fn too_many_wait_and_the_silent_are_sent_away() {
+    fn idlers_give_way_and_the_silent_are_sent_away() {
         let (mut desk, path) = control_desk("many");
         let clients: Vec<UnixStream> = (0..CONVERSATIONS_MAX + 3)
             .map(|_| UnixStream::connect(&path).unwrap())
             .collect();
+        let mut last = UnixStream::connect(&path).unwrap();
+        last.write_all(b"{\"command\":\"stat\"}\n").unwrap();
         desk.turn(at(0), Some(&example()));
-        assert_eq!(desk.interests().count(), CONVERSATIONS_MAX);
+        desk.turn(at(0), Some(&example()));
+        assert_eq!(desk.interests().count(), 1 + CONVERSATIONS_MAX);
+        last.set_nonblocking(true).unwrap();
+        assert!(last.read(&mut [0; 64]).unwrap() > 0, "served at once");
+        let mut first = &clients[0];
+        assert_eq!(first.read(&mut [0; 64]).unwrap(), 0, "it gave way");
         assert_eq!(desk.deadline(), Some(at(0) + PATIENCE));
         desk.turn(at(0) + PATIENCE, Some(&example()));
-        assert_eq!(desk.interests().count(), 1 + 3);
-        drop(clients);
+        assert_eq!(desk.interests().count(), 1);
     }
 
     #[test]

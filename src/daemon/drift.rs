@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, eaccess};
 
 use crate::sync::filter::Start;
 use crate::time::units::Ppm;
@@ -75,10 +75,12 @@ fn number(word: &str, limit: Ppm) -> Result<Ppm, String> {
     }
 }
 
-/// Can the file be written here, an hour from now? A sentence if not: better now
-/// than then.
-pub fn check_directory(path: &Path) -> Result<(), String> {
-    access(directory(path), AccessFlags::W_OK).map_err(|errno| problem(path, &errno.into()))
+/// Can a file be kept there? Found out at the start, because otherwise the first
+/// to notice is a write an hour later, or nobody after a power cut. A sentence if not.
+pub fn check(path: &Path) -> Result<(), String> {
+    let directory = directory(path);
+    let may = AccessFlags::W_OK | AccessFlags::X_OK;
+    eaccess(directory, may).map_err(|error| problem(path, &error.into()))
 }
 
 /// Removes what a daemon left that was killed while writing.
@@ -186,6 +188,14 @@ mod tests {
     }
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    #[test]
+    fn a_place_where_nothing_can_be_kept_is_known_before() {
+        let room = Room::new("check");
+        assert_eq!(check(&room.file()), Ok(()));
+        let sentence = check(&room.0.join("absent/ntp.drift")).unwrap_err();
+        assert!(sentence.contains("absent/ntp.drift"), "{sentence}");
+    }
+
     struct Room(PathBuf);
 
     impl Room {
@@ -219,8 +229,8 @@ mod tests {
     fn what_was_written_is_read_again() {
         let room = Room::new("again");
         assert_eq!(read(&room.file()), Ok(None));
-        assert_eq!(check_directory(&room.file()), Ok(()));
-        let problem = check_directory(&room.0.join("missing/drift")).unwrap_err();
+        assert_eq!(check(&room.file()), Ok(()));
+        let problem = check(&room.0.join("missing/drift")).unwrap_err();
         assert!(problem.contains("missing/drift"), "{problem}");
         for ppm in [-12.345678, 0.0, 499.9] {
             write(&room.file(), kept(ppm)).unwrap();

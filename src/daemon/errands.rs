@@ -54,6 +54,8 @@ pub struct Identity {
     pub io: IoBackend,
     /// When the daemon started.
     pub started: MonoInstant,
+    /// What could not be had at the start, in sentences.
+    pub degraded: Vec<String>,
     /// Where requests are answered.
     pub serving: Vec<std::net::SocketAddr>,
     /// The server's counters.
@@ -67,6 +69,12 @@ impl Identity {
             node: core.report(),
             clock: self.clock,
             io: self.io,
+            degraded: self
+                .degraded
+                .iter()
+                .cloned()
+                .chain(core.refused())
+                .collect(),
             map: core.clock().map(),
             real: clock::realtime(),
             uptime: clock::monotonic().since(self.started),
@@ -212,6 +220,7 @@ impl Errands {
         if let Some(frequency) = core.drift() {
             hands.keep_frequency(frequency);
         }
+        // A bad end is told by whoever started the daemon.
         if *end == End::Good {
             info!("stopping");
         }

@@ -53,7 +53,8 @@ pub fn run(options: Options) -> Result<(), String> {
         log::log!(*level, "{remark}");
     }
     let started = clock::monotonic();
-    let io = choose_io(options.io)?;
+    let mut without = Without::default();
+    let io = choose_io(options.io, &mut without)?;
     // Before anything can go wrong in a way that takes a signal to end.
     let signals = Signals::install(io == IoBackend::Uring)
         .map_err(|error| format!("signals can't be caught: {error}"))?;
@@ -67,8 +68,8 @@ pub fn run(options: Options) -> Result<(), String> {
                 .to_owned(),
         );
     }
-    let clock = open_clock(options.clock, options.once)?;
-    let frequency = read_drift(config.drift_file.as_deref());
+    let clock = open_clock(options.clock, options.once, &mut without)?;
+    let frequency = read_drift(config.drift_file.as_deref(), &mut without);
     let kind = clock.kind();
     let node = Node::new(node_config(&options, &clock, frequency)?, clock.now());
     let mut core = TimeLoop::new(node, clock);
@@ -87,17 +88,19 @@ pub fn run(options: Options) -> Result<(), String> {
         Notifier::silent()
     });
     let snapshot = core.snapshot();
-    let identity = |serving, server| Identity {
+    let identity = |serving, server, without: Without| Identity {
         clock: kind,
         io,
         started,
+        degraded: without.0,
         serving,
         server,
     };
     let end = match io {
         IoBackend::Uring => {
             let cell = Arc::new(SnapshotCell::new(snapshot));
-            let workers = start_workers(config, options.once, &cell, &rules)?.map(Arc::new);
+            let workers =
+                start_workers(config, options.once, &cell, &rules, &mut without)?.map(Arc::new);
             let (serving, server): (_, Arc<dyn Collect>) = match &workers {
                 Some(workers) => (workers.addresses().to_vec(), Arc::clone(workers) as _),
                 None => (Vec::new(), Arc::new(ServerCounts::default())),
@@ -106,7 +109,7 @@ pub fn run(options: Options) -> Result<(), String> {
             announce(&serving);
             threads::run(threads::Parts {
                 core,
-                errands: Errands::new(config.clone(), identity(serving, server), notifier),
+                errands: Errands::new(config.clone(), identity(serving, server, without), notifier),
                 workers,
                 snapshot: cell,
                 service: ServiceSetup {
@@ -120,17 +123,22 @@ pub fn run(options: Options) -> Result<(), String> {
         }
         IoBackend::Poll => {
             let counters = Arc::new(single::Counted::default());
-            let sockets = bind_single(config, options.once)?;
+            let sockets = bind_single(config, options.once, &mut without)?;
             let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();
             let responder = Responder::new(random_u64()?, Sizes::default());
             let server =
                 single::Server::new(sockets, responder, snapshot, rules, Arc::clone(&counters));
+            let desks = open_desks(config, options.once).for_one_thread(&mut without);
             announce(&serving);
             single::run(single::Parts {
                 core,
-                errands: Errands::new(config.clone(), identity(serving, counters), notifier),
+                errands: Errands::new(
+                    config.clone(),
+                    identity(serving, counters, without),
+                    notifier,
+                ),
                 server,
-                desks: open_desks(config, options.once).for_one_thread(),
+                desks,
                 drift_file: config.drift_file.clone(),
                 signals,
             })
@@ -143,8 +151,20 @@ pub fn run(options: Options) -> Result<(), String> {
     }
 }
 
+/// What could not be had at the start: said once in the log, and to everybody who
+/// asks for as long as the daemon lives.
+#[derive(Default)]
+struct Without(Vec<String>);
+
+impl Without {
+    fn say(&mut self, sentence: String) {
+        warn!("{sentence}");
+        self.0.push(sentence);
+    }
+}
+
 /// `--io poll` looks at nothing of io_uring.
-fn choose_io(choice: IoChoice) -> Result<IoBackend, String> {
+fn choose_io(choice: IoChoice, without: &mut Without) -> Result<IoBackend, String> {
     match choice {
         IoChoice::Poll => Ok(IoBackend::Poll),
         IoChoice::Uring => match ring::supported() {
@@ -154,7 +174,9 @@ fn choose_io(choice: IoChoice) -> Result<IoBackend, String> {
         IoChoice::Auto => match ring::supported() {
             Ok(()) => Ok(IoBackend::Uring),
             Err(reason) => {
-                warn!("no io_uring here ({reason}); running in one thread with poll");
+                without.say(format!(
+                    "no io_uring here ({reason}); running in one thread with poll"
+                ));
                 Ok(IoBackend::Poll)
             }
         },
@@ -182,16 +204,16 @@ fn belongs_to_us(directory: &Path) -> bool {
         .is_ok_and(|metadata| metadata.uid() == nix::unistd::Uid::effective().as_raw())
 }
 
-fn open_clock(choice: ClockChoice, once: bool) -> Result<Clock, String> {
+fn open_clock(choice: ClockChoice, once: bool, without: &mut Without) -> Result<Clock, String> {
     let clock = match choice {
         ClockChoice::None => Clock::Observed,
         ClockChoice::Virtual { error, frequency } => Clock::virtual_from(error, frequency),
         ClockChoice::System => match Clock::system() {
             Ok(Some(clock)) => clock,
             Ok(None) => {
-                warn!(
-                    "no right to set the clock (CAP_SYS_TIME): observing and serving it as it \
-                     is; root has it"
+                without.say(
+                    "no right to set the clock (CAP_SYS_TIME): observing and serving it as it is"
+                        .to_owned(),
                 );
                 Clock::Observed
             }
@@ -208,11 +230,11 @@ fn open_clock(choice: ClockChoice, once: bool) -> Result<Clock, String> {
     Ok(clock)
 }
 
-fn read_drift(path: Option<&Path>) -> Option<Start> {
+fn read_drift(path: Option<&Path>, without: &mut Without) -> Option<Start> {
     let path = path?;
     drift::clean(path);
-    if let Err(sentence) = drift::check_directory(path) {
-        warn!("{sentence}");
+    if let Err(sentence) = drift::check(path) {
+        without.say(sentence);
     }
     match drift::read(path) {
         Ok(frequency) => frequency,
@@ -275,6 +297,7 @@ fn listen_addresses(listen: Listen, port: u16) -> [SocketAddr; 2] {
 /// without the right to 123, IPv4 alone on a host without IPv6.
 fn bind_where_possible<T>(
     config: &Config,
+    without: &mut Without,
     mut bind: impl FnMut(&[SocketAddr]) -> io::Result<T>,
 ) -> Result<T, String> {
     let port = config.port.unwrap_or(PORT);
@@ -283,16 +306,16 @@ fn bind_where_possible<T>(
     let denied = |bound: &io::Result<T>| matches!(bound, Err(error) if error.kind() == ErrorKind::PermissionDenied);
     let mut addresses = addresses;
     if denied(&bound) && config.port.is_none() {
-        warn!(
+        without.say(format!(
             "no right to port {PORT} (CAP_NET_BIND_SERVICE): answering on port {PORT_UNPRIVILEGED}"
-        );
+        ));
         addresses = listen_addresses(config.listen, PORT_UNPRIVILEGED);
         bound = bind(&addresses);
     }
     if let Err(error) = &bound
         && lacks_ipv6(error)
     {
-        warn!("no IPv6 here ({error}): answering on IPv4 alone");
+        without.say(format!("no IPv6 here ({error}): answering on IPv4 alone"));
         bound = bind(&addresses[..1]);
     }
     bound.map_err(|error| match error.kind() {
@@ -322,13 +345,14 @@ fn start_workers(
     once: bool,
     snapshot: &Arc<SnapshotCell>,
     rules: &Arc<Policy>,
+    without: &mut Without,
 ) -> Result<Option<Workers>, String> {
     if once {
         return Ok(None);
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let seed = random_u64()?;
-    bind_where_possible(config, |addresses| {
+    bind_where_possible(config, without, |addresses| {
         let setup = WorkerSetup {
             workers: cores,
             listen: addresses.to_vec(),
@@ -341,11 +365,15 @@ fn start_workers(
     .map(Some)
 }
 
-fn bind_single(config: &Config, once: bool) -> Result<Vec<ServerSocket>, String> {
+fn bind_single(
+    config: &Config,
+    once: bool,
+    without: &mut Without,
+) -> Result<Vec<ServerSocket>, String> {
     if once {
         return Ok(Vec::new());
     }
-    bind_where_possible(config, |addresses| {
+    bind_where_possible(config, without, |addresses| {
         addresses
             .iter()
             .map(|&address| {
@@ -369,17 +397,17 @@ struct Desks {
 
 impl Desks {
     /// With `poll`, what can't be had is done without: a simulator has neither.
-    fn for_one_thread(self) -> Vec<Desk> {
+    fn for_one_thread(self, without: &mut Without) -> Vec<Desk> {
         let mut desks = Vec::new();
         match self.control {
             Ok(listener) => desks.extend(listener.map(Desk::control)),
-            Err(sentence) => warn!("{sentence}"),
+            Err(sentence) => without.say(sentence),
         }
         match self.metrics {
             Ok(metrics) => {
                 desks.extend(metrics.map(|(fd, exporter)| Desk::metrics(fd, exporter)));
             }
-            Err(sentence) => warn!("{sentence}"),
+            Err(sentence) => without.say(sentence),
         }
         desks
     }

@@ -3,7 +3,8 @@
 //! hears from the time loop through a channel whose sending end never blocks,
 //! and answers through another one and a wake-up.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use rtnetlink::MulticastGroup;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpStream, UnixStream};
@@ -134,6 +135,12 @@ impl Service {
     /// Hands over `order`. Never blocks; without effect if the thread is dead.
     pub fn send(&self, order: ToService) {
         let _ = self.sender.send(order);
+    }
+
+    /// Has the thread ended, which nobody asked it to? Then there is nobody to look
+    /// up names, to be asked or to write the log.
+    pub fn is_dead(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Lets it finish what was ordered and waits for it, a few seconds at most.
@@ -352,7 +359,6 @@ fn own_unix(listener: &control::Listener) -> io::Result<tokio::net::UnixListener
 async fn serve_control(listener: tokio::net::UnixListener, latest: Latest) {
     let crowd = Crowd::default();
     loop {
-        let seat = crowd.seat().await;
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream.into_std().and_then(|stream| {
                 stream.set_nonblocking(false)?;
@@ -363,8 +369,9 @@ async fn serve_control(listener: tokio::net::UnixListener, latest: Latest) {
         match stream {
             Ok(stream) => {
                 let latest = latest.clone();
+                let seat = crowd.seat().await;
                 tokio_uring::spawn(async move {
-                    converse(&Stream::Unix(stream), |received| {
+                    converse(&Stream::Unix(stream), &seat, |received| {
                         control_answer(received, latest.get().as_deref())
                     })
                     .await;
@@ -384,12 +391,12 @@ async fn serve_metrics(
     let crowd = Crowd::default();
     let exporter = Rc::new(exporter);
     loop {
-        let seat = crowd.seat().await;
         match listener.accept().await {
             Ok((stream, _)) => {
                 let (latest, exporter) = (latest.clone(), Rc::clone(&exporter));
+                let seat = crowd.seat().await;
                 tokio_uring::spawn(async move {
-                    converse(&Stream::Tcp(stream), |received| {
+                    converse(&Stream::Tcp(stream), &seat, |received| {
                         metrics_answer(received, latest.get().as_deref(), &exporter)
                             .map(|reply| (reply, true))
                     })
@@ -408,30 +415,47 @@ async fn pause(what: &str, error: &io::Error) {
     sleep(Duration::from_secs(1)).await;
 }
 
-/// So many conversations and no more; others wait in the kernel's queue.
+/// So many conversations and no more: whoever comes then takes the place of the
+/// one that was there first.
 #[derive(Clone, Default)]
 struct Crowd {
-    taken: Rc<Cell<usize>>,
-    left: Rc<tokio::sync::Notify>,
+    /// Whom to tell to leave, oldest first.
+    seats: Rc<RefCell<VecDeque<Rc<Notify>>>>,
+    left: Rc<Notify>,
 }
 
 /// A place in the crowd; dropping it lets the next one in.
-struct Seat(Crowd);
+struct Seat {
+    crowd: Crowd,
+    /// Told when somebody else needs the place.
+    leave: Rc<Notify>,
+}
 
 impl Crowd {
     async fn seat(&self) -> Seat {
-        while self.taken.get() >= CONVERSATIONS_MAX {
+        loop {
+            match self.seats.borrow().front() {
+                Some(oldest) if self.seats.borrow().len() >= CONVERSATIONS_MAX => {
+                    oldest.notify_one();
+                }
+                _ => break,
+            }
             self.left.notified().await;
         }
-        self.taken.set(self.taken.get() + 1);
-        Seat(self.clone())
+        let leave = Rc::new(Notify::new());
+        self.seats.borrow_mut().push_back(Rc::clone(&leave));
+        Seat {
+            crowd: self.clone(),
+            leave,
+        }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.taken.set(self.0.taken.get() - 1);
-        self.0.left.notify_one();
+        let mut seats = self.crowd.seats.borrow_mut();
+        seats.retain(|leave| !Rc::ptr_eq(leave, &self.leave));
+        self.crowd.left.notify_one();
     }
 }
 
@@ -465,9 +489,11 @@ impl Stream {
     }
 }
 
-/// Reads, answers, and hangs up on who stands still for too long.
+/// Reads, answers, and hangs up on who stands still for too long, or when the seat
+/// is needed.
 async fn converse(
     stream: &Stream,
+    seat: &Seat,
     mut answer: impl FnMut(&mut Vec<u8>) -> Option<(Vec<u8>, bool)>,
 ) {
     let patience = Duration::from_secs_f64(PATIENCE.as_seconds());
@@ -479,14 +505,22 @@ async fn converse(
     loop {
         if let Some((reply, last)) = answer(&mut received) {
             until = tokio::time::Instant::now() + patience;
-            let sent = tokio::time::timeout_at(until, stream.write_all(reply)).await;
+            let sent = tokio::select! {
+                biased;
+                sent = tokio::time::timeout_at(until, stream.write_all(reply)) => sent,
+                () = seat.leave.notified() => break,
+            };
             if last || !matches!(sent, Ok(Ok(()))) {
                 break;
             }
             continue;
         }
         buffer.clear();
-        let read = tokio::time::timeout_at(until, stream.read(buffer)).await;
+        let read = tokio::select! {
+            biased;
+            read = tokio::time::timeout_at(until, stream.read(buffer)) => read,
+            () = seat.leave.notified() => break,
+        };
         let Ok((result, filled)) = read else { break };
         buffer = filled;
         match result {
@@ -668,10 +702,10 @@ mod tests {
         fixture.service.send(ToService::Report(Arc::new(example())));
         let control_path = fixture.directory.join("control.sock");
         let connect = |path: &Path| std::os::unix::net::UnixStream::connect(path).unwrap();
-        let silent: Vec<_> = (0..CONVERSATIONS_MAX - 1)
+        let silent: Vec<_> = (0..CONVERSATIONS_MAX + 3)
             .map(|_| connect(&control_path))
             .collect();
-        let mute: Vec<_> = (0..CONVERSATIONS_MAX - 1)
+        let mute: Vec<_> = (0..CONVERSATIONS_MAX + 3)
             .map(|_| std::net::TcpStream::connect(fixture.metrics).unwrap())
             .collect();
         for _ in 0..5 {

@@ -93,6 +93,8 @@ pub struct Report {
     pub clock: ClockKind,
     /// How it waits.
     pub io: IoBackend,
+    /// What it does without, in sentences.
+    pub degraded: Vec<String>,
     /// CLOCK_REALTIME to the clock we serve.
     pub map: ClockMap,
     /// CLOCK_REALTIME when this report was made.
@@ -132,6 +134,7 @@ impl Report {
             system: self.node.system.clone(),
             clock: self.clock,
             io: self.io,
+            degraded: self.degraded.clone(),
             true_error_s: self.true_error().map(NtpDuration::as_seconds),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -170,6 +173,10 @@ pub struct Status {
     pub clock: ClockKind,
     /// How the daemon waits.
     pub io: IoBackend,
+    /// What the daemon does without, in sentences as they were logged; empty if
+    /// it has all that it was to have.
+    #[serde(default)]
+    pub degraded: Vec<String>,
     /// Virtual clock minus CLOCK_REALTIME; none for other clocks.
     pub true_error_s: Option<f64>,
     /// The daemon's version.
@@ -257,6 +264,7 @@ pub(crate) mod tests {
             },
             clock: ClockKind::Virtual,
             io: IoBackend::Poll,
+            degraded: vec!["no right to port 123".to_owned()],
             map: ClockMap {
                 anchor_real: real,
                 anchor_local: real + NtpDuration::from_nanos(2_000),
@@ -293,6 +301,7 @@ pub(crate) mod tests {
         }
         assert!((status.true_error_s.unwrap() - 2e-6).abs() < 1e-9);
         assert_eq!(value["clock"], "virtual");
+        assert_eq!(value["degraded"][0], "no right to port 123");
         assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
     }
 

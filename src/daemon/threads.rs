@@ -61,6 +61,9 @@ impl Hands for Others {
     }
 
     fn failure(&self) -> Option<String> {
+        if self.service.is_dead() {
+            return Some("the service thread has died; see above".to_owned());
+        }
         self.workers.as_ref()?.failure()
     }
 }

@@ -5,7 +5,7 @@
 //! [`TimeLoop`] is what both backends turn: alone in a thread of its own (io_uring), or
 //! as a part of the single thread (poll).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -69,8 +69,10 @@ pub struct TimeLoop {
     offsets: Distribution,
     true_errors: Option<Distribution>,
     buffer: Box<[u8; PACKET_LEN_MAX]>,
-    send_failure_told: bool,
-    steer_failure_told: bool,
+    /// Whom nothing can be sent to, as the operator was told.
+    unsendable: BTreeSet<std::net::SocketAddr>,
+    /// Why the clock is not steered though it should be.
+    refused: Option<String>,
 }
 
 impl TimeLoop {
@@ -87,8 +89,8 @@ impl TimeLoop {
             offsets: Distribution::new(),
             true_errors,
             buffer: Box::new([0; PACKET_LEN_MAX]),
-            send_failure_told: false,
-            steer_failure_told: false,
+            unsendable: BTreeSet::new(),
+            refused: None,
         }
     }
 
@@ -156,6 +158,11 @@ impl TimeLoop {
     /// New access rules, for our own servers' packets.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
         self.node.set_policy(policy);
+    }
+
+    /// Why the clock was not steered when it should have been, if that happened.
+    pub fn refused(&self) -> Option<String> {
+        self.refused.clone()
     }
 
     /// The clock, to be read.
@@ -254,10 +261,11 @@ impl TimeLoop {
         });
         match sent {
             Ok(socket) => {
+                self.unsendable.remove(&to);
                 self.sockets.insert(id, socket);
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.send_failure_told, true) {
+                if self.unsendable.insert(to) {
                     warn!("cannot send to {to}: {error}; trying again at each poll");
                 }
                 self.sockets.remove(&id);
@@ -316,8 +324,11 @@ impl TimeLoop {
     }
 
     fn report_steering(&mut self, command: ClockCommand, failure: &io::Error) {
-        if !std::mem::replace(&mut self.steer_failure_told, true) {
-            error!("adjtimex refuses {command:?}: {failure}; the clock is not steered");
+        if self.refused.is_none() {
+            let sentence =
+                format!("adjtimex refuses {command:?}: {failure}; the clock is not steered");
+            error!("{sentence}");
+            self.refused = Some(sentence);
         }
     }
 }

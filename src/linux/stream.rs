@@ -42,11 +42,27 @@ pub fn unix(path: &Path) -> io::Result<OwnedFd> {
 
 /// Does somebody listen at `path`? The error is why that can't be said.
 pub fn unix_is_alive(path: &Path) -> io::Result<bool> {
+    match unix_connect(path) {
+        Ok(_) => Ok(true),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A connection to whoever listens at `path`, non-blocking; none while the
+/// queue there is full, which a hung program leaves so for ever.
+pub fn unix_connect(path: &Path) -> io::Result<Option<OwnedFd>> {
     let fd = socket::open(libc::AF_UNIX, libc::SOCK_STREAM)?;
     match connect(fd.as_raw_fd(), &UnixAddr::new(path)?) {
-        // EAGAIN: alive, but its queue is full.
-        Ok(()) | Err(Errno::EAGAIN) => Ok(true),
-        Err(Errno::ECONNREFUSED | Errno::ENOENT) => Ok(false),
+        Ok(()) => Ok(Some(fd)),
+        Err(Errno::EAGAIN) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
