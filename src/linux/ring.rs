@@ -136,6 +136,8 @@ pub struct Arrival {
     pub from: SocketAddr,
     /// The local address that was asked, from which the reply leaves.
     pub to: IpAddr,
+    /// It was sent to a broadcast or multicast address.
+    pub group: bool,
     /// Index of the interface it came by; 0 if unknown.
     pub interface: u32,
     /// When it arrived, CLOCK_REALTIME; `None` if the kernel didn't say.
@@ -441,6 +443,7 @@ impl<T: Copy> Ring<T> {
         Some(Arrival {
             from,
             to: beside.to.unwrap_or(local.ip()),
+            group: beside.group,
             interface: beside.interface,
             stamp: beside.software.map(kernel_stamp),
             socket: place,
