@@ -5,10 +5,11 @@
 mod common;
 
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::net::{Star, host_v4, hub_v4, hub_v6};
+use common::net::{Star, host_v4, hub_v4, hub_v6, spoke_v4, spoke_v6};
 use common::ntp::{Client, Reply, request};
 use common::ptntp::in_namespace;
 use common::{Random, secs, wait_until};
@@ -220,6 +221,44 @@ fn malformed_packets_do_no_harm_with_uring() {
 fn malformed_packets_do_no_harm_with_poll() {
     require!(root, ipv6);
     survives("poll");
+}
+
+/// Each worker's socket gets a copy of what is sent to all.
+#[test]
+fn a_request_to_everybody_is_answered_by_nobody() {
+    require!(root, ipv6);
+    for backend in ["uring", "poll"] {
+        let star = Star::new(1);
+        let spoke = &star.spokes[0];
+        spoke.ip("route add 224.0.0.0/4 dev eth");
+        let _ptntp = in_namespace(&star.hub)
+            .clock("virtual:0.25,0")
+            .config(OPEN)
+            .args(&["--io", backend])
+            .start();
+        let client = Client::new(spoke, hub_v4(0));
+        assert!(wait_until(secs(30), || client.time().is_some()));
+        for group in ["10.77.0.255", "224.0.0.1", "ff02::1"] {
+            let group: IpAddr = group.parse().expect("an address");
+            let local = if group.is_ipv4() {
+                spoke_v4(0)
+            } else {
+                spoke_v6(0)
+            };
+            let socket = spoke.udp((local, 0).into());
+            socket.set_broadcast(true).expect("broadcast");
+            socket
+                .set_read_timeout(Some(Duration::from_millis(300)))
+                .expect("a time limit");
+            let to = match group {
+                IpAddr::V4(v4) => SocketAddr::from((v4, 123)),
+                IpAddr::V6(v6) => SocketAddrV6::new(v6, 123, 0, spoke.index("eth")).into(),
+            };
+            socket.send_to(&request(4, 3), to).expect("sent to all");
+            let answer = socket.recv_from(&mut [0; 64]);
+            assert!(answer.is_err(), "{backend}: {group} answered: {answer:?}");
+        }
+    }
 }
 
 /// A request with surplus bytes is answered with a plain header, if at all.

@@ -91,6 +91,7 @@ fn lookups_and_replies_do_not_allocate() {
         let request = Request {
             bytes: &bytes[..len],
             from: SocketAddr::from((address, 100 + (n % 50) as u16)),
+            group: false,
             received: start + passed,
         };
         let now = MonoInstant::ZERO + passed;

@@ -112,7 +112,7 @@ pub struct Association {
     poll_min: PollExponent,
     /// Last eight requests, newest lowest; set = answered.
     reach: u8,
-    /// Requests in a row without an answer.
+    /// Requests in a row without an answer that gives the time.
     misses: u32,
     burst_left: u8,
     standing: Standing,
@@ -173,14 +173,27 @@ impl Association {
             return false;
         }
         self.pending = None;
-        self.misses = self.misses.saturating_add(1);
+        self.note_miss();
         if self.misses >= u32::from(INTERLEAVED_MISSES_MAX) {
             self.previous = None;
         }
+        true
+    }
+
+    /// A request gave us no time: lost, or the answer is none to go by.
+    fn note_miss(&mut self) {
+        self.misses = self.misses.saturating_add(1);
         if self.misses >= u32::from(BURST_MISSES_MAX) {
             self.burst_left = 0;
         }
-        true
+    }
+
+    /// It did.
+    fn note_answer(&mut self, now: Now) {
+        self.received += 1;
+        self.reach |= 1;
+        self.misses = 0;
+        self.last_heard = Some(now.mono);
     }
 
     /// Is it time to ask? Then this is the request; the interval to the next one
@@ -278,9 +291,13 @@ impl Association {
         precision: Precision,
         own: &[IpAddr],
     ) -> Received {
+        let awaited = self.pending.is_some();
         match self.judge(bytes, arrival, now, precision, own) {
             Ok(received) => received,
             Err(test) => {
+                if awaited && self.pending.is_none() {
+                    self.note_miss();
+                }
                 self.rejected[test.index()] += 1;
                 Received::Rejected(test)
             }
@@ -326,10 +343,6 @@ impl Association {
             return Err(PacketTest::Loop);
         }
 
-        self.received += 1;
-        self.reach |= 1;
-        self.misses = 0;
-        self.last_heard = Some(now.mono);
         self.last_transmit = packet.transmit();
 
         // Whose four stamps? In basic mode this exchange's; interleaved, the last
@@ -344,7 +357,10 @@ impl Association {
         let previous = self.previous.take();
         self.previous = self.options.xleave.then_some(current);
         let measured = match previous {
-            Some(previous) if interleaved && previous.sampled => return Ok(Received::Nothing),
+            Some(previous) if interleaved && previous.sampled => {
+                self.note_answer(now);
+                return Ok(Received::Nothing);
+            }
             Some(previous) if interleaved => previous,
             _ => current,
         };
@@ -357,6 +373,7 @@ impl Association {
         let origins = (measured.departure.origin, measured.arrival.origin);
         let reading = precision.to_duration() + packet.precision().to_duration();
         check_exchange(&exchange, reading)?;
+        self.note_answer(now);
 
         let sample = Measurement {
             offset: exchange.offset(),

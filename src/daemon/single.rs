@@ -117,6 +117,7 @@ impl Server {
         let request = Request {
             bytes: &self.buffer[..arrival.len],
             from: arrival.from,
+            group: arrival.group,
             received: self.snapshot.clock.to_local(arrival.stamp.at),
         };
         let verdict = self.responder.respond(

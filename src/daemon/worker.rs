@@ -342,13 +342,14 @@ impl Worker<'_> {
         snapshot: &Snapshot,
         now: MonoInstant,
     ) -> bool {
-        let from = arrival.from;
+        let (from, group) = (arrival.from, arrival.group);
         let received = snapshot.clock.to_local(received);
         let before = self.ring.replies_ready();
         self.ring.answer(arrival, |bytes, out| {
             let request = Request {
                 bytes,
                 from,
+                group,
                 received,
             };
             let policy = &self.policy.policy;

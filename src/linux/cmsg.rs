@@ -6,7 +6,7 @@
 
 use std::io;
 use std::mem;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ptr;
 
 use crate::linux::clock;
@@ -179,6 +179,8 @@ pub struct Beside {
     /// Our address that the datagram was sent to. For IPv4 broadcasts, the
     /// address to answer from.
     pub to: Option<IpAddr>,
+    /// It was sent to a broadcast or multicast address: each socket gets a copy.
+    pub group: bool,
     /// Index of the interface it came in by, zero if unknown.
     pub interface: u32,
     /// Why it is in the error queue, if it is.
@@ -226,12 +228,15 @@ pub fn decode(control: &[u8]) -> Beside {
                     let asked = u32::from_be(info.ipi_addr.s_addr);
                     let to = if spec != 0 { spec } else { asked };
                     beside.to = Some(IpAddr::V4(to.into()));
+                    beside.group = asked != 0 && asked != to;
                     beside.interface = u32::try_from(info.ipi_ifindex).unwrap_or(0);
                 }
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 if let Some(info) = message.read::<libc::in6_pktinfo>() {
-                    beside.to = Some(IpAddr::V6(info.ipi6_addr.s6_addr.into()));
+                    let asked = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                    beside.to = Some(IpAddr::V6(asked));
+                    beside.group = asked.is_multicast();
                     // u32 on glibc, c_int elsewhere.
                     #[allow(clippy::unnecessary_cast)]
                     {
@@ -318,7 +323,9 @@ mod tests {
                 ipi_spec_dst: libc::in_addr {
                     s_addr: u32::from_be_bytes([192, 0, 2, 9]).to_be(),
                 },
-                ipi_addr: libc::in_addr { s_addr: 0 },
+                ipi_addr: libc::in_addr {
+                    s_addr: u32::from_be_bytes([192, 0, 2, 255]).to_be(),
+                },
             },
         );
         encoder.finish()
@@ -334,6 +341,7 @@ mod tests {
                 software: Some(WallInstant::from_unix_ns(1_700_000_000_000_000_007)),
                 hardware: Some(WallInstant::from_unix_ns(37_000_000_009)),
                 to: Some("192.0.2.9".parse().unwrap()),
+                group: true,
                 interface: 3,
                 error: None,
             }

@@ -136,6 +136,8 @@ pub struct Arrival {
     pub from: SocketAddr,
     /// The local address that was asked, from which the reply leaves.
     pub to: IpAddr,
+    /// It was sent to a broadcast or multicast address.
+    pub group: bool,
     /// Index of the interface it came by; 0 if unknown.
     pub interface: u32,
     /// When it arrived, CLOCK_REALTIME; `None` if the kernel didn't say.
@@ -189,9 +191,11 @@ impl<T: Copy> Ring<T> {
     /// Makes a ring without sockets. Call it on the thread that will use it.
     ///
     /// # Errors
-    /// What io_uring_setup(2), mmap(2) or eventfd(2) say; see [`supported`] for words.
+    /// What io_uring_setup(2), mmap(2) or eventfd(2) say, in the words of [`supported`].
     pub fn new() -> io::Result<Self> {
-        Self::from_parts(build(SUBMISSIONS)?, BufferRing::new(BUFFERS, BUFFER_LEN)?)
+        build(SUBMISSIONS)
+            .and_then(|ring| Self::from_parts(ring, BufferRing::new(BUFFERS, BUFFER_LEN)?))
+            .map_err(|error| io::Error::new(error.kind(), explain(&error)))
     }
 
     fn from_parts(ring: IoUring, buffers: BufferRing) -> io::Result<Self> {
@@ -439,6 +443,7 @@ impl<T: Copy> Ring<T> {
         Some(Arrival {
             from,
             to: beside.to.unwrap_or(local.ip()),
+            group: beside.group,
             interface: beside.interface,
             stamp: beside.software.map(kernel_stamp),
             socket: place,
@@ -794,7 +799,9 @@ fn explain(error: &io::Error) -> String {
                 _ => "denied by a seccomp profile or a security module",
             }
         }
-        Some(libc::ENOMEM) => "not enough memory (or RLIMIT_MEMLOCK is too low)",
+        Some(libc::ENOMEM) => {
+            "not enough memory may be locked; raise RLIMIT_MEMLOCK (ulimit -l, LimitMEMLOCK=)"
+        }
         _ => return format!("io_uring: {error}"),
     };
     format!("io_uring: {why}")

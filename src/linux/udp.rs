@@ -60,6 +60,8 @@ pub struct Arrival {
     pub from: SocketAddr,
     /// Our address that was asked; unspecified if the kernel did not tell.
     pub to: IpAddr,
+    /// It was sent to a broadcast or multicast address.
+    pub group: bool,
     /// Index of the interface it came in by, zero if unknown.
     pub interface: u32,
     /// When it came in.
@@ -212,6 +214,7 @@ impl ServerSocket {
             len: received.len,
             from,
             to: received.beside.to.unwrap_or(self.bound.ip()),
+            group: received.beside.group,
             interface: received.beside.interface,
             stamp: received.stamp(),
             hardware: received.beside.hardware,

@@ -112,7 +112,7 @@ impl fmt::Display for Event {
                 )
             }
             Self::Kissed(server, KissCode::Other(_)) => write!(f, "{server} sent a kiss"),
-            Self::Unreachable(server) => write!(f, "{server} does not answer"),
+            Self::Unreachable(server) => write!(f, "{server} gives no time"),
             Self::Reachable(server) => write!(f, "{server} answers"),
             Self::Falseticker(server) => {
                 write!(f, "{server} disagrees with the majority (falseticker)")

@@ -39,6 +39,9 @@ use crate::wire::refid::{KissCode, RefId};
 /// section 9.2): its name is looked up again.
 const MISSES_UNREACHABLE: u32 = 8;
 
+/// A server that still lies is told of again after this.
+const ACCUSED_AGAIN: NtpDuration = NtpDuration::from_whole_seconds(3600);
+
 /// What a node is made from.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -77,8 +80,8 @@ struct Peer {
     tally: Tally,
     /// What the operator was last told: does it answer?
     answers: bool,
-    /// Was the operator told that it lies?
-    accused: bool,
+    /// When the operator was last told that it lies.
+    accused: Option<MonoInstant>,
 }
 
 impl Peer {
@@ -326,6 +329,7 @@ impl Node {
             peer.association.count_rejected(PacketTest::Access);
             return;
         }
+        let misses = peer.association.misses();
         let received = peer.association.on_datagram(
             bytes,
             arrival,
@@ -334,7 +338,13 @@ impl Node {
             &self.own_addresses,
         );
         match received {
-            Received::Rejected(_) => return,
+            Received::Rejected(_) => {
+                let missed = peer.association.misses() > misses;
+                if missed && peer.report_silence(&mut self.actions) {
+                    self.reconsider(now);
+                }
+                return;
+            }
             Received::Kiss(kiss) => {
                 let address = peer.association.address();
                 self.log(Event::Kissed(address, kiss));
@@ -496,12 +506,16 @@ impl Node {
             peer.tally = tally;
             // Without a majority nobody can say who lies.
             let accused = selection.system.is_some() && tally == Tally::Falseticker;
-            if accused && !peer.accused {
+            // Who lies by turns is not told of at his pace.
+            let told = peer
+                .accused
+                .is_some_and(|at| now.mono.since(at) < ACCUSED_AGAIN);
+            if accused && !told {
                 let address = peer.association.address();
                 self.actions
                     .push_back(Action::Log(Event::Falseticker(address)));
+                peer.accused = Some(now.mono);
             }
-            peer.accused = accused;
         }
         let (Some(system), Some(combined)) = (selection.system, combine(&candidates, &selection))
         else {
@@ -692,7 +706,7 @@ impl Node {
             poll: Poll::new(options.minpoll, options.maxpoll),
             tally: Tally::Rejected,
             answers: false,
-            accused: false,
+            accused: None,
         });
         // In the order of the configuration, for those who read tables.
         self.peers.sort_by_key(|peer| (peer.source, peer.id));

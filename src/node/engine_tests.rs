@@ -20,6 +20,8 @@ struct Server {
     /// Its clock minus true time.
     error_s: f64,
     alive: bool,
+    /// Unknown: it answers, and says that it does not know the time.
+    leap: Leap,
     kiss: Option<KissCode>,
 }
 
@@ -101,6 +103,7 @@ impl World {
                     let server = Server {
                         error_s: 0.0,
                         alive: true,
+                        leap: Leap::None,
                         kiss: None,
                     };
                     (address(n), server)
@@ -185,7 +188,7 @@ impl World {
         let request = Packet::new(bytes).expect("the node sends packets");
         let there = NtpTimestamp::from_wall(there);
         let reply = Header {
-            leap: Leap::None,
+            leap: server.leap,
             version: request.version(),
             mode: Mode::Server,
             stratum: if server.kiss.is_some() { 0 } else { 1 },
@@ -329,6 +332,35 @@ fn falseticker_among_four_is_named_and_not_followed() {
 }
 
 #[test]
+fn a_server_that_loses_the_time_is_dropped_and_comes_back() {
+    let options = SourceOptions {
+        maxpoll: crate::time::units::PollExponent::new(6),
+        ..iburst()
+    };
+    let mut world = World::new(1, options, 0.0, Ppm(5.0));
+    world.run_until(600.0);
+    world.servers.get_mut(&address(1)).expect("it").leap = Leap::Unknown;
+    world.run_until(1800.0);
+    assert_eq!(world.tallies(), [Tally::Rejected]);
+    assert_eq!(world.system().source, None);
+    assert_eq!(world.logged("gives no time"), 1);
+    world.servers.get_mut(&address(1)).expect("it").leap = Leap::None;
+    world.run_until(2400.0);
+    assert_eq!(world.system().source.as_deref(), Some("192.0.2.1"));
+}
+
+#[test]
+fn who_lies_by_turns_is_named_once() {
+    let mut world = World::new(4, iburst(), 0.0, Ppm(5.0));
+    for turn in 1..20 {
+        let liar = world.servers.get_mut(&address(3)).expect("the third");
+        liar.error_s = f64::from(turn % 2) * 0.3;
+        world.run_until(f64::from(turn) * 150.0);
+    }
+    assert_eq!(world.logged("falseticker"), 1, "{:?}", world.log);
+}
+
+#[test]
 fn a_server_that_dies_is_dropped_and_comes_back() {
     let options = SourceOptions {
         maxpoll: crate::time::units::PollExponent::new(6),
@@ -339,7 +371,7 @@ fn a_server_that_dies_is_dropped_and_comes_back() {
     let bound = world.system().error_bound_s.expect("in sync");
     world.servers.get_mut(&address(1)).expect("it").alive = false;
     world.run_until(1800.0);
-    assert_eq!(world.logged("does not answer"), 1);
+    assert_eq!(world.logged("gives no time"), 1);
     assert_eq!(world.system().source, None);
     assert!(world.system().sync, "its time is still good");
     assert!(world.system().error_bound_s.expect("held over") > bound);

@@ -46,6 +46,8 @@ pub struct Request<'a> {
     pub bytes: &'a [u8],
     /// The sender.
     pub from: SocketAddr,
+    /// Was it sent to a broadcast or multicast address?
+    pub group: bool,
     /// T2, on the clock we serve.
     pub received: WallInstant,
 }
@@ -166,6 +168,10 @@ impl Responder {
         now: MonoInstant,
     ) -> Result<Asked<'a>, Reason> {
         let from = request.from;
+        // One packet that all hosts and workers answer would be a flood on order.
+        if request.group {
+            return Err(Reason::Group);
+        }
         if from.port() == 0 || !is_somebody(from.ip()) {
             return Err(Reason::BadSource);
         }
@@ -440,6 +446,7 @@ mod tests {
             let request = Request {
                 bytes,
                 from,
+                group: false,
                 received: self.received,
             };
             let verdict = self.responder.respond(

@@ -48,6 +48,8 @@ impl ReplyKind {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Reason {
+    /// Sent to a broadcast or multicast address, not to us alone.
+    Group,
     /// Sent from port 0, or from an address that nobody can have alone.
     BadSource,
     /// `restrict ignore`.
@@ -82,7 +84,8 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons in the order of their index.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
+        Self::Group,
         Self::BadSource,
         Self::Ignore,
         Self::Noquery,
@@ -103,6 +106,7 @@ impl Reason {
     /// The metric's label.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Group => "group",
             Self::BadSource => "bad_source",
             Self::Ignore => "ignore",
             Self::Noquery => "noquery",

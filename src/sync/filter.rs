@@ -109,7 +109,9 @@ pub struct Estimate {
     pub delay: NtpDuration,
     /// ψ: RMS of recent samples about what was foretold.
     pub jitter: NtpDuration,
-    /// ε: reading error of both clocks and the statistical error, as a limit.
+    /// ε: reading error of both clocks and the statistical error, as a limit; and
+    /// half of what the samples it rests on took beyond `delay_min`, since all of
+    /// that may have been one way.
     pub dispersion: NtpDuration,
     /// Δ of the source itself, as its last reply says.
     pub root_delay: NtpDuration,
@@ -235,7 +237,10 @@ impl Filter {
             delay_min: NtpDuration::from_seconds(self.delays.least_s()),
             delay: last.delay,
             jitter: NtpDuration::from_seconds(track.jitter_var_s2.sqrt()),
-            dispersion: last.dispersion + offset_sigma * PROMISE_SIGMAS,
+            dispersion: last.dispersion
+                + offset_sigma * PROMISE_SIGMAS
+                + NtpDuration::from_seconds((mixed.delay_s - self.delays.least_s()).max(0.0))
+                    .half(),
             root_delay: last.root_delay,
             root_dispersion: last.root_dispersion,
             stratum: last.stratum,
@@ -287,6 +292,8 @@ impl Track {
             phase_var_s2: variance_s2,
             covariance_s: 0.0,
             rate_var: start.frequency_sigma.ratio().powi(2),
+            delay_s: sample.delay.as_seconds(),
+            delay_rate: 0.0,
         };
         Self {
             origin_z: z,
@@ -327,7 +334,10 @@ impl Track {
             self.bank.iter_mut().zip(WANDERS).zip(&mut self.log_weights)
         {
             let log_likelihood;
-            (*filter, log_likelihood) = filter.ahead(elapsed_s, wander).with(z_s, variance_s2);
+            (*filter, log_likelihood) =
+                filter
+                    .ahead(elapsed_s, wander)
+                    .with(z_s, variance_s2, sample.delay.as_seconds());
             *log_weight = *log_weight * (1.0 - 1.0 / MEMORY_UPDATES) + log_likelihood;
         }
         let best = self.log_weights.iter().copied().fold(f64::MIN, f64::max);
@@ -371,6 +381,10 @@ struct Kalman {
     phase_var_s2: f64,
     covariance_s: f64,
     rate_var: f64,
+    /// δ taken through the same gains as θ: a part of each sample's δ that is θ's
+    /// error is the same part of this in `phase_s`.
+    delay_s: f64,
+    delay_rate: f64,
 }
 
 impl Kalman {
@@ -385,12 +399,15 @@ impl Kalman {
                 + w2 * t.powi(3) / 3.0,
             covariance_s: self.covariance_s + t * self.rate_var + w2 * t * t / 2.0,
             rate_var: self.rate_var + w2 * t,
+            delay_s: self.delay_s + self.delay_rate * t,
+            delay_rate: self.delay_rate,
         }
     }
 
     /// Corrected by a sample of the height, and the log of how likely it was.
-    fn with(&self, z_s: f64, variance_s2: f64) -> (Self, f64) {
+    fn with(&self, z_s: f64, variance_s2: f64, delay_s: f64) -> (Self, f64) {
         let off_s = z_s - self.phase_s;
+        let delay_off_s = delay_s - self.delay_s;
         let expected_var_s2 = self.phase_var_s2 + variance_s2;
         let phase_gain = self.phase_var_s2 / expected_var_s2;
         let rate_gain = self.covariance_s / expected_var_s2;
@@ -401,6 +418,8 @@ impl Kalman {
             phase_var_s2: phase_gain * variance_s2,
             covariance_s: rate_gain * variance_s2,
             rate_var: (self.rate_var - rate_gain * self.covariance_s).max(0.0),
+            delay_s: self.delay_s + phase_gain * delay_off_s,
+            delay_rate: self.delay_rate + rate_gain * delay_off_s,
         };
         let log_likelihood = -0.5 * (expected_var_s2.ln() + off_s * off_s / expected_var_s2);
         (corrected, log_likelihood)
@@ -426,6 +445,8 @@ fn mix(bank: &[Kalman], log_weights: &[f64]) -> Kalman {
         phase_var_s2: mean(|k| k.phase_var_s2),
         covariance_s: mean(|k| k.covariance_s),
         rate_var: mean(|k| k.rate_var),
+        delay_s: mean(|k| k.delay_s),
+        delay_rate: mean(|k| k.delay_rate),
     };
     for (filter, weight) in bank.iter().zip(weights) {
         let share = weight / total;

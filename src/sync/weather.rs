@@ -52,6 +52,8 @@ struct Path {
     queueing_s: f64,
     /// Added to the way back alone.
     asymmetry_s: f64,
+    /// When that begins.
+    asymmetry_from_s: f64,
     /// Error of the server's clock.
     server_error_s: f64,
     minpoll: i8,
@@ -64,6 +66,7 @@ const LAN: Path = Path {
     base_s: 100e-6,
     queueing_s: 15e-6,
     asymmetry_s: 0.0,
+    asymmetry_from_s: 0.0,
     server_error_s: 0.0,
     minpoll: 6,
     maxpoll: 6,
@@ -273,7 +276,12 @@ impl World {
         let path = self.sources[index].path;
         let sent_s = self.now_s;
         let up_s = path.base_s + self.dice.exponential(path.queueing_s);
-        let down_s = path.base_s + path.asymmetry_s + self.dice.exponential(path.queueing_s);
+        let detour_s = if sent_s < path.asymmetry_from_s {
+            0.0
+        } else {
+            path.asymmetry_s
+        };
+        let down_s = path.base_s + detour_s + self.dice.exponential(path.queueing_s);
         let answered = !(path.outage_s.0..path.outage_s.1).contains(&sent_s);
         if answered {
             let (sent_error_s, sent_mono) = (self.error_s, self.mono());
@@ -698,6 +706,28 @@ fn hidden_asymmetry_stays_within_the_bound() {
         assert_eq!(world.broken_bounds, 0);
         0.0
     });
+}
+
+/// A way gets longer while the least round trip of before is still remembered: what
+/// the samples rest on is what bounds their error.
+#[test]
+fn a_detour_stays_within_the_bound() {
+    for (queueing_s, asymmetry_s) in [(15e-6, 5e-3), (15e-6, 60e-6), (1e-6, 5e-3)] {
+        with_seeds(|seed| {
+            let path = Path {
+                asymmetry_s,
+                asymmetry_from_s: 10_000.0,
+                queueing_s,
+                ..LAN
+            };
+            let mut world = World::new(seed, MACHINE, &[path]);
+            world.run_until(20_000.0);
+            assert!(world.worst_s(10_000, 20_000) > 0.4 * asymmetry_s);
+            let broken = world.broken_bounds;
+            assert_eq!(broken, 0, "seed {seed}, {asymmetry_s} s: seconds broken");
+            0.0
+        });
+    }
 }
 
 /// Beyond the panic limit nothing is touched.

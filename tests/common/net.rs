@@ -59,6 +59,12 @@ impl Namespace {
             .unwrap_or_else(|e| panic!("bind {local} in {}: {e}", self.name))
     }
 
+    /// The number of an interface.
+    pub fn index(&self, interface: &str) -> u32 {
+        self.inside(|| nix::net::if_::if_nametoindex(interface))
+            .unwrap_or_else(|e| panic!("no {interface} in {}: {e}", self.name))
+    }
+
     /// Further addresses on an interface, usable at once.
     pub fn add_address(&self, interface: &str, address: &str) {
         let nodad = if address.contains(':') { " nodad" } else { "" };
