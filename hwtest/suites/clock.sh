@@ -34,11 +34,11 @@ is_over() { ! grep -q '^State:[[:space:]]*[RSD]' "/proc/$1/status"; }
 # begin OFFSET PPM: a truth, and a server that has it.
 begin() {
     truth start "$1" "$2" truth.state
-    serve 0
+    serve
 }
 
 serve() {
-    truth serve $port "$1" truth.state &
+    truth serve $port truth.state &
     server=$!
 }
 
@@ -141,15 +141,9 @@ restart() {
     check_vouched restart
 }
 
-# A server that announces a leap second, and then dies.
-leap_and_loss() {
+# Its server dies, and it goes on alone.
+loss() {
     local before
-    unserve
-    serve 1
-    check "leap: the kernel is told of the second to come" within 20 kernel_says leap insert
-    unserve
-    serve 0
-    check "leap: and that there is none" within 20 kernel_says leap none
     before=$(timex_of maxerror_us)
     unserve
     sleep 60
@@ -160,6 +154,31 @@ leap_and_loss() {
     check "no server: the clock is held" is_off_by -0.005 0.005
     stop restart
 }
+
+# The last minute of a day that has 86,401 seconds.
+leap_second() {
+    local day tai
+    day=$(($(date +%s) / 86400))
+    date -s "@$(((day + 1) * 86400 - 60))" >/dev/null
+    truth start 0 30 truth.state
+    truth leap truth.state
+    serve
+    tai=$(timex_of tai_s)
+    start leap.log
+    check "leap second: the kernel is told of it" within 30 kernel_says leap insert
+    check "leap second: the day ends" within 90 is_day $((day + 1))
+    sleep 10
+    check "leap second: the clock took it" is_right
+    check "leap second: the kernel has counted it" kernel_says tai_s $((tai + 1))
+    check "leap second: it is no other hand's" lines_with 0 "by somebody else" leap.log
+    check "leap second: ptntp did not step" lines_with 0 "clock stepped" leap.log
+    check "leap second: the next day has none" within 20 kernel_says leap none
+    check_vouched "leap second"
+    stop "leap second"
+    unserve
+}
+
+is_day() { equal $(($(date +%s) / 86400)) "$1"; }
 
 once() {
     begin 2 30
@@ -176,6 +195,7 @@ once() {
 without_rights
 journey uring
 restart
-leap_and_loss
+loss
+leap_second
 once
 journey poll
