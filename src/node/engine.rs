@@ -142,6 +142,8 @@ struct Policies {
     local_stratum: Option<u8>,
     steer: bool,
     once: bool,
+    /// The drift file's word.
+    frequency: Option<Start>,
 }
 
 /// The local clock takes over this long after the start, if no server is heard: a
@@ -196,6 +198,7 @@ impl Node {
                 local_stratum: config.local_stratum,
                 steer: config.steer,
                 once: config.once,
+                frequency: config.frequency,
             },
             dice: ChaCha8Rng::from_seed(config.seed),
             actions: VecDeque::new(),
@@ -517,11 +520,18 @@ impl Node {
                 peer.accused = Some(now.mono);
             }
         }
-        let (Some(system), Some(combined)) = (selection.system, combine(&candidates, &selection))
+        let (Some(system), Some(mut combined)) =
+            (selection.system, combine(&candidates, &selection))
         else {
             self.lose(now);
             return;
         };
+        if let (true, Some(kept)) = (self.config.once, self.config.frequency) {
+            // A few seconds teach nothing about the oscillator that is worth what
+            // the file knows.
+            combined.frequency = kept.frequency;
+            combined.frequency_sigma = kept.frequency_sigma;
+        }
         self.combined = Some(combined);
         if self.config.steer {
             let outcome = self.discipline.update(&combined, now.mono);

@@ -439,6 +439,24 @@ fn once_sets_the_clock_and_is_done() {
     );
 }
 
+/// Which the noise of a few samples would spoil.
+#[test]
+fn once_leaves_the_frequency_that_was_kept() {
+    let kept = Start {
+        frequency: Ppm(-5.0),
+        frequency_sigma: Ppm(0.1),
+    };
+    let mut world = World::with(1, iburst(), 0.02, Ppm(20.0), |config| {
+        config.once = true;
+        config.frequency = Some(kept);
+    });
+    world.run_until(60.0);
+    assert!(world.done);
+    assert_eq!(world.map.rate, Ppm(15.0));
+    let drift = world.node.drift().map(|drift| drift.frequency);
+    assert_eq!(drift, Some(kept.frequency));
+}
+
 #[test]
 fn an_observer_touches_nothing_and_says_how_far_off_it_is() {
     let mut world = World::with(1, iburst(), 0.25, Ppm::ZERO, |config| config.steer = false);

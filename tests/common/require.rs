@@ -34,6 +34,15 @@ pub fn peers() -> Result<(), String> {
     Err("needs the real NTP programs that tests/setup unpacks".into())
 }
 
+/// QEMU and a kernel, which `hwtest/setup` unpacks.
+pub fn guest() -> Result<(), String> {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/hwtest");
+    if home.join(".complete-1").exists() {
+        return Ok(());
+    }
+    Err("needs QEMU and a guest's kernel (run hwtest/setup)".into())
+}
+
 /// The system call tracer.
 pub fn strace() -> Result<(), String> {
     program("strace")
