@@ -1,5 +1,5 @@
 //! Names become addresses. A literal needs nobody; a name is looked up by
-//! getaddrinfo, which blocks for as long as it likes, on helper threads that end
+//! getaddrinfo, which blocks for as long as it likes, on threads of its own that end
 //! when there is nothing left to look up.
 
 use std::collections::VecDeque;
@@ -75,7 +75,7 @@ impl Question {
     }
 }
 
-/// Called on a helper thread with what was found.
+/// Called on a look-up thread with what was found.
 type Done = Box<dyn FnOnce(Outcome) + Send>;
 
 #[derive(Default)]
@@ -108,7 +108,7 @@ impl Resolver {
     }
 
     /// Calls `done` with the answer: at once, on this thread, for a literal
-    /// address or if no thread can be had, else later on a helper thread.
+    /// address or if no thread can be had, else later on a look-up thread.
     pub fn resolve(&self, question: Question, done: impl FnOnce(Outcome) + Send + 'static) {
         if let Some(outcome) = question.literal() {
             return done(outcome);
