@@ -249,6 +249,34 @@ fn once_sets_the_clock_and_ends() {
     );
 }
 
+/// A clock beyond the panic limit ends it with a status of its own, by which the
+/// unit knows not to start it again; `-g` lets the first correction pass.
+#[test]
+fn beyond_the_panic_limit_it_ends() {
+    require!(root, peers);
+    let star = Star::new(1);
+    let _server = ChronyServer::start(&star.spokes[0]);
+    let once = |options: &[&str]| {
+        let directory = TempDir::new();
+        let mut command = process::command(Some(&star.hub), BINARY);
+        command
+            .args(["run", "--clock", "virtual:5000,0", "--server", "10.77.0.2"])
+            .args(["--metrics", "off", "--control"])
+            .arg(directory.path().join("control"))
+            .args(options);
+        process::run(command, secs(60))
+    };
+    let output = once(&[]);
+    assert_eq!(output.status.code(), Some(3), "{}", all(&output));
+    assert!(
+        all(&output).contains("beyond the panic limit"),
+        "{}",
+        all(&output)
+    );
+    let output = once(&["-g", "-q"]);
+    assert_eq!(output.status.code(), Some(0), "{}", all(&output));
+}
+
 /// With nobody to ask it says so in the end, and fails.
 #[test]
 fn once_without_an_answer_fails() {

@@ -11,8 +11,13 @@ use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
 use crate::config::load::{Loaded, load, load_text};
+use crate::daemon::errands::End;
 use crate::daemon::options::{ClockChoice, Options};
 use crate::daemon::run::run as daemon;
+
+/// Exit status where the clock is beyond the panic limit: systemd/ptntp.service does
+/// not start it again then.
+const EXIT_PANIC: u8 = 3;
 
 /// Starts the daemon and stays until it ends.
 pub fn run(args: &RunArgs) -> ExitCode {
@@ -23,12 +28,16 @@ pub fn run(args: &RunArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // The daemon has started to log, so the journal is told how bad it is.
     match daemon(options) {
-        Ok(()) => ExitCode::SUCCESS,
-        // The daemon has started to log, so the journal is told how bad it is.
-        Err(text) => {
+        Ok(End::Good) => ExitCode::SUCCESS,
+        Ok(End::Bad(text)) | Err(text) => {
             error!("{text}");
             ExitCode::FAILURE
+        }
+        Ok(End::Panic(text)) => {
+            error!("{text}");
+            ExitCode::from(EXIT_PANIC)
         }
     }
 }

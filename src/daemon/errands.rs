@@ -44,6 +44,9 @@ pub enum End {
     Good,
     /// It must, for this reason.
     Bad(String),
+    /// It must, and a restart would only believe what this start did not: the clock is
+    /// beyond the panic limit.
+    Panic(String),
 }
 
 /// What stays the same in every report.
@@ -167,6 +170,7 @@ impl Errands {
                 }
                 Errand::Done => return Some(End::Good),
                 Errand::Fatal(sentence) => return Some(End::Bad(sentence)),
+                Errand::Panic(sentence) => return Some(End::Panic(sentence)),
             }
         }
         None

@@ -43,11 +43,11 @@ const PORT: u16 = 123;
 /// The port for those who may not.
 const PORT_UNPRIVILEGED: u16 = 1123;
 
-/// Runs a daemon until it is told to stop.
+/// Runs a daemon until it is told to stop or must, and says why it ended.
 ///
 /// # Errors
-/// A sentence for the operator: what could not be had and what to do.
-pub fn run(options: Options) -> Result<(), String> {
+/// A sentence for the operator: what could not be had at the start, and what to do.
+pub fn run(options: Options) -> Result<End, String> {
     logging::start(options.log_level);
     for (level, remark) in &options.remarks {
         log::log!(*level, "{remark}");
@@ -144,11 +144,7 @@ pub fn run(options: Options) -> Result<(), String> {
             })
         }
     };
-    match end {
-        Ok(End::Good) => Ok(()),
-        Ok(End::Bad(sentence)) => Err(sentence),
-        Err(error) => Err(format!("the time loop can't wait: {error}")),
-    }
+    end.map_err(|error| format!("the time loop can't wait: {error}"))
 }
 
 /// What could not be had at the start: said once in the log, and to everybody who

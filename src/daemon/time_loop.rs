@@ -54,6 +54,8 @@ pub enum Errand {
     Done,
     /// Stop with this sentence.
     Fatal(String),
+    /// Stop with this sentence, and stay stopped.
+    Panic(String),
 }
 
 /// Clock, node and client sockets.
@@ -249,6 +251,7 @@ impl TimeLoop {
                 Action::Log(event) => info!("{event}"),
                 Action::Done => errands.push(Errand::Done),
                 Action::Fatal(sentence) => errands.push(Errand::Fatal(sentence)),
+                Action::Panic(sentence) => errands.push(Errand::Panic(sentence)),
             }
         }
     }

@@ -47,8 +47,11 @@ pub enum Action {
     Log(Event),
     /// The clock was set, and that was all that was wanted (`-q`).
     Done,
-    /// Going on would do harm; stop with this sentence.
+    /// Nothing can be done; stop with this sentence.
     Fatal(String),
+    /// The clock is beyond the panic limit; stop with this sentence, and don't start
+    /// again without being told.
+    Panic(String),
 }
 
 /// What an operator wants to read in the log, once when it happens.

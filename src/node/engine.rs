@@ -537,7 +537,7 @@ impl Node {
             let outcome = self.discipline.update(&combined, now.mono);
             if let Outcome::Panic { offset } = outcome {
                 self.over = true;
-                self.actions.push_back(Action::Fatal(format!(
+                self.actions.push_back(Action::Panic(format!(
                     "the clock is off by {:+.3} s, beyond the panic limit; set it by hand, \
                      start once with -g, or raise `tinker panic`",
                     offset.as_seconds()

@@ -160,7 +160,7 @@ impl World {
                     self.node.on_resolved(source, addresses, now);
                 }
                 Action::Log(event) => self.log.push(event.to_string()),
-                Action::Fatal(sentence) => self.fatal = Some(sentence),
+                Action::Fatal(sentence) | Action::Panic(sentence) => self.fatal = Some(sentence),
                 Action::Done => self.done = true,
                 Action::Close(_)
                 | Action::Publish(_)
