@@ -305,6 +305,19 @@ fn once_without_an_answer_fails() {
     assert_eq!(told, 1, "{}", all(&output));
 }
 
+/// Half an answer is no answer.
+#[test]
+fn an_answer_that_cannot_be_written_is_told() {
+    let directory = TempDir::new();
+    let config = directory.write("ntp.conf", "server 192.0.2.1\n");
+    let mut command = std::process::Command::new(common::ptntp::BINARY);
+    command.arg("check").arg(config);
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    command.stdout(full.expect("open /dev/full"));
+    let output = command.output().expect("run ptntp check");
+    assert!(all(&output).contains("standard output"), "{}", all(&output));
+}
+
 /// There is nothing to wait for.
 #[test]
 fn once_with_nobody_to_ask_fails_at_once() {

@@ -48,5 +48,11 @@ fn question(args: &ControlArgs, command: &str) -> Result<String, AskError> {
 /// error.
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("ptntp: standard output: {error}");
+        }
+        // Who closed the pipe has read enough.
+        _ => {}
+    }
 }

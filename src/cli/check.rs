@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::cli::ask;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
 use crate::config::load::{Loaded, load};
@@ -25,7 +26,7 @@ pub fn run(file: &Path, dialect: Dialect, explain: bool, json: bool) -> ExitCode
     };
     // A reader who goes away early (`| head`) is no error.
     let _ = std::io::stderr().write_all(report.err.as_bytes());
-    let _ = std::io::stdout().write_all(report.out.as_bytes());
+    ask::print(&report.out);
     ExitCode::from(u8::from(loaded.is_err()))
 }
 

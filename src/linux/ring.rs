@@ -760,6 +760,8 @@ pub fn supported() -> Result<(), String> {
         ));
     }
     let ring = build(8).map_err(|error| explain(&error))?;
+    // A filter may let rings be made and not be entered.
+    ring.submitter().submit().map_err(|error| explain(&error))?;
     let mut probe = Probe::new();
     ring.submitter()
         .register_probe(&mut probe)
