@@ -54,7 +54,10 @@ Examples:
   ptntp run -c /etc/ntp.conf                    take over from ntpd
   ptntp run --server ntp.example.net            observe one server
   ptntp run -q -g -c /etc/ntp.conf              set the clock once, however far, and exit
-  ptntp run --clock virtual:0.5,50 --server A   steer a clock in software, not the system's")]
+  ptntp run --clock virtual:0.5,50 --server A   steer a clock in software, not the system's
+
+Exit status: 0 when stopped as asked, 1 when it could not start or go on, 3 when the clock is beyond
+the panic limit.")]
 pub struct RunArgs {
     /// Configuration file, such as /etc/ntp.conf
     #[arg(short, long, value_name = "FILE")]

@@ -165,7 +165,6 @@ impl Node {
         let step = if config.once {
             StepPolicy {
                 threshold: Some(NtpDuration::ZERO),
-                first_unlimited: true,
                 ..config.step
             }
         } else {

@@ -64,8 +64,7 @@ impl RefId {
 
     /// As an administrator expects to read it beside `stratum`: letters at
     /// stratum 0 and 1, dotted above (`LOCAL(0)` for a local clock, as ntpq has
-    /// it). Unprintable octets are shown as `?`, since
-    /// they come from strangers.
+    /// it). What is no letters is dotted too: it comes from strangers.
     pub fn display(self, stratum: u8) -> RefIdDisplay {
         RefIdDisplay {
             refid: self,
@@ -95,15 +94,14 @@ impl fmt::Display for RefIdDisplay {
                 RefId(octets) => Ipv4Addr::from(octets).fmt(f),
             };
         }
+        let len = self.refid.0.iter().position(|&octet| octet == 0);
+        let letters = &self.refid.0[..len.unwrap_or(4)];
+        if !letters.iter().all(u8::is_ascii_graphic) {
+            return Ipv4Addr::from(self.refid.0).fmt(f);
+        }
         let mut text = String::with_capacity(6);
         text.push('.');
-        for octet in self.refid.0.into_iter().take_while(|&octet| octet != 0) {
-            text.push(if octet.is_ascii_graphic() {
-                char::from(octet)
-            } else {
-                '?'
-            });
-        }
+        text.extend(letters.iter().map(|&octet| char::from(octet)));
         text.push('.');
         f.pad(&text)
     }
@@ -159,7 +157,7 @@ mod tests {
             RefId::from_bytes([0x1b, b'[', b'2', b'J'])
                 .display(0)
                 .to_string(),
-            ".?[2J."
+            "27.91.50.74"
         );
     }
 
