@@ -149,7 +149,7 @@ loss() {
     sleep 60
     # 15 ppm of a minute is 900 microseconds.
     check "no server: maxerror grows" maxerror_between $((before + 500)) 1000000
-    check "no server: it is told once" lines_with 1 "does not answer" restart.log
+    check "no server: it is told once" lines_with 1 "no source left to follow" restart.log
     check "no server: the clock is still good" kernel_says unsync 0
     check "no server: the clock is held" is_off_by -0.005 0.005
     stop restart
