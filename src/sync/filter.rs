@@ -49,6 +49,10 @@ const GATED_FROM_SAMPLES: u32 = 8;
 /// have moved the frequency by as much.
 const RESET_FREQUENCY_SIGMA: Ppm = Ppm(1.0);
 
+/// A variance told by so many samples may be half of the true one; by fewer, less
+/// (Student's distribution has the same shape).
+const FEW_SAMPLES: f64 = 8.0;
+
 /// How many sigma a promise takes.
 pub const PROMISE_SIGMAS: f64 = 4.0;
 
@@ -227,6 +231,7 @@ impl Filter {
         let mixed = track.honest_at(at);
         let z = track.origin_z + NtpDuration::from_seconds(mixed.phase_s);
         let offset_sigma = NtpDuration::from_seconds(mixed.phase_var_s2.sqrt());
+        let few = (1.0 + FEW_SAMPLES / f64::from(track.samples)).sqrt();
         let last = &track.last;
         Some(Estimate {
             at,
@@ -238,9 +243,8 @@ impl Filter {
             delay: last.delay,
             jitter: NtpDuration::from_seconds(track.jitter_var_s2.sqrt()),
             dispersion: last.dispersion
-                + offset_sigma * PROMISE_SIGMAS
-                + NtpDuration::from_seconds((mixed.delay_s - self.delays.least_s()).abs())
-                    .half(),
+                + offset_sigma * PROMISE_SIGMAS * few
+                + NtpDuration::from_seconds((mixed.delay_s - self.delays.least_s()).abs()).half(),
             root_delay: last.root_delay,
             root_dispersion: last.root_dispersion,
             stratum: last.stratum,
@@ -563,6 +567,8 @@ mod tests {
         assert_eq!(estimate.offset, first.offset);
         assert!((estimate.frequency_sigma - Ppm(100.0)).abs() < Ppm(1e-9));
         assert!(estimate.root_distance() > first.delay.half());
+        // One sample's word for its own worth needs a wide reserve.
+        assert!(estimate.dispersion > first.dispersion + estimate.offset_sigma * 11.9);
         // A hundred ppm for ten seconds.
         let later = first.at + NtpDuration::from_whole_seconds(10);
         let sigma = filter.estimate(later, &ledger).expect("heard").offset_sigma;
