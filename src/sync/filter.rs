@@ -49,6 +49,10 @@ const GATED_FROM_SAMPLES: u32 = 8;
 /// have moved the frequency by as much.
 const RESET_FREQUENCY_SIGMA: Ppm = Ppm(1.0);
 
+/// A variance told by so many samples may be half of the true one; by fewer, less
+/// (Student's distribution has the same shape).
+const FEW_SAMPLES: f64 = 8.0;
+
 /// How many sigma a promise takes.
 pub const PROMISE_SIGMAS: f64 = 4.0;
 
@@ -227,6 +231,7 @@ impl Filter {
         let mixed = track.honest_at(at);
         let z = track.origin_z + NtpDuration::from_seconds(mixed.phase_s);
         let offset_sigma = NtpDuration::from_seconds(mixed.phase_var_s2.sqrt());
+        let few = (1.0 + FEW_SAMPLES / f64::from(track.samples)).sqrt();
         let last = &track.last;
         Some(Estimate {
             at,
@@ -238,9 +243,8 @@ impl Filter {
             delay: last.delay,
             jitter: NtpDuration::from_seconds(track.jitter_var_s2.sqrt()),
             dispersion: last.dispersion
-                + offset_sigma * PROMISE_SIGMAS
-                + NtpDuration::from_seconds((mixed.delay_s - self.delays.least_s()).max(0.0))
-                    .half(),
+                + offset_sigma * PROMISE_SIGMAS * few
+                + NtpDuration::from_seconds((mixed.delay_s - self.delays.least_s()).abs()).half(),
             root_delay: last.root_delay,
             root_dispersion: last.root_dispersion,
             stratum: last.stratum,
@@ -563,10 +567,36 @@ mod tests {
         assert_eq!(estimate.offset, first.offset);
         assert!((estimate.frequency_sigma - Ppm(100.0)).abs() < Ppm(1e-9));
         assert!(estimate.root_distance() > first.delay.half());
+        // One sample's word for its own worth needs a wide reserve.
+        assert!(estimate.dispersion > first.dispersion + estimate.offset_sigma * 11.9);
         // A hundred ppm for ten seconds.
         let later = first.at + NtpDuration::from_whole_seconds(10);
         let sigma = filter.estimate(later, &ledger).expect("heard").offset_sigma;
         assert!((sigma.as_seconds() - 1e-3).abs() < 1e-4, "{sigma}");
+    }
+
+    /// Replies that are slow by turns, all of it one way, look like a drifting clock;
+    /// what is foretold of it is wrong by no more than the distance.
+    #[test]
+    fn slowness_of_one_way_stays_within_the_distance() {
+        let mut broken = 0;
+        for pattern in 0..1u32 << 10 {
+            let (mut filter, ledger) = (Filter::new(Start::default()), ledger());
+            for second in 0..10 {
+                let slow = pattern >> second & 1 == 1;
+                let ripple_s = f64::from(second * 7 % 5) * 1e-7;
+                let delay_s = if slow { 14e-6 } else { 4e-6 } + ripple_s;
+                let sample = sample(f64::from(second), -0.4 * delay_s, delay_s);
+                filter.update(&sample, &ledger);
+                for ahead_s in 0..3 {
+                    let at = sample.at + NtpDuration::from_whole_seconds(ahead_s);
+                    let estimate = filter.estimate(at, &ledger).expect("heard");
+                    let (off, within) = (estimate.offset.abs(), estimate.root_distance());
+                    broken += u32::from(off > within);
+                }
+            }
+        }
+        assert_eq!(broken, 0);
     }
 
     #[test]
