@@ -155,10 +155,10 @@ loss() {
     stop restart
 }
 
-# The last minute of a day that has 86,401 seconds.
+# The last minute of a day that has 86,401 seconds. It is the last of a year, as
+# on others ptntp believes no server that there is one.
 leap_second() {
-    local day tai
-    day=$(($(date +%s) / 86400))
+    local day=20818 tai
     date -s "@$(((day + 1) * 86400 - 60))" >/dev/null
     truth start 0 30 truth.state
     truth leap truth.state
@@ -175,6 +175,25 @@ leap_second() {
     check "leap second: the next day has none" within 20 kernel_says leap none
     check_vouched "leap second"
     stop "leap second"
+    unserve
+}
+
+# A server that says nothing of the leap second that a file knows of.
+leap_file() {
+    local midnight=$((20819 * 86400)) ntp_to_unix=2208988800
+    date -s "@$((midnight - 600))" >/dev/null
+    begin 0 30
+    cat >leaps <<-END
+	#@ $((midnight + ntp_to_unix + 86400 * 180))
+	2272060800 10 # 1 Jan 1972
+	3692217600 37 # 1 Jan 2017
+	$((midnight + ntp_to_unix)) 38 # tonight
+	END
+    echo "leapfile $PWD/leaps" >>ntp.conf
+    start leap-file.log
+    check "leap file: the kernel is told of tonight" within 30 kernel_says leap insert
+    check "leap file: the kernel is told TAI" kernel_says tai_s 37
+    stop
     unserve
 }
 
@@ -197,5 +216,6 @@ journey uring
 restart
 loss
 leap_second
+leap_file
 once
 journey poll

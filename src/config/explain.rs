@@ -39,6 +39,11 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             "the clock's frequency error is kept in {} and used at the next start",
             path.display()
         )],
+        Statement::LeapFile(path) => vec![format!(
+            "leap seconds and TAI are those of {}, read again each day, until it expires; then \
+             servers are believed, on days that can have a leap second",
+            path.display()
+        )],
         Statement::DriftFile(None) => {
             vec!["the clock's frequency error is not kept over restarts".into()]
         }

@@ -262,6 +262,7 @@ impl Loader {
                 }
             }
             Statement::DriftFile(path) => config.drift_file.clone_from(path),
+            Statement::LeapFile(path) => config.leap_file = Some(path.clone()),
             Statement::Switch { on, discipline } => {
                 if *discipline {
                     config.discipline = *on;

@@ -12,6 +12,7 @@ pub mod association;
 pub mod diagnostic;
 pub mod dialect;
 pub mod explain;
+pub mod leapfile;
 pub mod load;
 pub mod native;
 pub mod ntp;
@@ -122,6 +123,8 @@ pub struct Config {
     pub select: SelectPolicy,
     /// Where the clock's frequency error is kept over restarts.
     pub drift_file: Option<PathBuf>,
+    /// The table of leap seconds; none: servers are believed.
+    pub leap_file: Option<PathBuf>,
     /// False after `disable ntp`: measure and serve, never steer.
     pub discipline: bool,
     /// Where to answer.
@@ -149,6 +152,7 @@ impl Default for Config {
             step: StepPolicy::default(),
             select: SelectPolicy::default(),
             drift_file: None,
+            leap_file: None,
             discipline: true,
             listen: Listen::Loopback,
             port: None,

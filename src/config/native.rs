@@ -43,6 +43,8 @@ pub fn lines(config: &Config) -> Vec<String> {
         Some(path) => format!("driftfile {}", quoted(path)),
         None => "driftfile \"\"".into(),
     });
+    let leap_file = config.leap_file.as_deref();
+    lines.extend(leap_file.map(|path| format!("leapfile {}", quoted(path))));
     lines.push(if config.discipline {
         "enable ntp".into()
     } else {

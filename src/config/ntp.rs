@@ -7,8 +7,8 @@ use crate::config::association::{fudge, peer, pool, refclock, server, unpeer};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect;
 use crate::config::settings::{
-    control, disable, drift_file, enable, include, interface, keys, listen, metrics, port, tinker,
-    tos,
+    control, disable, drift_file, enable, include, interface, keys, leap_file, listen, metrics,
+    port, tinker, tos,
 };
 use crate::config::statement::{Line, Statement};
 use crate::config::words::{self, Word};
@@ -150,15 +150,9 @@ pub const DIRECTIVES: &[(&str, Treatment)] = &[
     ("tinker", Reads(tinker)),
     ("tos", Reads(tos)),
     ("driftfile", Reads(drift_file)),
+    ("leapfile", Reads(leap_file)),
     ("enable", Reads(enable)),
     ("disable", Reads(disable)),
-    (
-        "leapfile",
-        Warning(
-            "the leap second file is not read yet: leap seconds are believed when the servers announce them",
-            "nothing needs doing as long as the servers announce leap seconds",
-        ),
-    ),
     (
         "precision",
         Note("no effect: the clock's precision is measured"),

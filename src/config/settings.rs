@@ -181,6 +181,17 @@ pub fn drift_file(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
     Some(Statement::DriftFile(path.map(|word| word.text.into())))
 }
 
+/// `leapfile path [checkhash|ignorehash]`.
+pub fn leap_file(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let path = line.argument(directive, "a file name")?;
+    while let Some(word) = line.take_if(|word| word.ends_with("hash")) {
+        let message = format!("`{}` has no effect: the file's form is checked", word.text);
+        line.note(&word, message);
+    }
+    line.end()?;
+    Some(Statement::LeapFile(path.text.into()))
+}
+
 /// `includefile path`.
 pub fn include(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let path = line.argument(directive, "a file name")?;

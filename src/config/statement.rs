@@ -46,6 +46,8 @@ pub enum Statement {
     Tos(Vec<Tos>),
     /// `driftfile`; none: kept nowhere.
     DriftFile(Option<PathBuf>),
+    /// `leapfile`.
+    LeapFile(PathBuf),
     /// `enable` or `disable`; only `ntp` has an effect.
     Switch {
         /// `enable`?

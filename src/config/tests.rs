@@ -436,7 +436,6 @@ fn lines_without_effect_say_so() {
         "filegen loopstats file l type day link enable",
         "logfile /var/log/ntp",
         "logconfig =syncall +clockall",
-        "leapfile /l",
         "leapsmearinterval 86400",
         "pidfile /run/ntpd.pid",
         "crypto pw secret",
@@ -762,6 +761,7 @@ fn any_config() -> impl Strategy<Value = Config> {
     let paths = (
         prop::option::of("/[a-z #=ü']{1,20}"),
         prop::option::of("/[a-z #]{1,20}"),
+        prop::option::of("/[a-z #]{1,20}"),
     );
     let rest = (
         any::<bool>(),
@@ -797,6 +797,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                     ceiling: strata.1,
                 },
                 drift_file: paths.0.map(Into::into),
+                leap_file: paths.2.map(Into::into),
                 discipline: rest.0,
                 listen: if rest.1 {
                     Listen::Everywhere

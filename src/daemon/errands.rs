@@ -2,11 +2,13 @@
 //! backends differ in whose hands do it: other threads, or the one there is.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use log::{info, warn};
 
 use crate::config::Config;
+use crate::daemon::leaps;
 use crate::daemon::notify::Notifier;
 use crate::daemon::resolve::{Outcome, Question};
 use crate::daemon::snapshot::Snapshot;
@@ -19,7 +21,11 @@ use crate::node::action::SourceId;
 use crate::server::access::AccessTable;
 use crate::server::respond::Policy;
 use crate::sync::filter::Start;
+use crate::time::duration::NtpDuration;
 use crate::time::instant::MonoInstant;
+
+/// How often the leap second file is read again, as ntpd does.
+const LEAPS_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(86_400);
 
 /// Who does it.
 pub trait Hands {
@@ -31,6 +37,9 @@ pub trait Hands {
     fn resolve(&mut self, source: SourceId, question: Question);
     /// Write the drift file, if there is one.
     fn keep_frequency(&mut self, frequency: Start);
+    /// Read the leap second file: the outcome, or later through
+    /// [`Errands::leaps_read`].
+    fn read_leaps(&mut self, path: &Path) -> Option<leaps::Outcome>;
     /// Tell people and programs that ask.
     fn tell(&mut self, report: Report);
     /// Is everything that serves still alive? A sentence if not.
@@ -116,6 +125,7 @@ pub struct Errands {
     notifier: Notifier,
     status_told: String,
     alive_at: MonoInstant,
+    leaps_at: MonoInstant,
     /// Names that were told not to resolve, by source: once, until they do.
     unresolved: Vec<bool>,
 }
@@ -130,6 +140,7 @@ impl Errands {
             notifier,
             status_told: String::new(),
             alive_at: MonoInstant::ZERO,
+            leaps_at: MonoInstant::ZERO,
             unresolved,
         }
     }
@@ -167,6 +178,7 @@ impl Errands {
                     }
                     hands.tell(self.report(core));
                     self.tell_systemd(core);
+                    self.read_leaps(core, hands);
                 }
                 Errand::Done => return Some(End::Good),
                 Errand::Fatal(sentence) => return Some(End::Bad(sentence)),
@@ -200,6 +212,27 @@ impl Errands {
             }
         };
         core.on_resolved(source, addresses, errands);
+    }
+
+    /// The leap second file was read, or could not be. What an old one said stays
+    /// good until it expires.
+    pub fn leaps_read(&mut self, outcome: leaps::Outcome, core: &mut TimeLoop) {
+        let table = match outcome {
+            Ok(table) => table,
+            Err(sentence) => {
+                warn!("{sentence}; servers are believed about leap seconds");
+                return;
+            }
+        };
+        if table.expires() <= clock::realtime() {
+            let file = self.config.leap_file.as_deref().unwrap_or(Path::new(""));
+            warn!(
+                "leap second file {}: it has expired; servers are believed about leap seconds \
+                 until there is a new one",
+                file.display()
+            );
+        }
+        core.set_leap_table(table);
     }
 
     /// Interfaces or addresses changed, and are like this now.
@@ -236,6 +269,20 @@ impl Errands {
             name: source.name.clone(),
             family: source.family,
             port: source.options.port,
+        }
+    }
+
+    fn read_leaps(&mut self, core: &mut TimeLoop, hands: &mut impl Hands) {
+        let now = clock::monotonic();
+        let Some(path) = self.config.leap_file.clone() else {
+            return;
+        };
+        if now < self.leaps_at {
+            return;
+        }
+        self.leaps_at = now + LEAPS_INTERVAL;
+        if let Some(outcome) = hands.read_leaps(&path) {
+            self.leaps_read(outcome, core);
         }
     }
 

@@ -10,6 +10,7 @@ pub mod distribution;
 pub mod drift;
 pub mod errands;
 pub mod http;
+pub mod leaps;
 pub mod logging;
 pub mod metrics;
 pub mod notify;

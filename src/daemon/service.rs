@@ -26,6 +26,7 @@ use tokio_uring::net::{TcpStream, UnixStream};
 use crate::daemon::control;
 use crate::daemon::desk::{CONVERSATIONS_MAX, PATIENCE, control_answer, metrics_answer};
 use crate::daemon::drift;
+use crate::daemon::leaps;
 use crate::daemon::logging;
 use crate::daemon::metrics::Exporter;
 use crate::daemon::resolve::{Outcome, Question, Resolver};
@@ -53,6 +54,8 @@ pub enum ToService {
     },
     /// Keep this frequency in the drift file.
     WriteDrift(Start),
+    /// Read the leap second file; the answer comes as [`ToLoop::Leaps`].
+    ReadLeaps(PathBuf),
     /// Finish what was begun and end.
     Stop,
 }
@@ -70,6 +73,8 @@ pub enum ToLoop {
     /// Interfaces or addresses changed, and are like this now. Comes once at the
     /// start too.
     LinksChanged(Vec<Interface>),
+    /// The leap second file was read.
+    Leaps(leaps::Outcome),
 }
 
 /// What the service thread is to do. The sockets are bound before any thread
@@ -243,6 +248,12 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
                 if let Some((sender, _)) = &drift {
                     sender.send_replace(Some(frequency));
                 }
+            }
+            ToService::ReadLeaps(path) => {
+                let answers = answers.clone();
+                tokio_uring::spawn(async move {
+                    answers.send(ToLoop::Leaps(leaps::read_uring(&path).await));
+                });
             }
             ToService::Stop => break,
         }
@@ -672,6 +683,7 @@ mod tests {
                     assert!(!outcome.unwrap().is_empty());
                     resolved = true;
                 }
+                Ok(ToLoop::Leaps(outcome)) => panic!("nobody asked: {outcome:?}"),
                 Err(error) => panic!("{error}"),
             }
         }

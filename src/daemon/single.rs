@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
@@ -14,6 +14,7 @@ use crate::daemon::counters::{self, WorkerCounters};
 use crate::daemon::desk::Desk;
 use crate::daemon::drift;
 use crate::daemon::errands::{End, Errands, Hands, told_to_stop};
+use crate::daemon::leaps;
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{Collect, Report, ServerCounts};
@@ -202,6 +203,10 @@ impl Hands for Own {
         {
             warn!("{sentence}");
         }
+    }
+
+    fn read_leaps(&mut self, path: &Path) -> Option<leaps::Outcome> {
+        Some(leaps::read(path))
     }
 
     /// Whoever asks gets a report of that moment.

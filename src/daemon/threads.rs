@@ -2,10 +2,12 @@
 //! a service thread for all that is slow.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
 use crate::daemon::errands::{End, Errands, Hands, told_to_stop};
+use crate::daemon::leaps;
 use crate::daemon::resolve::Question;
 use crate::daemon::service::{Service, Setup, ToLoop, ToService};
 use crate::daemon::snapshot::{Snapshot, SnapshotCell};
@@ -54,6 +56,11 @@ impl Hands for Others {
         if self.keeps_frequency {
             self.service.send(ToService::WriteDrift(frequency));
         }
+    }
+
+    fn read_leaps(&mut self, path: &Path) -> Option<leaps::Outcome> {
+        self.service.send(ToService::ReadLeaps(path.to_owned()));
+        None
     }
 
     fn tell(&mut self, report: Report) {
@@ -156,6 +163,7 @@ fn read_messages(
                 errands.resolved(SourceId(id as usize), outcome, core, to_do);
             }
             ToLoop::LinksChanged(interfaces) => errands.links_changed(&interfaces, core, to_do),
+            ToLoop::Leaps(outcome) => errands.leaps_read(outcome, core),
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::node::report::NodeReport;
 use crate::server::respond::Policy;
 use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
+use crate::sync::leap::LeapTable;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, Now};
 use crate::wire::packet::PACKET_LEN_MAX;
@@ -167,6 +168,11 @@ impl TimeLoop {
         self.refused.clone()
     }
 
+    /// What the leap second file says.
+    pub fn set_leap_table(&mut self, table: LeapTable) {
+        self.node.set_leap_table(table);
+    }
+
     /// The clock, to be read.
     pub fn clock(&self) -> &Clock {
         &self.clock
@@ -208,7 +214,7 @@ impl TimeLoop {
 
     /// The frequency worth keeping, at the end.
     pub fn drift(&self) -> Option<Start> {
-        self.node.drift()
+        self.node.drift(clock::monotonic())
     }
 
     fn publication(&self, stepped: bool) -> Errand {

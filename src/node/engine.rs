@@ -23,6 +23,7 @@ use crate::sync::combine::{Combined, combine};
 use crate::sync::command::{Applied, ClockCommand, ClockStatus};
 use crate::sync::discipline::{Discipline, Outcome};
 use crate::sync::filter::{Estimate, Filter, Start, Update};
+use crate::sync::leap::{LeapTable, can_leap};
 use crate::sync::ledger::{Ledger, MonotonicClock};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
 use crate::sync::poll::Poll;
@@ -124,6 +125,9 @@ pub struct Node {
     started: MonoInstant,
     refresh_at: MonoInstant,
     keep_at: MonoInstant,
+    leap_table: Option<LeapTable>,
+    /// What the kernel was told this day ends with.
+    armed: Leap,
     /// Done or dead: nothing more is asked or steered.
     over: bool,
 }
@@ -156,6 +160,8 @@ const LOCAL_DISPERSION: NtpDuration = NtpDuration::from_units(1 << 25); // 7.8 m
 /// How often the kernel's maxerror and what we serve are brought up to date while
 /// nothing is heard.
 const REFRESH: NtpDuration = NtpDuration::from_whole_seconds(16);
+/// Before this time, a frequency kept from an earlier run is not replaced.
+const REPLACE_MIN: NtpDuration = NtpDuration::from_whole_seconds(600);
 /// How often the frequency is kept for the next start: ntpd's hour.
 const KEEP_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(3600);
 
@@ -206,6 +212,8 @@ impl Node {
             started: now.mono,
             refresh_at: now.mono,
             keep_at: now.mono + KEEP_INTERVAL,
+            leap_table: None,
+            armed: Leap::None,
             over: false,
         };
         if config.steer && config.frequency.is_some() {
@@ -389,7 +397,7 @@ impl Node {
 
     /// Somebody else moved the clock by `moved`, noticed at `now`.
     pub fn on_foreign_step(&mut self, moved: NtpDuration, now: Now) {
-        let leap = match self.state.leap {
+        let leap = match self.armed {
             Leap::Insert => NtpDuration::from_whole_seconds(-1),
             Leap::Delete => NtpDuration::from_whole_seconds(1),
             Leap::None | Leap::Unknown => NtpDuration::ZERO,
@@ -400,7 +408,7 @@ impl Node {
                 peer.association.on_clock_moved(now.mono, false);
             }
             self.state.leap = Leap::None;
-            self.publish();
+            self.vouch(now);
             return;
         }
         self.foreign_steps += 1;
@@ -438,6 +446,11 @@ impl Node {
         self.policy = policy;
     }
 
+    /// What is known of leap seconds. Servers are believed where it knows nothing.
+    pub fn set_leap_table(&mut self, table: LeapTable) {
+        self.leap_table = Some(table);
+    }
+
     /// What we serve with.
     pub fn state(&self) -> &SystemState {
         &self.state
@@ -453,9 +466,13 @@ impl Node {
         self.config.steer && self.discipline.deadline().is_some()
     }
 
-    /// The frequency worth keeping for the next start, if it is known well enough.
-    pub fn drift(&self) -> Option<Start> {
-        self.discipline.drift()
+    /// The frequency worth keeping for the next start, if it is known well enough. A
+    /// few minutes don't know better than what was kept before.
+    pub fn drift(&self, now: MonoInstant) -> Option<Start> {
+        let old_enough = now.since(self.started) >= REPLACE_MIN;
+        self.discipline
+            .drift()
+            .filter(|_| old_enough || self.config.frequency.is_none())
     }
 
     /// The combined offset now: what we believe the clock lacks.
@@ -582,7 +599,8 @@ impl Node {
         self.vouch(now);
         if now.mono >= self.keep_at {
             self.keep_at = now.mono + KEEP_INTERVAL;
-            self.actions.extend(self.drift().map(Action::KeepFrequency));
+            self.actions
+                .extend(self.drift(now.mono).map(Action::KeepFrequency));
         }
     }
 
@@ -655,6 +673,18 @@ impl Node {
             self.log(Event::Unsynchronised);
             self.forget_time();
         }
+        let table = self.leap_table.as_ref();
+        if self.state.leap != Leap::Unknown
+            && let Some(leap) = table.and_then(|table| table.leap_at(now.wall))
+        {
+            self.state.leap = leap;
+        }
+        let tai_offset = table.and_then(|table| table.tai_offset_at(now.wall));
+        self.armed = if can_leap(now.wall) {
+            self.state.leap
+        } else {
+            Leap::None
+        };
         self.publish();
         if self.config.steer {
             let state = &self.state;
@@ -662,10 +692,10 @@ impl Node {
             self.steer(ClockCommand::SetStatus(ClockStatus {
                 // The local clock's time is nobody's: the kernel is not told it is good.
                 synchronised: state.is_synchronised() && self.reference != Reference::Local,
-                leap: state.leap,
+                leap: self.armed,
                 error_max: state.error_bound_at(now.wall),
                 error_estimate: likely,
-                tai_offset: None,
+                tai_offset,
             }));
         }
     }

@@ -11,7 +11,8 @@ use crate::time::stamp::StampOrigin;
 use crate::time::timestamp::{NtpShort, NtpTimestamp};
 use crate::wire::packet::{Header, Mode, Packet};
 
-const START_NS: i64 = 1_900_000_000_000_000_000;
+/// 2030-12-31 20:00 UTC: a day that can end with a leap second.
+const START_NS: i64 = 1_924_977_600_000_000_000;
 const PRECISION: Precision = Precision::new(-24);
 
 /// A server somewhere.
@@ -32,6 +33,8 @@ struct World {
     natural: Ppm,
     /// What the kernel was last told: is the clock right?
     vouched: bool,
+    /// What the kernel was told last.
+    told: Option<ClockStatus>,
     now_ns: i64,
     servers: BTreeMap<SocketAddr, Server>,
     /// Replies under way: when they arrive, for whom, and T1 and T2.
@@ -97,6 +100,7 @@ impl World {
             map,
             natural,
             vouched: false,
+            told: None,
             now_ns: 0,
             servers: (1..=servers)
                 .map(|n| {
@@ -221,6 +225,7 @@ impl World {
             }
             ClockCommand::SetStatus(status) => {
                 self.vouched = status.synchronised;
+                self.told = Some(status);
                 return;
             }
         }
@@ -453,8 +458,26 @@ fn once_leaves_the_frequency_that_was_kept() {
     world.run_until(60.0);
     assert!(world.done);
     assert_eq!(world.map.rate, Ppm(15.0));
-    let drift = world.node.drift().map(|drift| drift.frequency);
-    assert_eq!(drift, Some(kept.frequency));
+    assert_eq!(world.node.drift(world.now().mono), None, "nothing better");
+}
+
+/// A short run has nothing to teach a drift file; without one it is all there is.
+#[test]
+fn a_kept_frequency_is_replaced_by_a_longer_acquaintance_only() {
+    let run = |frequency, seconds| {
+        let mut world = World::with(1, iburst(), 0.0, Ppm(20.0), |config| {
+            config.frequency = frequency;
+        });
+        world.run_until(seconds);
+        world.node.drift(world.now().mono).is_some()
+    };
+    let kept = Some(Start {
+        frequency: Ppm(-20.0),
+        frequency_sigma: Ppm(0.1),
+    });
+    assert!(!run(kept, 300.0));
+    assert!(run(kept, 900.0));
+    assert!(run(None, 300.0));
 }
 
 #[test]
@@ -516,6 +539,36 @@ fn a_pool_replaces_the_silent_by_whoever_it_names_now() {
     assert_eq!(present, [1, 3, 4, 5].map(address));
     assert!(report.sources.iter().all(|source| source.reach != 0));
     assert!(world.lookups < 10, "{} lookups", world.lookups);
+}
+
+#[test]
+fn a_leap_second_is_for_the_kernel_on_its_day_alone() {
+    let mut world = World::new(1, iburst(), 0.0, Ppm::ZERO);
+    world.servers.get_mut(&address(1)).expect("it").leap = Leap::Insert;
+    let told = |world: &World| world.told.expect("told").leap;
+    world.run_until(100.0);
+    assert_eq!(world.system().leap, "insert");
+    assert_eq!(told(&world), Leap::Insert);
+    // January: the servers speak of its end, and the kernel must not yet know.
+    world.run_until(5.0 * 3600.0);
+    assert_eq!(world.system().leap, "insert");
+    assert_eq!(told(&world), Leap::None);
+}
+
+#[test]
+fn a_leap_second_file_knows_better_than_servers() {
+    let mut world = World::new(1, iburst(), 0.0, Ppm::ZERO);
+    world.servers.get_mut(&address(1)).expect("it").leap = Leap::Insert;
+    let start = world.real();
+    let table = LeapTable::new(
+        vec![(start - NtpDuration::from_whole_seconds(1_000_000), 37)],
+        start + NtpDuration::from_whole_seconds(1_000_000),
+    );
+    world.node.set_leap_table(table.expect("a table"));
+    world.run_until(100.0);
+    let told = world.told.expect("told");
+    assert_eq!((told.leap, told.tai_offset), (Leap::None, Some(37)));
+    assert_eq!(world.system().leap, "none");
 }
 
 #[test]

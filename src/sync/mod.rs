@@ -5,6 +5,7 @@ pub mod combine;
 pub mod command;
 pub mod discipline;
 pub mod filter;
+pub mod leap;
 pub mod ledger;
 pub mod policy;
 pub mod poll;
