@@ -2,17 +2,19 @@
 //! *Packet in → ACL → respond → out*; the middle is [`Responder::respond`].
 //!
 //! A worker takes no lock on a packet's way: it reads a snapshot of our time once
-//! a batch, and asks for the policy anew only when a counter says it changed.
+//! a batch, and the policy through a pointer that is replaced whole.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+use arc_swap::cache::Cache;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -78,7 +80,7 @@ enum Order {
 /// What workers and the rest of the daemon have in common.
 struct Shared {
     snapshot: Arc<SnapshotCell>,
-    policy: PolicyCell,
+    policy: ArcSwap<Policy>,
     counters: Vec<WorkerCounters>,
     stop: AtomicBool,
     /// Why a worker ended, if one did of itself.
@@ -101,7 +103,7 @@ impl Workers {
         let groups = bind_all(&setup.listen, count)?;
         let shared = Arc::new(Shared {
             snapshot,
-            policy: PolicyCell::new(policy),
+            policy: ArcSwap::new(policy),
             counters: (0..count).map(|_| WorkerCounters::default()).collect(),
             stop: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -130,7 +132,7 @@ impl Workers {
 
     /// Replaces the policy whole. A request that is being judged is judged by the old one.
     pub fn set_policy(&self, policy: Arc<Policy>) {
-        self.shared.policy.replace(policy);
+        self.shared.policy.store(policy);
     }
 
     /// The served clock was stepped: forget stamps from before.
@@ -270,7 +272,7 @@ fn run(
         counters: &shared.counters[number],
         ring,
         responder,
-        policy: shared.policy.current(),
+        policy: Cache::new(&shared.policy),
     };
     if let Err(error) = worker.serve(orders) {
         lock(&shared.failure).get_or_insert_with(|| format!("worker {number}: io_uring: {error}"));
@@ -291,7 +293,7 @@ struct Worker<'a> {
     counters: &'a WorkerCounters,
     ring: Ring<TxToken>,
     responder: Responder,
-    policy: Current,
+    policy: Cache<&'a ArcSwap<Policy>, Arc<Policy>>,
 }
 
 impl Worker<'_> {
@@ -302,7 +304,6 @@ impl Worker<'_> {
         while !self.shared.stop.load(Ordering::Acquire) {
             self.ring.wait()?;
             let snapshot = self.shared.snapshot.read();
-            self.shared.policy.refresh(&mut self.policy);
             let started = monotonic();
             arrived.clear();
             while self.ring.replies_ready() < BATCH_MAX
@@ -352,7 +353,7 @@ impl Worker<'_> {
                 group,
                 received,
             };
-            let policy = &self.policy.policy;
+            let policy = self.policy.load();
             let verdict = self
                 .responder
                 .respond(policy, &snapshot.state, &request, now, out);
@@ -378,49 +379,6 @@ impl Worker<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// The policy, replaced whole. Readers keep an [`Arc`] of their own and come for
-/// the lock only when the generation moved.
-struct PolicyCell {
-    generation: AtomicU64,
-    policy: Mutex<Arc<Policy>>,
-}
-
-/// The policy as a worker last fetched it.
-struct Current {
-    generation: u64,
-    policy: Arc<Policy>,
-}
-
-impl PolicyCell {
-    fn new(policy: Arc<Policy>) -> Self {
-        Self {
-            generation: AtomicU64::new(0),
-            policy: Mutex::new(policy),
-        }
-    }
-
-    fn replace(&self, policy: Arc<Policy>) {
-        let mut place = lock(&self.policy);
-        *place = policy;
-        // Inside the lock, so that whoever reads the pair there reads what belongs together.
-        self.generation.fetch_add(1, Ordering::Release);
-    }
-
-    fn current(&self) -> Current {
-        let policy = lock(&self.policy);
-        Current {
-            generation: self.generation.load(Ordering::Relaxed),
-            policy: Arc::clone(&policy),
-        }
-    }
-
-    fn refresh(&self, current: &mut Current) {
-        if self.generation.load(Ordering::Acquire) != current.generation {
-            *current = self.current();
-        }
     }
 }
 
