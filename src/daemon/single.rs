@@ -21,6 +21,7 @@ use crate::daemon::status::{Collect, Report, ServerCounts};
 use crate::daemon::time_loop::{Errand, TimeLoop};
 use crate::linux::clock;
 use crate::linux::netlink::{self, Changes};
+use crate::linux::ring::Tallies;
 use crate::linux::signal::Signals;
 use crate::linux::udp::{SendId, ServerSocket};
 use crate::linux::wait::{Interest, Ready, Waiter};
@@ -48,6 +49,7 @@ pub struct Server {
     policy: Arc<Policy>,
     snapshot: Snapshot,
     counters: Arc<Counted>,
+    tallies: Tallies,
     buffer: Box<[u8; PACKET_LEN_MAX + 1]>,
     reply: Box<[u8; PACKET_LEN_MAX]>,
 }
@@ -55,6 +57,19 @@ pub struct Server {
 struct Socket {
     socket: ServerSocket,
     awaited: VecDeque<(SendId, TxToken)>,
+}
+
+impl Socket {
+    /// Some reply left whose departure is awaited, unless no stamp was to be had.
+    fn expect_departure(&mut self, id: Option<SendId>, token: TxToken) {
+        let Some(id) = id else {
+            return;
+        };
+        if self.awaited.len() == AWAITED_MAX {
+            self.awaited.pop_front();
+        }
+        self.awaited.push_back((id, token));
+    }
 }
 
 /// The loop's counters, where the metrics find them.
@@ -88,6 +103,7 @@ impl Server {
             policy,
             snapshot,
             counters,
+            tallies: Tallies::default(),
             buffer: Box::new([0; PACKET_LEN_MAX + 1]),
             reply: Box::new([0; PACKET_LEN_MAX]),
         }
@@ -138,20 +154,20 @@ impl Server {
             set_transmit(reply, self.snapshot.clock.to_local(real));
         }
         let (to, from, interface) = (arrival.from, arrival.to, arrival.interface);
-        match track {
-            None => {
-                let _ = socket.socket.send(reply, to, from, interface);
-            }
-            Some(token) => {
-                if let Ok(Some(id)) = socket.socket.send_stamped(reply, to, from, interface) {
-                    if socket.awaited.len() == AWAITED_MAX {
-                        socket.awaited.pop_front();
-                    }
-                    socket.awaited.push_back((id, token));
-                }
-            }
+        let sent = match track {
+            None => socket.socket.send(reply, to, from, interface),
+            Some(token) => socket
+                .socket
+                .send_stamped(reply, to, from, interface)
+                .map(|id| socket.expect_departure(id, token)),
+        };
+        if sent.is_ok() {
+            self.counters.0.note_latency(real - arrival.stamp.at);
+        } else {
+            // Lost like any other datagram; counted like a ring's.
+            self.tallies.send_errors += 1;
+            self.counters.0.set_ring(&self.tallies);
         }
-        self.counters.0.note_latency(real - arrival.stamp.at);
     }
 
     fn read_departure(&mut self, index: usize) {
