@@ -221,26 +221,25 @@ fn metrics_are_well_formed(ptntp: &Ptntp) {
     }
 }
 
+/// `ptntp run` with the first spoke as its server, until it ends by itself.
+fn runs_to_its_end(star: &Star, options: &[&str]) -> std::process::Output {
+    let directory = TempDir::new();
+    let mut command = process::command(Some(&star.hub), BINARY);
+    command
+        .args(["run", "--server", "10.77.0.2"])
+        .args(["--metrics", "off", "--control"])
+        .arg(directory.path().join("control"))
+        .args(options);
+    process::run(command, secs(60))
+}
+
 /// `--once` sets the clock and ends.
 #[test]
 fn once_sets_the_clock_and_ends() {
     require!(root, peers);
     let star = Star::new(1);
     let _server = ChronyServer::start(&star.spokes[0]);
-    let mut command = process::command(Some(&star.hub), BINARY);
-    let directory = TempDir::new();
-    command
-        .args([
-            "run",
-            "--once",
-            "--clock",
-            "virtual:0.5,0",
-            "--server",
-            "10.77.0.2",
-        ])
-        .args(["--metrics", "off", "--control"])
-        .arg(directory.path().join("control"));
-    let output = process::run(command, secs(40));
+    let output = runs_to_its_end(&star, &["--clock", "virtual:0.5,0", "--once"]);
     let said = all(&output);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(
@@ -256,24 +255,14 @@ fn beyond_the_panic_limit_it_ends() {
     require!(root, peers);
     let star = Star::new(1);
     let _server = ChronyServer::start(&star.spokes[0]);
-    let once = |options: &[&str]| {
-        let directory = TempDir::new();
-        let mut command = process::command(Some(&star.hub), BINARY);
-        command
-            .args(["run", "--clock", "virtual:5000,0", "--server", "10.77.0.2"])
-            .args(["--metrics", "off", "--control"])
-            .arg(directory.path().join("control"))
-            .args(options);
-        process::run(command, secs(60))
-    };
-    let output = once(&[]);
+    let output = runs_to_its_end(&star, &["--clock", "virtual:5000,0"]);
     assert_eq!(output.status.code(), Some(3), "{}", all(&output));
     assert!(
         all(&output).contains("beyond the panic limit"),
         "{}",
         all(&output)
     );
-    let output = once(&["-g", "-q"]);
+    let output = runs_to_its_end(&star, &["--clock", "virtual:5000,0", "-g", "-q"]);
     assert_eq!(output.status.code(), Some(0), "{}", all(&output));
 }
 
@@ -282,20 +271,7 @@ fn beyond_the_panic_limit_it_ends() {
 fn once_without_an_answer_fails() {
     require!(root);
     let star = Star::new(1);
-    let mut command = process::command(Some(&star.hub), BINARY);
-    let directory = TempDir::new();
-    command
-        .args([
-            "run",
-            "-q",
-            "--clock",
-            "virtual:0.5,0",
-            "--server",
-            "10.77.0.2",
-        ])
-        .args(["--metrics", "off", "--control"])
-        .arg(directory.path().join("control"));
-    let output = process::run(command, secs(60));
+    let output = runs_to_its_end(&star, &["--clock", "virtual:0.5,0", "-q"]);
     assert!(
         output.status.code().is_some_and(|c| c != 0),
         "{}",

@@ -25,6 +25,7 @@ use crate::server::respond::Policy;
 use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
 use crate::sync::leap::LeapTable;
+use crate::system::SystemState;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, Now};
 use crate::wire::packet::PACKET_LEN_MAX;
@@ -102,7 +103,7 @@ impl TimeLoop {
         let now = self.clock.now();
         if let Some(moved) = self.watch.moved() {
             self.node.on_foreign_step(moved, now);
-            errands.push(self.publication(true));
+            errands.push(self.publication(*self.node.state(), true));
         }
         self.node.on_timer(now);
         self.act(errands);
@@ -217,9 +218,10 @@ impl TimeLoop {
         self.node.drift(clock::monotonic())
     }
 
-    fn publication(&self, stepped: bool) -> Errand {
+    fn publication(&self, state: SystemState, stepped: bool) -> Errand {
+        let clock = self.clock.map();
         Errand::Publish {
-            snapshot: self.snapshot(),
+            snapshot: Snapshot { state, clock },
             stepped,
         }
     }
@@ -247,7 +249,7 @@ impl TimeLoop {
                     self.sockets.remove(&association);
                 }
                 Action::Steer(command) => self.steer(command, errands),
-                Action::Publish(_) => errands.push(self.publication(false)),
+                Action::Publish(state) => errands.push(self.publication(state, false)),
                 Action::Resolve(source) => errands.push(Errand::Resolve(source)),
                 Action::Upstreams(addresses) => errands.push(Errand::Upstreams(addresses)),
                 Action::KeepFrequency(frequency) => {
@@ -325,7 +327,8 @@ impl TimeLoop {
                 }
                 if !matches!(command, ClockCommand::SetStatus(_)) {
                     self.node.on_applied(&applied);
-                    errands.push(self.publication(applied.stepped != NtpDuration::ZERO));
+                    let stepped = applied.stepped != NtpDuration::ZERO;
+                    errands.push(self.publication(*self.node.state(), stepped));
                 }
             }
             Err(failure) => self.report_steering(command, &failure),
