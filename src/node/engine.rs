@@ -123,6 +123,8 @@ pub struct Node {
     steps: u64,
     foreign_steps: u64,
     started: MonoInstant,
+    /// Servers had their chance by then: the local clock may stand in.
+    local_from: MonoInstant,
     refresh_at: MonoInstant,
     keep_at: MonoInstant,
     leap_table: Option<LeapTable>,
@@ -150,7 +152,8 @@ struct Policies {
     frequency: Option<Start>,
 }
 
-/// The local clock takes over this long after the start, if no server is heard: a
+/// The local clock takes over this long after the start, or after another hand moved
+/// the clock, if no server is heard: a
 /// burst's time.
 const LOCAL_WAIT: NtpDuration = NtpDuration::from_whole_seconds(16);
 /// With `-q`, somebody has to have answered by then.
@@ -210,6 +213,7 @@ impl Node {
             steps: 0,
             foreign_steps: 0,
             started: now.mono,
+            local_from: now.mono + LOCAL_WAIT,
             refresh_at: now.mono,
             keep_at: now.mono + KEEP_INTERVAL,
             leap_table: None,
@@ -611,7 +615,7 @@ impl Node {
         let local = self
             .config
             .local_stratum
-            .filter(|_| self.names.is_empty() || now.mono.since(self.started) >= LOCAL_WAIT);
+            .filter(|_| self.names.is_empty() || now.mono >= self.local_from);
         match (self.reference, local) {
             (Reference::Peer(_), _) => {
                 self.reference = Reference::None;
@@ -646,6 +650,7 @@ impl Node {
     /// until a server has said what it is.
     fn disown(&mut self, now: Now) {
         self.reference = Reference::None;
+        self.local_from = now.mono + LOCAL_WAIT;
         self.state.refid = RefId::STEP;
         self.forget_time();
         self.vouch(now);

@@ -508,6 +508,24 @@ fn the_local_clock_stands_in_for_servers_that_are_not_there() {
     assert_eq!(world.system().stratum, 2, "{:?}", world.log);
 }
 
+/// Nor does it stand in for the moment it takes to find out how far it was moved.
+#[test]
+fn the_local_clock_waits_after_another_hand_too() {
+    let mut world = World::with(1, iburst(), 0.0, Ppm::ZERO, |config| {
+        config.local_stratum = Some(10);
+    });
+    world.run_until(1000.0);
+    world.servers.get_mut(&address(1)).expect("it").alive = false;
+    let now = world.now();
+    world
+        .node
+        .on_foreign_step(NtpDuration::from_whole_seconds(20), now);
+    world.run_until(1015.0);
+    assert!(!world.system().sync);
+    world.run_until(1060.0);
+    assert_eq!(world.system().stratum, 11, "nobody else is there");
+}
+
 #[test]
 fn a_kiss_is_told_once_and_obeyed() {
     let mut world = World::new(1, iburst(), 0.0, Ppm::ZERO);
