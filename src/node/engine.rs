@@ -550,7 +550,7 @@ impl Node {
             // A few seconds teach nothing about the oscillator that is worth what
             // the file knows.
             combined.frequency = kept.frequency;
-            combined.frequency_sigma = kept.frequency_sigma;
+            combined.holdover.frequency_sigma = kept.frequency_sigma;
         }
         self.combined = Some(combined);
         if self.config.steer {
@@ -594,7 +594,7 @@ impl Node {
             reference: now.wall,
             root_delay: combined.root_delay,
             root_dispersion: combined.root_dispersion,
-            dispersion_rate: combined.dispersion_rate,
+            dispersion_rate: combined.holdover.rate(REFRESH),
             precision: self.state.precision,
             error_bound: combined.error_bound,
             error_likely: combined.error_likely,
@@ -674,6 +674,7 @@ impl Node {
     /// Publishes the state, or that there is none to vouch for any more; and the
     /// same to the kernel.
     fn vouch(&mut self, now: Now) {
+        self.age(now);
         if self.state.is_synchronised() && !self.holds_over(now) {
             self.log(Event::Unsynchronised);
             self.forget_time();
@@ -703,6 +704,24 @@ impl Node {
                 tai_offset,
             }));
         }
+    }
+
+    /// Brings what we promise up to now: it grows with the time since a server was heard,
+    /// and ever faster.
+    fn age(&mut self, now: Now) {
+        let Some(combined) = self.combined.as_ref() else {
+            return;
+        };
+        if self.reference == Reference::Local || !self.state.is_synchronised() {
+            return;
+        }
+        let age = now.mono.since(combined.at);
+        let grown = combined.holdover.grown(age);
+        self.state.root_dispersion = combined.root_dispersion + grown;
+        self.state.error_bound = combined.error_bound + grown;
+        self.state.error_likely = combined.error_likely + grown;
+        self.state.dispersion_rate = combined.holdover.rate(age + REFRESH);
+        self.state.updated = now.wall;
     }
 
     fn refresh(&mut self, now: Now) {
@@ -873,7 +892,7 @@ impl Node {
                 .then(|| state.reference.unix_seconds()),
             offset_s: self.offset_at(now.mono).map(NtpDuration::as_seconds),
             frequency_ppm: self.discipline.frequency().0,
-            skew_ppm: combined.map(|combined| combined.frequency_sigma.0),
+            skew_ppm: combined.map(|combined| combined.holdover.frequency_sigma.0),
             jitter_s: combined.map(|combined| combined.jitter.as_seconds()),
             root_delay_s: state.root_delay.as_seconds(),
             root_dispersion_s: state.root_dispersion_at(now.wall).as_seconds(),

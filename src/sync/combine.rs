@@ -3,7 +3,8 @@
 //! distance pulls the clock with nearly full weight. Here each counts by its
 //! variance, and by less the farther it stands from the weighted median.
 
-use crate::sync::filter::{Estimate, PROMISE_SIGMAS};
+use crate::sync::filter::Estimate;
+use crate::sync::holdover::Holdover;
 use crate::sync::select::{Candidate, Selection};
 use crate::time::duration::NtpDuration;
 use crate::time::instant::MonoInstant;
@@ -11,15 +12,15 @@ use crate::time::units::Ppm;
 use crate::wire::packet::Leap;
 
 /// Part of half the round trip by which a path's two ways are taken to differ, one
-/// sigma. No statistics can see it, so near sources count more than far ones.
+/// sigma, unless the sources agree better than that. No statistics of one source can
+/// see it, so near sources count more than far ones.
 const ASYMMETRY_SHARE: f64 = 0.05;
 
 /// From this many sigma off the median on, a source loses weight.
 const DOUBT_SIGMAS: f64 = 2.0;
 
-/// What a fair crystal may change its frequency by between two looks at it
-/// (chrony's `maxclockerror`).
-const OSCILLATOR_DOUBT: Ppm = Ppm(1.0);
+/// Half of all normal values lie within one sigma divided by this of the median.
+const SIGMA_PER_DEVIATION: f64 = 1.4826;
 
 /// What all survivors together say about our clock.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -32,8 +33,8 @@ pub struct Combined {
     pub offset_sigma: NtpDuration,
     /// The correction that nulls our clock's own frequency error.
     pub frequency: Ppm,
-    /// Statistical error of `frequency`, one sigma.
-    pub frequency_sigma: Ppm,
+    /// What the oscillator may do from here on, the error of `frequency` included.
+    pub holdover: Holdover,
     /// ψ of the system peer and of the survivors about Θ, RMS together.
     pub jitter: NtpDuration,
     /// |true error| of the clock as it stands, `offset` included, unless every
@@ -43,10 +44,9 @@ pub struct Combined {
     pub error_likely: NtpDuration,
     /// Δ to the primary reference by way of the system peer.
     pub root_delay: NtpDuration,
-    /// Ε to the primary reference by way of the system peer, `offset` included.
+    /// Ε to the primary reference by way of the system peer, `offset` included: with
+    /// half of `root_delay` it makes up `error_bound`.
     pub root_dispersion: NtpDuration,
-    /// How fast dispersion and bounds grow while nothing is heard.
-    pub dispersion_rate: Ppm,
     /// Stratum of the system peer.
     pub stratum: u8,
     /// What more than half of the survivors say of a leap second.
@@ -65,7 +65,8 @@ pub fn combine(candidates: &[Candidate], selection: &Selection) -> Option<Combin
     // The selection puts the system peer first.
     let system = *survivors.first()?;
 
-    let weights = robust_weights(&survivors);
+    let variances_s2 = variances_s2(&survivors);
+    let weights = robust_weights(&survivors, &variances_s2);
     let total: f64 = weights.iter().sum();
     let mean = |of: &dyn Fn(&Estimate) -> f64, weights: &[f64]| -> f64 {
         let sum: f64 = survivors.iter().zip(weights).map(|(e, w)| of(e) * w).sum();
@@ -82,11 +83,18 @@ pub fn combine(candidates: &[Candidate], selection: &Selection) -> Option<Combin
     // asymmetry, only the doubt in those that stand apart.
     let frequency_weights: Vec<f64> = survivors
         .iter()
-        .zip(&weights)
-        .map(|(e, w)| w * variance_s2(e) / frequency_var(e))
+        .zip(weights.iter().zip(&variances_s2))
+        .map(|(e, (weight, variance_s2))| weight * variance_s2 / frequency_var(e))
         .collect();
     let frequency_sigma = (1.0 / frequency_weights.iter().sum::<f64>()).sqrt();
-    let frequency_sigma = Ppm::from_ratio(frequency_sigma);
+    // The system peer's view of the oscillator's habits, and what all know of its
+    // frequency, which no one of them can know worse.
+    let holdover = Holdover {
+        frequency_sigma: Ppm::from_ratio(
+            frequency_sigma.min(system.holdover.frequency_sigma.ratio()),
+        ),
+        ..system.holdover
+    };
 
     let scatter_s2 = mean(
         &|e| (e.offset.as_seconds() - offset_s).powi(2),
@@ -100,49 +108,63 @@ pub fn combine(candidates: &[Candidate], selection: &Selection) -> Option<Combin
     let error_bound = survivors
         .iter()
         .map(|e| e.offset.abs().max((e.offset - offset).abs()) + e.root_distance())
-        .max()?
-        .max(offset.abs() + system.root_distance());
+        .max()?;
+    let root_delay = system.root_delay + system.delay_min;
+    // Symmetric paths, and whoever has the most weight speaks the truth.
+    let likely = survivors
+        .iter()
+        .zip(&weights)
+        .max_by(|a, b| a.1.total_cmp(b.1))
+        .map(|(e, _)| e.offset_likely + e.root_dispersion)?;
     Some(Combined {
         at: system.at,
         offset,
         offset_sigma,
         frequency: Ppm::from_ratio(mean(&|e| e.frequency.ratio(), &frequency_weights)),
-        frequency_sigma,
+        holdover,
         jitter: NtpDuration::from_seconds(jitter_s),
         error_bound,
-        error_likely: (offset.abs() + offset_sigma * PROMISE_SIGMAS + system.root_dispersion)
-            .min(error_bound),
-        root_delay: system.root_delay + system.delay_min,
-        root_dispersion: system.root_dispersion
-            + system.dispersion
-            + NtpDuration::from_seconds(jitter_s)
-            + offset.abs(),
-        dispersion_rate: Ppm(frequency_sigma.0 * PROMISE_SIGMAS) + OSCILLATOR_DOUBT,
+        error_likely: (offset.abs() + likely).min(error_bound),
+        root_delay,
+        root_dispersion: error_bound - root_delay.half(),
         stratum: system.stratum,
         leap: leap_vote(&survivors),
         samples: system.samples,
     })
 }
 
-/// Statistical variance, and an allowance for what symmetry cannot promise.
-fn variance_s2(estimate: &Estimate) -> f64 {
-    let half_trip_s = (estimate.delay_min + estimate.root_delay)
-        .half()
-        .as_seconds();
-    // Nothing is better known than a nanosecond; keeps weights finite.
-    estimate.offset_sigma.as_seconds().powi(2) + (ASYMMETRY_SHARE * half_trip_s).powi(2) + 1e-18
+/// Statistical variance of each, and an allowance for what symmetry cannot promise:
+/// part of the round trip, but no more than what three or more are seen to differ by.
+fn variances_s2(survivors: &[&Estimate]) -> Vec<f64> {
+    let agreed_s = if survivors.len() < 3 {
+        f64::MAX
+    } else {
+        let offsets_s = || survivors.iter().map(|e| e.offset.as_seconds());
+        let middle_s = median(offsets_s());
+        SIGMA_PER_DEVIATION * median(offsets_s().map(|offset_s| (offset_s - middle_s).abs()))
+    };
+    survivors
+        .iter()
+        .map(|e| {
+            let half_trip_s = (e.delay_min + e.root_delay).half().as_seconds();
+            let asymmetry_s = (ASYMMETRY_SHARE * half_trip_s).min(agreed_s);
+            // Nothing is better known than a nanosecond; keeps weights finite.
+            e.offset_sigma.as_seconds().powi(2) + asymmetry_s.powi(2) + 1e-18
+        })
+        .collect()
 }
 
 fn frequency_var(estimate: &Estimate) -> f64 {
-    estimate.frequency_sigma.ratio().powi(2) + 1e-24
+    estimate.holdover.frequency_sigma.ratio().powi(2) + 1e-24
 }
 
 /// 1/variance, lowered for those far from the weighted median. With two there is
 /// no telling who is wrong.
-fn robust_weights(survivors: &[&Estimate]) -> Vec<f64> {
+fn robust_weights(survivors: &[&Estimate], variances_s2: &[f64]) -> Vec<f64> {
     let mut weighted: Vec<(f64, f64)> = survivors
         .iter()
-        .map(|e| (e.offset.as_seconds(), 1.0 / variance_s2(e)))
+        .zip(variances_s2)
+        .map(|(e, variance_s2)| (e.offset.as_seconds(), 1.0 / variance_s2))
         .collect();
     let plain: Vec<f64> = weighted.iter().map(|&(_, weight)| weight).collect();
     if survivors.len() < 3 {
@@ -157,6 +179,10 @@ fn robust_weights(survivors: &[&Estimate]) -> Vec<f64> {
             weight * (DOUBT_SIGMAS / off_sigmas.max(DOUBT_SIGMAS)).powi(2)
         })
         .collect()
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    weighted_median(&mut values.map(|value| (value, 1.0)).collect::<Vec<_>>())
 }
 
 /// The value at which half of the weight lies on either side; sorts `weighted`.
@@ -188,6 +214,7 @@ fn leap_vote(survivors: &[&Estimate]) -> Leap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::holdover::PROMISE_SIGMAS;
     use crate::sync::select::Tally;
     use crate::time::stamp::StampOrigin;
     use crate::wire::refid::RefId;
@@ -197,8 +224,12 @@ mod tests {
             at: MonoInstant::ZERO,
             offset: NtpDuration::from_seconds(offset_s),
             offset_sigma: NtpDuration::from_seconds(sigma_s),
+            offset_likely: NtpDuration::from_seconds(sigma_s * PROMISE_SIGMAS),
             frequency: Ppm(offset_s * 1e3),
-            frequency_sigma: Ppm(sigma_s * 1e3),
+            holdover: Holdover {
+                frequency_sigma: Ppm(sigma_s * 1e3),
+                ..Holdover::default()
+            },
             delay_min: NtpDuration::from_seconds(delay_s),
             delay: NtpDuration::from_seconds(delay_s),
             jitter: NtpDuration::from_seconds(sigma_s),

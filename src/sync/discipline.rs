@@ -2,7 +2,8 @@
 //! A departure: the RFC's feedback loop feels its way to the clock's frequency
 //! through the offsets that are left over. Ours is told both by the filter, so it
 //! sets the frequency outright and adds a transient that slews the whole offset
-//! away in a fixed time.
+//! away. It fades as an exponential does, in steps: of all shapes that one leaves the
+//! least error of time for the error of frequency it costs.
 
 use crate::sync::combine::Combined;
 use crate::sync::command::{Applied, ClockCommand};
@@ -15,15 +16,21 @@ use crate::time::units::Ppm;
 /// The most the kernel corrects (MAXFREQ in adjtimex(2)), transient included.
 const FREQUENCY_MAX: Ppm = Ppm(500.0);
 
-/// An offset is spread over this on a LAN: short enough to be done before the next
-/// sample, long enough that the frequency stays as even as it can be known.
-const SPREAD_USUAL_S: f64 = 16.0;
+/// The offset fades with this part of the time between updates: soon enough that
+/// little of it is left at the next, late enough that the frequency stays even.
+const FADE_SHARE: f64 = 0.15;
 
-/// The least it is spread over, at the start and at very short polls.
-const SPREAD_MIN_S: f64 = 4.0;
+/// The quickest it fades: at the start, and at the shortest polls, where it smooths.
+const FADE_MIN_S: f64 = 2.0;
 
-/// The most, at the longest polls, where haste gains nothing and costs frequency.
-const SPREAD_MAX_S: f64 = 256.0;
+/// The slowest, at the longest polls.
+const FADE_MAX_S: f64 = 256.0;
+
+/// The fading is cut into steps of this part of its time constant...
+const FADE_STEP: f64 = 0.5;
+
+/// ...of which there are so many; the last takes all that is left.
+const FADE_STEPS: u8 = 6;
 
 /// Samples before the clock is first set. With several servers, all have answered
 /// before the first of them gets this far, so a falseticker does not set the clock
@@ -94,9 +101,15 @@ enum State {
 /// An offset being slewed away.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Transient {
-    /// What is to be slewed, from `since` on.
+    /// What is left of it at `since`.
     offset_s: f64,
+    /// How fast it goes from there on, as a ratio.
+    rate: f64,
+    /// Time constant of the fading.
+    fade_s: f64,
+    steps_left: u8,
     since: MonoInstant,
+    /// End of this step.
     until: MonoInstant,
 }
 
@@ -134,7 +147,7 @@ impl Discipline {
     /// Decides what to do about `combined`, which speaks of `now`.
     pub fn update(&mut self, combined: &Combined, now: MonoInstant) -> Outcome {
         let (offset, frequency) = (combined.offset, combined.frequency);
-        let sigma = combined.frequency_sigma;
+        let sigma = combined.holdover.frequency_sigma;
         if !frequency.0.is_finite() || !sigma.0.is_finite() {
             return Outcome::Waiting;
         }
@@ -173,7 +186,8 @@ impl Discipline {
                 frequency: self.base,
             }
         } else {
-            self.slew(offset, spread_s(elapsed_s), now)
+            let frequency = self.slew(offset.as_seconds(), fade_s(elapsed_s), FADE_STEPS, now);
+            Outcome::Slew { frequency }
         }
     }
 
@@ -182,23 +196,36 @@ impl Discipline {
         self.transient.map(|transient| transient.until)
     }
 
-    /// Ends a transient whose time is over.
+    /// Goes on with a transient, one step further, or ends it.
     pub fn on_timer(&mut self, now: MonoInstant) -> Option<ClockCommand> {
-        self.transient.take_if(|transient| transient.until <= now)?;
-        Some(ClockCommand::SetFrequency(self.base))
+        let Transient {
+            offset_s,
+            rate,
+            fade_s,
+            steps_left,
+            since,
+            ..
+        } = self.transient.take_if(|transient| transient.until <= now)?;
+        let left_s = offset_s - rate * now.since(since).as_seconds();
+        let frequency = if steps_left > 0 && left_s * offset_s > 0.0 {
+            self.slew(left_s, fade_s, steps_left, now)
+        } else {
+            self.base
+        };
+        Some(ClockCommand::SetFrequency(frequency))
     }
 
-    /// What the driver made of the last order. Kernels round and clamp: a slower
-    /// slew gets more time.
+    /// What the driver made of the last order: kernels round and clamp.
     pub fn on_applied(&mut self, applied: &Applied) {
         let rate = (applied.frequency - self.base).ratio();
         if let Some(transient) = &mut self.transient
             && transient.since <= applied.now.mono
+            && rate.is_finite()
         {
-            let needed_s = transient.offset_s / rate;
-            // A rate that is no number or leads away leaves the plan as it was.
-            if needed_s.is_finite() && needed_s > 0.0 {
-                transient.until = transient.since + NtpDuration::from_seconds(needed_s);
+            transient.rate = rate;
+            if transient.steps_left == 0 {
+                // The last step ends when all is done.
+                transient.until = transient.end(transient.until);
             }
         }
     }
@@ -238,29 +265,51 @@ impl Discipline {
         !pardoned && self.policy.panic.is_some_and(|limit| offset.abs() > limit)
     }
 
-    /// Base and what takes `offset` away in `spread_s`, or as fast as the kernel can.
-    fn slew(&mut self, offset: NtpDuration, spread_s: f64, now: MonoInstant) -> Outcome {
-        let offset_s = offset.as_seconds();
-        let wanted = self.base + Ppm::from_ratio(offset_s / spread_s);
+    /// Base and what takes the next part of `offset_s` away, or as much as the kernel can.
+    fn slew(&mut self, offset_s: f64, fade_s: f64, steps_left: u8, now: MonoInstant) -> Ppm {
+        let steps_left = steps_left - 1;
+        let step_s = FADE_STEP * fade_s;
+        let part = if steps_left > 0 {
+            1.0 - (-FADE_STEP).exp()
+        } else {
+            1.0
+        };
+        let wanted = self.base + Ppm::from_ratio(offset_s * part / step_s);
         let frequency = wanted.clamp_to(FREQUENCY_MAX);
-        let needed_s = offset_s / (frequency - self.base).ratio();
-        // No offset, or a base that leaves no room to slew in its direction.
-        self.transient = (needed_s.is_finite() && needed_s > 0.0).then(|| Transient {
+        let transient = Transient {
             offset_s,
+            rate: (frequency - self.base).ratio(),
+            fade_s,
+            // What the kernel can't do at once counts as not begun.
+            steps_left: if frequency == wanted {
+                steps_left
+            } else {
+                FADE_STEPS
+            },
             since: now,
-            until: now + NtpDuration::from_seconds(needed_s),
-        });
-        Outcome::Slew { frequency }
+            until: now + NtpDuration::from_seconds(step_s),
+        };
+        // No offset, or a base that leaves no room to slew in its direction.
+        self.transient = (transient.rate * offset_s > 0.0).then_some(transient);
+        frequency
     }
 }
 
-/// The time to spread an offset over, from the time since the last update: all of
-/// a short interval (four of them at the shortest polls, which smooths), up to the
-/// usual figure; a quarter of a long one.
-fn spread_s(elapsed_s: Option<f64>) -> f64 {
-    let elapsed_s = elapsed_s.unwrap_or(0.0);
-    let short_s = (4.0 * elapsed_s).clamp(SPREAD_MIN_S, SPREAD_USUAL_S);
-    short_s.max(elapsed_s / 4.0).min(SPREAD_MAX_S)
+impl Transient {
+    /// When all of the offset will be gone; `otherwise` if it won't.
+    fn end(&self, otherwise: MonoInstant) -> MonoInstant {
+        let needed_s = self.offset_s / self.rate;
+        if needed_s.is_finite() && needed_s > 0.0 {
+            self.since + NtpDuration::from_seconds(needed_s)
+        } else {
+            otherwise
+        }
+    }
+}
+
+/// The time constant of an offset's fading, from the time since the last update.
+fn fade_s(elapsed_s: Option<f64>) -> f64 {
+    (FADE_SHARE * elapsed_s.unwrap_or(0.0)).clamp(FADE_MIN_S, FADE_MAX_S)
 }
 
 #[cfg(test)]

@@ -5,12 +5,19 @@
 //!
 //! The filter follows z = θ + A(t) (see `ledger`), a line whose slope wanders:
 //! slope and height are the state of a Kalman filter. How much this oscillator
-//! wanders nobody knows, so a bank of filters, each with its own idea of it,
-//! runs side by side, and their answers are mixed by how well they foretold the
-//! recent samples.
+//! wanders nobody knows, nor what kind of noise the path makes, so a bank of
+//! filters, each with its own idea of both, runs side by side, and their answers
+//! are mixed by how well they foretold the recent samples.
+//!
+//! Beside the estimate runs an enclosure, which rests on no idea of noise: the
+//! truth lies within half the round trip of each sample, and goes where the
+//! estimated frequency takes it, give or take what `holdover` allows.
 
 use crate::measurement::Measurement;
+use crate::sync::holdover::{Holdover, PROMISE_SIGMAS};
 use crate::sync::ledger::Ledger;
+use crate::sync::likelihood::Evidence;
+use crate::sync::path::{Path, Reading};
 use crate::time::duration::NtpDuration;
 use crate::time::instant::MonoInstant;
 use crate::time::stamp::StampOrigin;
@@ -26,17 +33,33 @@ const WANDERS: [f64; 9] = [
 
 /// Updates over which the bank remembers who foretold well. With 20 it takes up a
 /// frequency step within a few samples; with 200 it does not.
-const MEMORY_UPDATES: f64 = 20.0;
+const WANDER_MEMORY: f64 = 20.0;
 
-/// Round trips from which least and median delay are taken.
-const DELAYS_WINDOW: usize = 64;
+/// The same for kinds of noise, which change less often.
+const NOISE_MEMORY: f64 = 50.0;
 
-/// Part of the delay's scale that a sample is unsure of even at the least delay
-/// seen, which was itself delayed a little. Measured best with a full window.
-const SCALE_SHARE_MIN: f64 = 0.15;
+/// What the noise of a path may be like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Noise {
+    /// Exponential queueing on both ways: an excess may lie on either in any parts.
+    Queueing,
+    /// Normal and the same both ways: the round trip says nothing.
+    Even,
+    /// Queueing almost all on the way to the server.
+    Forward,
+    /// Queueing almost all on the way back.
+    Back,
+}
+
+const NOISES: [Noise; 4] = [Noise::Queueing, Noise::Even, Noise::Forward, Noise::Back];
+
+/// One way's part of the excess, where it has almost all of it: so much from the end.
+const ONE_WAY_PART: f64 = 0.3;
+/// How often it has.
+const ONE_WAY_WEIGHT: f64 = 0.8;
 
 /// A sample this many sigma off, as seen by the filter that expects the most
-/// wander, is not believed at first.
+/// wander, and beyond what its round trip explains, is not believed at first.
 const OUTLIER_SIGMAS: f64 = 6.0;
 
 /// This many of them on end are no outliers: the source or the clock has moved.
@@ -53,8 +76,17 @@ const RESET_FREQUENCY_SIGMA: Ppm = Ppm(1.0);
 /// (Student's distribution has the same shape).
 const FEW_SAMPLES: f64 = 8.0;
 
-/// How many sigma a promise takes.
-pub const PROMISE_SIGMAS: f64 = 4.0;
+/// What an unknown crystal may change its frequency by at any moment (chrony's
+/// `maxclockerror`).
+const STEP_UNKNOWN: Ppm = Ppm(1.0);
+/// What one may that was not seen to do so for long.
+const STEP_MIN: Ppm = Ppm(0.1);
+/// The most that is expected of any.
+const STEP_MAX: Ppm = Ppm(2.0);
+/// Time over which that trust grows.
+const STEP_MEMORY_S: f64 = 7200.0;
+/// Samples before the estimated frequency is settled enough to tell steps by.
+const STEPS_FROM_SAMPLES: u32 = 16;
 
 /// What is known of the oscillator before the first sample.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -103,19 +135,20 @@ pub struct Estimate {
     pub offset: NtpDuration,
     /// Statistical error of `offset`, one sigma; grows with the age of the last sample.
     pub offset_sigma: NtpDuration,
+    /// The same as a limit for symmetric paths, with a reserve for few samples.
+    pub offset_likely: NtpDuration,
     /// The correction of our clock's frequency that would keep the offset constant.
     pub frequency: Ppm,
-    /// Statistical error of `frequency`, one sigma.
-    pub frequency_sigma: Ppm,
+    /// What the oscillator may do from here on.
+    pub holdover: Holdover,
     /// Least δ of the recent past.
     pub delay_min: NtpDuration,
     /// δ of the last sample.
     pub delay: NtpDuration,
     /// ψ: RMS of recent samples about what was foretold.
     pub jitter: NtpDuration,
-    /// ε: reading error of both clocks and the statistical error, as a limit; and
-    /// half of what the samples it rests on took beyond `delay_min`, since all of
-    /// that may have been one way.
+    /// ε: what the source's clock may be off from `offset` beyond half of `delay_min`:
+    /// reading error of both clocks, excess of the round trips, age.
     pub dispersion: NtpDuration,
     /// Δ of the source itself, as its last reply says.
     pub root_delay: NtpDuration,
@@ -164,20 +197,28 @@ pub enum Update {
 pub struct Filter {
     start: Start,
     track: Option<Track>,
-    delays: Delays,
+    path: Path,
     outliers: u32,
 }
 
 /// What there is from the first sample on.
 #[derive(Clone, Debug)]
 struct Track {
-    /// z of the first sample; the bank counts from here, so that f64 is enough.
+    /// z of the first sample; everything counts from here, so that f64 is enough.
     origin_z: NtpDuration,
-    /// The moment the bank speaks of.
+    /// The moment the bank and the enclosure speak of.
     at: MonoInstant,
-    bank: [Kalman; WANDERS.len()],
-    /// Log of each filter's weight in the mix; the greatest is 0.
-    log_weights: [f64; WANDERS.len()],
+    bank: [[Line; WANDERS.len()]; NOISES.len()],
+    /// Log of each filter's weight among those of its noise, about a common zero.
+    log_weights: [[f64; WANDERS.len()]; NOISES.len()],
+    /// Log of each kind of noise's weight; the greatest is 0.
+    noise_log_weights: [f64; NOISES.len()],
+    /// What follows from the two: each filter's weight in the mix; the sum is 1.
+    weights: [[f64; WANDERS.len()]; NOISES.len()],
+    /// The truth lies between these, whatever the noise.
+    enclosure_s: (f64, f64),
+    /// What the frequency was seen to step by, and by so much it may again.
+    step: Ppm,
     /// Smoothed square of what samples were off by.
     jitter_var_s2: f64,
     /// The same in units of what they were expected to be off by; about 1 where the
@@ -193,7 +234,7 @@ impl Filter {
         Self {
             start: start.sane(),
             track: None,
-            delays: Delays::default(),
+            path: Path::default(),
             outliers: 0,
         }
     }
@@ -203,26 +244,43 @@ impl Filter {
         if !ledger.covers(sample.at) || self.track.as_ref().is_some_and(|t| sample.at < t.at) {
             return Update::Stale;
         }
-        self.delays.push(sample.delay.as_seconds().max(0.0));
-        let variance_s2 = self.delays.sample_variance_s2(sample);
+        let delay_s = sample.delay.as_seconds().max(0.0);
         let z = sample.offset + ledger.integral_at(sample.at);
+        let shorter_s = self.path.enter(delay_s);
 
         let Some(track) = &mut self.track else {
-            self.track = Some(Track::new(self.start, z, variance_s2, sample));
+            self.begin(z, sample);
             return Update::Taken;
         };
-        if track.is_outlier(z, variance_s2, sample.at) {
+        if let Some(shorter_s) = shorter_s {
+            track.doubt_phase(shorter_s);
+        }
+        if track.is_outlier(z, sample, &self.path) {
             self.outliers += 1;
             if self.outliers < OUTLIERS_MAX {
                 return Update::Outlier;
             }
             self.reset();
-            self.track = Some(Track::new(self.start, z, variance_s2, sample));
+            self.begin(z, sample);
             return Update::Restarted;
         }
         self.outliers = 0;
-        track.take(z, variance_s2, sample);
+        track.take(z, sample, &mut self.path);
         Update::Taken
+    }
+
+    /// The first sample since the start or a reset.
+    fn begin(&mut self, z: NtpDuration, sample: &Measurement) {
+        let delay_s = sample.delay.as_seconds().max(0.0);
+        let readings = self.path.readings(delay_s);
+        if let Some(reading) = readings.iter().next() {
+            // As uncertain as the excess leaves it, if it is one.
+            let half_s = reading.half_excess_s + reading.margin_s;
+            let variance_s2 = half_s * half_s / 3.0 + reading.edge_var_s2;
+            let track = Track::new(self.start, z, variance_s2, sample);
+            self.track = Some(track);
+            self.path.learn(delay_s, 0.0, variance_s2, reading);
+        }
     }
 
     /// What the source says at `at`; none before the first sample.
@@ -233,18 +291,21 @@ impl Filter {
         let offset_sigma = NtpDuration::from_seconds(mixed.phase_var_s2.sqrt());
         let few = (1.0 + FEW_SAMPLES / f64::from(track.samples)).sqrt();
         let last = &track.last;
+        let delay_min = NtpDuration::from_seconds(self.path.delay_min_s());
+        let (low_s, high_s) = track.enclosure_at(at);
+        let farthest_s = (mixed.phase_s - low_s).max(high_s - mixed.phase_s);
+        let beyond = NtpDuration::from_seconds(farthest_s) - delay_min.half();
         Some(Estimate {
             at,
             offset: z - ledger.integral_at(at),
             offset_sigma,
+            offset_likely: offset_sigma * (PROMISE_SIGMAS * few) + last.dispersion,
             frequency: ledger.frequency_for(mixed.rate),
-            frequency_sigma: Ppm::from_ratio(mixed.rate_var.sqrt()),
-            delay_min: NtpDuration::from_seconds(self.delays.least_s()),
+            holdover: track.holdover_at(at),
+            delay_min,
             delay: last.delay,
             jitter: NtpDuration::from_seconds(track.jitter_var_s2.sqrt()),
-            dispersion: last.dispersion
-                + offset_sigma * PROMISE_SIGMAS * few
-                + NtpDuration::from_seconds((mixed.delay_s - self.delays.least_s()).abs()).half(),
+            dispersion: beyond.max(NtpDuration::ZERO) + last.dispersion,
             root_delay: last.root_delay,
             root_dispersion: last.root_dispersion,
             stratum: last.stratum,
@@ -257,20 +318,16 @@ impl Filter {
         })
     }
 
-    /// One sigma of the offset at `at`, also ahead of time: what a poll policy asks.
-    pub fn offset_sigma_at(&self, at: MonoInstant) -> Option<NtpDuration> {
-        let variance_s2 = self.track.as_ref()?.honest_at(at).phase_var_s2;
-        Some(NtpDuration::from_seconds(variance_s2.sqrt()))
+    /// How much a typical sample at `at`, also ahead of time, would have to say: 0
+    /// where all is known without it, 1 where nothing is. None before the first sample.
+    pub fn gain_at(&self, at: MonoInstant) -> Option<f64> {
+        let variance_s2 = self.track.as_ref()?.mixed_at(at).phase_var_s2;
+        Some(variance_s2 / (variance_s2 + self.path.typical_var_s2()))
     }
 
     /// Samples since the start or the last reset.
     pub fn samples(&self) -> u32 {
         self.track.as_ref().map_or(0, |track| track.samples)
-    }
-
-    /// Least δ of the recent past; zero before the first sample.
-    pub fn delay_min(&self) -> NtpDuration {
-        NtpDuration::from_seconds(self.delays.least_s())
     }
 
     /// Forgets the offset but not the oscillator: somebody moved one of the clocks.
@@ -290,20 +347,24 @@ impl Filter {
 
 impl Track {
     fn new(start: Start, z: NtpDuration, variance_s2: f64, sample: &Measurement) -> Self {
-        let first = Kalman {
+        let first = Line {
             phase_s: 0.0,
             rate: start.frequency.ratio(),
             phase_var_s2: variance_s2,
             covariance_s: 0.0,
             rate_var: start.frequency_sigma.ratio().powi(2),
-            delay_s: sample.delay.as_seconds(),
-            delay_rate: 0.0,
         };
+        let half_s = half_trip_s(sample);
+        let share = 1.0 / (WANDERS.len() * NOISES.len()) as f64;
         Self {
             origin_z: z,
             at: sample.at,
-            bank: [first; WANDERS.len()],
-            log_weights: [0.0; WANDERS.len()],
+            bank: [[first; WANDERS.len()]; NOISES.len()],
+            log_weights: [[0.0; WANDERS.len()]; NOISES.len()],
+            noise_log_weights: [0.0; NOISES.len()],
+            weights: [[share; WANDERS.len()]; NOISES.len()],
+            enclosure_s: (-half_s, half_s),
+            step: STEP_UNKNOWN,
             jitter_var_s2: variance_s2,
             surprise: 1.0,
             samples: 1,
@@ -311,59 +372,203 @@ impl Track {
         }
     }
 
+    /// All samples so far may have been wrong by half of `difference_s`, alike.
+    fn doubt_phase(&mut self, difference_s: f64) {
+        for line in self.bank.as_flattened_mut() {
+            line.phase_var_s2 += difference_s * difference_s / 12.0;
+        }
+    }
+
     /// Measured against the filter that expects most, or a frequency step would
     /// look like an outlier to those who expect none.
-    fn is_outlier(&self, z: NtpDuration, variance_s2: f64, at: MonoInstant) -> bool {
+    fn is_outlier(&self, z: NtpDuration, sample: &Measurement, path: &Path) -> bool {
         if self.samples < GATED_FROM_SAMPLES {
             return false;
         }
         let widest = WANDERS.len() - 1;
-        let foretold = self.bank[widest].ahead(self.elapsed_s(at), WANDERS[widest]);
-        let off_s = (z - self.origin_z).as_seconds() - foretold.phase_s;
-        off_s.powi(2) > OUTLIER_SIGMAS.powi(2) * (foretold.phase_var_s2 + variance_s2)
+        let elapsed_s = self.elapsed_s(sample.at);
+        let even_var_s2 = path.even_var_s2();
+        let z_s = (z - self.origin_z).as_seconds();
+        let explained = |line: &Line, reading: &Reading| {
+            let off_s = (z_s - reading.shift_s - line.phase_s).abs();
+            let variance_s2 = line.phase_var_s2 + even_var_s2 + reading.edge_var_s2;
+            off_s <= reading.half_excess_s + reading.margin_s + OUTLIER_SIGMAS * variance_s2.sqrt()
+        };
+        let readings = path.readings(sample.delay.as_seconds().max(0.0));
+        !self.bank.iter().any(|lines| {
+            let line = lines[widest].ahead(elapsed_s, WANDERS[widest]);
+            readings.iter().any(|reading| explained(&line, reading))
+        })
     }
 
-    fn take(&mut self, z: NtpDuration, variance_s2: f64, sample: &Measurement) {
+    fn take(&mut self, z: NtpDuration, sample: &Measurement, path: &mut Path) {
         let z_s = (z - self.origin_z).as_seconds();
+        let delay_s = sample.delay.as_seconds().max(0.0);
         let elapsed_s = self.elapsed_s(sample.at);
         let foretold = self.mixed_at(sample.at);
-        let off_s = z_s - foretold.phase_s;
-        let surprise = off_s.powi(2) / (foretold.phase_var_s2 + variance_s2);
-        self.samples = self.samples.saturating_add(1);
-        let share = 1.0 / f64::from(self.samples.min(16));
-        self.jitter_var_s2 += (off_s.powi(2) - self.jitter_var_s2) * share;
-        self.surprise += (surprise - self.surprise) * share;
+        let even_var_s2 = path.even_var_s2();
+        let readings = path.readings(delay_s);
 
-        for ((filter, wander), log_weight) in
-            self.bank.iter_mut().zip(WANDERS).zip(&mut self.log_weights)
-        {
-            let log_likelihood;
-            (*filter, log_likelihood) =
-                filter
-                    .ahead(elapsed_s, wander)
-                    .with(z_s, variance_s2, sample.delay.as_seconds());
-            *log_weight = *log_weight * (1.0 - 1.0 / MEMORY_UPDATES) + log_likelihood;
+        let likely = readings.iter().max_by(|a, b| {
+            let weight = |reading: &Reading| {
+                let off_s = z_s - reading.shift_s - foretold.phase_s;
+                let evidence = Noise::Queueing.evidence(reading, off_s, foretold.phase_var_s2, 0.0);
+                reading.log_prior + evidence.log
+            };
+            weight(a).total_cmp(&weight(b))
+        });
+        let Some(likely) = likely else { return };
+        self.note_surprise(
+            z_s - likely.shift_s - foretold.phase_s,
+            foretold.phase_var_s2,
+            likely,
+            even_var_s2,
+        );
+
+        let mut fits = [0.0; NOISES.len()];
+        for (noise_index, noise) in NOISES.into_iter().enumerate() {
+            let log_weights = &mut self.log_weights[noise_index];
+            let mut logs = *log_weights;
+            let common = log_sum(log_weights);
+            for (wander_index, wander) in WANDERS.into_iter().enumerate() {
+                let line = &mut self.bank[noise_index][wander_index];
+                let ahead = line.ahead(elapsed_s, wander);
+                let evidence = Evidence::one_of(readings.iter().map(|reading| {
+                    let off_s = z_s - reading.shift_s - ahead.phase_s;
+                    let evidence =
+                        noise.evidence(reading, off_s, ahead.phase_var_s2, even_var_s2);
+                    (reading.log_prior, evidence)
+                }));
+                *line = ahead.with(&evidence);
+                logs[wander_index] += evidence.log - common;
+                log_weights[wander_index] =
+                    log_weights[wander_index] * (1.0 - 1.0 / WANDER_MEMORY) + evidence.log;
+            }
+            let best = log_weights.iter().copied().fold(f64::MIN, f64::max);
+            log_weights.iter_mut().for_each(|w| *w -= best);
+            fits[noise_index] = log_sum(&logs);
         }
-        let best = self.log_weights.iter().copied().fold(f64::MIN, f64::max);
-        self.log_weights.iter_mut().for_each(|w| *w -= best);
+        for (log_weight, fit) in self.noise_log_weights.iter_mut().zip(fits) {
+            *log_weight = *log_weight * (1.0 - 1.0 / NOISE_MEMORY) + fit;
+        }
+        let best = self.noise_log_weights.iter().copied().fold(f64::MIN, f64::max);
+        self.noise_log_weights.iter_mut().for_each(|w| *w -= best);
+        self.weigh();
+
+        self.enclose(z_s, sample);
+        path.learn(delay_s, z_s - foretold.phase_s, foretold.phase_var_s2, likely);
+        self.samples = self.samples.saturating_add(1);
         self.at = sample.at;
         self.last = *sample;
+        self.note_step(foretold.rate, elapsed_s);
     }
 
-    /// The bank's common answer for the moment `at`, which may lie ahead.
-    fn mixed_at(&self, at: MonoInstant) -> Kalman {
-        let elapsed_s = self.elapsed_s(at);
-        let mut ahead = self.bank;
-        for (filter, wander) in ahead.iter_mut().zip(WANDERS) {
-            *filter = filter.ahead(elapsed_s, wander);
+    /// Weights from their logs.
+    fn weigh(&mut self) {
+        let noises_log = log_sum(&self.noise_log_weights);
+        for ((weights, log_weights), noise_log) in self
+            .weights
+            .iter_mut()
+            .zip(&self.log_weights)
+            .zip(self.noise_log_weights)
+        {
+            let common = log_sum(log_weights) + noises_log - noise_log;
+            for (weight, log_weight) in weights.iter_mut().zip(log_weights) {
+                *weight = (log_weight - common).exp();
+            }
         }
-        mix(&ahead, &self.log_weights)
+    }
+
+    /// The truth is where it was said to be so far, and within half the round trip of
+    /// this sample. If it can't be both, something moved that was not allowed for, and
+    /// the sample is right.
+    fn enclose(&mut self, z_s: f64, sample: &Measurement) {
+        let (low_s, high_s) = self.enclosure_at(sample.at);
+        let half_s = half_trip_s(sample);
+        let (sample_low_s, sample_high_s) = (z_s - half_s, z_s + half_s);
+        self.enclosure_s = (low_s.max(sample_low_s), high_s.min(sample_high_s));
+        if self.enclosure_s.0 > self.enclosure_s.1 {
+            self.enclosure_s = (sample_low_s, sample_high_s);
+            self.step = Ppm(self.step.0.max(STEP_UNKNOWN.0));
+        }
+    }
+
+    /// The enclosure at a moment not before the last sample.
+    fn enclosure_at(&self, at: MonoInstant) -> (f64, f64) {
+        let gained_s = self.elapsed_s(at) * self.mixed_at(self.at).rate;
+        let grown_s = self
+            .holdover_at(self.at)
+            .grown(at.since(self.at))
+            .as_seconds();
+        let (low_s, high_s) = self.enclosure_s;
+        (low_s + gained_s - grown_s, high_s + gained_s + grown_s)
+    }
+
+    /// What the oscillator may do from `at` on.
+    fn holdover_at(&self, at: MonoInstant) -> Holdover {
+        let of_noise = |weights: &[f64; WANDERS.len()]| -> f64 {
+            weights.iter().zip(WANDERS).map(|(w, q)| w * q * q).sum()
+        };
+        let wander_2: f64 = self.weights.iter().map(of_noise).sum();
+        let rate_var = self.mixed_at(self.at).rate_var * self.surprise.max(1.0);
+        Holdover {
+            frequency_sigma: Ppm::from_ratio(rate_var.sqrt()),
+            wander: wander_2.sqrt(),
+            step: self.step,
+        }
+        .after(at.since(self.at))
+    }
+
+    fn note_surprise(&mut self, off_s: f64, off_var_s2: f64, likely: &Reading, even_var_s2: f64) {
+        let half_s = likely.half_excess_s + likely.margin_s;
+        let noise_var_s2 = (half_s * half_s / 3.0).max(even_var_s2.min(half_s * half_s))
+            + likely.edge_var_s2;
+        let surprise = off_s * off_s / (off_var_s2 + noise_var_s2);
+        let share = 1.0 / f64::from((self.samples + 1).min(16));
+        self.jitter_var_s2 += (off_s * off_s - self.jitter_var_s2) * share;
+        self.surprise += (surprise - self.surprise) * share;
+    }
+
+    /// A frequency that was just seen to change by so much may do it again; one that
+    /// was not for long, less likely.
+    fn note_step(&mut self, foretold_rate: f64, elapsed_s: f64) {
+        if self.samples < STEPS_FROM_SAMPLES {
+            return;
+        }
+        let stepped = Ppm::from_ratio(2.0 * (self.mixed_at(self.at).rate - foretold_rate).abs());
+        let faded = Ppm(self.step.0 * (-elapsed_s / STEP_MEMORY_S).exp());
+        let expected = faded.0.max(stepped.0).clamp(STEP_MIN.0, STEP_MAX.0);
+        self.step = Ppm(expected);
+    }
+
+    /// The bank's common answer for the moment `at`, which may lie ahead: mean and
+    /// spread of the mixture; that the filters disagree is part of how little is known.
+    fn mixed_at(&self, at: MonoInstant) -> Line {
+        let elapsed_s = self.elapsed_s(at);
+        let weighted = |index: usize| {
+            let wander = WANDERS[index % WANDERS.len()];
+            let line = self.bank.as_flattened()[index].ahead(elapsed_s, wander);
+            (line, self.weights.as_flattened()[index])
+        };
+        let count = WANDERS.len() * NOISES.len();
+        let mut mixed = Line::default();
+        for (line, weight) in (0..count).map(weighted) {
+            mixed.phase_s += weight * line.phase_s;
+            mixed.rate += weight * line.rate;
+        }
+        for (line, weight) in (0..count).map(weighted) {
+            let (phase_off_s, rate_off) = (line.phase_s - mixed.phase_s, line.rate - mixed.rate);
+            mixed.phase_var_s2 += weight * (line.phase_var_s2 + phase_off_s * phase_off_s);
+            mixed.covariance_s += weight * (line.covariance_s + phase_off_s * rate_off);
+            mixed.rate_var += weight * (line.rate_var + rate_off * rate_off);
+        }
+        mixed
     }
 
     /// The same with variances that own up to noise beyond what the round trips
     /// show: a busy host delays one leg's stamps, and the filter, told too little
     /// of it, would be too sure of itself.
-    fn honest_at(&self, at: MonoInstant) -> Kalman {
+    fn honest_at(&self, at: MonoInstant) -> Line {
         let mut mixed = self.mixed_at(at);
         let factor = self.surprise.max(1.0);
         mixed.phase_var_s2 *= factor;
@@ -377,21 +582,51 @@ impl Track {
     }
 }
 
+impl Noise {
+    /// What a sample `off_s` above the prior's mean says, if the noise is this.
+    fn evidence(self, reading: &Reading, off_s: f64, prior_var_s2: f64, even_var_s2: f64) -> Evidence {
+        let half_s = reading.half_excess_s + reading.margin_s;
+        let variance_s2 = prior_var_s2 + reading.edge_var_s2;
+        let queueing = Evidence::within(off_s, half_s, variance_s2);
+        // Extraordinary excesses follow their own rules on any path.
+        let sign = match self {
+            Self::Queueing => return queueing,
+            _ if !reading.ordinary => return queueing,
+            Self::Even => return Evidence::normal(off_s, variance_s2 + even_var_s2),
+            // A late request makes the source look ahead: the truth lies below.
+            Self::Forward => -1.0,
+            Self::Back => 1.0,
+        };
+        let middle_s = sign * reading.half_excess_s * (1.0 - ONE_WAY_PART);
+        let half_s = reading.half_excess_s * ONE_WAY_PART + reading.margin_s;
+        let one_way = Evidence::within(off_s + middle_s, half_s, variance_s2);
+        let pieces = [(ONE_WAY_WEIGHT, one_way), (1.0 - ONE_WAY_WEIGHT, queueing)];
+        Evidence::one_of(pieces.into_iter().map(|(weight, piece)| (weight.ln(), piece)))
+    }
+}
+
+/// Half the round trip, and what both clocks may be misread by.
+fn half_trip_s(sample: &Measurement) -> f64 {
+    sample.delay.half().as_seconds().max(0.0) + sample.dispersion.as_seconds().max(0.0)
+}
+
+/// ln Σ exp.
+fn log_sum(logs: &[f64]) -> f64 {
+    let best = logs.iter().copied().fold(f64::MIN, f64::max);
+    best + logs.iter().map(|log| (log - best).exp()).sum::<f64>().ln()
+}
+
 /// Height and slope of a line and how well they are known.
-#[derive(Clone, Copy, Debug)]
-struct Kalman {
+#[derive(Clone, Copy, Debug, Default)]
+struct Line {
     phase_s: f64,
     rate: f64,
     phase_var_s2: f64,
     covariance_s: f64,
     rate_var: f64,
-    /// δ taken through the same gains as θ: a part of each sample's δ that is θ's
-    /// error is the same part of this in `phase_s`.
-    delay_s: f64,
-    delay_rate: f64,
 }
 
-impl Kalman {
+impl Line {
     /// The same line `elapsed_s` later, its slope having taken a random walk.
     fn ahead(&self, elapsed_s: f64, wander: f64) -> Self {
         let (t, w2) = (elapsed_s, wander * wander);
@@ -403,130 +638,22 @@ impl Kalman {
                 + w2 * t.powi(3) / 3.0,
             covariance_s: self.covariance_s + t * self.rate_var + w2 * t * t / 2.0,
             rate_var: self.rate_var + w2 * t,
-            delay_s: self.delay_s + self.delay_rate * t,
-            delay_rate: self.delay_rate,
         }
     }
 
-    /// Corrected by a sample of the height, and the log of how likely it was.
-    fn with(&self, z_s: f64, variance_s2: f64, delay_s: f64) -> (Self, f64) {
-        let off_s = z_s - self.phase_s;
-        let delay_off_s = delay_s - self.delay_s;
-        let expected_var_s2 = self.phase_var_s2 + variance_s2;
-        let phase_gain = self.phase_var_s2 / expected_var_s2;
-        let rate_gain = self.covariance_s / expected_var_s2;
-        let corrected = Self {
-            phase_s: self.phase_s + phase_gain * off_s,
-            rate: self.rate + rate_gain * off_s,
-            // (1 − K)·P written as P·R/S: never negative.
-            phase_var_s2: phase_gain * variance_s2,
-            covariance_s: rate_gain * variance_s2,
-            rate_var: (self.rate_var - rate_gain * self.covariance_s).max(0.0),
-            delay_s: self.delay_s + phase_gain * delay_off_s,
-            delay_rate: self.delay_rate + rate_gain * delay_off_s,
-        };
-        let log_likelihood = -0.5 * (expected_var_s2.ln() + off_s * off_s / expected_var_s2);
-        (corrected, log_likelihood)
-    }
-}
-
-/// Mean and spread of a weighted mixture; that the filters disagree is part of
-/// how little is known.
-fn mix(bank: &[Kalman], log_weights: &[f64]) -> Kalman {
-    let weights = log_weights.iter().map(|w| w.exp());
-    let total: f64 = weights.clone().sum();
-    let mean = |of: fn(&Kalman) -> f64| -> f64 {
-        bank.iter()
-            .zip(weights.clone())
-            .map(|(k, w)| of(k) * w)
-            .sum::<f64>()
-            / total
-    };
-    let (phase_s, rate) = (mean(|k| k.phase_s), mean(|k| k.rate));
-    let mut mixed = Kalman {
-        phase_s,
-        rate,
-        phase_var_s2: mean(|k| k.phase_var_s2),
-        covariance_s: mean(|k| k.covariance_s),
-        rate_var: mean(|k| k.rate_var),
-        delay_s: mean(|k| k.delay_s),
-        delay_rate: mean(|k| k.delay_rate),
-    };
-    for (filter, weight) in bank.iter().zip(weights) {
-        let share = weight / total;
-        let (phase_off_s, rate_off) = (filter.phase_s - phase_s, filter.rate - rate);
-        mixed.phase_var_s2 += share * phase_off_s * phase_off_s;
-        mixed.covariance_s += share * phase_off_s * rate_off;
-        mixed.rate_var += share * rate_off * rate_off;
-    }
-    mixed
-}
-
-/// Recent round trips, and what they say about the worth of one of them.
-#[derive(Clone, Debug)]
-struct Delays {
-    window_s: [f64; DELAYS_WINDOW],
-    /// Ever entered; the newest is at `(entered − 1) % DELAYS_WINDOW`.
-    entered: usize,
-}
-
-impl Default for Delays {
-    fn default() -> Self {
+    /// Corrected by what a sample of the height says.
+    fn with(&self, evidence: &Evidence) -> Self {
+        let (slope, curvature) = (evidence.slope, evidence.curvature);
+        // Rounding must not make a variance negative.
+        let kept = (1.0 - self.phase_var_s2 * curvature).max(1e-9);
         Self {
-            window_s: [0.0; DELAYS_WINDOW],
-            entered: 0,
+            phase_s: self.phase_s + self.phase_var_s2 * slope,
+            rate: self.rate + self.covariance_s * slope,
+            phase_var_s2: self.phase_var_s2 * kept,
+            covariance_s: self.covariance_s * kept,
+            rate_var: (self.rate_var - self.covariance_s * self.covariance_s * curvature)
+                .max(self.rate_var * 1e-9),
         }
-    }
-}
-
-impl Delays {
-    fn push(&mut self, delay_s: f64) {
-        self.window_s[self.entered % DELAYS_WINDOW] = delay_s;
-        self.entered += 1;
-    }
-
-    fn window_s(&self) -> &[f64] {
-        &self.window_s[..self.entered.min(DELAYS_WINDOW)]
-    }
-
-    fn least_s(&self) -> f64 {
-        self.window_s()
-            .iter()
-            .copied()
-            .reduce(f64::min)
-            .unwrap_or(0.0)
-    }
-
-    fn median_s(&self) -> f64 {
-        let mut sorted = self.window_s;
-        let sorted = &mut sorted[..self.entered.min(DELAYS_WINDOW)];
-        sorted.sort_unstable_by(f64::total_cmp);
-        sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
-    }
-
-    /// R: if both ways have exponential queueing, an excess of d over the least
-    /// round trip leaves the offset uniform over ±d/2, whose variance is d²/12.
-    fn sample_variance_s2(&self, sample: &Measurement) -> f64 {
-        let least_s = self.least_s();
-        let count = self.window_s().len().max(1) as f64;
-        // One sample tells nothing of the spread: suppose a tenth of the delay
-        // until others speak.
-        let scale_s = (self.median_s() - least_s).max(0.1 * least_s / count);
-        // The least of n sums of two exponentials lies about 0.84/√n of their
-        // scale above the true floor.
-        let share = SCALE_SHARE_MIN.max(0.84 / count.sqrt());
-        let excess_s = sample.delay.as_seconds().max(0.0) - least_s + share * scale_s;
-        let reading_s = sample.dispersion.as_seconds();
-        (excess_s.powi(2) + reading_s.powi(2)) / 12.0 + stamp_sigma_s(sample.origin).powi(2)
-    }
-}
-
-/// No stamp is better than this, however even the round trips look.
-fn stamp_sigma_s(origin: StampOrigin) -> f64 {
-    match origin {
-        StampOrigin::Daemon => 1e-6,
-        StampOrigin::Kernel => 20e-9,
-        StampOrigin::Hardware => 1e-9,
     }
 }
 

@@ -1,28 +1,28 @@
 //! How often to ask a source (RFC 5905 section 13, `poll_update`). A departure: the
-//! RFC goes to the longest interval whenever the loop is quiet, which costs two to
-//! four times the accuracy. Here the interval grows only while the error expected
-//! at its end is too small to matter.
+//! RFC goes to the longest interval whenever the loop is quiet, which costs accuracy
+//! where the oscillator is not. Here the interval is a question of what a packet buys.
 //!
-//! What matters is taken from the path: no exchange of packets can tell the two
-//! ways of a round trip apart, so once the clock is known to a hundredth of what
-//! that may hide, more packets buy nothing that can be had.
+//! As long as many samples share the work, each moves the estimate by little, and
+//! half of them would do nearly as well: the error grows no faster than the saving.
+//! Where a single sample has much to say, the oscillator has wandered off between two
+//! of them, and the error grows with more than the square of the interval. So the
+//! measure is the gain: the part of a typical sample's news that would be believed.
 
 use crate::sync::filter::Filter;
 use crate::time::instant::MonoInstant;
 use crate::time::units::PollExponent;
 
-/// Part of half the least round trip that the clock may be unsure of.
-const WORTH_SHARE: f64 = 0.01;
+/// The interval is doubled as long as the gain at twice the interval stays below.
+const GAIN_LONGER: f64 = 0.4;
 
-/// Nobody polls less because of a path shorter than this: twice the stamps' noise
-/// of a good network interface.
-const WORTH_MIN_S: f64 = 50e-9;
+/// It is halved from this gain on.
+const GAIN_SHORTER: f64 = 0.6;
 
 /// Samples on which an interval longer than the shortest has to rest.
 const SAMPLES_MIN: u32 = 8;
 
 /// Updates that have to agree before the interval is doubled; it is halved at once.
-const PATIENCE: u8 = 3;
+const PATIENCE: u8 = 2;
 
 /// The poll interval of one source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,26 +53,23 @@ impl Poll {
     /// Takes up what is known after a sample at about `now`: the next interval.
     pub fn update(&mut self, filter: &Filter, now: MonoInstant) -> PollExponent {
         let longer = self.exponent.longer(self.max);
-        let expected = |exponent: PollExponent| filter.offset_sigma_at(now + exponent.interval());
-        let (Some(next), Some(after_longer)) = (expected(self.exponent), expected(longer)) else {
+        let gain = |exponent: PollExponent| filter.gain_at(now + exponent.interval());
+        let (Some(next), Some(after_longer)) = (gain(self.exponent), gain(longer)) else {
             return self.restart();
         };
         if filter.samples() < SAMPLES_MIN {
             return self.restart();
         }
-        let half_trip_s = filter.delay_min().half().as_seconds();
-        let worth_s = (half_trip_s * WORTH_SHARE).max(WORTH_MIN_S);
-        if after_longer.as_seconds() <= worth_s {
+        if next > GAIN_SHORTER {
+            self.votes = 0;
+            self.exponent = self.exponent.shorter(self.min);
+        } else if after_longer > GAIN_LONGER {
+            self.votes = 0;
+        } else {
             self.votes += 1;
             if self.votes >= PATIENCE {
                 self.votes = 0;
                 self.exponent = longer;
-            }
-        } else {
-            self.votes = 0;
-            // Twice, so that it does not swing between two intervals.
-            if next.as_seconds() > 2.0 * worth_s {
-                self.exponent = self.exponent.shorter(self.min);
             }
         }
         self.exponent

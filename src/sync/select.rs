@@ -12,6 +12,10 @@ use crate::wire::packet::Leap;
 /// refid costs every client downstream a restart of its own view of us.
 const CHALLENGE_FACTOR: f64 = 1.5;
 
+/// Sources farther away than so many times the nearest one don't contribute (chrony's
+/// `combinelimit`).
+const NEAR_FACTOR: f64 = 3.0;
+
 /// How selection judged a source: the first column of `ptntp peers`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -100,7 +104,7 @@ pub fn select(
     truechimers.iter().for_each(|t| {
         tallies[t.index] = Tally::Outlier;
     });
-    let clustered = cluster(truechimers, policy.minclock.max(1));
+    let clustered = near(cluster(truechimers, policy.minclock.max(1)));
     clustered.iter().for_each(|t| {
         tallies[t.index] = Tally::Candidate;
     });
@@ -133,6 +137,8 @@ struct Contender {
     offset_s: f64,
     /// Λ, not below `mindist`.
     distance_s: f64,
+    /// The same without that least width.
+    root_distance_s: f64,
     jitter_s: f64,
     stratum: u8,
     prefer: bool,
@@ -152,6 +158,7 @@ impl Contender {
             index,
             offset_s: estimate.offset.as_seconds(),
             distance_s: distance.max(policy.mindist).as_seconds(),
+            root_distance_s: distance.as_seconds(),
             jitter_s: estimate.jitter.as_seconds(),
             stratum: estimate.stratum,
             prefer: candidate.prefer,
@@ -228,6 +235,19 @@ fn cluster(mut truechimers: Vec<Contender>, minclock: usize) -> Vec<Contender> {
     truechimers
 }
 
+/// Leaves out those whose own distance is a multiple of the nearest one's: they have
+/// nothing to add to the time but the width of the bound. `prefer` sources stay.
+fn near(clustered: Vec<Contender>) -> Vec<Contender> {
+    let nearest_s = clustered
+        .iter()
+        .map(|t| t.root_distance_s)
+        .fold(f64::MAX, f64::min);
+    clustered
+        .into_iter()
+        .filter(|t| t.prefer || t.root_distance_s <= nearest_s * NEAR_FACTOR)
+        .collect()
+}
+
 /// ψ_s: RMS of this one's difference from each of the others.
 fn selection_jitter_s(of: &Contender, all: &[Contender]) -> f64 {
     let squares: f64 = all.iter().map(|t| (t.offset_s - of.offset_s).powi(2)).sum();
@@ -254,6 +274,7 @@ fn system_peer(survivors: &[Contender], previous: Option<usize>) -> Option<usize
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::holdover::Holdover;
     use crate::time::duration::NtpDuration;
     use crate::time::instant::MonoInstant;
     use crate::time::stamp::StampOrigin;
@@ -268,8 +289,9 @@ mod tests {
                 at: MonoInstant::ZERO,
                 offset: NtpDuration::from_seconds(offset_s),
                 offset_sigma: NtpDuration::from_seconds(1e-6),
+                offset_likely: NtpDuration::from_seconds(4e-6),
                 frequency: Ppm::ZERO,
-                frequency_sigma: Ppm(0.1),
+                holdover: Holdover::default(),
                 delay_min: NtpDuration::from_seconds(distance_s * 2.0),
                 delay: NtpDuration::from_seconds(distance_s * 2.0),
                 jitter: NtpDuration::from_seconds(1e-4),

@@ -1,0 +1,375 @@
+//! What a source's round trips say about the worth of its samples.
+//!
+//! A packet that queued took longer, so the excess of a round trip δ over the least
+//! one is what its offset θ may be wrong by, half of it either way. The least round
+//! trip is not one for ever: a route that changes adds a constant to it, and more
+//! often than not to one way alone. Such a path is a level of its own here, with its
+//! own least round trip, and with a shift: how far the offsets that come over it lie
+//! from what was foretold when it began. So the samples go on counting, and the
+//! clock does not follow the route.
+
+/// Excesses from which the scale of the noise is taken.
+const EXCESSES: usize = 64;
+
+/// Least round trips are those of up to so many blocks...
+const FLOOR_BLOCKS: usize = 8;
+/// ...of so many samples each, so that a path that slowly gets longer is noticed.
+const FLOOR_BLOCK: u32 = 64;
+
+/// Levels kept at a time: the shortest path, one in use, one that comes and goes.
+const LEVELS_MAX: usize = 3;
+
+/// A level that gave no sample for so many is forgotten.
+const UNSEEN_MAX: u32 = 512;
+
+/// Part of the scale by which the least round trip is unsure even after many samples.
+const SHARE_MIN: f64 = 0.05;
+
+/// The least of n sums of two exponentials lies about 0.84/√n of their scale (the
+/// median excess) above the true floor.
+const SHARE_OF_ONE: f64 = 0.84;
+
+/// Up to this excess, in units of the scale, a round trip is an ordinary one. For
+/// exponential queueing both ways, one in a hundred is not.
+const ORDINARY: f64 = 4.0;
+
+/// So many extraordinary round trips on end that are alike are another path.
+const ALIKE: usize = 4;
+
+/// How unlike they may be, in units of the scale.
+const ALIKE_DELAYS: f64 = 5.0;
+/// The same for their offsets.
+const ALIKE_OFFSETS: f64 = 4.0;
+
+/// Samples before levels are told apart: the scale is not known yet.
+const YOUNG: usize = 8;
+
+/// Median of the sum of two exponentials, in units of their mean.
+const MEDIAN_OF_TWO: f64 = 1.68;
+
+/// How likely the delays of the shortest path are to follow no rule.
+const LAWLESS: f64 = 0.05;
+/// The same for other levels, which are known by what they have in common.
+const LAWLESS_ELSEWHERE: f64 = 1e-6;
+
+/// Samples after which who was seen last is half forgotten, about.
+const OCCUPANCY_SHARE: f64 = 0.3;
+
+/// Quartiles of a normal distribution lie so many sigma apart.
+const QUARTILES_SIGMAS: f64 = 1.349;
+
+/// Nothing is known better than this: stamps count in nanoseconds.
+const NANOSECOND_S: f64 = 1e-9;
+
+/// A path and where its samples lie.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    /// Least round trip of each block, the one that is being filled first.
+    floors_s: [f64; FLOOR_BLOCKS],
+    filled: u32,
+    samples: u32,
+    /// Offsets measured here, less those on the shortest path.
+    shift_s: f64,
+    shift_var_s2: f64,
+    /// How much of the recent past it had, 0 to 1.
+    occupancy: f64,
+    unseen: u32,
+}
+
+impl Level {
+    fn new(delay_s: f64, samples: u32) -> Self {
+        let mut floors_s = [f64::MAX; FLOOR_BLOCKS];
+        floors_s[0] = delay_s;
+        Self {
+            floors_s,
+            filled: samples,
+            samples,
+            shift_s: 0.0,
+            shift_var_s2: 0.0,
+            occupancy: 0.5,
+            unseen: 0,
+        }
+    }
+
+    fn floor_s(&self) -> f64 {
+        self.floors_s.iter().copied().fold(f64::MAX, f64::min)
+    }
+
+    fn enter(&mut self, delay_s: f64) {
+        if self.filled == FLOOR_BLOCK {
+            self.floors_s.rotate_right(1);
+            self.floors_s[0] = f64::MAX;
+            self.filled = 0;
+        }
+        self.floors_s[0] = self.floors_s[0].min(delay_s);
+        self.filled += 1;
+        self.samples = (self.samples + 1).min(FLOOR_BLOCKS as u32 * FLOOR_BLOCK);
+        self.unseen = 0;
+    }
+
+    /// Part of the scale by which its floor is unsure.
+    fn share(&self) -> f64 {
+        (SHARE_OF_ONE / f64::from(self.samples).sqrt()).max(SHARE_MIN)
+    }
+}
+
+/// A sample as one of the levels explains it.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// Log of how well the level explains the round trip.
+    pub log_prior: f64,
+    /// To be taken off the sample's offset.
+    pub shift_s: f64,
+    /// Half of what the round trip took beyond the level's least: the offset is wrong
+    /// by no more.
+    pub half_excess_s: f64,
+    /// What the level's least may be unsure by.
+    pub margin_s: f64,
+    /// Variance of the edges: how well shift and floor are known.
+    pub edge_var_s2: f64,
+    /// Is the excess an ordinary one?
+    pub ordinary: bool,
+    level: usize,
+}
+
+/// All explanations of one sample.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Readings([Option<Reading>; LEVELS_MAX]);
+
+impl Readings {
+    /// One by one, the shortest path's first.
+    pub fn iter(&self) -> impl Iterator<Item = &Reading> + Clone {
+        self.0.iter().flatten()
+    }
+}
+
+/// An extraordinary sample: its δ, how far θ lay from what was foretold, and the
+/// variance of that.
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    delay_s: f64,
+    off_s: f64,
+    off_var_s2: f64,
+}
+
+/// What is known of the ways to a source and back.
+#[derive(Clone, Debug, Default)]
+pub struct Path {
+    /// The shortest first.
+    levels: Vec<Level>,
+    /// The newest is at `(entered − 1) % EXCESSES`.
+    excesses_s: Vec<f64>,
+    entered: usize,
+    scale_s: f64,
+    quartiles_s: f64,
+    suspects: Vec<Suspect>,
+}
+
+impl Path {
+    /// Least δ of the recent past on the shortest path; zero before the first sample.
+    pub fn delay_min_s(&self) -> f64 {
+        self.levels.first().map_or(0.0, Level::floor_s)
+    }
+
+    /// Variance of the offset of a sample, if its noise does not depend on its round
+    /// trip: two ways with noise alike and normal.
+    pub fn even_var_s2(&self) -> f64 {
+        let few = 1.0 + 4.0 / self.excesses_s.len().max(1) as f64;
+        let sigma_s = self.quartiles_s / QUARTILES_SIGMAS / 2.0 * few;
+        sigma_s * sigma_s + NANOSECOND_S * NANOSECOND_S
+    }
+
+    /// Variance of the offset of a typical sample.
+    pub fn typical_var_s2(&self) -> f64 {
+        // Half of all samples have an excess of less than the scale.
+        self.scale_s * self.scale_s / 12.0 + NANOSECOND_S * NANOSECOND_S
+    }
+
+    /// A round trip comes in. If it shows that all samples so far came over a longer
+    /// path, the difference of the two: half of that may have been in the offsets.
+    pub fn enter(&mut self, delay_s: f64) -> Option<f64> {
+        let Some(shortest) = self.levels.first().copied() else {
+            self.levels.push(Level::new(delay_s, 0));
+            self.scale_s = 0.1 * delay_s;
+            return None;
+        };
+        for level in &mut self.levels {
+            level.unseen += 1;
+        }
+        self.levels.retain(|level| level.unseen <= UNSEEN_MAX);
+        let drop_s = shortest.floor_s() - delay_s;
+        if drop_s <= 0.0 {
+            return None;
+        }
+        if self.excesses_s.len() < YOUNG || drop_s <= ORDINARY * self.scale_s {
+            if let Some(shortest) = self.levels.first_mut() {
+                shortest.floors_s[0] = delay_s;
+            }
+            for excess_s in &mut self.excesses_s {
+                *excess_s += drop_s;
+            }
+            self.measure_scale();
+            return None;
+        }
+        let mut shortest = shortest;
+        shortest.shift_s = 0.0;
+        shortest.shift_var_s2 = drop_s * drop_s / 12.0;
+        self.levels = vec![Level::new(delay_s, 0), shortest];
+        self.suspects.clear();
+        Some(drop_s)
+    }
+
+    /// How each level explains a round trip that was entered: one reading at least.
+    pub fn readings(&self, delay_s: f64) -> Readings {
+        let scale_s = self.scale_s.max(NANOSECOND_S);
+        let mut readings = Readings::default();
+        for (index, level) in self.levels.iter().enumerate() {
+            if index > 0 && delay_s < level.floor_s() - scale_s {
+                continue;
+            }
+            let excess_s = (delay_s - level.floor_s()).max(0.0);
+            let share = level.share();
+            let lawless = if index == 0 {
+                LAWLESS
+            } else {
+                LAWLESS_ELSEWHERE
+            };
+            readings.0[index] = Some(Reading {
+                log_prior: log_density(excess_s, scale_s, lawless) + level.occupancy.ln(),
+                shift_s: level.shift_s,
+                half_excess_s: excess_s / 2.0,
+                margin_s: 0.5 * share * scale_s,
+                edge_var_s2: (0.33 * share * scale_s).powi(2)
+                    + NANOSECOND_S * NANOSECOND_S
+                    + level.shift_var_s2,
+                ordinary: excess_s <= ORDINARY * scale_s,
+                level: index,
+            });
+        }
+        readings
+    }
+
+    /// Takes up a sample whose offset lay `off_s` above what was foretold for the
+    /// shortest path, where `off_var_s2` is what was unsure of that, and which
+    /// `likely` explains best of all, with so much of the weight of all readings.
+    pub fn learn(&mut self, delay_s: f64, off_s: f64, off_var_s2: f64, likely: &Reading) {
+        let off_var_s2 = off_var_s2 + (0.7 * self.scale_s).powi(2);
+        for (index, level) in self.levels.iter_mut().enumerate() {
+            let seen = if index == likely.level { 0.98 } else { 0.02 };
+            level.occupancy += OCCUPANCY_SHARE * (seen - level.occupancy);
+        }
+        let level = &mut self.levels[likely.level];
+        level.enter(delay_s);
+        if likely.level > 0 {
+            let gain = level.shift_var_s2 / (level.shift_var_s2 + off_var_s2);
+            level.shift_s += gain * (off_s - level.shift_s);
+            level.shift_var_s2 *= 1.0 - gain;
+        }
+        let excess_s = (delay_s - level.floor_s()).max(0.0);
+        if self.excesses_s.len() < EXCESSES {
+            self.excesses_s.push(excess_s);
+        } else {
+            self.excesses_s[self.entered % EXCESSES] = excess_s;
+        }
+        self.entered += 1;
+        let suspect = Suspect {
+            delay_s,
+            off_s,
+            off_var_s2,
+        };
+        if likely.level == 0 && !likely.ordinary && self.excesses_s.len() >= YOUNG {
+            self.suspect(suspect);
+        } else {
+            self.suspects.clear();
+        }
+        self.measure_scale();
+    }
+
+    /// Is it another path? Those that are have both delays and offsets in common.
+    fn suspect(&mut self, suspect: Suspect) {
+        if self.suspects.len() == ALIKE {
+            self.suspects.remove(0);
+        }
+        self.suspects.push(suspect);
+        if self.suspects.len() < ALIKE {
+            return;
+        }
+        let (delay_least_s, delay_most_s) = range(self.suspects.iter().map(|s| s.delay_s));
+        let (off_least_s, off_most_s) = range(self.suspects.iter().map(|s| s.off_s));
+        let longer_s = delay_least_s - self.delay_min_s();
+        let spread_s = delay_most_s - delay_least_s;
+        let foretold_s = suspect.off_var_s2.sqrt();
+        if spread_s > (ALIKE_DELAYS * self.scale_s).min(longer_s / 2.0)
+            || off_most_s - off_least_s > ALIKE_OFFSETS * self.scale_s + 2.0 * foretold_s
+        {
+            return;
+        }
+        // Nothing is known beforehand but that it may all be one way.
+        let weight: f64 = self
+            .suspects
+            .iter()
+            .map(|s| 1.0 / s.off_var_s2)
+            .sum::<f64>()
+            + 12.0 / (longer_s * longer_s);
+        let mean_s = self
+            .suspects
+            .iter()
+            .map(|s| s.off_s / s.off_var_s2)
+            .sum::<f64>()
+            / weight;
+        let level = Level {
+            shift_s: mean_s.clamp(-longer_s / 2.0, longer_s / 2.0),
+            shift_var_s2: 1.0 / weight + suspect.off_var_s2,
+            ..Level::new(delay_least_s, ALIKE as u32)
+        };
+        if self.levels.len() == LEVELS_MAX {
+            let rarest = (1..LEVELS_MAX)
+                .min_by(|&a, &b| {
+                    let occupancy = |index: usize| self.levels[index].occupancy;
+                    occupancy(a).total_cmp(&occupancy(b))
+                })
+                .unwrap_or(1);
+            self.levels.remove(rarest);
+        }
+        self.levels.push(level);
+        // They were no excess over the shortest path, after all.
+        for back in 1..=ALIKE.min(self.entered) {
+            let len = self.excesses_s.len();
+            self.excesses_s[(self.entered - back) % len] = self.scale_s;
+        }
+        self.suspects.clear();
+    }
+
+    fn measure_scale(&mut self) {
+        let mut sorted = [0.0; EXCESSES];
+        let sorted = &mut sorted[..self.excesses_s.len()];
+        sorted.copy_from_slice(&self.excesses_s);
+        sorted.sort_unstable_by(f64::total_cmp);
+        let count = sorted.len();
+        let at = |index: usize| sorted.get(index).copied().unwrap_or(0.0);
+        // One sample tells nothing of the spread: suppose a tenth of the delay until
+        // others speak.
+        let supposed_s = 0.1 * self.delay_min_s() / count.max(1) as f64;
+        let young = count < YOUNG;
+        self.scale_s = at(count / 2).max(if young { supposed_s } else { NANOSECOND_S });
+        self.quartiles_s = (at(3 * count / 4) - at(count / 4)).max(if young {
+            supposed_s
+        } else {
+            NANOSECOND_S
+        });
+    }
+}
+
+/// Log density of an excess, for exponential queueing both ways whose median is
+/// `scale_s`; `lawless` is the part of round trips that follow no rule.
+fn log_density(excess_s: f64, scale_s: f64, lawless: f64) -> f64 {
+    let mean_s = scale_s / MEDIAN_OF_TWO;
+    let ordinary = (excess_s.max(0.05 * mean_s) / (mean_s * mean_s)).ln() - excess_s / mean_s;
+    ordinary.max((lawless / (excess_s + scale_s)).ln())
+}
+
+fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    values.fold((f64::MAX, f64::MIN), |(least, most), value| {
+        (least.min(value), most.max(value))
+    })
+}
