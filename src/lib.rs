@@ -12,6 +12,7 @@ pub mod linux;
 pub mod measurement;
 pub mod node;
 pub mod server;
+pub mod sim;
 pub mod sync;
 pub mod system;
 pub mod time;

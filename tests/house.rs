@@ -21,7 +21,8 @@ const FLOOR_PLAN: &[(&str, &[&str])] = &[
     ("config", &["server", "client", "sync"]),
     ("node", &["server", "client", "sync"]),
     ("daemon", &["node", "config", "linux"]),
-    ("cli", &["daemon"]),
+    ("sim", &["node"]),
+    ("cli", &["daemon", "sim"]),
     ("main", &["cli"]),
     ("lib", &[]),
 ];

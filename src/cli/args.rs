@@ -10,6 +10,8 @@ use clap_complete::Shell;
 
 use crate::config::dialect::Dialect;
 use crate::daemon::options::{ClockChoice, IoChoice};
+use crate::sim::parse;
+use crate::sim::world::Estimator;
 
 /// A precision time service for Linux: NTP client, server and tools in one binary
 #[derive(Parser, Debug)]
@@ -39,6 +41,8 @@ pub enum Command {
     Nics(NicsArgs),
     /// Show it all on loopback: a server, and a client half a second off
     Demo(DemoArgs),
+    /// Simulate a clock, a network and servers, and show how right the clock is
+    Sim(SimArgs),
     /// Write man pages or shell completions
     #[command(hide = true, subcommand)]
     Generate(Generate),
@@ -242,6 +246,68 @@ pub struct DemoArgs {
     /// Keep both running, to explore them with the other commands, until Ctrl-C
     #[arg(long)]
     pub stay: bool,
+}
+
+/// Options of `sim`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "\
+The service's own code in virtual time: days pass in seconds, and the same seed gives the same
+figures. A scenario is a small text file; docs/SIMULATION.md has its words.
+
+Examples:
+  ptntp sim lan --plot                          see a clock become right
+  ptntp sim wan --set 'server a minpoll 6 maxpoll 6' --for 2d
+  ptntp sim office.sim --json                   a scenario of your own
+
+Exit status: 0 when the error bound held all the time and what the scenario expects came out, 1
+when not, 2 when the scenario can't be read.")]
+pub struct SimArgs {
+    /// Name of a scenario that comes with ptntp (--list), or a file
+    #[arg(value_name = "SCENARIO", required_unless_present = "list")]
+    pub scenario: Option<String>,
+
+    /// List the scenarios that come with ptntp
+    #[arg(long)]
+    pub list: bool,
+
+    /// Chance repeats with its seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+
+    /// Run this long, such as 90s, 12h or 2d [default: as the scenario says]
+    #[arg(long = "for", value_name = "TIME", value_parser = simulated)]
+    pub length_s: Option<f64>,
+
+    /// Append this line to the scenario (may be repeated), such as 'clock wander 1e-8'
+    #[arg(long, value_name = "LINE")]
+    pub set: Vec<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Draw error, bound and poll interval: here, or as SVG into FILE
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    pub plot: Option<Option<PathBuf>>,
+
+    /// Write each second's figures into FILE, as CSV
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+
+    /// Also print what the service would have logged
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Who estimates
+    #[arg(long, hide = true, default_value = "node",
+          value_parser = PossibleValuesParser::new(["node", "reference"]).map(|word| {
+              if word == "node" { Estimator::Node } else { Estimator::Reference }
+          }))]
+    pub estimator: Estimator,
+}
+
+fn simulated(text: &str) -> Result<f64, String> {
+    parse::length(text)
 }
 
 /// What to generate.

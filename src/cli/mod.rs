@@ -17,6 +17,7 @@ pub mod nics;
 pub mod peers;
 pub mod render;
 pub mod run;
+pub mod sim;
 pub mod stat;
 
 /// Runs what the command line asks for.
@@ -37,6 +38,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Stat(args) => stat::run(&args),
         Command::Nics(args) => nics::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Generate(what) => generate::run(&what),
     }
 }

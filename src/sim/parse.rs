@@ -1,0 +1,734 @@
+//! From the text of a scenario to [`Scenario`]: one statement a line, in the
+//! operator's words; `#` begins a comment. A later statement replaces an earlier
+//! one of its kind, so that lines can be appended to change a scenario.
+
+use std::fmt;
+
+use crate::sim::scenario::{
+    DelayLaw, Event, Expect, FrequencySteps, Happening, Scenario, ServerSpec, Shape, Sine, Term,
+    Way, When,
+};
+use crate::sync::filter::Start;
+use crate::time::duration::NtpDuration;
+use crate::time::instant::WallInstant;
+use crate::time::stamp::StampOrigin;
+use crate::time::units::{PollExponent, Ppm, Precision};
+use crate::wire::packet::Leap;
+
+/// What is wrong with a scenario, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ParseError {
+    /// The file.
+    pub file: String,
+    /// Counted from 1.
+    pub line: usize,
+    /// What is wrong and what to write.
+    pub message: String,
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.message)
+    }
+}
+
+/// Most servers a scenario may have: one octet of address.
+const SERVERS_MAX: usize = 200;
+/// Longest scenario: a thousand days.
+const LENGTH_MAX_S: f64 = 1000.0 * 86_400.0;
+/// All statements, for whoever mistypes one.
+const STATEMENTS: &str = "about, length, settle, start, clock, stamps, precision, driftfile, \
+                          server, up, down, both, loss, duplicate, reorder, outage, at, leap, \
+                          step, select or expect";
+
+/// Reads a scenario named `name` from texts, each with the name of its file.
+pub fn parse(name: &str, texts: &[(&str, &str)]) -> Result<Scenario, ParseError> {
+    let mut scenario = Scenario::new(name);
+    let mut last = ("", 0);
+    for &(file, text) in texts {
+        for (index, line) in text.lines().enumerate() {
+            last = (file, index + 1);
+            statement(&mut scenario, line, index + 1).map_err(|message| ParseError {
+                file: file.to_owned(),
+                line: index + 1,
+                message,
+            })?;
+        }
+    }
+    finish(&mut scenario).map_err(|message| ParseError {
+        file: last.0.to_owned(),
+        line: last.1,
+        message,
+    })?;
+    Ok(scenario)
+}
+
+/// A length of time on its own, such as `2d`: seconds.
+pub fn length(text: &str) -> Result<f64, String> {
+    let mut words = Words::new(text);
+    let seconds = words.duration()?;
+    words.end()?;
+    if (1.0..=LENGTH_MAX_S).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("from 1 s to 1000 d".to_owned())
+    }
+}
+
+/// What only the whole can tell.
+fn finish(scenario: &mut Scenario) -> Result<(), String> {
+    if scenario.length_s < 1.0 {
+        return Err("the scenario has no length: write `length 40000 s`".to_owned());
+    }
+    if scenario.servers.is_empty() {
+        return Err("there is nobody to ask: write `server a`".to_owned());
+    }
+    if scenario.settle_s >= scenario.length_s {
+        return Err("it ends before it counts: make `settle` shorter than `length`".to_owned());
+    }
+    scenario.events.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
+    Ok(())
+}
+
+type Fault = String;
+
+fn statement(scenario: &mut Scenario, line: &str, number: usize) -> Result<(), Fault> {
+    let text = line.split('#').next().unwrap_or_default().trim();
+    let mut words = Words::new(text);
+    let Some(key) = words.next() else {
+        return Ok(());
+    };
+    match key {
+        "about" => {
+            scenario.about = words.rest();
+        }
+        "length" => {
+            scenario.length_s = words.duration()?;
+            if scenario.length_s > LENGTH_MAX_S {
+                return Err("`length` is at most 1000 d".to_owned());
+            }
+        }
+        "settle" => scenario.settle_s = words.duration()?,
+        "start" => scenario.start = words.date()?,
+        "clock" => clock(scenario, &mut words)?,
+        "stamps" => stamps(scenario, &mut words)?,
+        "precision" => scenario.precision = Some(words.precision()?),
+        "driftfile" => scenario.drift = Some(drift(&mut words)?),
+        "server" => server(scenario, &mut words)?,
+        "up" | "down" | "both" => {
+            let servers = words.servers(scenario)?;
+            let (law, more) = law(&mut words)?;
+            each_way(scenario, &servers, key, |way| {
+                if more {
+                    way.delay.terms.extend_from_slice(&law.terms);
+                } else {
+                    way.delay = law.clone();
+                }
+            });
+        }
+        "loss" | "duplicate" | "reorder" => luck(scenario, key, &mut words)?,
+        "outage" => {
+            let servers = words.servers(scenario)?;
+            let (from_s, to_s) = words.span()?;
+            for server in servers {
+                scenario.servers[server].outages_s.push((from_s, to_s));
+            }
+        }
+        "at" => event(scenario, &mut words)?,
+        "leap" => {
+            let leap = words.one_of(&[("insert", Leap::Insert), ("delete", Leap::Delete)])?;
+            words.literal("at")?;
+            scenario.leap = Some((leap, words.date()?));
+        }
+        "step" => step(scenario, &mut words)?,
+        "select" => select(scenario, &mut words)?,
+        "expect" => expect(scenario, &mut words, number)?,
+        _ => return Err(format!("`{key}` is no statement: write {STATEMENTS}")),
+    }
+    words.end()
+}
+
+fn clock(scenario: &mut Scenario, words: &mut Words<'_>) -> Result<(), Fault> {
+    let clock = &mut scenario.clock;
+    while let Some(word) = words.next() {
+        match word {
+            "offset" => clock.offset_s = words.duration()?,
+            "frequency" => clock.frequency = words.frequency()?,
+            "wander" => clock.wander = words.number()?,
+            "sine" => {
+                let amplitude = words.frequency()?.ratio();
+                words.literal("period")?;
+                let period_s = words.positive_duration()?;
+                clock.sine = Some(Sine {
+                    amplitude,
+                    period_s,
+                });
+            }
+            "frequency-step" => {
+                let by = words.frequency()?;
+                words.literal("every")?;
+                clock.steps = Some(FrequencySteps {
+                    by,
+                    every_s: words.positive_duration()?,
+                    random: words.take_if("random"),
+                });
+            }
+            _ => {
+                return Err(words.unknown(
+                    word,
+                    "offset 10 ms, frequency 10 ppm, wander 1e-9, sine 0.5 ppm period 1 h, or \
+                     frequency-step 1 ppm every 2 h [random]",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn stamps(scenario: &mut Scenario, words: &mut Words<'_>) -> Result<(), Fault> {
+    let stamps = &mut scenario.stamps;
+    stamps.origin = words.one_of(&[
+        ("daemon", StampOrigin::Daemon),
+        ("kernel", StampOrigin::Kernel),
+        ("hardware", StampOrigin::Hardware),
+    ])?;
+    while let Some(word) = words.next() {
+        match word {
+            "noise" => stamps.noise = law(words)?.0,
+            "quantum" => {
+                let quantum_s = words.positive_duration()?;
+                stamps.quantum_ns = ((quantum_s * 1e9).round() as i64).max(1);
+            }
+            _ => return Err(words.unknown(word, "noise gauss 1 us, or quantum 1 ns")),
+        }
+    }
+    Ok(())
+}
+
+fn drift(words: &mut Words<'_>) -> Result<Start, Fault> {
+    let frequency = words.frequency()?;
+    words.literal("sigma")?;
+    Ok(Start {
+        frequency,
+        frequency_sigma: words.frequency()?,
+    })
+}
+
+fn server(scenario: &mut Scenario, words: &mut Words<'_>) -> Result<(), Fault> {
+    let name = words.any("a name for the server, such as a")?;
+    let known = scenario.servers.iter().any(|server| server.name == name);
+    if name != "all" && !known {
+        if scenario.servers.len() == SERVERS_MAX {
+            return Err(format!("at most {SERVERS_MAX} servers"));
+        }
+        scenario.servers.push(ServerSpec::new(name));
+    }
+    let chosen = chosen(scenario, name)?;
+    let start = words.clone();
+    for index in chosen {
+        *words = start.clone();
+        server_options(&mut scenario.servers[index], words)?;
+    }
+    Ok(())
+}
+
+fn server_options(server: &mut ServerSpec, words: &mut Words<'_>) -> Result<(), Fault> {
+    let options = &mut server.options;
+    while let Some(word) = words.next() {
+        match word {
+            "minpoll" => options.minpoll = words.poll()?,
+            "maxpoll" => options.maxpoll = words.poll()?,
+            "iburst" => options.iburst = true,
+            "burst" => options.burst = true,
+            "xleave" => options.xleave = true,
+            "basic" => options.xleave = false,
+            "prefer" => options.prefer = true,
+            "noselect" => options.noselect = true,
+            "error" => server.error.offset_s = words.duration()?,
+            "frequency" => server.error.frequency = words.frequency()?,
+            "sine" => {
+                let amplitude = words.duration()?;
+                words.literal("period")?;
+                let period_s = words.positive_duration()?;
+                server.error.sine = Some(Sine {
+                    amplitude,
+                    period_s,
+                });
+            }
+            "stratum" => server.stratum = words.number()?.clamp(1.0, 15.0) as u8,
+            "root-delay" => server.root_delay_s = words.duration()?,
+            "root-dispersion" => server.root_dispersion_s = words.duration()?,
+            "precision" => server.precision = words.precision()?,
+            "departs" => server.departs = law(words)?.0,
+            _ => {
+                return Err(words.unknown(
+                    word,
+                    "minpoll, maxpoll, iburst, burst, xleave, basic, prefer, noselect, error, \
+                     frequency, sine, stratum, root-delay, root-dispersion, precision or departs",
+                ));
+            }
+        }
+    }
+    if server.options.minpoll > server.options.maxpoll {
+        return Err("`minpoll` is above `maxpoll`".to_owned());
+    }
+    Ok(())
+}
+
+/// A sum of delays. Does it begin with `+`, to be added to what is there?
+fn law(words: &mut Words<'_>) -> Result<(DelayLaw, bool), Fault> {
+    let more = words.take_if("+");
+    let mut terms = Vec::new();
+    loop {
+        let shape = match words.peek() {
+            Some("exp") => Shape::Exponential,
+            Some("gauss") => Shape::Gauss,
+            Some("heavy") => Shape::Heavy,
+            Some("uniform") => Shape::Uniform,
+            _ => Shape::Constant,
+        };
+        if shape != Shape::Constant || words.peek() == Some("constant") {
+            words.next();
+        }
+        terms.push(Term {
+            shape,
+            scale_s: words.duration().map_err(|fault| {
+                format!("{fault}; a delay is a sum such as `20 ms + exp 1 ms during 600 s of 1 h`")
+            })?,
+            when: when(words)?,
+        });
+        if !words.take_if("+") {
+            return Ok((DelayLaw { terms }, more));
+        }
+    }
+}
+
+fn when(words: &mut Words<'_>) -> Result<When, Fault> {
+    if words.take_if("during") {
+        let for_s = words.positive_duration()?;
+        words.literal("of")?;
+        let of_s = words.positive_duration()?;
+        let ramp_s = if words.take_if("ramp") {
+            words.duration()?
+        } else {
+            0.0
+        };
+        return Ok(When::During {
+            for_s,
+            of_s,
+            ramp_s,
+        });
+    }
+    if words.peek() == Some("from") {
+        let (from_s, to_s) = words.span()?;
+        return Ok(When::Between { from_s, to_s });
+    }
+    Ok(When::Always)
+}
+
+fn luck(scenario: &mut Scenario, key: &str, words: &mut Words<'_>) -> Result<(), Fault> {
+    let servers = words.servers(scenario)?;
+    let direction = words.one_of(&[("up", "up"), ("down", "down"), ("both", "both")])?;
+    let share = words.percent()?;
+    let hold_s = if key == "reorder" {
+        words.literal("by")?;
+        words.duration()?
+    } else {
+        0.0
+    };
+    each_way(scenario, &servers, direction, |way| match key {
+        "loss" => way.loss = share,
+        "duplicate" => way.duplicate = share,
+        _ => (way.reorder, way.reorder_s) = (share, hold_s),
+    });
+    Ok(())
+}
+
+fn each_way(
+    scenario: &mut Scenario,
+    servers: &[usize],
+    direction: &str,
+    change: impl Fn(&mut Way),
+) {
+    for &server in servers {
+        let server = &mut scenario.servers[server];
+        if direction != "down" {
+            change(&mut server.up);
+        }
+        if direction != "up" {
+            change(&mut server.down);
+        }
+    }
+}
+
+fn event(scenario: &mut Scenario, words: &mut Words<'_>) -> Result<(), Fault> {
+    const EVENTS: &str = "clock step 5 ms, clock frequency-step 1 ppm, or server a step 20 ms, \
+                          server a loses-time, server a has-time";
+    let at_s = words.duration()?;
+    let mut happenings = Vec::new();
+    match words.any(EVENTS)? {
+        "clock" => happenings.push(match words.any(EVENTS)? {
+            "step" => Happening::ClockStep(words.duration()?),
+            "frequency-step" => Happening::FrequencyStep(words.frequency()?),
+            word => return Err(words.unknown(word, EVENTS)),
+        }),
+        "server" => {
+            let servers = words.servers(scenario)?;
+            let word = words.any(EVENTS)?;
+            let by_s = if word == "step" {
+                words.duration()?
+            } else {
+                0.0
+            };
+            for server in servers {
+                happenings.push(match word {
+                    "step" => Happening::ServerStep { server, by_s },
+                    "loses-time" | "has-time" => Happening::ServerSync {
+                        server,
+                        has_time: word == "has-time",
+                    },
+                    _ => return Err(words.unknown(word, EVENTS)),
+                });
+            }
+        }
+        word => return Err(words.unknown(word, EVENTS)),
+    }
+    let events = happenings.into_iter().map(|what| Event { at_s, what });
+    scenario.events.extend(events);
+    Ok(())
+}
+
+fn step(scenario: &mut Scenario, words: &mut Words<'_>) -> Result<(), Fault> {
+    let step = &mut scenario.step;
+    while let Some(word) = words.next() {
+        match word {
+            "threshold" => step.threshold = words.duration_or_none()?,
+            "panic" => step.panic = words.duration_or_none()?,
+            "stepout" => step.stepout = NtpDuration::from_seconds(words.duration()?),
+            "first-unlimited" => step.first_unlimited = true,
+            _ => {
+                return Err(words.unknown(
+                    word,
+                    "threshold 0.1 s, panic none, stepout 300 s, or first-unlimited",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn select(scenario: &mut Scenario, words: &mut Words<'_>) -> Result<(), Fault> {
+    let select = &mut scenario.select;
+    while let Some(word) = words.next() {
+        match word {
+            "minsane" => select.minsane = words.number()? as usize,
+            "minclock" => select.minclock = words.number()? as usize,
+            "mindist" => select.mindist = NtpDuration::from_seconds(words.duration()?),
+            "maxdist" => select.maxdist = NtpDuration::from_seconds(words.duration()?),
+            _ => {
+                return Err(words.unknown(
+                    word,
+                    "minsane 1, minclock 3, mindist 1 ms, or maxdist 1.5 s",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What may be expected, and what is compared with: a duration, a frequency or a count.
+const FIGURES: [(&str, Unit); 12] = [
+    ("rms", Unit::Duration),
+    ("p99", Unit::Duration),
+    ("max", Unit::Duration),
+    ("frequency-rms", Unit::Frequency),
+    ("frequency-max", Unit::Frequency),
+    ("to-1ms", Unit::Duration),
+    ("to-100us", Unit::Duration),
+    ("to-10us", Unit::Duration),
+    ("to-1us", Unit::Duration),
+    ("steps", Unit::Count),
+    ("packets", Unit::Count),
+    ("unsynchronised", Unit::Duration),
+];
+
+#[derive(Clone, Copy)]
+enum Unit {
+    Duration,
+    Frequency,
+    Count,
+}
+
+fn expect(scenario: &mut Scenario, words: &mut Words<'_>, line: usize) -> Result<(), Fault> {
+    let text = words.rest_to_come();
+    let figure = words.any("what is expected, such as `rms < 5 us`")?;
+    let Some(&(_, unit)) = FIGURES.iter().find(|(name, _)| *name == figure) else {
+        let names: Vec<&str> = FIGURES.iter().map(|(name, _)| *name).collect();
+        return Err(words.unknown(figure, &names.join(", ")));
+    };
+    words.literal("<")?;
+    let below = match unit {
+        Unit::Duration => words.duration()?,
+        Unit::Frequency => words.frequency()?.ratio(),
+        Unit::Count => words.number()?,
+    };
+    scenario.expects.push(Expect {
+        line,
+        figure: figure.to_owned(),
+        below,
+        text,
+    });
+    Ok(())
+}
+
+/// The words of one line, to be taken one by one.
+#[derive(Clone)]
+struct Words<'a> {
+    words: Vec<&'a str>,
+    next: usize,
+}
+
+impl<'a> Words<'a> {
+    fn new(text: &'a str) -> Self {
+        Self {
+            words: text.split_whitespace().collect(),
+            next: 0,
+        }
+    }
+
+    fn next(&mut self) -> Option<&'a str> {
+        let word = self.peek()?;
+        self.next += 1;
+        Some(word)
+    }
+
+    fn peek(&self) -> Option<&'a str> {
+        self.words.get(self.next).copied()
+    }
+
+    fn take_if(&mut self, word: &str) -> bool {
+        let there = self.peek() == Some(word);
+        self.next += usize::from(there);
+        there
+    }
+
+    fn rest(&mut self) -> String {
+        let rest = self.rest_to_come();
+        self.next = self.words.len();
+        rest
+    }
+
+    fn rest_to_come(&self) -> String {
+        self.words[self.next..].join(" ")
+    }
+
+    fn end(&self) -> Result<(), Fault> {
+        match self.peek() {
+            None => Ok(()),
+            Some(word) => Err(format!("`{word}` is too much here: leave it out")),
+        }
+    }
+
+    /// The sentence for a word that is not known here.
+    fn unknown(&self, word: &str, instead: &str) -> Fault {
+        format!("`{word}` is not known here: write {instead}")
+    }
+
+    fn any(&mut self, wanted: &str) -> Result<&'a str, Fault> {
+        self.next()
+            .ok_or_else(|| format!("the line ends too early: write {wanted}"))
+    }
+
+    fn literal(&mut self, word: &str) -> Result<(), Fault> {
+        let found = self.any(&format!("`{word}`"))?;
+        if found == word {
+            Ok(())
+        } else {
+            Err(self.unknown(found, &format!("`{word}`")))
+        }
+    }
+
+    fn one_of<T: Copy>(&mut self, choices: &[(&str, T)]) -> Result<T, Fault> {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let names = names.join(" or ");
+        let word = self.any(&names)?;
+        let chosen = choices.iter().find(|(name, _)| *name == word);
+        chosen
+            .map(|&(_, value)| value)
+            .ok_or_else(|| self.unknown(word, &names))
+    }
+
+    /// A number and its unit, in one word or two; the sign may be written.
+    fn quantity(&mut self, units: &[(&str, f64)], example: &str) -> Result<f64, Fault> {
+        let word = self.any(example)?;
+        let digits = word.len()
+            - word
+                .trim_end_matches(|c: char| c.is_alphabetic() || c == 'µ')
+                .len();
+        let (number, attached) = word.split_at(word.len() - digits);
+        let value: f64 = number
+            .parse()
+            .ok()
+            .filter(|value: &f64| value.is_finite())
+            .ok_or_else(|| {
+                format!("`{word}` is no number with a unit: write one such as {example}")
+            })?;
+        let unit = if attached.is_empty() {
+            self.next().unwrap_or_default()
+        } else {
+            attached
+        };
+        let known = units.iter().find(|(name, _)| *name == unit);
+        let Some(&(_, scale)) = known else {
+            let names: Vec<&str> = units.iter().map(|(name, _)| *name).collect();
+            return Err(format!(
+                "`{number}` needs a unit ({}), as in {example}",
+                names.join(", ")
+            ));
+        };
+        Ok(value * scale)
+    }
+
+    /// Seconds.
+    fn duration(&mut self) -> Result<f64, Fault> {
+        const UNITS: [(&str, f64); 8] = [
+            ("ns", 1e-9),
+            ("us", 1e-6),
+            ("µs", 1e-6),
+            ("ms", 1e-3),
+            ("s", 1.0),
+            ("min", 60.0),
+            ("h", 3600.0),
+            ("d", 86_400.0),
+        ];
+        self.quantity(&UNITS, "10 ms")
+    }
+
+    fn positive_duration(&mut self) -> Result<f64, Fault> {
+        let written = self.rest_to_come();
+        let seconds = self.duration()?;
+        if seconds > 0.0 {
+            Ok(seconds)
+        } else {
+            Err(format!("`{written}`: it has to be longer than nothing"))
+        }
+    }
+
+    fn duration_or_none(&mut self) -> Result<Option<NtpDuration>, Fault> {
+        if self.take_if("none") {
+            return Ok(None);
+        }
+        Ok(Some(NtpDuration::from_seconds(self.duration()?)))
+    }
+
+    fn frequency(&mut self) -> Result<Ppm, Fault> {
+        self.quantity(&[("ppm", 1.0), ("ppb", 1e-3)], "10 ppm")
+            .map(Ppm)
+    }
+
+    /// 0 to 1.
+    fn percent(&mut self) -> Result<f64, Fault> {
+        let word = self.any("a share such as 1 %")?;
+        let number = word.strip_suffix('%');
+        let share = number.unwrap_or(word).parse().ok();
+        if number.is_none() {
+            self.literal("%")?;
+        }
+        share
+            .filter(|percent| (0.0..=100.0).contains(percent))
+            .map(|percent: f64| percent / 100.0)
+            .ok_or_else(|| format!("`{word}` is no share: write one from 0 % to 100 %"))
+    }
+
+    fn number(&mut self) -> Result<f64, Fault> {
+        let word = self.any("a number")?;
+        let value = word
+            .parse()
+            .ok()
+            .filter(|n: &f64| n.is_finite() && *n >= 0.0);
+        value.ok_or_else(|| format!("`{word}` is no number: write one such as 3 or 1e-9"))
+    }
+
+    fn integer(&mut self, name: &str, from: i8, to: i8) -> Result<i8, Fault> {
+        let word = self.any(&format!("a {name} such as {to}"))?;
+        let value = word.parse().ok().filter(|n| (from..=to).contains(n));
+        value.ok_or_else(|| {
+            format!("`{word}` is no {name}: write a whole number from {from} to {to}")
+        })
+    }
+
+    fn poll(&mut self) -> Result<PollExponent, Fault> {
+        self.integer("poll exponent", -7, 17).map(PollExponent::new)
+    }
+
+    fn precision(&mut self) -> Result<Precision, Fault> {
+        self.integer("precision", -32, 0).map(Precision::new)
+    }
+
+    /// `from T to T`.
+    fn span(&mut self) -> Result<(f64, f64), Fault> {
+        self.literal("from")?;
+        let from_s = self.duration()?;
+        self.literal("to")?;
+        Ok((from_s, self.duration()?))
+    }
+
+    /// A server's name, or `all`.
+    fn servers(&mut self, scenario: &Scenario) -> Result<Vec<usize>, Fault> {
+        let name = self.any("the name of a server, or all")?;
+        chosen(scenario, name)
+    }
+
+    /// `2036-02-07T06:00:00Z`.
+    fn date(&mut self) -> Result<WallInstant, Fault> {
+        let word = self.any("a date such as 2036-02-07T06:00:00Z")?;
+        date(word)
+            .ok_or_else(|| format!("`{word}` is no date: write one such as 2036-02-07T06:00:00Z"))
+    }
+}
+
+fn chosen(scenario: &Scenario, name: &str) -> Result<Vec<usize>, Fault> {
+    let servers = scenario.servers.iter().enumerate();
+    let found: Vec<usize> = servers
+        .filter(|(_, server)| name == "all" || server.name == name)
+        .map(|(index, _)| index)
+        .collect();
+    if found.is_empty() {
+        return Err(format!(
+            "there is no server `{name}`: write `server {name}` in a line before"
+        ));
+    }
+    Ok(found)
+}
+
+fn date(word: &str) -> Option<WallInstant> {
+    let (day, time) = word.strip_suffix('Z')?.split_once('T')?;
+    let numbers = |text: &str, by: char| -> Option<[i64; 3]> {
+        let parts: Vec<i64> = text
+            .split(by)
+            .map(|part| part.parse().ok())
+            .collect::<Option<_>>()?;
+        parts.try_into().ok()
+    };
+    let [year, month, day] = numbers(day, '-')?;
+    let [hour, minute, second] = numbers(time, ':')?;
+    let sane = (1970..2200).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && (0..24).contains(&hour)
+        && (0..60).contains(&minute)
+        && (0..60).contains(&second);
+    if !sane {
+        return None;
+    }
+    // Years that begin in March have their leap day at the end.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    const DAYS_TO_1970: i64 = 719_468;
+    let seconds = (days - DAYS_TO_1970) * 86_400 + hour * 3600 + minute * 60 + second;
+    Some(WallInstant::from_unix_ns(seconds * 1_000_000_000))
+}
