@@ -27,14 +27,15 @@ struct Column {
     rms_s: f64,
     /// The largest promised.
     bound_s: Option<f64>,
-    /// The largest magnitude of what the node believed.
-    offset_s: Option<f64>,
+    /// The largest likely error.
+    likely_s: Option<f64>,
     poll_s: Option<f64>,
 }
 
 impl Column {
     fn of(records: &[Record]) -> Self {
         let errors = || records.iter().map(|record| record.second.error_s);
+        let promises = || records.iter().filter_map(|record| record.second.promise);
         let squares: f64 = errors().map(|error_s| error_s * error_s).sum();
         let largest = |values: &mut dyn Iterator<Item = f64>| values.reduce(f64::max);
         let last = &records[records.len() - 1];
@@ -43,12 +44,8 @@ impl Column {
             lowest_s: errors().fold(f64::INFINITY, f64::min),
             highest_s: errors().fold(f64::NEG_INFINITY, f64::max),
             rms_s: (squares / records.len() as f64).sqrt(),
-            bound_s: largest(
-                &mut records
-                    .iter()
-                    .filter_map(|record| Some(record.second.promise?.bound_s)),
-            ),
-            offset_s: largest(&mut records.iter().filter_map(|r| Some(r.offset_s?.abs()))),
+            bound_s: largest(&mut promises().map(|promise| promise.bound_s)),
+            likely_s: largest(&mut promises().map(|promise| promise.likely_s)),
             poll_s: last.poll_s,
         }
     }
@@ -200,7 +197,8 @@ impl Canvas {
 
 const SVG_SIZE: (u32, u32) = (1000, 900);
 const ERROR: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
-const BELIEVED: RGBColor = RGBColor(0x9a, 0xa5, 0xb1);
+const LIKELY: RGBColor = RGBColor(0xe0, 0xa0, 0x30);
+const GREY: RGBColor = RGBColor(0x9a, 0xa5, 0xb1);
 const BOUND: RGBColor = RGBColor(0xd6, 0x4b, 0x2a);
 const POLL: RGBColor = RGBColor(0x3a, 0x7d, 0x44);
 
@@ -240,20 +238,17 @@ fn draw(text: &mut String, records: &[Record], title: &str, settle_s: f64) -> Re
         .y_label_area_size(80)
         .build_cartesian_2d(0.0..end, (power(low)..power(high)).log_scale())?;
     mesh(&mut chart, "|true error| and bound", "", &seconds)?;
-    let curves = [
-        ("believed offset, largest", BELIEVED, None),
-        ("true error, largest", ERROR, Some(0.35)),
-        ("true error, usual (RMS)", ERROR, None),
-        ("promised bound", BOUND, None),
+    let likely = |column: &Column| column.likely_s;
+    let bound = |column: &Column| column.bound_s;
+    let curves: [(&str, ShapeStyle, &dyn Fn(&Column) -> Option<f64>); 4] = [
+        ("true error, largest", ERROR.mix(0.35).into(), &|c| {
+            Some(c.largest_s())
+        }),
+        ("true error, usual (RMS)", ERROR.into(), &|c| Some(c.rms_s)),
+        ("likely error, as believed", LIKELY.into(), &likely),
+        ("promised bound", BOUND.into(), &bound),
     ];
-    for (number, (name, colour, opacity)) in curves.into_iter().enumerate() {
-        let value = |column: &Column| match number {
-            0 => column.offset_s,
-            1 => Some(column.largest_s()),
-            2 => Some(column.rms_s),
-            _ => column.bound_s,
-        };
-        let style = colour.mix(opacity.unwrap_or(1.0)).stroke_width(1);
+    for (name, style, value) in curves {
         let points = columns.iter().filter_map(|column| {
             let value_s = value(column)?.clamp(power(low), power(high));
             Some((x(column), value_s))
@@ -265,8 +260,9 @@ fn draw(text: &mut String, records: &[Record], title: &str, settle_s: f64) -> Re
     }
     chart
         .configure_series_labels()
-        .background_style(WHITE.mix(0.8))
-        .border_style(BELIEVED)
+        .position(SeriesLabelPosition::UpperRight)
+        .background_style(WHITE.mix(0.85))
+        .border_style(GREY)
         .draw()?;
 
     let settled: Vec<&Column> = columns.iter().filter(|c| c.at_s >= settle_s).collect();
@@ -314,7 +310,7 @@ where
     chart
         .configure_mesh()
         .light_line_style(WHITE)
-        .bold_line_style(BELIEVED.mix(0.3))
+        .bold_line_style(GREY.mix(0.3))
         .y_desc(what)
         .x_desc(time)
         .y_labels(10)

@@ -10,7 +10,8 @@ pub fn csv(records: &[Record]) -> String {
         "at_s,error_s,offset_s,bound_s,likely_s,root_distance_s,frequency_error,poll_s\n",
     );
     for record in records {
-        let known = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.6e}"));
+        let known =
+            |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.6e}"));
         let promise = record.second.promise;
         let _ = writeln!(
             text,
