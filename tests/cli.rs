@@ -10,7 +10,7 @@ use common::process::{self, all, stdout};
 use common::ptntp::{BINARY, Ptntp, in_namespace, ptntp};
 use common::{TempDir, secs, wait_until};
 
-const COMMANDS: [&str; 6] = ["run", "demo", "check", "peers", "stat", "nics"];
+const COMMANDS: [&str; 7] = ["run", "demo", "sim", "check", "peers", "stat", "nics"];
 
 #[test]
 fn help_and_version() {

@@ -11,12 +11,20 @@ use crate::cli::args::SimArgs;
 use crate::cli::{ask, render};
 use crate::sim::library::{self, BUILTIN};
 use crate::sim::parse::parse;
+use crate::sim::plot;
 use crate::sim::scenario::Scenario;
 use crate::sim::score::{Score, Spread};
+use crate::sim::trace;
 use crate::sim::world::{Outcome, run as simulate};
 
 /// The scenario can't be read.
 const EXIT_USAGE: u8 = 2;
+/// Letters a line where nobody says how many there are.
+const PLOT_WIDTH: usize = 80;
+/// Wider plots show no more.
+const PLOT_WIDTH_MAX: usize = 120;
+/// Lines of a plot.
+const PLOT_HEIGHT: usize = 20;
 
 /// Simulates, and prints what came out.
 pub fn run(args: &SimArgs) -> ExitCode {
@@ -33,6 +41,10 @@ pub fn run(args: &SimArgs) -> ExitCode {
     };
     let keep = args.plot.is_some() || args.trace.is_some();
     let outcome = simulate(&scenario, args.seed, args.estimator, keep);
+    if let Err(sentence) = curves(&scenario, &outcome, args) {
+        eprintln!("ptntp sim: {sentence}");
+        return ExitCode::from(EXIT_USAGE);
+    }
     let failed = outcome.score.failures(&scenario.expects);
     ask::print(&if args.json {
         as_json(&outcome, &failed)
@@ -42,6 +54,36 @@ pub fn run(args: &SimArgs) -> ExitCode {
     ExitCode::from(u8::from(
         outcome.score.bound.broken > 0 || !failed.is_empty(),
     ))
+}
+
+/// What `--plot` and `--trace` want. A plot in the terminal comes before the figures.
+fn curves(scenario: &Scenario, outcome: &Outcome, args: &SimArgs) -> Result<(), String> {
+    let write = |path: &Path, text: String| {
+        fs::write(path, text).map_err(|error| format!("can't write {}: {error}", path.display()))
+    };
+    if let Some(path) = &args.trace {
+        write(path, trace::csv(&outcome.records))?;
+    }
+    match &args.plot {
+        None => Ok(()),
+        Some(Some(path)) => {
+            let title = format!("{}: {}", scenario.name, scenario.about);
+            write(
+                path,
+                plot::svg(&outcome.records, &title, scenario.settle_s)?,
+            )
+        }
+        Some(None) => {
+            let width = terminal_size::terminal_size().map_or(PLOT_WIDTH, |(w, _)| w.0.into());
+            let drawn = plot::terminal(&outcome.records, width.min(PLOT_WIDTH_MAX), PLOT_HEIGHT);
+            if args.json {
+                eprintln!("{drawn}");
+            } else {
+                ask::print(&format!("{drawn}\n"));
+            }
+            Ok(())
+        }
+    }
 }
 
 /// All built-in scenarios, one a line.

@@ -732,3 +732,122 @@ fn date(word: &str) -> Option<WallInstant> {
     let seconds = (days - DAYS_TO_1970) * 86_400 + hour * 3600 + minute * 60 + second;
     Some(WallInstant::from_unix_ns(seconds * 1_000_000_000))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Scenario, String> {
+        parse("t", &[("t.sim", text)]).map_err(|error| error.to_string())
+    }
+
+    const LEAST: &str = "length 1h\nserver a\n";
+
+    fn with(line: &str) -> Result<Scenario, String> {
+        read(&format!("{LEAST}{line}\n"))
+    }
+
+    fn fault(line: &str) -> String {
+        with(line).unwrap_err()
+    }
+
+    #[test]
+    fn a_whole_scenario_is_understood() {
+        let scenario = read(
+            "about   a rack   away # and more\n\
+             length  2 d\nsettle 8000s\nstart 2036-02-07T06:28:16Z\n\
+             clock   offset -10 ms frequency 10 ppm\nclock wander 1e-9\n\
+             stamps  hardware quantum 8 ns\n\
+             server  a minpoll 4 maxpoll 6 iburst\nserver b xleave error 50ms\n\
+             both    all 100us + exp 15 us\n\
+             down    b + 5 ms during 1 h of 6 h ramp 1 s\n\
+             loss    a up 1 %\nreorder b down 2% by 1 ms\n\
+             outage  a from 3 h to 5 h\n\
+             step    threshold 0.1 s panic none\n\
+             at      2 h server b step 20 ms\nat 1 h clock step 5 ms\n\
+             driftfile -9.9 ppm sigma 0.1 ppm\n\
+             expect  rms < 5 us\n",
+        )
+        .unwrap();
+        assert_eq!(scenario.about, "a rack away");
+        assert_eq!(scenario.length_s, 172_800.0);
+        assert_eq!(scenario.start.unix_ns(), 2_085_978_496_000_000_000);
+        assert_eq!(scenario.clock.offset_s, -0.01);
+        assert_eq!(scenario.clock.wander, 1e-9);
+        assert_eq!(scenario.stamps.quantum_ns, 8);
+        let [a, b] = &scenario.servers[..] else {
+            panic!("two servers");
+        };
+        assert_eq!(a.up.loss, 0.01);
+        assert_eq!(a.outages_s, [(10_800.0, 18_000.0)]);
+        assert_eq!(b.error.offset_s, 0.05);
+        assert_eq!((b.up.delay.terms.len(), b.down.delay.terms.len()), (2, 3));
+        assert_eq!(a.down.delay, b.up.delay);
+        assert_eq!(scenario.step.panic, None);
+        assert_eq!(scenario.events[0].what, Happening::ClockStep(0.005));
+        assert_eq!(scenario.expects[0].below, 5e-6);
+    }
+
+    #[test]
+    fn a_later_line_replaces_an_earlier_one() {
+        let scenario =
+            with("server a minpoll 4 maxpoll 6\nserver a maxpoll 5\nboth a 1 ms\nboth a 2 ms");
+        let scenario = scenario.unwrap();
+        assert_eq!(scenario.servers.len(), 1);
+        assert_eq!(scenario.servers[0].options.maxpoll.log2(), 5);
+        assert_eq!(scenario.servers[0].up.delay.terms[0].scale_s, 2e-3);
+    }
+
+    #[test]
+    fn faults_say_where_and_what_to_write() {
+        for (line, part) in [
+            (
+                "lenght 1 h",
+                "t.sim:3: `lenght` is no statement: write about",
+            ),
+            ("length 10", "`10` needs a unit (ns, us"),
+            ("length", "the line ends too early: write 10 ms"),
+            ("length 1 h h", "`h` is too much here"),
+            ("clock wander -1", "`-1` is no number"),
+            ("clock offset nan s", "`nan` is no number"),
+            ("clock sine 1 ppm period 0 s", "longer than nothing"),
+            ("both b 1 ms", "there is no server `b`: write `server b`"),
+            ("both a exp", "the line ends too early"),
+            (
+                "server a minpoll 18",
+                "`18` is no poll exponent: write a whole number",
+            ),
+            ("server a minpoll 9 maxpoll 8", "above"),
+            ("loss a up 101 %", "from 0 % to 100 %"),
+            ("loss a up 1", "write `%`"),
+            ("leap insert on", "`on` is not known here: write `at`"),
+            ("start 2036-02-30", "is no date"),
+            (
+                "expect speed < 1",
+                "`speed` is not known here: write rms, p99",
+            ),
+            ("at 1 h clock explode", "write clock step 5 ms"),
+        ] {
+            let fault = fault(line);
+            assert!(fault.starts_with("t.sim:3: "), "{line}: {fault}");
+            assert!(fault.contains(part), "{line}: {fault}");
+        }
+        assert!(
+            read("server a")
+                .unwrap_err()
+                .contains("write `length 40000 s`")
+        );
+        assert!(read("length 1 h").unwrap_err().contains("write `server a`"));
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let unix_s = |word| date(word).map(|at| at.unix_ns() / 1_000_000_000);
+        assert_eq!(unix_s("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(unix_s("2000-03-01T00:00:00Z"), Some(951_868_800));
+        assert_eq!(unix_s("2030-12-31T20:00:00Z"), Some(1_924_977_600));
+        for wrong in ["", "2030-12-31", "2030-13-01T00:00:00Z", "x-1-1T0:0:0Z"] {
+            assert_eq!(unix_s(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -82,6 +82,7 @@ impl Reference {
         let options = config.sources.first().map(|source| source.options);
         let options = SourceOptions {
             iburst: true,
+            xleave: false,
             ..options.unwrap_or_default()
         };
         let mut association = Association::new(server, options, now.mono);

@@ -317,7 +317,7 @@ mod tests {
             recorder.take(at, &second(-(at as f64) * 1e-6, 150e-6));
         }
         let spread = recorder.time_error();
-        assert_eq!((spread.p99, spread.max), (198e-6, 199e-6));
+        assert_eq!((spread.p99, spread.max), (198.0 * 1e-6, 199.0 * 1e-6));
         let bound = recorder.bound(100e-6);
         assert_eq!((bound.broken, bound.broken_served), (49, 0));
         assert!((bound.mean_excess_s - 100e-6).abs() < 1e-12);

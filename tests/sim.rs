@@ -1,0 +1,209 @@
+//! The simulator: no promise is broken in any scenario that comes with ptntp, chance
+//! repeats with its seed, and the weather is the weather of the reference figures.
+
+mod common;
+
+use std::fs;
+
+use common::TempDir;
+use common::process::{all, stdout};
+use common::ptntp::ptntp;
+use ptntp::sim::library::{BUILTIN, Builtin};
+use ptntp::sim::parse::parse;
+use ptntp::sim::scenario::Scenario;
+use ptntp::sim::world::{Estimator, Outcome, run};
+
+/// Shortest polls in a test: long enough to settle, short enough to wait for.
+const POLLS: f64 = 400.0;
+/// Where polls are very short.
+const LENGTH_MIN_S: f64 = 3_000.0;
+/// What comes after the last thing that happens.
+const AFTER_S: f64 = 4_000.0;
+
+fn read(builtin: &Builtin) -> Scenario {
+    let texts = [(builtin.file, builtin.text)];
+    parse(builtin.name, &texts).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn named(name: &str, line: &str) -> Scenario {
+    let builtin = BUILTIN.iter().find(|builtin| builtin.name == name);
+    let builtin = builtin.expect("a scenario of that name");
+    parse(name, &[(builtin.file, builtin.text), ("change", line)]).expect("a good line")
+}
+
+/// Up to the end of all that happens in it.
+fn shortened(scenario: &mut Scenario) {
+    let events = scenario.events.iter().map(|event| event.at_s);
+    let servers = scenario.servers.iter();
+    let outages = servers.flat_map(|server| server.outages_s.iter().map(|&(_, to_s)| to_s));
+    let leap = scenario
+        .leap
+        .map(|(_, at)| (at - scenario.start).as_seconds());
+    let last_s = events.chain(outages).chain(leap).fold(0.0, f64::max);
+    let minpolls = scenario.servers.iter().map(|s| s.options.minpoll);
+    let interval_s = minpolls.min().expect("a server").interval().as_seconds();
+    let needed_s = (POLLS * interval_s).max(LENGTH_MIN_S);
+    let needed_s = needed_s.max(if last_s > 0.0 { last_s + AFTER_S } else { 0.0 });
+    scenario.set_length(needed_s.min(scenario.length_s));
+}
+
+/// All at once, on as many cores as there are.
+fn outcomes(scenarios: &[Scenario], estimator: Estimator) -> Vec<Outcome> {
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = scenarios
+            .iter()
+            .map(|scenario| scope.spawn(move || run(scenario, 1, estimator, false)))
+            .collect();
+        runs.into_iter()
+            .map(|run| run.join().expect("no panic"))
+            .collect()
+    })
+}
+
+#[test]
+fn no_bound_is_broken() {
+    let mut scenarios: Vec<Scenario> = BUILTIN.iter().map(read).collect();
+    scenarios.iter_mut().for_each(shortened);
+    let mut faults = Vec::new();
+    for outcome in outcomes(&scenarios, Estimator::Node) {
+        let score = outcome.score;
+        let name = &score.scenario;
+        if score.bound.broken > 0 || score.bound.broken_served > 0 {
+            faults.push(format!("{name}: {:?}", score.bound));
+        }
+        if let Some(why) = &score.ended {
+            faults.push(format!("{name} ended: {why}"));
+        }
+        // What is never promised is never broken.
+        if score.unsynchronised_s > 400 {
+            let seconds = score.unsynchronised_s;
+            faults.push(format!("{name}: nothing promised for {seconds} s"));
+        }
+    }
+    assert!(faults.is_empty(), "with seed 1:\n{}", faults.join("\n"));
+}
+
+/// What the prototype of the reference weather reached, with a generous tolerance for
+/// one seed: another result would be another weather.
+#[test]
+fn the_weather_is_the_reference_weather() {
+    let rows = [
+        ("lan", "", 3.6e-6),
+        ("lan-gauss", "", 7.6e-6),
+        ("hvac", "", 8.5e-6),
+        ("wan", "", 241e-6),
+        ("heavy-tail", "", 162e-6),
+        ("bursts", "", 96e-6),
+        ("lan", "server a maxpoll 4", 1.75e-6),
+        ("freq-step", "server a maxpoll 4", 3.15e-6),
+    ];
+    let scenarios = rows.map(|(name, line, _)| named(name, line));
+    let outcomes = outcomes(&scenarios, Estimator::Reference);
+    for ((name, line, expected_s), outcome) in rows.into_iter().zip(outcomes) {
+        let ratio = outcome.score.time_error.rms / expected_s;
+        assert!((0.75..1.3).contains(&ratio), "{name} {line}: {ratio:.2}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let run = |seed| {
+        let output = ptntp(&["sim", "lan", "--for", "1h", "--json", "--seed", seed]);
+        assert!(output.status.success(), "{}", all(&output));
+        stdout(&output)
+    };
+    let first = run("7");
+    assert_eq!(first, run("7"));
+    assert_ne!(first, run("8"));
+    let json: serde_json::Value = serde_json::from_str(&first).expect("JSON");
+    assert_eq!(json["bound"]["broken"], 0);
+    assert!(json["time_error"]["rms"].as_f64().expect("a number") < 1e-3);
+}
+
+#[test]
+fn a_newcomer_sees_a_curve() {
+    let output = ptntp(&["sim", "lan", "--plot", "--for", "1h"]);
+    let said = stdout(&output);
+    assert!(output.status.success(), "{}", all(&output));
+    assert!(
+        said.contains("10 ms ┤") && said.contains("time error"),
+        "{said}"
+    );
+
+    let directory = TempDir::new();
+    let [svg, csv] = ["a.svg", "a.csv"].map(|name| directory.path().join(name));
+    let plot = format!("--plot={}", svg.display());
+    let output = ptntp(&[
+        "sim",
+        "lan",
+        &plot,
+        "--trace",
+        csv.to_str().unwrap(),
+        "--for",
+        "1h",
+    ]);
+    assert!(output.status.success(), "{}", all(&output));
+    assert!(fs::read_to_string(svg).unwrap().contains("</svg>"));
+    assert_eq!(fs::read_to_string(csv).unwrap().lines().count(), 3601);
+}
+
+#[test]
+fn mistakes_are_named_with_file_and_line() {
+    let directory = TempDir::new();
+    let path = directory.path().join("office.sim");
+    let path = path.to_str().expect("UTF-8");
+    fs::write(path, "length 1 h\nserver a\nboth a 10\n").unwrap();
+    let output = ptntp(&["sim", path]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = all(&output);
+    assert!(said.contains(&format!("{path}:3: ")), "{said}");
+    assert!(said.contains("`10` needs a unit"), "{said}");
+
+    let output = ptntp(&["sim", "lan", "--set", "clock wonder 1e-9"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        all(&output).contains("--set:1: `wonder`"),
+        "{}",
+        all(&output)
+    );
+
+    let output = ptntp(&["sim", "four-god"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        all(&output).contains("did you mean four-good?"),
+        "{}",
+        all(&output)
+    );
+
+    let output = ptntp(&["sim", "--list"]);
+    assert_eq!(output.status.code(), Some(0));
+    for builtin in BUILTIN {
+        assert!(stdout(&output).contains(builtin.name), "{}", builtin.name);
+    }
+}
+
+#[test]
+fn what_is_expected_and_does_not_come_is_told() {
+    let output = ptntp(&[
+        "sim",
+        "lan",
+        "--set",
+        "length 1000 s",
+        "--set",
+        "settle 500 s",
+        "--set",
+        "expect rms < 1 ns",
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{}", all(&output));
+    assert!(stdout(&output).contains("rms < 1 ns"), "{}", all(&output));
+}
+
+/// Every file there is comes with the program.
+#[test]
+fn all_files_are_built_in() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/scenarios");
+    for entry in fs::read_dir(directory).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(BUILTIN.iter().any(|builtin| builtin.file == name), "{name}");
+    }
+}
