@@ -143,7 +143,7 @@ mod tests {
     fn stamps_may_be_out_of_order_by_their_noise() {
         let at = NtpTimestamp::from_bits(1 << 40);
         let precision = NtpDuration::from_nanos(2);
-        let back = |ns| Exchange {
+        let back = |ns: i64| Exchange {
             origin: at,
             receive: at,
             transmit: at + NtpDuration::from_nanos(-ns),

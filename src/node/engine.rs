@@ -152,6 +152,8 @@ struct Policies {
     frequency: Option<Start>,
 }
 
+/// The first request waits until the start's own commotion is over.
+const FIRST_WAIT: NtpDuration = NtpDuration::from_units(1 << 29); // 125 ms
 /// The local clock takes over this long after the start, or after another hand moved
 /// the clock, if no server is heard: a
 /// burst's time.
@@ -761,10 +763,11 @@ impl Node {
         options.iburst |= self.config.once;
         let id = AssociationId(self.next_id);
         self.next_id += 1;
+        let start = now + FIRST_WAIT;
         self.peers.push(Peer {
             id,
             source,
-            association: Association::new(address, options, now),
+            association: Association::new(address, options, start),
             filter: Filter::new(self.start),
             poll: Poll::new(options.minpoll, options.maxpoll),
             tally: Tally::Rejected,

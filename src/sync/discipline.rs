@@ -315,6 +315,7 @@ fn fade_s(elapsed_s: Option<f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::holdover::Holdover;
     use crate::time::instant::{Now, WallInstant};
     use crate::wire::packet::Leap;
 
@@ -328,13 +329,15 @@ mod tests {
             offset: NtpDuration::from_seconds(offset_s),
             offset_sigma: NtpDuration::ZERO,
             frequency,
-            frequency_sigma: Ppm(0.1),
+            holdover: Holdover {
+                frequency_sigma: Ppm(0.1),
+                ..Holdover::default()
+            },
             jitter: NtpDuration::ZERO,
             error_bound: NtpDuration::ZERO,
             error_likely: NtpDuration::ZERO,
             root_delay: NtpDuration::ZERO,
             root_dispersion: NtpDuration::ZERO,
-            dispersion_rate: Ppm(1.0),
             stratum: 1,
             leap: Leap::None,
             samples: 8,

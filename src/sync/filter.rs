@@ -247,6 +247,7 @@ impl Filter {
         let delay_s = sample.delay.as_seconds().max(0.0);
         let z = sample.offset + ledger.integral_at(sample.at);
         let shorter_s = self.path.enter(delay_s);
+        if std::env::var("FTRACE").is_ok() { eprintln!("S {:?}", sample); }
 
         let Some(track) = &mut self.track else {
             self.begin(z, sample);
@@ -266,6 +267,7 @@ impl Filter {
         }
         self.outliers = 0;
         track.take(z, sample, &mut self.path);
+        if std::env::var("FTRACE").is_ok() { let m = track.mixed_at(track.at); eprintln!("F n {} off {:.3e} p {:.2e} v {:.4e} sv {:.2e} sur {:.2e} scale {:.2e} encl {:?} step {:?} noise {:?} w {:?}", track.samples, (z - track.origin_z).as_seconds() - m.phase_s, m.phase_var_s2.sqrt(), m.rate, m.rate_var.sqrt(), track.surprise, self.path.typical_var_s2().sqrt()*3.46, track.enclosure_s, track.step, track.noise_log_weights, track.weights[0]); }
         Update::Taken
     }
 
@@ -692,7 +694,7 @@ mod tests {
         filter.update(&first, &ledger);
         let estimate = filter.estimate(first.at, &ledger).expect("heard");
         assert_eq!(estimate.offset, first.offset);
-        assert!((estimate.frequency_sigma - Ppm(100.0)).abs() < Ppm(1e-9));
+        assert!((estimate.holdover.frequency_sigma - Ppm(100.0)).abs() < Ppm(1e-9));
         assert!(estimate.root_distance() > first.delay.half());
         // One sample's word for its own worth needs a wide reserve.
         assert!(estimate.dispersion > first.dispersion + estimate.offset_sigma * 11.9);
@@ -751,7 +753,7 @@ mod tests {
         let estimate = filter.estimate(believed.at, &ledger).expect("heard");
         assert_eq!(estimate.offset, believed.offset);
         assert!(
-            estimate.frequency_sigma <= Ppm(1.0),
+            estimate.holdover.frequency_sigma <= Ppm(1.0),
             "the oscillator is still known"
         );
     }
@@ -808,7 +810,7 @@ mod tests {
                 );
                 let estimate = filter.estimate(at, &ledger).expect("heard");
                 prop_assert!(estimate.frequency.0.is_finite());
-                prop_assert!(estimate.frequency_sigma.0.is_finite());
+                prop_assert!(estimate.holdover.frequency_sigma.0.is_finite());
                 prop_assert!(!estimate.offset_sigma.is_negative());
             }
         }

@@ -13,6 +13,3 @@ pub mod path;
 pub mod policy;
 pub mod poll;
 pub mod select;
-
-#[cfg(test)]
-mod weather;

@@ -22,6 +22,10 @@ const LEVELS_MAX: usize = 3;
 /// A level that gave no sample for so many is forgotten.
 const UNSEEN_MAX: u32 = 512;
 
+/// The least round trip lies this many times its own uncertainty below the next, at
+/// most.
+const APART: f64 = 6.0;
+
 /// Part of the scale by which the least round trip is unsure even after many samples.
 const SHARE_MIN: f64 = 0.05;
 
@@ -64,8 +68,8 @@ const NANOSECOND_S: f64 = 1e-9;
 /// A path and where its samples lie.
 #[derive(Clone, Copy, Debug)]
 struct Level {
-    /// Least round trip of each block, the one that is being filled first.
-    floors_s: [f64; FLOOR_BLOCKS],
+    /// The two least round trips of each block, the one that is being filled first.
+    floors_s: [(f64, f64); FLOOR_BLOCKS],
     filled: u32,
     samples: u32,
     /// Offsets measured here, less those on the shortest path.
@@ -78,8 +82,8 @@ struct Level {
 
 impl Level {
     fn new(delay_s: f64, samples: u32) -> Self {
-        let mut floors_s = [f64::MAX; FLOOR_BLOCKS];
-        floors_s[0] = delay_s;
+        let mut floors_s = [(f64::MAX, f64::MAX); FLOOR_BLOCKS];
+        floors_s[0].0 = delay_s;
         Self {
             floors_s,
             filled: samples,
@@ -91,17 +95,28 @@ impl Level {
         }
     }
 
-    fn floor_s(&self) -> f64 {
-        self.floors_s.iter().copied().fold(f64::MAX, f64::min)
+    /// The least round trip, unless it stands apart from the next so far that a stamp
+    /// must have been wrong: then that one.
+    fn floor_s(&self, scale_s: f64) -> f64 {
+        let (least_s, next_s) = self
+            .floors_s
+            .iter()
+            .fold((f64::MAX, f64::MAX), |found, &block| least_two(found, block));
+        let apart_s = APART * self.share() * scale_s;
+        if self.samples >= YOUNG as u32 && next_s - least_s > apart_s {
+            next_s
+        } else {
+            least_s
+        }
     }
 
     fn enter(&mut self, delay_s: f64) {
         if self.filled == FLOOR_BLOCK {
             self.floors_s.rotate_right(1);
-            self.floors_s[0] = f64::MAX;
+            self.floors_s[0] = (f64::MAX, f64::MAX);
             self.filled = 0;
         }
-        self.floors_s[0] = self.floors_s[0].min(delay_s);
+        self.floors_s[0] = least_two(self.floors_s[0], (delay_s, f64::MAX));
         self.filled += 1;
         self.samples = (self.samples + 1).min(FLOOR_BLOCKS as u32 * FLOOR_BLOCK);
         self.unseen = 0;
@@ -109,7 +124,7 @@ impl Level {
 
     /// Part of the scale by which its floor is unsure.
     fn share(&self) -> f64 {
-        (SHARE_OF_ONE / f64::from(self.samples).sqrt()).max(SHARE_MIN)
+        (SHARE_OF_ONE / f64::from(self.samples.max(1)).sqrt()).max(SHARE_MIN)
     }
 }
 
@@ -168,7 +183,9 @@ pub struct Path {
 impl Path {
     /// Least δ of the recent past on the shortest path; zero before the first sample.
     pub fn delay_min_s(&self) -> f64 {
-        self.levels.first().map_or(0.0, Level::floor_s)
+        self.levels
+            .first()
+            .map_or(0.0, |level| level.floor_s(self.scale_s))
     }
 
     /// Variance of the offset of a sample, if its noise does not depend on its round
@@ -197,18 +214,11 @@ impl Path {
             level.unseen += 1;
         }
         self.levels.retain(|level| level.unseen <= UNSEEN_MAX);
-        let drop_s = shortest.floor_s() - delay_s;
+        let drop_s = shortest.floor_s(self.scale_s) - delay_s;
         if drop_s <= 0.0 {
             return None;
         }
         if self.excesses_s.len() < YOUNG || drop_s <= ORDINARY * self.scale_s {
-            if let Some(shortest) = self.levels.first_mut() {
-                shortest.floors_s[0] = delay_s;
-            }
-            for excess_s in &mut self.excesses_s {
-                *excess_s += drop_s;
-            }
-            self.measure_scale();
             return None;
         }
         let mut shortest = shortest;
@@ -224,10 +234,10 @@ impl Path {
         let scale_s = self.scale_s.max(NANOSECOND_S);
         let mut readings = Readings::default();
         for (index, level) in self.levels.iter().enumerate() {
-            if index > 0 && delay_s < level.floor_s() - scale_s {
+            if index > 0 && delay_s < level.floor_s(scale_s) - scale_s {
                 continue;
             }
-            let excess_s = (delay_s - level.floor_s()).max(0.0);
+            let excess_s = (delay_s - level.floor_s(scale_s)).max(0.0);
             let share = level.share();
             let lawless = if index == 0 {
                 LAWLESS
@@ -259,13 +269,18 @@ impl Path {
             level.occupancy += OCCUPANCY_SHARE * (seen - level.occupancy);
         }
         let level = &mut self.levels[likely.level];
+        let floor_before_s = level.floor_s(self.scale_s);
         level.enter(delay_s);
+        let floor_s = level.floor_s(self.scale_s);
+        for excess_s in &mut self.excesses_s {
+            *excess_s = (*excess_s + floor_before_s - floor_s).max(0.0);
+        }
         if likely.level > 0 {
             let gain = level.shift_var_s2 / (level.shift_var_s2 + off_var_s2);
             level.shift_s += gain * (off_s - level.shift_s);
             level.shift_var_s2 *= 1.0 - gain;
         }
-        let excess_s = (delay_s - level.floor_s()).max(0.0);
+        let excess_s = (delay_s - floor_s).max(0.0);
         if self.excesses_s.len() < EXCESSES {
             self.excesses_s.push(excess_s);
         } else {
@@ -366,6 +381,15 @@ fn log_density(excess_s: f64, scale_s: f64, lawless: f64) -> f64 {
     let mean_s = scale_s / MEDIAN_OF_TWO;
     let ordinary = (excess_s.max(0.05 * mean_s) / (mean_s * mean_s)).ln() - excess_s / mean_s;
     ordinary.max((lawless / (excess_s + scale_s)).ln())
+}
+
+/// The two least of four; each pair is in order.
+fn least_two(a: (f64, f64), b: (f64, f64)) -> (f64, f64) {
+    if a.0 <= b.0 {
+        (a.0, a.1.min(b.0))
+    } else {
+        (b.0, b.1.min(a.0))
+    }
 }
 
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
