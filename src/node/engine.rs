@@ -23,6 +23,7 @@ use crate::sync::combine::{Combined, combine};
 use crate::sync::command::{Applied, ClockCommand, ClockStatus};
 use crate::sync::discipline::{Discipline, Outcome};
 use crate::sync::filter::{Estimate, Filter, Start, Update};
+use crate::sync::holdover::PROMISE_SIGMAS;
 use crate::sync::leap::{LeapTable, can_leap};
 use crate::sync::ledger::{Ledger, MonotonicClock};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
@@ -718,7 +719,7 @@ impl Node {
             return;
         }
         let age = now.mono.since(combined.at);
-        let grown = combined.holdover.grown(age);
+        let grown = combined.holdover.grown(age, PROMISE_SIGMAS);
         self.state.root_dispersion = combined.root_dispersion + grown;
         self.state.error_bound = combined.error_bound + grown;
         self.state.error_likely = combined.error_likely + grown;

@@ -80,13 +80,20 @@ const FEW_SAMPLES: f64 = 8.0;
 /// `maxclockerror`).
 const STEP_UNKNOWN: Ppm = Ppm(1.0);
 /// What one may that was not seen to do so for long.
-const STEP_MIN: Ppm = Ppm(0.1);
-/// The most that is expected of any.
-const STEP_MAX: Ppm = Ppm(2.0);
-/// Time over which that trust grows.
-const STEP_MEMORY_S: f64 = 7200.0;
-/// Samples before the estimated frequency is settled enough to tell steps by.
-const STEPS_FROM_SAMPLES: u32 = 16;
+const STEP_MIN: Ppm = Ppm(0.05);
+/// For so long it has to be quiet until it is trusted: what comes and goes by the
+/// hour or two is not forgotten in between.
+const STEP_QUIET_S: f64 = 9000.0;
+/// Then trust grows with this time constant.
+const STEP_FADING_S: f64 = 900.0;
+/// A frequency that changes by so many sigma of what was known of it has stepped.
+const STEP_SIGMAS: f64 = 4.0;
+/// So many times what was seen of the step may follow.
+const STEP_FACTOR: f64 = 2.0;
+
+/// Sigmas that the enclosure allows for the error of the frequency from one sample to
+/// the next. They add up from sample to sample, where errors in part cancel.
+const ENCLOSURE_SIGMAS: f64 = 3.0;
 
 /// What is known of the oscillator before the first sample.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -217,8 +224,9 @@ struct Track {
     weights: [[f64; WANDERS.len()]; NOISES.len()],
     /// The truth lies between these, whatever the noise.
     enclosure_s: (f64, f64),
-    /// What the frequency was seen to step by, and by so much it may again.
+    /// What the frequency may step by, and since when it did not.
     step: Ppm,
+    stepped: MonoInstant,
     /// Smoothed square of what samples were off by.
     jitter_var_s2: f64,
     /// The same in units of what they were expected to be off by; about 1 where the
@@ -247,7 +255,6 @@ impl Filter {
         let delay_s = sample.delay.as_seconds().max(0.0);
         let z = sample.offset + ledger.integral_at(sample.at);
         let shorter_s = self.path.enter(delay_s);
-        if std::env::var("FTRACE").is_ok() { eprintln!("S {:?}", sample); }
 
         let Some(track) = &mut self.track else {
             self.begin(z, sample);
@@ -267,7 +274,6 @@ impl Filter {
         }
         self.outliers = 0;
         track.take(z, sample, &mut self.path);
-        if std::env::var("FTRACE").is_ok() { let m = track.mixed_at(track.at); eprintln!("F n {} off {:.3e} p {:.2e} v {:.4e} sv {:.2e} sur {:.2e} scale {:.2e} encl {:?} step {:?} noise {:?} w {:?}", track.samples, (z - track.origin_z).as_seconds() - m.phase_s, m.phase_var_s2.sqrt(), m.rate, m.rate_var.sqrt(), track.surprise, self.path.typical_var_s2().sqrt()*3.46, track.enclosure_s, track.step, track.noise_log_weights, track.weights[0]); }
         Update::Taken
     }
 
@@ -367,6 +373,7 @@ impl Track {
             weights: [[share; WANDERS.len()]; NOISES.len()],
             enclosure_s: (-half_s, half_s),
             step: STEP_UNKNOWN,
+            stepped: sample.at,
             jitter_var_s2: variance_s2,
             surprise: 1.0,
             samples: 1,
@@ -437,8 +444,7 @@ impl Track {
                 let ahead = line.ahead(elapsed_s, wander);
                 let evidence = Evidence::one_of(readings.iter().map(|reading| {
                     let off_s = z_s - reading.shift_s - ahead.phase_s;
-                    let evidence =
-                        noise.evidence(reading, off_s, ahead.phase_var_s2, even_var_s2);
+                    let evidence = noise.evidence(reading, off_s, ahead.phase_var_s2, even_var_s2);
                     (reading.log_prior, evidence)
                 }));
                 *line = ahead.with(&evidence);
@@ -453,16 +459,25 @@ impl Track {
         for (log_weight, fit) in self.noise_log_weights.iter_mut().zip(fits) {
             *log_weight = *log_weight * (1.0 - 1.0 / NOISE_MEMORY) + fit;
         }
-        let best = self.noise_log_weights.iter().copied().fold(f64::MIN, f64::max);
+        let best = self
+            .noise_log_weights
+            .iter()
+            .copied()
+            .fold(f64::MIN, f64::max);
         self.noise_log_weights.iter_mut().for_each(|w| *w -= best);
         self.weigh();
 
         self.enclose(z_s, sample);
-        path.learn(delay_s, z_s - foretold.phase_s, foretold.phase_var_s2, likely);
+        path.learn(
+            delay_s,
+            z_s - foretold.phase_s,
+            foretold.phase_var_s2,
+            likely,
+        );
         self.samples = self.samples.saturating_add(1);
         self.at = sample.at;
         self.last = *sample;
-        self.note_step(foretold.rate, elapsed_s);
+        self.note_step(&foretold);
     }
 
     /// Weights from their logs.
@@ -491,7 +506,8 @@ impl Track {
         self.enclosure_s = (low_s.max(sample_low_s), high_s.min(sample_high_s));
         if self.enclosure_s.0 > self.enclosure_s.1 {
             self.enclosure_s = (sample_low_s, sample_high_s);
-            self.step = Ppm(self.step.0.max(STEP_UNKNOWN.0));
+            self.step = Ppm(self.step_at(sample.at).0.max(STEP_UNKNOWN.0));
+            self.stepped = sample.at;
         }
     }
 
@@ -500,7 +516,7 @@ impl Track {
         let gained_s = self.elapsed_s(at) * self.mixed_at(self.at).rate;
         let grown_s = self
             .holdover_at(self.at)
-            .grown(at.since(self.at))
+            .grown(at.since(self.at), ENCLOSURE_SIGMAS)
             .as_seconds();
         let (low_s, high_s) = self.enclosure_s;
         (low_s + gained_s - grown_s, high_s + gained_s + grown_s)
@@ -516,31 +532,36 @@ impl Track {
         Holdover {
             frequency_sigma: Ppm::from_ratio(rate_var.sqrt()),
             wander: wander_2.sqrt(),
-            step: self.step,
+            step: self.step_at(at),
         }
         .after(at.since(self.at))
     }
 
     fn note_surprise(&mut self, off_s: f64, off_var_s2: f64, likely: &Reading, even_var_s2: f64) {
         let half_s = likely.half_excess_s + likely.margin_s;
-        let noise_var_s2 = (half_s * half_s / 3.0).max(even_var_s2.min(half_s * half_s))
-            + likely.edge_var_s2;
+        let noise_var_s2 =
+            (half_s * half_s / 3.0).max(even_var_s2.min(half_s * half_s)) + likely.edge_var_s2;
         let surprise = off_s * off_s / (off_var_s2 + noise_var_s2);
         let share = 1.0 / f64::from((self.samples + 1).min(16));
         self.jitter_var_s2 += (off_s * off_s - self.jitter_var_s2) * share;
         self.surprise += (surprise - self.surprise) * share;
     }
 
-    /// A frequency that was just seen to change by so much may do it again; one that
-    /// was not for long, less likely.
-    fn note_step(&mut self, foretold_rate: f64, elapsed_s: f64) {
-        if self.samples < STEPS_FROM_SAMPLES {
-            return;
+    /// A frequency that was just seen to step may do it again.
+    fn note_step(&mut self, foretold: &Line) {
+        let changed = (self.mixed_at(self.at).rate - foretold.rate).abs();
+        if changed > STEP_SIGMAS * foretold.rate_var.sqrt() {
+            let expected = Ppm::from_ratio(STEP_FACTOR * changed);
+            self.step = Ppm(self.step_at(self.at).0.max(expected.0));
+            self.stepped = self.at;
         }
-        let stepped = Ppm::from_ratio(2.0 * (self.mixed_at(self.at).rate - foretold_rate).abs());
-        let faded = Ppm(self.step.0 * (-elapsed_s / STEP_MEMORY_S).exp());
-        let expected = faded.0.max(stepped.0).clamp(STEP_MIN.0, STEP_MAX.0);
-        self.step = Ppm(expected);
+    }
+
+    /// What the frequency may step by at `at`.
+    fn step_at(&self, at: MonoInstant) -> Ppm {
+        let quiet_s = at.since(self.stepped).as_seconds();
+        let faded = self.step.0 * (-(quiet_s - STEP_QUIET_S).max(0.0) / STEP_FADING_S).exp();
+        Ppm(faded.max(STEP_MIN.0))
     }
 
     /// The bank's common answer for the moment `at`, which may lie ahead: mean and
@@ -586,7 +607,13 @@ impl Track {
 
 impl Noise {
     /// What a sample `off_s` above the prior's mean says, if the noise is this.
-    fn evidence(self, reading: &Reading, off_s: f64, prior_var_s2: f64, even_var_s2: f64) -> Evidence {
+    fn evidence(
+        self,
+        reading: &Reading,
+        off_s: f64,
+        prior_var_s2: f64,
+        even_var_s2: f64,
+    ) -> Evidence {
         let half_s = reading.half_excess_s + reading.margin_s;
         let variance_s2 = prior_var_s2 + reading.edge_var_s2;
         let queueing = Evidence::within(off_s, half_s, variance_s2);
@@ -603,7 +630,11 @@ impl Noise {
         let half_s = reading.half_excess_s * ONE_WAY_PART + reading.margin_s;
         let one_way = Evidence::within(off_s + middle_s, half_s, variance_s2);
         let pieces = [(ONE_WAY_WEIGHT, one_way), (1.0 - ONE_WAY_WEIGHT, queueing)];
-        Evidence::one_of(pieces.into_iter().map(|(weight, piece)| (weight.ln(), piece)))
+        Evidence::one_of(
+            pieces
+                .into_iter()
+                .map(|(weight, piece)| (weight.ln(), piece)),
+        )
     }
 }
 

@@ -21,15 +21,13 @@ pub struct Holdover {
 }
 
 impl Holdover {
-    /// What the clock may have gained or lost, at most, `elapsed` after the moment
-    /// that `self` speaks of; none for a time that lies before it.
-    pub fn grown(&self, elapsed: NtpDuration) -> NtpDuration {
+    /// What the clock may have gained or lost, within so many `sigmas`, `elapsed` after
+    /// the moment that `self` speaks of; none for a time that lies before it.
+    pub fn grown(&self, elapsed: NtpDuration, sigmas: f64) -> NtpDuration {
         let t = elapsed.as_seconds().max(0.0);
         let known = (self.frequency_sigma.ratio() * t).powi(2);
         let walked = self.wander.powi(2) * t.powi(3) / 3.0;
-        NtpDuration::from_seconds(
-            PROMISE_SIGMAS * (known + walked).sqrt() + self.step.ratio() * t,
-        )
+        NtpDuration::from_seconds(sigmas * (known + walked).sqrt() + self.step.ratio() * t)
     }
 
     /// How fast it grows just then: for those who are told a rate and not a curve.
@@ -62,23 +60,23 @@ mod tests {
             frequency_sigma: Ppm(0.01),
             ..Holdover::default()
         };
-        assert_eq!(known.grown(HOUR).as_nanos(), 144_000);
+        assert_eq!(known.grown(HOUR, PROMISE_SIGMAS).as_nanos(), 144_000);
         let step = Holdover {
             step: Ppm(0.1),
             ..known
         };
-        assert_eq!(step.grown(HOUR).as_nanos(), 504_000);
+        assert_eq!(step.grown(HOUR, PROMISE_SIGMAS).as_nanos(), 504_000);
         let wanders = Holdover {
             wander: 1e-9,
             ..step
         };
-        let grown = wanders.grown(HOUR);
-        assert!(grown > step.grown(HOUR));
+        let grown = wanders.grown(HOUR, PROMISE_SIGMAS);
+        assert!(grown > step.grown(HOUR, PROMISE_SIGMAS));
         // A rate stated now must carry as far as the next statement.
         let minute = NtpDuration::from_whole_seconds(60);
-        let more = wanders.grown(HOUR + minute) - grown;
+        let more = wanders.grown(HOUR + minute, PROMISE_SIGMAS) - grown;
         assert!(more <= minute * wanders.rate(HOUR + minute).ratio());
-        assert_eq!(wanders.grown(-HOUR), NtpDuration::ZERO);
+        assert_eq!(wanders.grown(-HOUR, PROMISE_SIGMAS), NtpDuration::ZERO);
         assert!(wanders.after(HOUR).frequency_sigma > wanders.frequency_sigma);
     }
 }

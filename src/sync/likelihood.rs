@@ -160,7 +160,10 @@ mod tests {
             density((x + 3.0) * 10.0) + density((x - 3.0) * 10.0)
         });
         assert!((found.0 - true_one.0).abs() < 1e-3);
-        assert!((found.1 - true_one.1).abs() < 1e-2, "{found:?} {true_one:?}");
+        assert!(
+            (found.1 - true_one.1).abs() < 1e-2,
+            "{found:?} {true_one:?}"
+        );
         assert!(blend.curvature < 0.0, "it knows less than before");
     }
 }

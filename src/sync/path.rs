@@ -101,7 +101,9 @@ impl Level {
         let (least_s, next_s) = self
             .floors_s
             .iter()
-            .fold((f64::MAX, f64::MAX), |found, &block| least_two(found, block));
+            .fold((f64::MAX, f64::MAX), |found, &block| {
+                least_two(found, block)
+            });
         let apart_s = APART * self.share() * scale_s;
         if self.samples >= YOUNG as u32 && next_s - least_s > apart_s {
             next_s
@@ -367,11 +369,8 @@ impl Path {
         let supposed_s = 0.1 * self.delay_min_s() / count.max(1) as f64;
         let young = count < YOUNG;
         self.scale_s = at(count / 2).max(if young { supposed_s } else { NANOSECOND_S });
-        self.quartiles_s = (at(3 * count / 4) - at(count / 4)).max(if young {
-            supposed_s
-        } else {
-            NANOSECOND_S
-        });
+        self.quartiles_s =
+            (at(3 * count / 4) - at(count / 4)).max(if young { supposed_s } else { NANOSECOND_S });
     }
 }
 
