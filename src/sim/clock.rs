@@ -80,7 +80,7 @@ impl Clock {
                 let up = if steps.random {
                     self.dice.uniform() <= 0.5
                 } else {
-                    self.turns % 2 == 0
+                    self.turns.is_multiple_of(2)
                 };
                 self.turns += 1;
                 self.walk += if up { 1.0 } else { -1.0 } * steps.by.ratio();

@@ -785,7 +785,7 @@ mod tests {
         assert_eq!(a.down.delay, b.up.delay);
         assert_eq!(scenario.step.panic, None);
         assert_eq!(scenario.events[0].what, Happening::ClockStep(0.005));
-        assert_eq!(scenario.expects[0].below, 5e-6);
+        assert!((scenario.expects[0].below - 5e-6).abs() < 1e-12);
     }
 
     #[test]
