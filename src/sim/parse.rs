@@ -155,7 +155,12 @@ fn clock(scenario: &mut Scenario, words: &mut Words<'_>) -> Result<(), Fault> {
         match word {
             "offset" => clock.offset_s = words.duration()?,
             "frequency" => clock.frequency = words.frequency()?,
-            "wander" => clock.wander = words.number()?.min(WANDER_MAX),
+            "wander" => {
+                clock.wander = words.number()?;
+                if clock.wander > WANDER_MAX {
+                    return Err(format!("`wander` ends at {WANDER_MAX:e}"));
+                }
+            }
             "sine" => {
                 let amplitude = words.frequency()?.ratio();
                 words.literal("period")?;
@@ -818,6 +823,7 @@ mod tests {
                 "t.sim:3: `lenght` is no statement: write about",
             ),
             ("length 1e300 d", "times end at 1000 d"),
+            ("clock wander 1", "`wander` ends at 1e-4"),
             ("clock frequency 1e9 ppm", "frequencies end at 10000 ppm"),
             ("length 10", "`10` needs a unit (ns, us"),
             ("length", "the line ends too early: write 10 ms"),
