@@ -530,7 +530,7 @@ _ptntp() {
                     return 0
                     ;;
                 --estimator)
-                    COMPREPLY=($(compgen -W "node reference" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "node reference reference-calm" -- "${cur}"))
                     return 0
                     ;;
                 *)

@@ -83,7 +83,8 @@ complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -l set -d 'Append this 
 complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -l plot -d 'Draw error, bound and poll interval: here, or as SVG into FILE' -r -F
 complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -l trace -d 'Write each second\'s figures into FILE, as CSV' -r -F
 complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -l estimator -d 'Who estimates' -r -f -a "node\t''
-reference\t''"
+reference\t''
+reference-calm\t''"
 complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -l list -d 'List the scenarios that come with ptntp'
 complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -l json -d 'Print JSON'
 complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -s v -l verbose -d 'Also print what the service would have logged'
