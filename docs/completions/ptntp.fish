@@ -32,6 +32,7 @@ complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "peers" -d 'List the sou
 complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "stat" -d 'Say whether the clock is synchronised, as ntpstat does'
 complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "nics" -d 'Show which network interfaces can stamp packets, and how well'
 complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "demo" -d 'Show it all on loopback: a server, and a client half a second off'
+complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "sim" -d 'Simulate a clock, a network and servers, and show how right the clock is'
 complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "generate" -d 'Write man pages or shell completions'
 complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -s c -l config -d 'Configuration file, such as /etc/ntp.conf' -r -F
@@ -76,6 +77,18 @@ complete -c ptntp -n "__fish_ptntp_using_subcommand nics" -l json -d 'Print JSON
 complete -c ptntp -n "__fish_ptntp_using_subcommand nics" -s h -l help -d 'Print help'
 complete -c ptntp -n "__fish_ptntp_using_subcommand demo" -l stay -d 'Keep both running, to explore them with the other commands, until Ctrl-C'
 complete -c ptntp -n "__fish_ptntp_using_subcommand demo" -s h -l help -d 'Print help'
+complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -l seed -d 'Chance repeats with its seed' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -l for -d 'Run this long, such as 90s, 12h or 2d [default: as the scenario says]' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -l set -d 'Append this line to the scenario (may be repeated), such as \'clock wander 1e-8\'' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -l plot -d 'Draw error, bound and poll interval: here, or as SVG into FILE' -r -F
+complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -l trace -d 'Write each second\'s figures into FILE, as CSV' -r -F
+complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -l estimator -d 'Who estimates' -r -f -a "node\t''
+reference\t''
+reference-calm\t''"
+complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -l list -d 'List the scenarios that come with ptntp'
+complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -l json -d 'Print JSON'
+complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -s v -l verbose -d 'Also print what the service would have logged'
+complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -s h -l help -d 'Print help'
 complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and not __fish_seen_subcommand_from man completions help" -s h -l help -d 'Print help'
 complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and not __fish_seen_subcommand_from man completions help" -f -a "man" -d 'Write the man pages into a directory'
 complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and not __fish_seen_subcommand_from man completions help" -f -a "completions" -d 'Print the completions of a shell'
@@ -85,13 +98,14 @@ complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and __fish_seen_su
 complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and __fish_seen_subcommand_from help" -f -a "man" -d 'Write the man pages into a directory'
 complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and __fish_seen_subcommand_from help" -f -a "completions" -d 'Print the completions of a shell'
 complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo generate help" -f -a "run" -d 'Run the time service in the foreground'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo generate help" -f -a "check" -d 'Check a configuration file and show what it amounts to'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo generate help" -f -a "peers" -d 'List the sources of the running service, as ntpq -p does'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo generate help" -f -a "stat" -d 'Say whether the clock is synchronised, as ntpstat does'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo generate help" -f -a "nics" -d 'Show which network interfaces can stamp packets, and how well'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo generate help" -f -a "demo" -d 'Show it all on loopback: a server, and a client half a second off'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo generate help" -f -a "generate" -d 'Write man pages or shell completions'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "run" -d 'Run the time service in the foreground'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "check" -d 'Check a configuration file and show what it amounts to'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "peers" -d 'List the sources of the running service, as ntpq -p does'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "stat" -d 'Say whether the clock is synchronised, as ntpstat does'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "nics" -d 'Show which network interfaces can stamp packets, and how well'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "demo" -d 'Show it all on loopback: a server, and a client half a second off'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "sim" -d 'Simulate a clock, a network and servers, and show how right the clock is'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "generate" -d 'Write man pages or shell completions'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c ptntp -n "__fish_ptntp_using_subcommand help; and __fish_seen_subcommand_from generate" -f -a "man" -d 'Write the man pages into a directory'
 complete -c ptntp -n "__fish_ptntp_using_subcommand help; and __fish_seen_subcommand_from generate" -f -a "completions" -d 'Print the completions of a shell'

@@ -300,10 +300,15 @@ pub struct SimArgs {
 
     /// Who estimates
     #[arg(long, hide = true, default_value = "node",
-          value_parser = PossibleValuesParser::new(["node", "reference"]).map(|word| {
-              if word == "node" { Estimator::Node } else { Estimator::Reference }
-          }))]
+          value_parser = estimators())]
     pub estimator: Estimator,
+}
+
+fn estimators() -> impl TypedValueParser<Value = Estimator> {
+    PossibleValuesParser::new(Estimator::ALL.map(Estimator::name)).map(|word| {
+        let named = Estimator::ALL.into_iter().find(|e| e.name() == word);
+        named.unwrap_or_default()
+    })
 }
 
 fn simulated(text: &str) -> Result<f64, String> {

@@ -158,9 +158,6 @@ fn as_text(scenario: &Scenario, outcome: &Outcome, failed: &[String], verbose: b
         score.length_s, score.seed, score.settle_s
     );
     text += &render::columns(&rows(score));
-    if let Some(why) = &score.ended {
-        let _ = writeln!(text, "\nended early: {why}");
-    }
     for line in failed {
         let _ = writeln!(text, "\nnot as expected: {line}");
     }

@@ -16,6 +16,9 @@ const FREQUENCY_STEPS_PER_PPM: f64 = 65536.0;
 /// The most it corrects.
 const FREQUENCY_MAX: Ppm = Ppm(500.0);
 
+/// However long it wanders, it goes forwards.
+const NATURAL_MAX: f64 = 0.1;
+
 const SECOND_NS: i64 = 1_000_000_000;
 const DAY_NS: i64 = 86_400 * SECOND_NS;
 
@@ -80,7 +83,7 @@ impl Clock {
                 let up = if steps.random {
                     self.dice.uniform() <= 0.5
                 } else {
-                    self.turns % 2 == 0
+                    self.turns.is_multiple_of(2)
                 };
                 self.turns += 1;
                 self.walk += if up { 1.0 } else { -1.0 } * steps.by.ratio();
@@ -93,6 +96,7 @@ impl Clock {
     fn set_natural(&mut self) {
         let middle_s = self.at_ns as f64 * 1e-9 + 0.5;
         let sine = self.spec.sine.map_or(0.0, |sine| sine.at(middle_s));
+        self.walk = self.walk.clamp(-NATURAL_MAX, NATURAL_MAX);
         self.natural = self.walk + sine;
     }
 

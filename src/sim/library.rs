@@ -59,15 +59,21 @@ pub fn find(name: &str) -> Option<&'static Builtin> {
 
 /// Names that someone who wrote `name` may have meant: the nearest first, few.
 pub fn similar(name: &str) -> Vec<&'static str> {
-    let mut near: Vec<(usize, &str)> = BUILTIN
+    // Nobody mistypes the first letter.
+    let starts_otherwise = |known: &str| known.chars().next() != name.chars().next();
+    let mut near: Vec<(usize, bool, &str)> = BUILTIN
         .iter()
-        .map(|builtin| (distance(name, builtin.name), builtin.name))
-        .filter(|&(apart, known)| {
+        .map(|builtin| builtin.name)
+        .map(|known| (distance(name, known), starts_otherwise(known), known))
+        .filter(|&(apart, _, known)| {
             apart <= 2 || known.contains(name) || (known.len() > 2 && name.contains(known))
         })
         .collect();
     near.sort();
-    near.into_iter().take(3).map(|(_, known)| known).collect()
+    near.into_iter()
+        .take(3)
+        .map(|(_, _, known)| known)
+        .collect()
 }
 
 /// Letters to change, add or leave out (Levenshtein).

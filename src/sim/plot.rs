@@ -209,6 +209,8 @@ pub fn svg(records: &[Record], title: &str, settle_s: f64) -> Result<String, Str
     Ok(text)
 }
 
+/// What a column has to draw.
+type Curve = fn(&Column) -> Option<f64>;
 type Failure = Box<dyn std::error::Error>;
 
 fn draw(text: &mut String, records: &[Record], title: &str, settle_s: f64) -> Result<(), Failure> {
@@ -238,15 +240,17 @@ fn draw(text: &mut String, records: &[Record], title: &str, settle_s: f64) -> Re
         .y_label_area_size(80)
         .build_cartesian_2d(0.0..end, (power(low)..power(high)).log_scale())?;
     mesh(&mut chart, "|true error| and bound", "", &seconds)?;
-    let likely = |column: &Column| column.likely_s;
-    let bound = |column: &Column| column.bound_s;
-    let curves: [(&str, ShapeStyle, &dyn Fn(&Column) -> Option<f64>); 4] = [
-        ("true error, largest", ERROR.mix(0.35).into(), &|c| {
-            Some(c.largest_s())
+    let curves: [(&str, ShapeStyle, Curve); 4] = [
+        ("true error, largest", ERROR.mix(0.35).into(), |column| {
+            Some(column.largest_s())
         }),
-        ("true error, usual (RMS)", ERROR.into(), &|c| Some(c.rms_s)),
-        ("likely error, as believed", LIKELY.into(), &likely),
-        ("promised bound", BOUND.into(), &bound),
+        ("true error, usual (RMS)", ERROR.into(), |column| {
+            Some(column.rms_s)
+        }),
+        ("likely error, as believed", LIKELY.into(), |column| {
+            column.likely_s
+        }),
+        ("promised bound", BOUND.into(), |column| column.bound_s),
     ];
     for (name, style, value) in curves {
         let points = columns.iter().filter_map(|column| {

@@ -28,8 +28,6 @@ use crate::time::units::{Ppm, Precision};
 const WANDERS: [f64; 9] = [
     1e-11, 3.2e-11, 1e-10, 3.2e-10, 1e-9, 3.2e-9, 1e-8, 3.2e-8, 1e-7,
 ];
-/// Updates over which the bank remembers who foretold well.
-const MEMORY_UPDATES: f64 = 20.0;
 /// Round trips of which the least and the median are taken.
 const DELAYS_WINDOW: usize = 256;
 /// Part of their difference that a sample is unsure of at the least.
@@ -41,7 +39,7 @@ const READING_S: f64 = 1e-9;
 const SLEW: NtpDuration = NtpDuration::from_whole_seconds(1);
 /// The most a kernel slews by.
 const FREQUENCY_MAX: Ppm = Ppm(500.0);
-/// Updates in which the clock may be stepped, and updates before the first.
+/// Updates in which the clock may be stepped.
 const STEP_UPDATES: u32 = 3;
 
 const ID: AssociationId = AssociationId(0);
@@ -54,6 +52,8 @@ pub struct Reference {
     dice: dice::Dice,
     ledger: Ledger,
     step: Option<NtpDuration>,
+    /// Updates over which the bank remembers who foretold well.
+    memory_updates: f64,
     delays: VecDeque<f64>,
     bank: [Filter; WANDERS.len()],
     updates: u32,
@@ -73,15 +73,22 @@ struct Filter {
     z_var: f64,
     covariance: f64,
     rate_var: f64,
+    /// Log likelihood of what came, the recent past counting most.
+    score: f64,
+    /// The same without the last sample: it is weighed by what it foretold before,
+    /// so that one wild sample does not choose its own filter.
     log_weight: f64,
 }
 
 impl Reference {
-    /// Asks the first source of `config`, which is at `server`.
-    pub fn new(config: NodeConfig, server: SocketAddr, now: Now) -> Self {
+    /// Asks the first source of `config`, which is at `server`. Its bank remembers
+    /// who foretold well over `memory_updates`: with 20 it reacts to steps of
+    /// frequency, with 200 it is calmer otherwise.
+    pub fn new(config: NodeConfig, server: SocketAddr, memory_updates: f64, now: Now) -> Self {
         let options = config.sources.first().map(|source| source.options);
         let options = SourceOptions {
             iburst: true,
+            // The prototype's samples were fresh, not those of the exchange before.
             xleave: false,
             ..options.unwrap_or_default()
         };
@@ -97,6 +104,7 @@ impl Reference {
             ),
             ledger: Ledger::new(now.mono, config.frequency_in_force, config.monotonic),
             step: config.step.threshold,
+            memory_updates,
             delays: VecDeque::new(),
             bank: WANDERS.map(|wander| Filter::new(wander, now.mono)),
             updates: 0,
@@ -122,7 +130,7 @@ impl Reference {
 
         let z_s = (sample.offset + self.ledger.integral_at(sample.at)).as_seconds();
         for filter in &mut self.bank {
-            filter.update(z_s, variance, sample.at);
+            filter.update(z_s, variance, sample.at, self.memory_updates);
         }
         self.updates += 1;
         self.steer(now);
@@ -182,11 +190,12 @@ impl Filter {
             z_var: 1e6,
             covariance: 0.0,
             rate_var: 1e-8,
+            score: 0.0,
             log_weight: 0.0,
         }
     }
 
-    fn update(&mut self, z_s: f64, variance: f64, at: MonoInstant) {
+    fn update(&mut self, z_s: f64, variance: f64, at: MonoInstant, memory_updates: f64) {
         let dt = at.since(self.at).as_seconds();
         let walk = self.wander.powi(2);
         self.at = at;
@@ -206,8 +215,9 @@ impl Filter {
         self.rate_var -= rate_gain * self.covariance;
         self.covariance *= 1.0 - z_gain;
         self.z_var *= 1.0 - z_gain;
-        self.log_weight *= 1.0 - 1.0 / MEMORY_UPDATES;
-        self.log_weight -= (innovation_var.ln() + innovation.powi(2) / innovation_var) / 2.0;
+        let surprise = (innovation_var.ln() + innovation.powi(2) / innovation_var) / 2.0;
+        self.log_weight = self.score;
+        self.score = self.score * (1.0 - 1.0 / memory_updates) - surprise;
     }
 }
 

@@ -42,14 +42,20 @@ pub enum Estimator {
     Node,
     /// The plain one that tells whether the weather is as it should be.
     Reference,
+    /// The same with a memory ten times as long.
+    ReferenceCalm,
 }
 
 impl Estimator {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Node, Self::Reference, Self::ReferenceCalm];
+
     /// The word for it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Node => "node",
             Self::Reference => "reference",
+            Self::ReferenceCalm => "reference-calm",
         }
     }
 }
@@ -181,7 +187,8 @@ impl World {
         };
         let engine: Box<dyn Engine> = match estimator {
             Estimator::Node => Box::new(Node::new(config, now)),
-            Estimator::Reference => Box::new(Reference::new(config, address(0), now)),
+            Estimator::Reference => Box::new(Reference::new(config, address(0), 20.0, now)),
+            Estimator::ReferenceCalm => Box::new(Reference::new(config, address(0), 200.0, now)),
         };
         let servers = scenario.servers.iter().enumerate();
         let ways = servers.clone().map(|(number, spec)| {
