@@ -33,6 +33,8 @@ pub struct Combined {
     pub offset_sigma: NtpDuration,
     /// The correction that nulls our clock's own frequency error.
     pub frequency: Ppm,
+    /// How fast that changes: a ratio per second.
+    pub drift: f64,
     /// What the oscillator may do from here on, the error of `frequency` included.
     pub holdover: Holdover,
     /// ψ of the system peer and of the survivors about Θ, RMS together.
@@ -121,6 +123,7 @@ pub fn combine(candidates: &[Candidate], selection: &Selection) -> Option<Combin
         offset,
         offset_sigma,
         frequency: Ppm::from_ratio(mean(&|e| e.frequency.ratio(), &frequency_weights)),
+        drift: mean(&|e| e.drift, &frequency_weights),
         holdover,
         jitter: NtpDuration::from_seconds(jitter_s),
         error_bound,
@@ -226,6 +229,7 @@ mod tests {
             offset_sigma: NtpDuration::from_seconds(sigma_s),
             offset_likely: NtpDuration::from_seconds(sigma_s * PROMISE_SIGMAS),
             frequency: Ppm(offset_s * 1e3),
+            drift: 0.0,
             holdover: Holdover {
                 frequency_sigma: Ppm(sigma_s * 1e3),
                 ..Holdover::default()

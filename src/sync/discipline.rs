@@ -32,6 +32,9 @@ const FADE_STEP: f64 = 0.5;
 /// ...of which there are so many; the last takes all that is left.
 const FADE_STEPS: u8 = 6;
 
+/// A drift is not foretold for longer than this.
+const DRIFT_AHEAD_MAX_S: f64 = 2048.0;
+
 /// Samples before the clock is first set. With several servers, all have answered
 /// before the first of them gets this far, so a falseticker does not set the clock
 /// by being first.
@@ -158,6 +161,9 @@ impl Discipline {
             return Outcome::Panic { offset };
         }
         let elapsed_s = self.updated.map(|last| now.since(last).as_seconds());
+        // What the frequency will be halfway to the next update.
+        let ahead_s = elapsed_s.unwrap_or(0.0).min(DRIFT_AHEAD_MAX_S) / 2.0;
+        let frequency = frequency + Ppm::from_ratio(combined.drift * ahead_s);
         self.updated = Some(now);
 
         let far = self.policy.threshold.is_some_and(|t| offset.abs() > t);
@@ -329,6 +335,7 @@ mod tests {
             offset: NtpDuration::from_seconds(offset_s),
             offset_sigma: NtpDuration::ZERO,
             frequency,
+            drift: 0.0,
             holdover: Holdover {
                 frequency_sigma: Ppm(0.1),
                 ..Holdover::default()

@@ -4,7 +4,7 @@
 //! about its worth, and offset and frequency are estimated together.
 //!
 //! The filter follows z = θ + A(t) (see `ledger`), a line whose slope wanders:
-//! slope and height are the state of a Kalman filter. How much this oscillator
+//! height, slope and bend are the state of a Kalman filter. How this oscillator
 //! wanders nobody knows, nor what kind of noise the path makes, so a bank of
 //! filters, each with its own idea of both, runs side by side, and their answers
 //! are mixed by how well they foretold the recent samples.
@@ -25,18 +25,71 @@ use crate::time::units::Ppm;
 use crate::wire::packet::Leap;
 use crate::wire::refid::RefId;
 
-/// The bank: random walk of frequency, as a ratio per √s. From an oven in a quiet
-/// room to a laptop on a windowsill, in half decades.
-const WANDERS: [f64; 9] = [
-    1e-11, 3.2e-11, 1e-10, 3.2e-10, 1e-9, 3.2e-9, 1e-8, 3.2e-8, 1e-7,
+/// How an oscillator may wander.
+#[derive(Clone, Copy, Debug)]
+struct Habit {
+    /// Random walk of its frequency, as a ratio per √s.
+    wander: f64,
+    /// Random walk of its drift, as a ratio per s per √s.
+    bend: f64,
+}
+
+/// The bank's first part, which takes no heed of drift: from an oven in a quiet room
+/// to a laptop on a windowsill, in half decades. Then those that follow the
+/// temperature, so that the drift of one minute foretells that of the next: from the
+/// sun on the wall to an air conditioner.
+const HABITS: [Habit; 13] = [
+    walking(1e-11),
+    walking(3.2e-11),
+    walking(1e-10),
+    walking(3.2e-10),
+    walking(1e-9),
+    walking(3.2e-9),
+    walking(1e-8),
+    walking(3.2e-8),
+    walking(1e-7),
+    drifting(3.2e-13),
+    drifting(3.2e-12),
+    drifting(3.2e-11),
+    drifting(3.2e-10),
 ];
+
+/// Which of them are of one class.
+const CLASSES: [std::ops::Range<usize>; 2] = [0..9, 9..13];
+
+/// The habit of those that expect the least to be outliers.
+const WIDEST: usize = 8;
+
+const fn walking(wander: f64) -> Habit {
+    Habit { wander, bend: 0.0 }
+}
+
+const fn drifting(bend: f64) -> Habit {
+    Habit {
+        wander: 1e-10,
+        bend,
+    }
+}
+
+/// At the start the drift may be what its walk comes to in so many seconds.
+const DRIFT_START_S: f64 = 1e4;
 
 /// Updates over which the bank remembers who foretold well. With 20 it takes up a
 /// frequency step within a few samples; with 200 it does not.
-const WANDER_MEMORY: f64 = 20.0;
+const HABIT_MEMORY: f64 = 20.0;
 
 /// The same for kinds of noise, which change less often.
 const NOISE_MEMORY: f64 = 50.0;
+
+/// The same for classes of habits, which hardly ever change.
+const CLASS_MEMORY: f64 = 100.0;
+
+/// Log of each class's weight before anything is known. Drift has to prove itself: to
+/// follow one that isn't there costs.
+const CLASS_LOG_PRIORS: [f64; 2] = [0.0, -2.0];
+
+/// Logs of the classes' weights differ by no more, so that the other can come back.
+const CLASS_LOG_MAX: f64 = 10.0;
 
 /// What the noise of a path may be like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +143,12 @@ const STEP_FADING_S: f64 = 900.0;
 const STEP_SIGMAS: f64 = 4.0;
 /// So many times what was seen of the step may follow.
 const STEP_FACTOR: f64 = 2.0;
+
+/// Filters of less weight don't take part in the mix.
+const WEIGHT_MIN: f64 = 1e-9;
+
+/// No sample leaves less than this of a variance.
+const VARIANCE_KEPT_MIN: f64 = 1e-9;
 
 /// Sigmas that the enclosure allows for the error of the frequency from one sample to
 /// the next. They add up from sample to sample, where errors in part cancel.
@@ -146,6 +205,8 @@ pub struct Estimate {
     pub offset_likely: NtpDuration,
     /// The correction of our clock's frequency that would keep the offset constant.
     pub frequency: Ppm,
+    /// How fast that changes: a ratio per second.
+    pub drift: f64,
     /// What the oscillator may do from here on.
     pub holdover: Holdover,
     /// Least δ of the recent past.
@@ -199,6 +260,9 @@ pub enum Update {
     Stale,
 }
 
+/// One of everything for each habit under each kind of noise.
+type Bank<T> = [[T; HABITS.len()]; NOISES.len()];
+
 /// The estimator of one source.
 #[derive(Clone, Debug)]
 pub struct Filter {
@@ -215,13 +279,16 @@ struct Track {
     origin_z: NtpDuration,
     /// The moment the bank and the enclosure speak of.
     at: MonoInstant,
-    bank: [[Line; WANDERS.len()]; NOISES.len()],
-    /// Log of each filter's weight among those of its noise, about a common zero.
-    log_weights: [[f64; WANDERS.len()]; NOISES.len()],
+    bank: Bank<Line>,
+    /// Log of each filter's weight among those of its noise and class, about a
+    /// common zero.
+    log_weights: Bank<f64>,
     /// Log of each kind of noise's weight; the greatest is 0.
     noise_log_weights: [f64; NOISES.len()],
-    /// What follows from the two: each filter's weight in the mix; the sum is 1.
-    weights: [[f64; WANDERS.len()]; NOISES.len()],
+    /// Log of each class's weight; the first is 0.
+    class_log_weights: [f64; CLASSES.len()],
+    /// What follows from the three: each filter's weight in the mix; the sum is 1.
+    weights: Bank<f64>,
     /// The truth lies between these, whatever the noise.
     enclosure_s: (f64, f64),
     /// What the frequency may step by, and since when it did not.
@@ -309,6 +376,7 @@ impl Filter {
             offset_sigma,
             offset_likely: offset_sigma * (PROMISE_SIGMAS * few) + last.dispersion,
             frequency: ledger.frequency_for(mixed.rate),
+            drift: mixed.drift,
             holdover: track.holdover_at(at),
             delay_min,
             delay: last.delay,
@@ -355,22 +423,22 @@ impl Filter {
 
 impl Track {
     fn new(start: Start, z: NtpDuration, variance_s2: f64, sample: &Measurement) -> Self {
-        let first = Line {
-            phase_s: 0.0,
+        let first = HABITS.map(|habit| Line {
             rate: start.frequency.ratio(),
             phase_var_s2: variance_s2,
-            covariance_s: 0.0,
             rate_var: start.frequency_sigma.ratio().powi(2),
-        };
+            drift_var: habit.bend.powi(2) * DRIFT_START_S,
+            ..Line::default()
+        });
         let half_s = half_trip_s(sample);
-        let share = 1.0 / (WANDERS.len() * NOISES.len()) as f64;
-        Self {
+        let mut track = Self {
             origin_z: z,
             at: sample.at,
-            bank: [[first; WANDERS.len()]; NOISES.len()],
-            log_weights: [[0.0; WANDERS.len()]; NOISES.len()],
+            bank: [first; NOISES.len()],
+            log_weights: [[0.0; HABITS.len()]; NOISES.len()],
             noise_log_weights: [0.0; NOISES.len()],
-            weights: [[share; WANDERS.len()]; NOISES.len()],
+            class_log_weights: CLASS_LOG_PRIORS,
+            weights: [[0.0; HABITS.len()]; NOISES.len()],
             enclosure_s: (-half_s, half_s),
             step: STEP_UNKNOWN,
             stepped: sample.at,
@@ -378,7 +446,9 @@ impl Track {
             surprise: 1.0,
             samples: 1,
             last: *sample,
-        }
+        };
+        track.weigh();
+        track
     }
 
     /// All samples so far may have been wrong by half of `difference_s`, alike.
@@ -394,7 +464,6 @@ impl Track {
         if self.samples < GATED_FROM_SAMPLES {
             return false;
         }
-        let widest = WANDERS.len() - 1;
         let elapsed_s = self.elapsed_s(sample.at);
         let even_var_s2 = path.even_var_s2();
         let z_s = (z - self.origin_z).as_seconds();
@@ -405,7 +474,7 @@ impl Track {
         };
         let readings = path.readings(sample.delay.as_seconds().max(0.0));
         !self.bank.iter().any(|lines| {
-            let line = lines[widest].ahead(elapsed_s, WANDERS[widest]);
+            let line = lines[WIDEST].ahead(elapsed_s, HABITS[WIDEST]);
             readings.iter().any(|reading| explained(&line, reading))
         })
     }
@@ -434,38 +503,35 @@ impl Track {
             even_var_s2,
         );
 
-        let mut fits = [0.0; NOISES.len()];
+        let mut fits = [[0.0; CLASSES.len()]; NOISES.len()];
         for (noise_index, noise) in NOISES.into_iter().enumerate() {
-            let log_weights = &mut self.log_weights[noise_index];
-            let mut logs = *log_weights;
-            let common = log_sum(log_weights);
-            for (wander_index, wander) in WANDERS.into_iter().enumerate() {
-                let line = &mut self.bank[noise_index][wander_index];
-                let ahead = line.ahead(elapsed_s, wander);
-                let evidence = Evidence::one_of(readings.iter().map(|reading| {
-                    let off_s = z_s - reading.shift_s - ahead.phase_s;
-                    let evidence = noise.evidence(reading, off_s, ahead.phase_var_s2, even_var_s2);
-                    (reading.log_prior, evidence)
-                }));
-                *line = ahead.with(&evidence);
-                logs[wander_index] += evidence.log - common;
-                log_weights[wander_index] =
-                    log_weights[wander_index] * (1.0 - 1.0 / WANDER_MEMORY) + evidence.log;
+            for (class_index, class) in CLASSES.into_iter().enumerate() {
+                let log_weights = &mut self.log_weights[noise_index][class.clone()];
+                let lines = &mut self.bank[noise_index][class.clone()];
+                let common = log_sum(log_weights.iter().copied());
+                let mut fit = LogSum::default();
+                for ((line, log_weight), habit) in lines
+                    .iter_mut()
+                    .zip(log_weights.iter_mut())
+                    .zip(&HABITS[class])
+                {
+                    let ahead = line.ahead(elapsed_s, *habit);
+                    let evidence = Evidence::one_of(readings.iter().map(|reading| {
+                        let off_s = z_s - reading.shift_s - ahead.phase_s;
+                        let evidence =
+                            noise.evidence(reading, off_s, ahead.phase_var_s2, even_var_s2);
+                        (reading.log_prior, evidence)
+                    }));
+                    *line = ahead.with(&evidence);
+                    fit.add(*log_weight - common + evidence.log);
+                    *log_weight = remembered(*log_weight, HABIT_MEMORY) + evidence.log;
+                }
+                let best = log_weights.iter().copied().fold(f64::MIN, f64::max);
+                log_weights.iter_mut().for_each(|w| *w -= best);
+                fits[noise_index][class_index] = fit.log();
             }
-            let best = log_weights.iter().copied().fold(f64::MIN, f64::max);
-            log_weights.iter_mut().for_each(|w| *w -= best);
-            fits[noise_index] = log_sum(&logs);
         }
-        for (log_weight, fit) in self.noise_log_weights.iter_mut().zip(fits) {
-            *log_weight = *log_weight * (1.0 - 1.0 / NOISE_MEMORY) + fit;
-        }
-        let best = self
-            .noise_log_weights
-            .iter()
-            .copied()
-            .fold(f64::MIN, f64::max);
-        self.noise_log_weights.iter_mut().for_each(|w| *w -= best);
-        self.weigh();
+        self.weigh_kinds(&fits);
 
         self.enclose(z_s, sample);
         path.learn(
@@ -480,18 +546,46 @@ impl Track {
         self.note_step(&foretold);
     }
 
+    /// Weighs kinds of noise and classes of habits anew, from how well each pair of
+    /// them foretold a sample.
+    fn weigh_kinds(&mut self, fits: &[[f64; CLASSES.len()]; NOISES.len()]) {
+        let noises_log = log_sum(self.noise_log_weights.iter().copied());
+        let classes_log = log_sum(self.class_log_weights.iter().copied());
+        let (noises, classes) = (self.noise_log_weights, self.class_log_weights);
+        for (class, log_weight) in self.class_log_weights.iter_mut().enumerate() {
+            let fit = log_sum((0..NOISES.len()).map(|n| noises[n] - noises_log + fits[n][class]));
+            let prior = CLASS_LOG_PRIORS[class];
+            *log_weight = prior + remembered(*log_weight - prior, CLASS_MEMORY) + fit;
+        }
+        let first = self.class_log_weights[0];
+        for log_weight in &mut self.class_log_weights {
+            *log_weight = (*log_weight - first).clamp(-CLASS_LOG_MAX, CLASS_LOG_MAX);
+        }
+        for (noise, log_weight) in self.noise_log_weights.iter_mut().enumerate() {
+            let fit =
+                log_sum((0..CLASSES.len()).map(|c| classes[c] - classes_log + fits[noise][c]));
+            *log_weight = remembered(*log_weight, NOISE_MEMORY) + fit;
+        }
+        let best = self
+            .noise_log_weights
+            .iter()
+            .copied()
+            .fold(f64::MIN, f64::max);
+        self.noise_log_weights.iter_mut().for_each(|w| *w -= best);
+        self.weigh();
+    }
+
     /// Weights from their logs.
     fn weigh(&mut self) {
-        let noises_log = log_sum(&self.noise_log_weights);
-        for ((weights, log_weights), noise_log) in self
-            .weights
-            .iter_mut()
-            .zip(&self.log_weights)
-            .zip(self.noise_log_weights)
-        {
-            let common = log_sum(log_weights) + noises_log - noise_log;
-            for (weight, log_weight) in weights.iter_mut().zip(log_weights) {
-                *weight = (log_weight - common).exp();
+        let kinds_log = log_sum(self.noise_log_weights.iter().copied())
+            + log_sum(self.class_log_weights.iter().copied());
+        for (noise, noise_log) in self.noise_log_weights.into_iter().enumerate() {
+            for (class, class_log) in CLASSES.into_iter().zip(self.class_log_weights) {
+                let log_weights = &self.log_weights[noise][class.clone()];
+                let common = log_sum(log_weights.iter().copied()) + kinds_log;
+                for (weight, log_weight) in self.weights[noise][class].iter_mut().zip(log_weights) {
+                    *weight = (log_weight + noise_log + class_log - common).exp();
+                }
             }
         }
     }
@@ -513,7 +607,7 @@ impl Track {
 
     /// The enclosure at a moment not before the last sample.
     fn enclosure_at(&self, at: MonoInstant) -> (f64, f64) {
-        let gained_s = self.elapsed_s(at) * self.mixed_at(self.at).rate;
+        let gained_s = self.mixed_at(at).phase_s - self.mixed_at(self.at).phase_s;
         let grown_s = self
             .holdover_at(self.at)
             .grown(at.since(self.at), ENCLOSURE_SIGMAS)
@@ -524,14 +618,20 @@ impl Track {
 
     /// What the oscillator may do from `at` on.
     fn holdover_at(&self, at: MonoInstant) -> Holdover {
-        let of_noise = |weights: &[f64; WANDERS.len()]| -> f64 {
-            weights.iter().zip(WANDERS).map(|(w, q)| w * q * q).sum()
-        };
-        let wander_2: f64 = self.weights.iter().map(of_noise).sum();
+        let (mut wander_2, mut bend_2, mut drift_2) = (0.0, 0.0, 0.0);
+        for (lines, weights) in self.bank.iter().zip(&self.weights) {
+            for ((line, weight), habit) in lines.iter().zip(weights).zip(HABITS) {
+                wander_2 += weight * habit.wander.powi(2);
+                bend_2 += weight * habit.bend.powi(2);
+                drift_2 += weight * (line.drift.powi(2) + line.drift_var);
+            }
+        }
         let rate_var = self.mixed_at(self.at).rate_var * self.surprise.max(1.0);
         Holdover {
             frequency_sigma: Ppm::from_ratio(rate_var.sqrt()),
             wander: wander_2.sqrt(),
+            drift: drift_2.sqrt(),
+            bend: bend_2.sqrt(),
             step: self.step_at(at),
         }
         .after(at.since(self.at))
@@ -568,18 +668,22 @@ impl Track {
     /// spread of the mixture; that the filters disagree is part of how little is known.
     fn mixed_at(&self, at: MonoInstant) -> Line {
         let elapsed_s = self.elapsed_s(at);
-        let weighted = |index: usize| {
-            let wander = WANDERS[index % WANDERS.len()];
-            let line = self.bank.as_flattened()[index].ahead(elapsed_s, wander);
-            (line, self.weights.as_flattened()[index])
+        let lines = || {
+            let weights = self.weights.as_flattened();
+            let habits = HABITS.into_iter().cycle();
+            let lines = self.bank.as_flattened().iter().zip(weights).zip(habits);
+            // Those without weight cost time for nothing.
+            lines
+                .filter(|((_, weight), _)| **weight > WEIGHT_MIN)
+                .map(move |((line, weight), habit)| (line.ahead(elapsed_s, habit), *weight))
         };
-        let count = WANDERS.len() * NOISES.len();
         let mut mixed = Line::default();
-        for (line, weight) in (0..count).map(weighted) {
+        for (line, weight) in lines() {
             mixed.phase_s += weight * line.phase_s;
             mixed.rate += weight * line.rate;
+            mixed.drift += weight * line.drift;
         }
-        for (line, weight) in (0..count).map(weighted) {
+        for (line, weight) in lines() {
             let (phase_off_s, rate_off) = (line.phase_s - mixed.phase_s, line.rate - mixed.rate);
             mixed.phase_var_s2 += weight * (line.phase_var_s2 + phase_off_s * phase_off_s);
             mixed.covariance_s += weight * (line.covariance_s + phase_off_s * rate_off);
@@ -643,34 +747,96 @@ fn half_trip_s(sample: &Measurement) -> f64 {
     sample.delay.half().as_seconds().max(0.0) + sample.dispersion.as_seconds().max(0.0)
 }
 
-/// ln Σ exp.
-fn log_sum(logs: &[f64]) -> f64 {
-    let best = logs.iter().copied().fold(f64::MIN, f64::max);
-    best + logs.iter().map(|log| (log - best).exp()).sum::<f64>().ln()
+/// A log of weight after one more update, by someone who remembers so many.
+fn remembered(log_weight: f64, memory: f64) -> f64 {
+    log_weight * (1.0 - 1.0 / memory)
 }
 
-/// Height and slope of a line and how well they are known.
+/// ln Σ exp of a few logs.
+fn log_sum(logs: impl Iterator<Item = f64>) -> f64 {
+    let mut sum = LogSum::default();
+    logs.for_each(|log| sum.add(log));
+    sum.log()
+}
+
+/// Adds up numbers of which only the logs are fit to be held.
+#[derive(Clone, Copy, Debug)]
+struct LogSum {
+    greatest: f64,
+    scaled: f64,
+}
+
+impl Default for LogSum {
+    fn default() -> Self {
+        Self {
+            greatest: f64::MIN,
+            scaled: 0.0,
+        }
+    }
+}
+
+impl LogSum {
+    fn add(&mut self, log: f64) {
+        if log > self.greatest {
+            self.scaled = self.scaled * (self.greatest - log).exp() + 1.0;
+            self.greatest = log;
+        } else {
+            self.scaled += (log - self.greatest).exp();
+        }
+    }
+
+    fn log(&self) -> f64 {
+        self.greatest + self.scaled.ln()
+    }
+}
+
+/// Height, slope and bend of a line, and how well they are known together.
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
     phase_s: f64,
     rate: f64,
+    /// Change of the rate, per second.
+    drift: f64,
     phase_var_s2: f64,
+    /// Of phase and rate.
     covariance_s: f64,
+    phase_drift: f64,
     rate_var: f64,
+    rate_drift: f64,
+    drift_var: f64,
 }
 
 impl Line {
-    /// The same line `elapsed_s` later, its slope having taken a random walk.
-    fn ahead(&self, elapsed_s: f64, wander: f64) -> Self {
-        let (t, w2) = (elapsed_s, wander * wander);
+    /// The same line `elapsed_s` later, slope and bend having taken a random walk.
+    fn ahead(&self, elapsed_s: f64, habit: Habit) -> Self {
+        let t = elapsed_s;
+        let half = t * t / 2.0;
+        let (slope, bend) = (habit.wander * habit.wander, habit.bend * habit.bend);
         Self {
-            phase_s: self.phase_s + self.rate * t,
-            rate: self.rate,
+            phase_s: self.phase_s + self.rate * t + self.drift * half,
+            rate: self.rate + self.drift * t,
+            drift: self.drift,
             phase_var_s2: self.phase_var_s2
                 + t * (2.0 * self.covariance_s + t * self.rate_var)
-                + w2 * t.powi(3) / 3.0,
-            covariance_s: self.covariance_s + t * self.rate_var + w2 * t * t / 2.0,
-            rate_var: self.rate_var + w2 * t,
+                + half
+                    * (2.0 * self.phase_drift + 2.0 * t * self.rate_drift + half * self.drift_var)
+                + slope * t.powi(3) / 3.0
+                + bend * t.powi(5) / 20.0,
+            covariance_s: self.covariance_s
+                + t * (self.rate_var + self.phase_drift + half * self.drift_var)
+                + 3.0 * half * self.rate_drift
+                + slope * half
+                + bend * half * half / 2.0,
+            phase_drift: self.phase_drift
+                + t * self.rate_drift
+                + half * self.drift_var
+                + bend * t.powi(3) / 6.0,
+            rate_var: self.rate_var
+                + t * (2.0 * self.rate_drift + t * self.drift_var)
+                + slope * t
+                + bend * t.powi(3) / 3.0,
+            rate_drift: self.rate_drift + t * self.drift_var + bend * half,
+            drift_var: self.drift_var + bend * t,
         }
     }
 
@@ -678,14 +844,20 @@ impl Line {
     fn with(&self, evidence: &Evidence) -> Self {
         let (slope, curvature) = (evidence.slope, evidence.curvature);
         // Rounding must not make a variance negative.
-        let kept = (1.0 - self.phase_var_s2 * curvature).max(1e-9);
+        let kept = (1.0 - self.phase_var_s2 * curvature).max(VARIANCE_KEPT_MIN);
+        let reduced = |variance: f64, with_phase: f64| {
+            (variance - with_phase * with_phase * curvature).max(variance * VARIANCE_KEPT_MIN)
+        };
         Self {
             phase_s: self.phase_s + self.phase_var_s2 * slope,
             rate: self.rate + self.covariance_s * slope,
+            drift: self.drift + self.phase_drift * slope,
             phase_var_s2: self.phase_var_s2 * kept,
             covariance_s: self.covariance_s * kept,
-            rate_var: (self.rate_var - self.covariance_s * self.covariance_s * curvature)
-                .max(self.rate_var * 1e-9),
+            phase_drift: self.phase_drift * kept,
+            rate_var: reduced(self.rate_var, self.covariance_s),
+            rate_drift: self.rate_drift - self.covariance_s * self.phase_drift * curvature,
+            drift_var: reduced(self.drift_var, self.phase_drift),
         }
     }
 }

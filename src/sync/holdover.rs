@@ -16,6 +16,10 @@ pub struct Holdover {
     pub frequency_sigma: Ppm,
     /// Random walk of the frequency: a ratio per √s.
     pub wander: f64,
+    /// Drift of the frequency, which nobody can foretell for long: a ratio per s.
+    pub drift: f64,
+    /// Random walk of that drift: a ratio per s per √s.
+    pub bend: f64,
     /// The frequency may step by this much at any moment.
     pub step: Ppm,
 }
@@ -26,25 +30,33 @@ impl Holdover {
     pub fn grown(&self, elapsed: NtpDuration, sigmas: f64) -> NtpDuration {
         let t = elapsed.as_seconds().max(0.0);
         let known = (self.frequency_sigma.ratio() * t).powi(2);
-        let walked = self.wander.powi(2) * t.powi(3) / 3.0;
+        let walked = self.wander.powi(2) * t.powi(3) / 3.0
+            + (self.drift * t * t / 2.0).powi(2)
+            + self.bend.powi(2) * t.powi(5) / 20.0;
         NtpDuration::from_seconds(sigmas * (known + walked).sqrt() + self.step.ratio() * t)
     }
 
     /// How fast it grows just then: for those who are told a rate and not a curve.
     pub fn rate(&self, elapsed: NtpDuration) -> Ppm {
         let t = elapsed.as_seconds().max(0.0);
-        let variance = self.frequency_sigma.ratio().powi(2) + self.wander.powi(2) * t;
-        Ppm::from_ratio(PROMISE_SIGMAS * variance.sqrt()) + self.step
+        Ppm::from_ratio(PROMISE_SIGMAS * self.frequency_var_after(t).sqrt()) + self.step
     }
 
     /// The same oscillator, `elapsed` later.
     pub fn after(&self, elapsed: NtpDuration) -> Self {
         let t = elapsed.as_seconds().max(0.0);
-        let variance = self.frequency_sigma.ratio().powi(2) + self.wander.powi(2) * t;
         Self {
-            frequency_sigma: Ppm::from_ratio(variance.sqrt()),
+            frequency_sigma: Ppm::from_ratio(self.frequency_var_after(t).sqrt()),
+            drift: (self.drift.powi(2) + self.bend.powi(2) * t).sqrt(),
             ..*self
         }
+    }
+
+    fn frequency_var_after(&self, t: f64) -> f64 {
+        self.frequency_sigma.ratio().powi(2)
+            + self.wander.powi(2) * t
+            + (self.drift * t).powi(2)
+            + self.bend.powi(2) * t.powi(3) / 3.0
     }
 }
 

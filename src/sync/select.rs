@@ -291,6 +291,7 @@ mod tests {
                 offset_sigma: NtpDuration::from_seconds(1e-6),
                 offset_likely: NtpDuration::from_seconds(4e-6),
                 frequency: Ppm::ZERO,
+                drift: 0.0,
                 holdover: Holdover::default(),
                 delay_min: NtpDuration::from_seconds(distance_s * 2.0),
                 delay: NtpDuration::from_seconds(distance_s * 2.0),
