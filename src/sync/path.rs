@@ -33,6 +33,11 @@ const SHARE_MIN: f64 = 0.05;
 /// median excess) above the true floor.
 const SHARE_OF_ONE: f64 = 0.84;
 
+/// By so much of that the box of a sample is made wider...
+const EDGE_MARGIN: f64 = 0.5;
+/// ...and by so much its edges are softened, one sigma.
+const EDGE_SOFTNESS: f64 = 0.5;
+
 /// Up to this excess, in units of the scale, a round trip is an ordinary one. For
 /// exponential queueing both ways, one in a hundred is not.
 const ORDINARY: f64 = 4.0;
@@ -250,8 +255,8 @@ impl Path {
                 log_prior: log_density(excess_s, scale_s, lawless) + level.occupancy.ln(),
                 shift_s: level.shift_s,
                 half_excess_s: excess_s / 2.0,
-                margin_s: 0.5 * share * scale_s,
-                edge_var_s2: (0.33 * share * scale_s).powi(2)
+                margin_s: EDGE_MARGIN * share * scale_s,
+                edge_var_s2: (EDGE_SOFTNESS * share * scale_s).powi(2)
                     + NANOSECOND_S * NANOSECOND_S
                     + level.shift_var_s2,
                 ordinary: excess_s <= ORDINARY * scale_s,

@@ -13,13 +13,14 @@ use crate::time::instant::MonoInstant;
 use crate::time::units::PollExponent;
 
 /// The interval is doubled as long as the gain at twice the interval stays below.
-const GAIN_LONGER: f64 = 0.4;
+const GAIN_LONGER: f64 = 0.8;
 
 /// It is halved from this gain on.
-const GAIN_SHORTER: f64 = 0.6;
+const GAIN_SHORTER: f64 = 0.9;
 
-/// Samples on which an interval longer than the shortest has to rest.
-const SAMPLES_MIN: u32 = 8;
+/// Samples on which an interval longer than the shortest has to rest: the least round
+/// trip and the scale of the noise are learnt soonest from them, and it pays for days.
+const SAMPLES_MIN: u32 = 16;
 
 /// Updates that have to agree before the interval is doubled; it is halved at once.
 const PATIENCE: u8 = 2;
