@@ -386,40 +386,64 @@ mod tests {
         );
     }
 
+    fn applied(now: MonoInstant, frequency: Ppm) -> Applied {
+        Applied {
+            now: Now {
+                mono: now,
+                wall: WallInstant::from_unix_ns(0),
+            },
+            stepped: NtpDuration::ZERO,
+            frequency,
+        }
+    }
+
+    /// Carries out a slew as a kernel would that does no more than `limit` beyond the
+    /// base: what it came to, how long it took, and in how many steps.
+    fn carried_out(discipline: &mut Discipline, outcome: Outcome, limit: Ppm) -> (f64, f64, u32) {
+        let (mut now, mut order) = (second(0), slewed(outcome));
+        let (mut slewed_s, mut steps) = (0.0, 0);
+        while let Some(_) = discipline.deadline() {
+            let done = (order - discipline.frequency()).clamp_to(limit);
+            discipline.on_applied(&applied(now, discipline.frequency() + done));
+            let until = discipline.deadline().expect("a step");
+            slewed_s += done.ratio() * until.since(now).as_seconds();
+            now = until;
+            order = match discipline.on_timer(now) {
+                Some(ClockCommand::SetFrequency(frequency)) => frequency,
+                other => panic!("{other:?}"),
+            };
+            steps += 1;
+        }
+        assert_eq!(order, discipline.frequency(), "without a transient at the end");
+        (slewed_s, now.since(second(0)).as_seconds(), steps)
+    }
+
     #[test]
-    fn a_slew_ends_in_time_at_the_base_frequency() {
+    fn a_slew_fades_and_ends_at_the_base_frequency() {
         let mut discipline = settled(StepPolicy::default());
-        // 100 s since the last: a quarter of that.
-        let frequency = slewed(discipline.update(&combined(0.0005, Ppm(10.0)), second(0)));
-        assert!((frequency.0 - 30.0).abs() < 1e-4, "{frequency}");
-        let until = discipline.deadline().expect("a slew");
-        assert!(until.since(second(25)).abs() < NtpDuration::from_nanos(10));
-        assert_eq!(discipline.on_timer(second(24)), None);
-        let end = Some(ClockCommand::SetFrequency(Ppm(10.0)));
-        assert_eq!(discipline.on_timer(until), end);
-        assert_eq!(discipline.on_timer(second(26)), None);
-        assert_eq!(discipline.deadline(), None);
+        let outcome = discipline.update(&combined(0.0005, Ppm(10.0)), second(0));
+        let first = slewed(outcome);
+        let (slewed_s, took_s, steps) = carried_out(&mut discipline, outcome, Ppm(500.0));
+        assert!((slewed_s - 0.0005).abs() < 1e-9, "{slewed_s}");
+        // 100 s since the last update; six steps of half the time constant of 15 s.
+        assert!((took_s - 45.0).abs() < 1e-6 && steps == 6, "{took_s} s, {steps}");
+        assert!((first.0 - 10.0 - 500.0 * 0.3935 / 7.5).abs() < 0.01, "{first}");
+        assert_eq!(discipline.on_timer(second(99)), None);
     }
 
     #[test]
     fn a_kernel_that_does_less_gets_more_time() {
         let mut discipline = settled(StepPolicy::default());
-        discipline.update(&combined(0.0005, Ppm(10.0)), second(0));
-        let applied = |frequency| Applied {
-            now: Now {
-                mono: second(0),
-                wall: WallInstant::from_unix_ns(0),
-            },
-            stepped: NtpDuration::ZERO,
-            frequency,
-        };
-        discipline.on_applied(&applied(Ppm(20.0)));
-        let until = discipline.deadline().expect("a slew");
-        assert!((until.since(second(50))).abs() < NtpDuration::from_seconds(1e-4));
-        // Away from the goal, or nowhere: the plan stays.
+        let outcome = discipline.update(&combined(0.0005, Ppm(10.0)), second(0));
+        let (slewed_s, took_s, _) = carried_out(&mut discipline, outcome, Ppm(5.0));
+        assert!((slewed_s - 0.0005).abs() < 1e-9, "{slewed_s}");
+        assert!((took_s - 100.0).abs() < 1e-3, "{took_s}");
+        // One that goes the wrong way, or nowhere, is not waited for.
         for frequency in [Ppm(0.0), Ppm(10.0), Ppm(f64::NAN)] {
-            discipline.on_applied(&applied(frequency));
-            assert_eq!(discipline.deadline(), Some(until));
+            discipline.update(&combined(0.0005, Ppm(10.0)), second(0));
+            let until = discipline.deadline();
+            discipline.on_applied(&applied(second(0), frequency));
+            assert_eq!(discipline.deadline(), until);
         }
     }
 
@@ -452,8 +476,10 @@ mod tests {
         let mut discipline = settled(policy);
         let frequency = slewed(discipline.update(&combined(-49.0, Ppm(10.0)), second(0)));
         assert_eq!(frequency, Ppm(-500.0));
-        let needed_s = discipline.deadline().expect("a slew").since(second(0));
-        assert!((needed_s.as_seconds() - 49.0 / 510e-6).abs() < 1e-3);
+        let outcome = Outcome::Slew { frequency };
+        let (slewed_s, took_s, _) = carried_out(&mut discipline, outcome, Ppm(510.0));
+        assert!((slewed_s + 49.0).abs() < 1e-6, "{slewed_s}");
+        assert!(took_s > 49.0 / 510e-6 && took_s < 49.0 / 510e-6 + 100.0, "{took_s}");
         // A clock at its limit has no room left that way.
         let frequency = slewed(discipline.update(&combined(49.0, Ppm(700.0)), second(1)));
         assert_eq!((frequency, discipline.deadline()), (Ppm(500.0), None));

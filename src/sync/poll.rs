@@ -95,20 +95,23 @@ mod tests {
     use crate::wire::packet::Leap;
     use crate::wire::refid::RefId;
 
-    /// Polls a path of this least round trip and jitter a hundred times.
-    fn after_a_hundred(delay_s: f64, jitter_s: f64) -> Vec<PollExponent> {
+    /// Polls a LAN a hundred times with a clock whose frequency jumps by so much, up
+    /// and down, between any two polls.
+    fn after_a_hundred(jumps: f64) -> Vec<PollExponent> {
         let ledger = Ledger::new(MonoInstant::ZERO, Ppm::ZERO, MonotonicClock::Free);
         let mut filter = Filter::new(Start::default());
         let mut poll = Poll::new(PollExponent::new(6), PollExponent::new(10));
-        let mut now = MonoInstant::ZERO;
+        let (mut now, mut phase_s) = (MonoInstant::ZERO, 0.0);
         (0..100)
             .map(|n| {
-                now = now + poll.exponent().interval();
-                // A regular ripple serves as noise: excess up, down, none.
-                let excess_s = [jitter_s, -jitter_s, 0.0][n % 3];
+                let interval = poll.exponent().interval();
+                now = now + interval;
+                phase_s += interval.as_seconds() * jumps * [1.0, -1.0, -1.0, 1.0][n % 4];
+                // A regular ripple serves as noise: up, down, none.
+                let excess_s = [10e-6, -20e-6, 1e-6][n % 3];
                 let sample = Measurement {
-                    offset: NtpDuration::from_seconds(excess_s / 2.0),
-                    delay: NtpDuration::from_seconds(delay_s + excess_s.abs()),
+                    offset: NtpDuration::from_seconds(phase_s + excess_s / 2.0),
+                    delay: NtpDuration::from_seconds(2e-4 + f64::abs(excess_s)),
                     dispersion: NtpDuration::ZERO,
                     at: now,
                     origin: StampOrigin::Kernel,
@@ -126,12 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn short_at_the_start_and_longer_where_it_costs_nothing() {
-        let far = after_a_hundred(0.1, 1e-5);
-        assert!(far[..8].iter().all(|p| p.log2() == 6), "{far:?}");
-        assert_eq!(far[99].log2(), 10, "{far:?}");
-        let noisy_and_near = after_a_hundred(1e-4, 1e-4);
-        assert!(noisy_and_near.iter().all(|p| p.log2() == 6));
+    fn a_steady_clock_is_asked_less_and_one_that_wanders_often() {
+        let steady = after_a_hundred(0.0);
+        let start = &steady[..usize::from(SAMPLES_MIN as u8)];
+        assert!(start.iter().all(|p| p.log2() == 6), "{steady:?}");
+        assert_eq!(steady[99].log2(), 10, "{steady:?}");
+        let wanders = after_a_hundred(2e-6);
+        assert!(wanders[50..].iter().all(|p| p.log2() == 6), "{wanders:?}");
     }
 
     #[test]
