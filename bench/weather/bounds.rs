@@ -8,6 +8,9 @@ use crate::weather::report::{Table, percent};
 use crate::weather::rows::{Row, Rows};
 use crate::weather::runs::{Job, run_all};
 
+/// What is promised is to hold for so long.
+pub const SECONDS: f64 = 1e7;
+
 /// As it is, and with all that can hide on one way.
 const VARIANTS: [(&str, &str); 3] = [
     ("", ""),
@@ -65,6 +68,14 @@ pub fn count(rows: &Rows, first_seed: u64, seconds: f64) -> (Table, bool) {
         foot: vec![
             "`up`, `down`: the base delay of both ways is on this one, which no packet tells of."
                 .to_owned(),
+            format!(
+                "In {:.2e} simulated seconds of {} scenarios the bound was broken in {} s, the \
+                 root distance in {} s.",
+                sum.seconds,
+                scenarios.len(),
+                sum.broken,
+                sum.broken_served
+            ),
         ],
     };
     (table, held)

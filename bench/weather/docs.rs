@@ -1,4 +1,4 @@
-//! `--docs`: rewrites what the figures of the day are in the repository.
+//! `--docs`: rewrites the figures that stand in the repository.
 
 use std::fs;
 use std::path::Path;
@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ptntp::sim::plot;
 use ptntp::sim::world::{Estimator, run};
 
+use crate::weather::bounds;
 use crate::weather::report::tables;
 use crate::weather::results::Results;
 use crate::weather::rows::{Row, Rows, path, text_of};
@@ -36,8 +37,13 @@ pub fn write(rows: &Rows, results: &Results) -> Result<(), String> {
         .iter()
         .map(|table| format!("{}\n", table.markdown()))
         .collect();
+    let (promises, _) = bounds::count(rows, results.first_seed, bounds::SECONDS);
+    let promises = promises.foot.join("\n");
     let date = today();
-    let text = format!("{before}{BEGIN}\n\nOf {date}.\n\n{tables}{END}{after}");
+    let text = format!(
+        "{before}{BEGIN}\n\nOf {date}.\n\n{tables}### Broken promises\n\n\
+         Each scenario as it is, `up` and `down`. {promises}\n{END}{after}"
+    );
     save(&page, &text)?;
     for name in PLOTS {
         let row = find(rows, name)?;

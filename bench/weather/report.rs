@@ -102,7 +102,7 @@ fn errors(results: &Results) -> Table {
                 row.name.clone(),
                 time(rms_s),
                 opt(known.chronyd_rms_s, time),
-                opt(ratio, share),
+                opt(ratio, |ratio| format!("{ratio:.3}")),
                 opt(known.target, share),
                 verdict.unwrap_or("-").to_owned(),
                 opt(known.ntpd_rs_rms_s, time),
