@@ -66,7 +66,7 @@ pub fn count(rows: &Rows, first_seed: u64, seconds: f64) -> (Table, bool) {
         head: vec!["row", "simulated", "s broken", "root distance", "used", ""],
         rows,
         foot: vec![
-            "`up`, `down`: the base delay of both ways is on this one, which no packet tells of."
+            "`up` and `down` have the base delay of both ways on this one, which no packet tells of."
                 .to_owned(),
             format!(
                 "In {:.2e} simulated seconds of {} scenarios the bound was broken in {} s, the \

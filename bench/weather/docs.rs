@@ -42,7 +42,7 @@ pub fn write(rows: &Rows, results: &Results) -> Result<(), String> {
     let date = today();
     let text = format!(
         "{before}{BEGIN}\n\nOf {date}.\n\n{tables}### Broken promises\n\n\
-         Each scenario as it is, `up` and `down`. {promises}\n{END}{after}"
+         Each scenario as it is, `up` and `down`.\n{promises}\n{END}{after}"
     );
     save(&page, &text)?;
     for name in PLOTS {
