@@ -183,7 +183,7 @@ fn rows(score: &Score) -> Vec<Vec<String>> {
     for reached in &score.reached {
         let when = |at: Option<u64>| at.map_or("never".to_owned(), |at| format!("{at} s"));
         let level = format!("below {}", short(reached.below_s));
-        let held = format!("for a minute from {}", when(reached.held_from_s));
+        let held = format!("for 30 s from {}", when(reached.held_from_s));
         rows.push(row(&[
             &level,
             &format!("at {}", when(reached.first_s)),

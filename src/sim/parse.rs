@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use crate::sim::dice::Direction;
 use crate::sim::scenario::{
     DelayLaw, Event, Expect, FrequencySteps, Happening, Scenario, ServerSpec, Shape, Sine, Term,
     Way, When,
@@ -42,8 +43,8 @@ const FREQUENCY_MAX_PPM: f64 = 10_000.0;
 const WANDER_MAX: f64 = 1e-4;
 /// All statements, for whoever mistypes one.
 const STATEMENTS: &str = "about, length, settle, start, clock, stamps, precision, driftfile, \
-                          server, up, down, both, loss, duplicate, reorder, outage, at, leap, \
-                          step, select or expect";
+                          server, up, down, both, asymmetry, loss, duplicate, reorder, outage, \
+                          at, leap, step, select or expect";
 
 /// Reads a scenario named `name` from texts, each with the name of its file.
 pub fn parse(name: &str, texts: &[(&str, &str)]) -> Result<Scenario, ParseError> {
@@ -90,6 +91,10 @@ fn finish(scenario: &mut Scenario) -> Result<(), String> {
     if scenario.settle_s >= scenario.length_s {
         return Err("it ends before it counts: make `settle` shorter than `length`".to_owned());
     }
+    // Whatever lines came after the word for it.
+    for server in &mut scenario.servers {
+        server.make_asymmetric();
+    }
     scenario.events.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
     Ok(())
 }
@@ -126,6 +131,14 @@ fn statement(scenario: &mut Scenario, line: &str, number: usize) -> Result<(), F
                     way.delay = law.clone();
                 }
             });
+        }
+        "asymmetry" => {
+            let servers = words.servers(scenario)?;
+            let share = words.percent()?;
+            let longer = words.one_of(&[("up", Direction::Up), ("down", Direction::Down)])?;
+            for server in servers {
+                scenario.servers[server].asymmetry = Some((share, longer));
+            }
         }
         "loss" | "duplicate" | "reorder" => luck(scenario, key, &mut words)?,
         "outage" => {
@@ -816,6 +829,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asymmetric_takes_as_long_in_all() {
+        let lines = "asymmetry a 75 % up\nboth a 20 ms + exp 1 ms\nup a + 1 ms\n\
+                     down a + 5 ms from 1 h to 2 h";
+        let scenario = with(lines).unwrap();
+        let server = &scenario.servers[0];
+        let constants_s = |way: &Way| {
+            let terms = way.delay.terms.iter();
+            let base = terms.filter(|t| (t.shape, t.when) == (Shape::Constant, When::Always));
+            base.map(|term| term.scale_s).sum::<f64>()
+        };
+        assert!((constants_s(&server.up) - 36e-3).abs() < 1e-12);
+        assert!((constants_s(&server.down) - 5e-3).abs() < 1e-12);
+    }
+
+    #[test]
     fn faults_say_where_and_what_to_write() {
         for (line, part) in [
             (
@@ -840,6 +868,10 @@ mod tests {
             ("server a minpoll 9 maxpoll 8", "above"),
             ("loss a up 101 %", "from 0 % to 100 %"),
             ("loss a up 1", "write `%`"),
+            (
+                "asymmetry a 100 % left",
+                "`left` is not known here: write up or down",
+            ),
             ("leap insert on", "`on` is not known here: write `at`"),
             ("start 2036-02-30", "is no date"),
             (

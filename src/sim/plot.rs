@@ -196,6 +196,9 @@ impl Canvas {
 }
 
 const SVG_SIZE: (u32, u32) = (1000, 900);
+/// Its curves have so many points: each spans two pixels, and a file stays small
+/// enough to keep.
+const SVG_COLUMNS: usize = 450;
 const ERROR: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
 const LIKELY: RGBColor = RGBColor(0xe0, 0xa0, 0x30);
 const GREY: RGBColor = RGBColor(0x9a, 0xa5, 0xb1);
@@ -214,7 +217,7 @@ type Curve = fn(&Column) -> Option<f64>;
 type Failure = Box<dyn std::error::Error>;
 
 fn draw(text: &mut String, records: &[Record], title: &str, settle_s: f64) -> Result<(), Failure> {
-    let columns = columns(records, SVG_SIZE.0 as usize);
+    let columns = columns(records, SVG_COLUMNS);
     let Some(last) = columns.last() else {
         return Err("there is nothing to draw".into());
     };
@@ -273,7 +276,8 @@ fn draw(text: &mut String, records: &[Record], title: &str, settle_s: f64) -> Re
     let limit_s = settled
         .iter()
         .map(|column| column.largest_s())
-        .fold(1e-9, f64::max);
+        .fold(1e-9, f64::max)
+        * 1.05;
     let mut chart = ChartBuilder::on(&middle)
         .margin(10)
         .x_label_area_size(30)
@@ -285,18 +289,28 @@ fn draw(text: &mut String, records: &[Record], title: &str, settle_s: f64) -> Re
         .flat_map(|column| [(x(column), column.lowest_s), (x(column), column.highest_s)]);
     chart.draw_series(LineSeries::new(band, ERROR.stroke_width(1)))?;
 
-    let polls = columns.iter().filter_map(|c| Some((x(c), c.poll_s?)));
-    let most = polls.clone().map(|(_, poll_s)| poll_s).fold(1.0, f64::max);
-    let least = polls.clone().map(|(_, poll_s)| poll_s).fold(most, f64::min);
+    // In powers of two, as polls are.
+    let polls = columns.iter().filter_map(|column| column.poll_s);
+    let most = polls.clone().map(f64::log2).fold(0.0, f64::max).round();
+    let least = polls.map(f64::log2).fold(most, f64::min).round();
     let mut chart = ChartBuilder::on(&bottom)
         .margin(10)
         .x_label_area_size(40)
         .y_label_area_size(80)
-        .build_cartesian_2d(0.0..end, (least / 2.0..most * 2.0).log_scale())?;
-    mesh(&mut chart, "poll interval", unit, &|s: &f64| {
-        format!("{s} s")
-    })?;
-    chart.draw_series(LineSeries::new(polls, POLL.stroke_width(2)))?;
+        .build_cartesian_2d(0.0..end, least - 1.0..most + 1.0)?;
+    mesh(
+        &mut chart,
+        "poll interval",
+        unit,
+        &|power: &f64| match power.fract() {
+            0.0 => format!("{} s", power.exp2()),
+            _ => String::new(),
+        },
+    )?;
+    for known in columns.split(|column| column.poll_s.is_none()) {
+        let powers = known.iter().filter_map(|c| Some((x(c), c.poll_s?.log2())));
+        chart.draw_series(LineSeries::new(powers, POLL.stroke_width(2)))?;
+    }
     root.present()?;
     Ok(())
 }
@@ -313,7 +327,7 @@ where
 {
     chart
         .configure_mesh()
-        .light_line_style(WHITE)
+        .max_light_lines(0)
         .bold_line_style(GREY.mix(0.3))
         .y_desc(what)
         .x_desc(time)
@@ -327,7 +341,7 @@ where
 fn seconds(value: &f64) -> String {
     let magnitude = value.abs();
     let (scale, unit) = match magnitude {
-        0.0 => return "0".to_owned(),
+        ..1e-13 => return "0".to_owned(),
         0.9999.. => (1.0, "s"),
         0.9999e-3.. => (1e3, "ms"),
         0.9999e-6.. => (1e6, "µs"),

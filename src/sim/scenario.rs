@@ -2,6 +2,7 @@
 //! since the start, in f64: it is physics, and fits days to well below a nanosecond.
 
 use crate::client::options::SourceOptions;
+use crate::sim::dice::Direction;
 use crate::sync::filter::Start;
 use crate::sync::policy::{SelectPolicy, StepPolicy};
 use crate::time::instant::WallInstant;
@@ -223,6 +224,9 @@ pub struct ServerSpec {
     pub up: Way,
     /// From it.
     pub down: Way,
+    /// How much of the base delay of the other way is on this one instead: nobody
+    /// can see it. Already done to `up` and `down`.
+    pub asymmetry: Option<(f64, Direction)>,
     /// Silent from..to.
     pub outages_s: Vec<(f64, f64)>,
 }
@@ -241,8 +245,33 @@ impl ServerSpec {
             departs: DelayLaw::default(),
             up: Way::default(),
             down: Way::default(),
+            asymmetry: None,
             outages_s: Vec::new(),
         }
+    }
+
+    /// Moves what `asymmetry` says: of the delays that are always there, and never
+    /// draw.
+    pub fn make_asymmetric(&mut self) {
+        let Some((share, longer)) = self.asymmetry else {
+            return;
+        };
+        let (from, to) = match longer {
+            Direction::Up => (&mut self.down, &mut self.up),
+            Direction::Down => (&mut self.up, &mut self.down),
+        };
+        let mut moved_s = 0.0;
+        for term in &mut from.delay.terms {
+            if (term.shape, term.when) == (Shape::Constant, When::Always) {
+                moved_s += share * term.scale_s;
+                term.scale_s *= 1.0 - share;
+            }
+        }
+        to.delay.terms.push(Term {
+            shape: Shape::Constant,
+            scale_s: moved_s,
+            when: When::Always,
+        });
     }
 }
 
