@@ -106,10 +106,15 @@ pub fn combine(candidates: &[Candidate], selection: &Selection) -> Option<Combin
 
     let offset = NtpDuration::from_seconds(offset_s);
     let offset_sigma = NtpDuration::from_seconds(offset_var_s2.sqrt());
-    // One honest survivor is enough to keep the promise, whichever it is.
+    // One honest survivor is enough to keep the promise, whichever it is; and where the
+    // majority can be taken in two ways, either. Of the clock as it stands, and once the
+    // offset is corrected.
+    let farther = |place: NtpDuration| place.abs().max((place - offset).abs());
+    let agreed = selection.agreed.unwrap_or_default();
     let error_bound = survivors
         .iter()
-        .map(|e| e.offset.abs().max((e.offset - offset).abs()) + e.root_distance())
+        .map(|e| farther(e.offset) + e.root_distance())
+        .chain([farther(agreed.0), farther(agreed.1)])
         .max()?;
     let root_delay = system.root_delay + system.delay_min;
     // Symmetric paths, and whoever has the most weight speaks the truth.
@@ -264,6 +269,7 @@ mod tests {
             tallies: vec![Tally::Candidate; estimates.len()],
             system: Some(0),
             survivors: (0..estimates.len()).collect(),
+            agreed: None,
         };
         combine(&candidates, &selection)
     }

@@ -139,10 +139,18 @@ const STEP_MIN: Ppm = Ppm(0.05);
 const STEP_QUIET_S: f64 = 9000.0;
 /// Then trust grows with this time constant.
 const STEP_FADING_S: f64 = 900.0;
-/// A frequency that changes by so many sigma of what was known of it has stepped.
-const STEP_SIGMAS: f64 = 4.0;
-/// So many times what was seen of the step may follow.
+/// The most that is expected of any.
+const STEP_MAX: Ppm = Ppm(2.0);
+/// A step is seen against the mean of the last few updates.
+const STEP_MEMORY: f64 = 8.0;
+/// So many times what is seen of it at a time may be the whole.
 const STEP_FACTOR: f64 = 2.0;
+/// Samples before the frequency is settled enough to see steps of it.
+const STEPS_FROM_SAMPLES: u32 = 16;
+
+/// Statistics of frequency from so few samples are not trusted alone: the round trips
+/// say what it may be off by at most.
+const FREQUENCY_SAMPLES: f64 = 16.0;
 
 /// Filters of less weight don't take part in the mix.
 const WEIGHT_MIN: f64 = 1e-9;
@@ -294,6 +302,12 @@ struct Track {
     /// What the frequency may step by, and since when it did not.
     step: Ppm,
     stepped: MonoInstant,
+    /// Mean frequency of the last updates, as a ratio.
+    rate_mean: f64,
+    /// When the first sample was taken, its round trip, and what was known before.
+    began: MonoInstant,
+    half_trips_s: f64,
+    start_sigma: Ppm,
     /// Smoothed square of what samples were off by.
     jitter_var_s2: f64,
     /// The same in units of what they were expected to be off by; about 1 where the
@@ -450,6 +464,10 @@ impl Track {
             enclosure_s: (-half_s, half_s),
             step: STEP_UNKNOWN,
             stepped: sample.at,
+            rate_mean: start.frequency.ratio(),
+            began: sample.at,
+            half_trips_s: half_s,
+            start_sigma: start.frequency_sigma,
             jitter_var_s2: variance_s2,
             surprise: 1.0,
             samples: 1,
@@ -560,7 +578,7 @@ impl Track {
         self.samples = self.samples.saturating_add(1);
         self.at = sample.at;
         self.last = *sample;
-        self.note_step(&foretold);
+        self.note_step();
     }
 
     /// Weighs kinds of noise and classes of habits anew, from how well each pair of
@@ -643,9 +661,9 @@ impl Track {
                 drift_2 += weight * (line.drift.powi(2) + line.drift_var);
             }
         }
-        let rate_var = self.mixed_at(self.at).rate_var * self.surprise.max(1.0);
+        let sigma = self.honest_at(self.at).rate_var.sqrt();
         Holdover {
-            frequency_sigma: Ppm::from_ratio(rate_var.sqrt()),
+            frequency_sigma: Ppm::from_ratio(sigma.max(self.frequency_reserve().ratio())),
             wander: wander_2.sqrt(),
             drift: drift_2.sqrt(),
             bend: bend_2.sqrt(),
@@ -664,12 +682,25 @@ impl Track {
         self.surprise += (surprise - self.surprise) * share;
     }
 
+    /// A line through two boxes can't be steeper than through opposite corners of them.
+    /// As long as there are few samples, that counts beside their statistics.
+    fn frequency_reserve(&self) -> Ppm {
+        let few = (FREQUENCY_SAMPLES / f64::from(self.samples)).min(1.0);
+        let elapsed_s = self.at.since(self.began).as_seconds();
+        let steepest = (self.half_trips_s + half_trip_s(&self.last)) / elapsed_s;
+        let sigma = Ppm::from_ratio(few * steepest / PROMISE_SIGMAS);
+        Ppm(sigma.0.min(self.start_sigma.0))
+    }
+
     /// A frequency that was just seen to step may do it again.
-    fn note_step(&mut self, foretold: &Line) {
-        let changed = (self.mixed_at(self.at).rate - foretold.rate).abs();
-        if changed > STEP_SIGMAS * foretold.rate_var.sqrt() {
-            let expected = Ppm::from_ratio(STEP_FACTOR * changed);
-            self.step = Ppm(self.step_at(self.at).0.max(expected.0));
+    fn note_step(&mut self) {
+        let rate = self.mixed_at(self.at).rate;
+        let changed = (rate - self.rate_mean).abs();
+        let memory = STEP_MEMORY.min(f64::from(self.samples) / 2.0);
+        self.rate_mean += (rate - self.rate_mean) / memory;
+        let expected = Ppm(Ppm::from_ratio(STEP_FACTOR * changed).0.min(STEP_MAX.0));
+        if self.samples >= STEPS_FROM_SAMPLES && expected.0 >= self.step_at(self.at).0 {
+            self.step = expected;
             self.stepped = self.at;
         }
     }

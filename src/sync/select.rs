@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sync::filter::Estimate;
 use crate::sync::policy::SelectPolicy;
+use crate::time::duration::NtpDuration;
 use crate::wire::packet::Leap;
 
 /// The system peer stays in office until another is this much better: a change of
@@ -69,6 +70,9 @@ pub struct Selection {
     /// Those that make up the time, the system peer first. With a `prefer` source
     /// among the truechimers, that one alone. Empty if nobody can be followed.
     pub survivors: Vec<usize>,
+    /// Where more than half of the sources agree that the offset lies. Wide, if they
+    /// can be taken in two ways; then the truth may lie in either.
+    pub agreed: Option<(NtpDuration, NtpDuration)>,
 }
 
 /// Judges `candidates`. `previous` is the system peer of the last time, as an
@@ -127,6 +131,10 @@ pub fn select(
         tallies,
         system,
         survivors,
+        agreed: common.map(|(low_s, high_s)| {
+            let ends = [low_s, high_s].map(NtpDuration::from_seconds);
+            (ends[0], ends[1])
+        }),
     }
 }
 
