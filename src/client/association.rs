@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::client::options::SourceOptions;
 use crate::client::packet_test::{PacketTest, check_exchange, check_form, check_server};
+use crate::client::processing::Processing;
 use crate::measurement::{Exchange, Measurement, dispersion, midpoint};
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, Now};
@@ -57,16 +58,35 @@ struct Pending {
     deadline: MonoInstant,
 }
 
-/// The last whole exchange, kept for interleaved mode: its T3 comes with the
-/// next reply.
+/// An exchange of which all is known but T3. The last one is kept for interleaved
+/// mode: its T3 comes with the next reply.
 #[derive(Clone, Copy, Debug)]
-struct Previous {
+struct Halfway {
     departure: Stamp,
     receive: NtpTimestamp,
     arrival: Stamp,
     arrived: MonoInstant,
-    /// Was it a sample already, with the T3 that came with it?
+    /// Was it a sample already, with the T3 that came with it or a supposed one?
     sampled: bool,
+}
+
+impl Halfway {
+    fn with_transmit(&self, transmit: NtpTimestamp) -> Exchange {
+        Exchange {
+            origin: NtpTimestamp::from_wall(self.departure.at),
+            receive: self.receive,
+            transmit,
+            destination: NtpTimestamp::from_wall(self.arrival.at),
+        }
+    }
+}
+
+/// Four stamps that make a sample.
+struct Complete {
+    halfway: Halfway,
+    exchange: Exchange,
+    /// What T3 may be too late by, beyond what the clocks' precision says.
+    excess_max: NtpDuration,
 }
 
 /// Is the association alive?
@@ -83,8 +103,8 @@ enum Standing {
 pub enum Received {
     /// A sample of the server's clock.
     Sample(Measurement),
-    /// A valid reply whose exchange gives no new sample: the first interleaved one
-    /// speaks of an exchange that was a sample in basic mode already.
+    /// A valid reply that gives no new sample: it speaks of an exchange that was one
+    /// already, and its own waits for its T3.
     Nothing,
     /// A kiss of death that was meant for us.
     Kiss(KissCode),
@@ -119,7 +139,8 @@ pub struct Association {
     next: MonoInstant,
     last_asked: Option<MonoInstant>,
     pending: Option<Pending>,
-    previous: Option<Previous>,
+    previous: Option<Halfway>,
+    processing: Processing,
     last_heard: Option<MonoInstant>,
     last_sample: Option<Measurement>,
     last_origins: Option<(StampOrigin, StampOrigin)>,
@@ -144,6 +165,7 @@ impl Association {
             last_asked: None,
             pending: None,
             previous: None,
+            processing: Processing::default(),
             last_heard: None,
             last_sample: None,
             last_origins: None,
@@ -341,9 +363,7 @@ impl Association {
             return Err(PacketTest::Loop);
         }
 
-        // Whose four stamps? In basic mode this exchange's; interleaved, the last
-        // one's, whose true T3 this reply brings (RFC 9769 section 2, first set).
-        let current = Previous {
+        let current = Halfway {
             departure: pending.departure,
             receive: packet.receive(),
             arrival,
@@ -352,30 +372,34 @@ impl Association {
         };
         let previous = self.previous.take();
         self.previous = self.options.xleave.then_some(current);
-        let measured = match previous {
-            Some(previous) if interleaved && previous.sampled => {
-                self.note_answer(now);
-                return Ok(Received::Nothing);
-            }
-            Some(previous) if interleaved => previous,
-            _ => current,
-        };
-        let exchange = Exchange {
-            origin: NtpTimestamp::from_wall(measured.departure.at),
-            receive: measured.receive,
-            transmit: packet.transmit(),
-            destination: NtpTimestamp::from_wall(measured.arrival.at),
-        };
-        let origins = (measured.departure.origin, measured.arrival.origin);
         let reading = precision.to_duration() + packet.precision().to_duration();
-        check_exchange(&exchange, reading)?;
+        let complete = match previous.filter(|_| interleaved) {
+            Some(previous) => self.complete(previous, current, packet.transmit(), reading)?,
+            None => {
+                let exchange = current.with_transmit(packet.transmit());
+                check_exchange(&exchange, reading)?;
+                Some(Complete {
+                    halfway: current,
+                    exchange,
+                    excess_max: NtpDuration::ZERO,
+                })
+            }
+        };
         self.note_answer(now);
-
+        let Some(complete) = complete else {
+            return Ok(Received::Nothing);
+        };
+        let Complete {
+            halfway,
+            exchange,
+            excess_max,
+        } = complete;
+        let origins = (halfway.departure.origin, halfway.arrival.origin);
         let sample = Measurement {
             offset: exchange.offset(),
             delay: exchange.delay().max(precision.to_duration()),
-            dispersion: dispersion(&exchange, precision, packet.precision()),
-            at: midpoint(&exchange, measured.arrived),
+            dispersion: dispersion(&exchange, precision, packet.precision()) + excess_max,
+            at: midpoint(&exchange, halfway.arrived),
             origin: origins.0.min(origins.1),
             interleaved,
             leap: packet.leap(),
@@ -387,6 +411,43 @@ impl Association {
         self.last_sample = Some(sample);
         self.last_origins = Some(origins);
         Ok(Received::Sample(sample))
+    }
+
+    /// An interleaved reply brings the true T3 of the exchange before, which completes
+    /// that one (RFC 9769 section 2). A sample is old by then, by a whole poll. So where
+    /// the server always takes about as long, T3 of its own exchange is supposed, and
+    /// the true one only tells how long the server takes. Each exchange is a sample
+    /// once at most.
+    fn complete(
+        &mut self,
+        previous: Halfway,
+        current: Halfway,
+        transmit: NtpTimestamp,
+        reading: NtpDuration,
+    ) -> Result<Option<Complete>, PacketTest> {
+        let exchange = previous.with_transmit(transmit);
+        check_exchange(&exchange, reading)?;
+        self.processing.learn(&exchange);
+        if let Some(supposed) = self.processing.supposed() {
+            let exchange = current.with_transmit(current.receive + supposed.time);
+            if exchange.delay() >= supposed.delay_min && check_exchange(&exchange, reading).is_ok()
+            {
+                self.previous = Some(Halfway {
+                    sampled: true,
+                    ..current
+                });
+                return Ok(Some(Complete {
+                    halfway: current,
+                    exchange,
+                    excess_max: supposed.excess_max,
+                }));
+            }
+        }
+        Ok((!previous.sampled).then_some(Complete {
+            halfway: previous,
+            exchange,
+            excess_max: NtpDuration::ZERO,
+        }))
     }
 
     fn obey(&mut self, kiss: KissCode, packet: &Packet<'_>) {
