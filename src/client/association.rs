@@ -837,6 +837,49 @@ mod tests {
     }
 
     #[test]
+    fn a_steady_server_has_its_interleaved_samples_at_once_and_each_once() {
+        let mut story = Story::new(SourceOptions {
+            xleave: true,
+            ..SourceOptions::default()
+        });
+        let request = story.request();
+        let basic = story.reply(&request);
+        story.receive(&basic);
+        // It leaves the server so many microseconds after T2; 400 is a bad day.
+        let took_us = [
+            20, 20, 20, 20, 20, 20, 20, 400, 20, 400, 400, 20, 20, 20, 20,
+        ];
+        let mut ages_s = Vec::new();
+        let mut times = Vec::new();
+        for took_us in took_us {
+            let request = story.request();
+            let asked = Packet::new(&request.bytes).expect("a request");
+            let mut reply = story.reply(&request);
+            reply.origin = asked.receive();
+            reply.transmit = asked.origin() + NtpDuration::from_nanos(took_us * 1000);
+            match story.receive(&reply) {
+                Received::Nothing => ages_s.push(None),
+                Received::Sample(sample) => {
+                    assert!(sample.interleaved);
+                    let age = story.now().mono.since(sample.at);
+                    ages_s.push(Some(age.as_seconds().round() as i64));
+                    times.push(sample.at);
+                    // The exchange takes 2 ms.
+                    let error = sample.offset.abs() + sample.delay.half();
+                    assert!(error <= NtpDuration::from_nanos(1_000_500), "{sample:?}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(times.is_sorted_by(|a, b| a < b), "each exchange once");
+        assert_eq!(ages_s[0], None, "measured in basic mode already");
+        assert!(ages_s[1..3].iter().all(|age| age.is_some_and(|s| s >= 60)));
+        assert_eq!(ages_s[3..9], [Some(0); 6], "one bad day is forgiven");
+        assert_eq!(ages_s[9], None, "the second is not");
+        assert!(ages_s[10..].iter().all(|age| age.is_some_and(|s| s >= 60)));
+    }
+
+    #[test]
     fn an_interleaved_reply_may_repeat_the_stamp_of_the_basic_one() {
         let mut story = Story::new(SourceOptions {
             xleave: true,

@@ -9,8 +9,8 @@
 use crate::measurement::Exchange;
 use crate::time::duration::NtpDuration;
 
-/// Exchanges that count.
-const EXCHANGES: usize = 8;
+/// Exchanges that count: with eight, chance makes a server steady every other minute.
+const EXCHANGES: usize = 16;
 /// Fewer say nothing about what is steady.
 const EXCHANGES_MIN: usize = 4;
 /// Steady are times that spread by no more than this part of what round trips do: a
@@ -102,5 +102,67 @@ impl Recent {
         let middle = self.entered.min(EXCHANGES) / 2;
         let sorted = self.sorted();
         (self.entered >= EXCHANGES_MIN).then(|| sorted[middle] - sorted[0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Exchanges over a path whose round trip goes up and down by 3 µs; the server
+    //! takes so many nanoseconds.
+
+    use super::*;
+    use crate::time::timestamp::NtpTimestamp;
+
+    fn learn(processing: &mut Processing, times_ns: &[i64]) {
+        for &time_ns in times_ns {
+            let trip_ns = 100_000 + 1_000 * (processing.times.entered as i64 % 4);
+            let origin = NtpTimestamp::from_bits(1 << 40);
+            let receive = origin + NtpDuration::from_nanos(trip_ns / 2);
+            let transmit = receive + NtpDuration::from_nanos(time_ns);
+            processing.learn(&Exchange {
+                origin,
+                receive,
+                transmit,
+                destination: transmit + NtpDuration::from_nanos(trip_ns - trip_ns / 2),
+            });
+        }
+    }
+
+    fn is_steady(processing: &Processing) -> bool {
+        processing.supposed().is_some()
+    }
+
+    #[test]
+    fn a_steady_server_is_known_after_four_exchanges() {
+        let mut processing = Processing::default();
+        learn(&mut processing, &[20_050, 20_000, 20_100]);
+        assert!(!is_steady(&processing));
+        learn(&mut processing, &[20_020]);
+        let supposed = processing.supposed().expect("steady");
+        let about =
+            |a: NtpDuration, ns: i64| (a - NtpDuration::from_nanos(ns)).abs().as_nanos() < 5;
+        assert!(about(supposed.time, 20_000));
+        assert!(about(supposed.excess_max, 2_000), "no more than the noise");
+        assert!(about(supposed.delay_min, 98_000));
+    }
+
+    #[test]
+    fn one_stumble_is_forgiven_and_two_are_not() {
+        let mut processing = Processing::default();
+        learn(&mut processing, &[20_000, 20_010, 20_000, 20_020]);
+        learn(&mut processing, &[90_000]);
+        assert!(is_steady(&processing));
+        learn(&mut processing, &[60_000]);
+        assert!(!is_steady(&processing));
+    }
+
+    #[test]
+    fn a_server_that_is_quicker_all_at_once_is_steady_no_more() {
+        let mut processing = Processing::default();
+        learn(&mut processing, &[20_000; 8]);
+        learn(&mut processing, &[5_000]);
+        assert!(!is_steady(&processing));
+        learn(&mut processing, &[5_000; 15]);
+        assert!(is_steady(&processing));
     }
 }
