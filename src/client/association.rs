@@ -24,6 +24,9 @@ const BURST_LEN: u8 = 8;
 const BURST_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(2);
 /// Unanswered requests in a row that end a burst: nobody is there.
 const BURST_MISSES_MAX: u8 = 3;
+/// Answers after which a start has its first samples and takes its time: from here
+/// on it is frequency that is to be found out, and that takes a long base.
+const START_ANSWERS: u8 = 3;
 /// However often the network changes, a server that does not answer is asked no
 /// more often than this because of it.
 const CHANGE_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(4);
@@ -89,6 +92,66 @@ struct Complete {
     excess_max: NtpDuration,
 }
 
+/// How the next requests hurry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pace {
+    /// They don't.
+    Poll,
+    /// `burst`: a few in a row at each poll.
+    Burst { left: u8 },
+    /// `iburst`, in short intervals until there are enough answers. `left`: so many
+    /// requests may try.
+    Quick { left: u8, answers: u8 },
+    /// The rest of it: this interval, then twice as long, up to the poll interval.
+    Doubling { interval: NtpDuration },
+}
+
+impl Pace {
+    /// Of an association that starts, or starts over.
+    const fn start(options: &SourceOptions) -> Self {
+        if options.iburst {
+            Self::Quick {
+                left: BURST_LEN,
+                answers: 0,
+            }
+        } else {
+            Self::Poll
+        }
+    }
+
+    /// The interval after the request that leaves now, if it is not the poll interval,
+    /// and the pace of the next one.
+    fn step(self) -> (Option<NtpDuration>, Self) {
+        match self {
+            Self::Poll | Self::Burst { left: 0 | 1 } => (None, Self::Poll),
+            Self::Burst { left } => (Some(BURST_INTERVAL), Self::Burst { left: left - 1 }),
+            Self::Quick { left, answers } if left > 1 && answers < START_ANSWERS => {
+                let left = left - 1;
+                (Some(BURST_INTERVAL), Self::Quick { left, answers })
+            }
+            Self::Quick { .. } => Self::SLOWING.step(),
+            Self::Doubling { interval } => {
+                let next = interval + interval;
+                (Some(interval), Self::Doubling { interval: next })
+            }
+        }
+    }
+
+    const SLOWING: Self = Self::Doubling {
+        interval: NtpDuration::from_units(2 * BURST_INTERVAL.units()),
+    };
+
+    /// Nobody is there. A burst is over; a start tries on ever more seldom, as what is
+    /// not there may only be late, like our own network at boot.
+    fn without_answers(self) -> Self {
+        match self {
+            Self::Poll | Self::Burst { .. } => Self::Poll,
+            Self::Quick { .. } => Self::SLOWING,
+            Self::Doubling { .. } => self,
+        }
+    }
+}
+
 /// Is the association alive?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Standing {
@@ -134,7 +197,7 @@ pub struct Association {
     reach: u8,
     /// Requests in a row without an answer that gives the time.
     misses: u32,
-    burst_left: u8,
+    pace: Pace,
     standing: Standing,
     next: MonoInstant,
     last_asked: Option<MonoInstant>,
@@ -159,7 +222,7 @@ impl Association {
             poll_min: options.minpoll,
             reach: 0,
             misses: 0,
-            burst_left: if options.iburst { BURST_LEN } else { 0 },
+            pace: Pace::start(&options),
             standing: Standing::Active,
             next: start,
             last_asked: None,
@@ -204,13 +267,22 @@ impl Association {
     fn note_miss(&mut self) {
         self.misses = self.misses.saturating_add(1);
         if self.misses >= u32::from(BURST_MISSES_MAX) {
-            self.burst_left = 0;
+            self.pace = self.pace.without_answers();
         }
     }
 
     /// It did.
     fn note_answer(&mut self, now: Now) {
         self.received += 1;
+        if self.reach == 0 && self.options.iburst {
+            // The first one, or the first after a long silence.
+            self.pace = Pace::start(&self.options);
+            let soon = BURST_INTERVAL.min(self.poll.interval());
+            self.next = self.next.min(now.mono + soon);
+        }
+        if let Pace::Quick { answers, .. } = &mut self.pace {
+            *answers += 1;
+        }
         self.reach |= 1;
         self.misses = 0;
         self.last_heard = Some(now.mono);
@@ -223,15 +295,17 @@ impl Association {
             return None;
         }
         self.reach <<= 1;
-        if self.burst_left == 0 && self.wants_burst() {
-            self.burst_left = BURST_LEN;
+        let answers = self.reach != 0 && self.misses < u32::from(BURST_MISSES_MAX);
+        if self.pace == Pace::Poll && self.options.burst && answers {
+            self.pace = Pace::Burst { left: BURST_LEN };
         }
         let interval = self.poll.interval();
-        let wait = if self.burst_left > 1 {
-            self.burst_left -= 1;
-            BURST_INTERVAL.min(interval)
+        let (quick, pace) = self.pace.step();
+        let wait = if let Some(quick) = quick.filter(|&quick| quick < interval) {
+            self.pace = pace;
+            quick
         } else {
-            self.burst_left = 0;
+            self.pace = Pace::Poll;
             // Every eight misses in a row double the interval: a dead server is asked
             // less and less.
             if self.misses > 0 && self.misses.is_multiple_of(8) {
@@ -284,13 +358,6 @@ impl Association {
             bytes: header.to_bytes(),
             deadline,
         })
-    }
-
-    /// `iburst` while unreachable, `burst` while reachable.
-    fn wants_burst(&self) -> bool {
-        let answered_before = self.reach != 0;
-        (self.options.burst && answered_before)
-            || (self.options.iburst && !answered_before && self.misses == 0)
     }
 
     /// The departure stamp (T1) of the request on its way.
@@ -452,7 +519,7 @@ impl Association {
     }
 
     fn obey(&mut self, kiss: KissCode, packet: &Packet<'_>) {
-        self.burst_left = 0;
+        self.pace = Pace::Poll;
         self.reach |= 1;
         self.misses = 0;
         match kiss {
@@ -487,7 +554,7 @@ impl Association {
         self.previous = None;
         if restart && self.standing == Standing::Active {
             self.set_poll(self.options.minpoll);
-            self.burst_left = if self.options.iburst { BURST_LEN } else { 0 };
+            self.pace = Pace::start(&self.options);
             self.next = self.next.min(now + BURST_INTERVAL);
         }
     }
@@ -499,8 +566,8 @@ impl Association {
         if self.standing == Standing::Active && (self.reach == 0 || self.misses > 0) {
             let earliest = self.last_asked.map_or(now, |at| at + CHANGE_INTERVAL);
             self.next = self.next.min(now.max(earliest));
-            if self.options.iburst && self.reach == 0 {
-                self.burst_left = BURST_LEN;
+            if self.reach == 0 {
+                self.pace = Pace::start(&self.options);
             }
         }
     }
@@ -509,7 +576,7 @@ impl Association {
     pub fn on_send_failed(&mut self) {
         if self.pending.take().is_some() {
             self.misses = self.misses.saturating_add(1);
-            self.burst_left = 0;
+            self.pace = self.pace.without_answers();
         }
     }
 
@@ -729,7 +796,7 @@ mod tests {
         kiss.refid = KissCode::Rate.to_refid();
         assert_eq!(story.receive(&kiss), Received::Kiss(KissCode::Rate));
         assert_eq!(story.association.poll_exponent(), PollExponent::new(7));
-        assert_eq!(story.association.burst_left, 0);
+        assert_eq!(story.association.pace, Pace::Poll);
         story.association.set_poll(PollExponent::new(6));
         assert_eq!(story.association.poll_exponent(), PollExponent::new(7));
     }
@@ -752,20 +819,63 @@ mod tests {
         assert_eq!(story.association.deadline(), MonoInstant::MAX);
     }
 
+    /// When the requests leave, in seconds, answered or not.
+    fn times_s(story: &mut Story, answers: &[bool]) -> Vec<i64> {
+        let mut times_s = Vec::new();
+        for &answered in answers {
+            let request = story.request();
+            times_s.push(story.elapsed_ns / 1_000_000_000);
+            if answered {
+                let reply = story.reply(&request);
+                assert!(matches!(story.receive(&reply), Received::Sample(_)));
+            }
+        }
+        times_s
+    }
+
     #[test]
-    fn a_burst_stops_when_nobody_answers() {
+    fn a_start_is_quick_and_then_takes_its_time() {
         let mut story = Story::new(SourceOptions {
             iburst: true,
             ..SourceOptions::default()
         });
-        let mut times = Vec::new();
-        for _ in 0..5 {
-            story.request();
-            times.push(story.elapsed_ns / 1_000_000_000);
-        }
-        assert_eq!(times[..4], [0, 2, 4, 6]);
-        assert!(times[4] >= 68, "{times:?}");
+        let times = times_s(&mut story, &[true; 11]);
+        assert_eq!(times, [0, 2, 4, 6, 10, 18, 34, 66, 130, 194, 258]);
+    }
+
+    #[test]
+    fn what_is_lost_of_a_start_is_made_up_for() {
+        let mut story = Story::new(SourceOptions {
+            iburst: true,
+            ..SourceOptions::default()
+        });
+        let answers = [false, true, false, false, true, true, true, true];
+        let times = times_s(&mut story, &answers);
+        assert_eq!(times, [0, 2, 4, 6, 8, 10, 12, 16]);
+    }
+
+    #[test]
+    fn a_start_slows_down_when_nobody_answers() {
+        let mut story = Story::new(SourceOptions {
+            iburst: true,
+            ..SourceOptions::default()
+        });
+        let times = times_s(&mut story, &[false; 9]);
+        assert_eq!(times, [0, 2, 4, 6, 10, 18, 34, 66, 130]);
         assert_eq!(story.association.reach(), 0);
+        let times = times_s(&mut story, &[true, true, true, true, true]);
+        assert_eq!(times, [194, 196, 198, 200, 204], "there it is");
+    }
+
+    #[test]
+    fn a_burst_stops_when_nobody_answers() {
+        let mut story = Story::new(SourceOptions {
+            burst: true,
+            ..SourceOptions::default()
+        });
+        let answers = [true, true, true, false, false, false, false, false];
+        let times = times_s(&mut story, &answers);
+        assert_eq!(times, [0, 64, 66, 68, 70, 72, 74, 138]);
     }
 
     #[test]
