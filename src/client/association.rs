@@ -26,7 +26,11 @@ const BURST_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(2);
 const BURST_MISSES_MAX: u8 = 3;
 /// Answers after which a start has its first samples and takes its time: from here
 /// on it is frequency that is to be found out, and that takes a long base.
-const START_ANSWERS: u8 = 3;
+const START_ANSWERS: u8 = 4;
+/// Each interval of a start is then so many times the one before. At twice, the clock
+/// drifts from 10 us by more in a gap than a base as long tells of its frequency;
+/// less costs requests.
+const START_GROWTH: f64 = 1.5;
 /// However often the network changes, a server that does not answer is asked no
 /// more often than this because of it.
 const CHANGE_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(4);
@@ -102,8 +106,8 @@ enum Pace {
     /// `iburst`, in short intervals until there are enough answers. `left`: so many
     /// requests may try.
     Quick { left: u8, answers: u8 },
-    /// The rest of it: this interval, then twice as long, up to the poll interval.
-    Doubling { interval: NtpDuration },
+    /// The rest of it: this interval, then a longer one, up to the poll interval.
+    Slowing { interval: NtpDuration },
 }
 
 impl Pace {
@@ -129,25 +133,27 @@ impl Pace {
                 let left = left - 1;
                 (Some(BURST_INTERVAL), Self::Quick { left, answers })
             }
-            Self::Quick { .. } => Self::SLOWING.step(),
-            Self::Doubling { interval } => {
-                let next = interval + interval;
-                (Some(interval), Self::Doubling { interval: next })
+            Self::Quick { .. } => Self::slowing().step(),
+            Self::Slowing { interval } => {
+                let next = interval * START_GROWTH;
+                (Some(interval), Self::Slowing { interval: next })
             }
         }
     }
 
-    const SLOWING: Self = Self::Doubling {
-        interval: NtpDuration::from_units(2 * BURST_INTERVAL.units()),
-    };
+    fn slowing() -> Self {
+        Self::Slowing {
+            interval: BURST_INTERVAL * START_GROWTH,
+        }
+    }
 
     /// Nobody is there. A burst is over; a start tries on ever more seldom, as what is
     /// not there may only be late, like our own network at boot.
     fn without_answers(self) -> Self {
         match self {
             Self::Poll | Self::Burst { .. } => Self::Poll,
-            Self::Quick { .. } => Self::SLOWING,
-            Self::Doubling { .. } => self,
+            Self::Quick { .. } => Self::slowing(),
+            Self::Slowing { .. } => self,
         }
     }
 }
@@ -840,7 +846,7 @@ mod tests {
             ..SourceOptions::default()
         });
         let times = times_s(&mut story, &[true; 11]);
-        assert_eq!(times, [0, 2, 4, 6, 10, 18, 34, 66, 130, 194, 258]);
+        assert_eq!(times, [0, 2, 4, 6, 8, 11, 15, 22, 32, 47, 70]);
     }
 
     #[test]
@@ -849,9 +855,9 @@ mod tests {
             iburst: true,
             ..SourceOptions::default()
         });
-        let answers = [false, true, false, false, true, true, true, true];
+        let answers = [false, true, false, false, true, true, true, true, true];
         let times = times_s(&mut story, &answers);
-        assert_eq!(times, [0, 2, 4, 6, 8, 10, 12, 16]);
+        assert_eq!(times, [0, 2, 4, 6, 8, 10, 12, 14, 17]);
     }
 
     #[test]
@@ -861,10 +867,10 @@ mod tests {
             ..SourceOptions::default()
         });
         let times = times_s(&mut story, &[false; 9]);
-        assert_eq!(times, [0, 2, 4, 6, 10, 18, 34, 66, 130]);
+        assert_eq!(times, [0, 2, 4, 6, 9, 13, 20, 30, 45]);
         assert_eq!(story.association.reach(), 0);
         let times = times_s(&mut story, &[true, true, true, true, true]);
-        assert_eq!(times, [194, 196, 198, 200, 204], "there it is");
+        assert_eq!(times, [68, 70, 72, 74, 76], "there it is");
     }
 
     #[test]
