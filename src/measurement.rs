@@ -50,7 +50,8 @@ pub struct Measurement {
     pub at: MonoInstant,
     /// Who took T1 and T4; the worse of the two.
     pub origin: StampOrigin,
-    /// Was T3 the stamp of the real departure (interleaved mode, RFC 9769)?
+    /// Does T3 rest on stamps of real departures (interleaved mode, RFC 9769)? Of this
+    /// one, or of the last few, where the server always takes about as long.
     pub interleaved: bool,
     /// The source's warning of a leap second.
     pub leap: Leap,

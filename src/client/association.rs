@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::client::options::SourceOptions;
 use crate::client::packet_test::{PacketTest, check_exchange, check_form, check_server};
+use crate::client::processing::Processing;
 use crate::measurement::{Exchange, Measurement, dispersion, midpoint};
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, Now};
@@ -23,6 +24,13 @@ const BURST_LEN: u8 = 8;
 const BURST_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(2);
 /// Unanswered requests in a row that end a burst: nobody is there.
 const BURST_MISSES_MAX: u8 = 3;
+/// Answers after which a start has its first samples and takes its time: from here
+/// on it is frequency that is to be found out, and that takes a long base.
+const START_ANSWERS: u8 = 4;
+/// Each interval of a start is then so many times the one before. At twice, the clock
+/// drifts from 10 us by more in a gap than a base as long tells of its frequency;
+/// less costs requests.
+const START_GROWTH: f64 = 1.5;
 /// However often the network changes, a server that does not answer is asked no
 /// more often than this because of it.
 const CHANGE_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(4);
@@ -57,16 +65,97 @@ struct Pending {
     deadline: MonoInstant,
 }
 
-/// The last whole exchange, kept for interleaved mode: its T3 comes with the
-/// next reply.
+/// An exchange of which all is known but T3. The last one is kept for interleaved
+/// mode: its T3 comes with the next reply.
 #[derive(Clone, Copy, Debug)]
-struct Previous {
+struct Halfway {
     departure: Stamp,
     receive: NtpTimestamp,
     arrival: Stamp,
     arrived: MonoInstant,
-    /// Was it a sample already, with the T3 that came with it?
+    /// Was it a sample already, with the T3 that came with it or a supposed one?
     sampled: bool,
+}
+
+impl Halfway {
+    fn with_transmit(&self, transmit: NtpTimestamp) -> Exchange {
+        Exchange {
+            origin: NtpTimestamp::from_wall(self.departure.at),
+            receive: self.receive,
+            transmit,
+            destination: NtpTimestamp::from_wall(self.arrival.at),
+        }
+    }
+}
+
+/// Four stamps that make a sample.
+struct Complete {
+    halfway: Halfway,
+    exchange: Exchange,
+    /// What T3 may be too late by, beyond what the clocks' precision says.
+    excess_max: NtpDuration,
+}
+
+/// How the next requests hurry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pace {
+    /// They don't.
+    Poll,
+    /// `burst`: a few in a row at each poll.
+    Burst { left: u8 },
+    /// `iburst`, in short intervals until there are enough answers. `left`: so many
+    /// requests may try.
+    Quick { left: u8, answers: u8 },
+    /// The rest of it: this interval, then a longer one, up to the poll interval.
+    Slowing { interval: NtpDuration },
+}
+
+impl Pace {
+    /// Of an association that starts, or starts over.
+    const fn start(options: &SourceOptions) -> Self {
+        if options.iburst {
+            Self::Quick {
+                left: BURST_LEN,
+                answers: 0,
+            }
+        } else {
+            Self::Poll
+        }
+    }
+
+    /// The interval after the request that leaves now, if it is not the poll interval,
+    /// and the pace of the next one.
+    fn step(self) -> (Option<NtpDuration>, Self) {
+        match self {
+            Self::Poll | Self::Burst { left: 0 | 1 } => (None, Self::Poll),
+            Self::Burst { left } => (Some(BURST_INTERVAL), Self::Burst { left: left - 1 }),
+            Self::Quick { left, answers } if left > 1 && answers < START_ANSWERS => {
+                let left = left - 1;
+                (Some(BURST_INTERVAL), Self::Quick { left, answers })
+            }
+            Self::Quick { .. } => Self::slowing().step(),
+            Self::Slowing { interval } => {
+                let next = interval * START_GROWTH;
+                (Some(interval), Self::Slowing { interval: next })
+            }
+        }
+    }
+
+    fn slowing() -> Self {
+        Self::Slowing {
+            interval: BURST_INTERVAL * START_GROWTH,
+        }
+    }
+
+    /// Nobody is there. A burst is over; a start tries on ever more seldom, as what is
+    /// not there may only be late, like our own network at boot.
+    fn without_answers(self) -> Self {
+        match self {
+            Self::Poll | Self::Burst { .. } => Self::Poll,
+            Self::Quick { .. } => Self::slowing(),
+            Self::Slowing { .. } => self,
+        }
+    }
 }
 
 /// Is the association alive?
@@ -83,8 +172,8 @@ enum Standing {
 pub enum Received {
     /// A sample of the server's clock.
     Sample(Measurement),
-    /// A valid reply whose exchange gives no new sample: the first interleaved one
-    /// speaks of an exchange that was a sample in basic mode already.
+    /// A valid reply that gives no new sample: it speaks of an exchange that was one
+    /// already, and its own waits for its T3.
     Nothing,
     /// A kiss of death that was meant for us.
     Kiss(KissCode),
@@ -114,13 +203,13 @@ pub struct Association {
     reach: u8,
     /// Requests in a row without an answer that gives the time.
     misses: u32,
-    burst_left: u8,
+    pace: Pace,
     standing: Standing,
     next: MonoInstant,
     last_asked: Option<MonoInstant>,
     pending: Option<Pending>,
-    previous: Option<Previous>,
-    last_transmit: NtpTimestamp,
+    previous: Option<Halfway>,
+    processing: Processing,
     last_heard: Option<MonoInstant>,
     last_sample: Option<Measurement>,
     last_origins: Option<(StampOrigin, StampOrigin)>,
@@ -139,13 +228,13 @@ impl Association {
             poll_min: options.minpoll,
             reach: 0,
             misses: 0,
-            burst_left: if options.iburst { BURST_LEN } else { 0 },
+            pace: Pace::start(&options),
             standing: Standing::Active,
             next: start,
             last_asked: None,
             pending: None,
             previous: None,
-            last_transmit: NtpTimestamp::ZERO,
+            processing: Processing::default(),
             last_heard: None,
             last_sample: None,
             last_origins: None,
@@ -184,13 +273,22 @@ impl Association {
     fn note_miss(&mut self) {
         self.misses = self.misses.saturating_add(1);
         if self.misses >= u32::from(BURST_MISSES_MAX) {
-            self.burst_left = 0;
+            self.pace = self.pace.without_answers();
         }
     }
 
     /// It did.
     fn note_answer(&mut self, now: Now) {
         self.received += 1;
+        if self.reach == 0 && self.options.iburst {
+            // The first one, or the first after a long silence.
+            self.pace = Pace::start(&self.options);
+            let soon = BURST_INTERVAL.min(self.poll.interval());
+            self.next = self.next.min(now.mono + soon);
+        }
+        if let Pace::Quick { answers, .. } = &mut self.pace {
+            *answers += 1;
+        }
         self.reach |= 1;
         self.misses = 0;
         self.last_heard = Some(now.mono);
@@ -203,23 +301,26 @@ impl Association {
             return None;
         }
         self.reach <<= 1;
-        if self.burst_left == 0 && self.wants_burst() {
-            self.burst_left = BURST_LEN;
+        let answers = self.reach != 0 && self.misses < u32::from(BURST_MISSES_MAX);
+        if self.pace == Pace::Poll && self.options.burst && answers {
+            self.pace = Pace::Burst { left: BURST_LEN };
         }
         let interval = self.poll.interval();
-        let wait = if self.burst_left > 1 {
-            self.burst_left -= 1;
-            BURST_INTERVAL.min(interval)
+        let (quick, pace) = self.pace.step();
+        let wait = if let Some(quick) = quick.filter(|&quick| quick < interval) {
+            self.pace = pace;
+            quick
         } else {
-            self.burst_left = 0;
+            self.pace = Pace::Poll;
             // Every eight misses in a row double the interval: a dead server is asked
             // less and less.
             if self.misses > 0 && self.misses.is_multiple_of(8) {
                 self.poll = self.poll.longer(self.options.maxpoll);
             }
-            // Spread over ±1/64 of the interval so that a rack of clients that
-            // booted together does not ask together for ever.
-            let spread = f64::from(dice.spread) / f64::from(u32::MAX) - 0.5;
+            // Up to 1/32 longer, so that a rack of clients that booted together does
+            // not ask together for ever. Never shorter: what the operator allowed is
+            // the most we ask.
+            let spread = f64::from(dice.spread) / f64::from(u32::MAX);
             interval + interval * (spread / 32.0)
         };
         self.next = now.mono + wait;
@@ -265,13 +366,6 @@ impl Association {
         })
     }
 
-    /// `iburst` while unreachable, `burst` while reachable.
-    fn wants_burst(&self) -> bool {
-        let answered_before = self.reach != 0;
-        (self.options.burst && answered_before)
-            || (self.options.iburst && !answered_before && self.misses == 0)
-    }
-
     /// The departure stamp (T1) of the request on its way.
     pub fn on_departure(&mut self, stamp: Stamp) {
         if let Some(pending) = &mut self.pending
@@ -314,6 +408,9 @@ impl Association {
     ) -> Result<Received, PacketTest> {
         let packet = Packet::new(bytes).ok_or(PacketTest::Short)?;
         check_form(&packet, self.options.version)?;
+        // A copy of a reply finds no request any more. Equal T3 are no sign of one (RFC
+        // 5905 test 1): where a server stamps departures itself, an interleaved reply
+        // repeats the T3 of the basic one before.
         let Some(pending) = self.pending else {
             return Err(PacketTest::Duplicate);
         };
@@ -332,9 +429,6 @@ impl Association {
         // From here on this is the server's answer to our request, good or bad.
         self.pending = None;
         check_server(&packet)?;
-        if packet.transmit() == self.last_transmit {
-            return Err(PacketTest::Duplicate);
-        }
         if packet.stratum() > 1
             && own
                 .iter()
@@ -343,11 +437,7 @@ impl Association {
             return Err(PacketTest::Loop);
         }
 
-        self.last_transmit = packet.transmit();
-
-        // Whose four stamps? In basic mode this exchange's; interleaved, the last
-        // one's, whose true T3 this reply brings (RFC 9769 section 2, first set).
-        let current = Previous {
+        let current = Halfway {
             departure: pending.departure,
             receive: packet.receive(),
             arrival,
@@ -356,30 +446,34 @@ impl Association {
         };
         let previous = self.previous.take();
         self.previous = self.options.xleave.then_some(current);
-        let measured = match previous {
-            Some(previous) if interleaved && previous.sampled => {
-                self.note_answer(now);
-                return Ok(Received::Nothing);
-            }
-            Some(previous) if interleaved => previous,
-            _ => current,
-        };
-        let exchange = Exchange {
-            origin: NtpTimestamp::from_wall(measured.departure.at),
-            receive: measured.receive,
-            transmit: packet.transmit(),
-            destination: NtpTimestamp::from_wall(measured.arrival.at),
-        };
-        let origins = (measured.departure.origin, measured.arrival.origin);
         let reading = precision.to_duration() + packet.precision().to_duration();
-        check_exchange(&exchange, reading)?;
+        let complete = match previous.filter(|_| interleaved) {
+            Some(previous) => self.complete(previous, current, packet.transmit(), reading)?,
+            None => {
+                let exchange = current.with_transmit(packet.transmit());
+                check_exchange(&exchange, reading)?;
+                Some(Complete {
+                    halfway: current,
+                    exchange,
+                    excess_max: NtpDuration::ZERO,
+                })
+            }
+        };
         self.note_answer(now);
-
+        let Some(complete) = complete else {
+            return Ok(Received::Nothing);
+        };
+        let Complete {
+            halfway,
+            exchange,
+            excess_max,
+        } = complete;
+        let origins = (halfway.departure.origin, halfway.arrival.origin);
         let sample = Measurement {
             offset: exchange.offset(),
             delay: exchange.delay().max(precision.to_duration()),
-            dispersion: dispersion(&exchange, precision, packet.precision()),
-            at: midpoint(&exchange, measured.arrived),
+            dispersion: dispersion(&exchange, precision, packet.precision()) + excess_max,
+            at: midpoint(&exchange, halfway.arrived),
             origin: origins.0.min(origins.1),
             interleaved,
             leap: packet.leap(),
@@ -393,8 +487,45 @@ impl Association {
         Ok(Received::Sample(sample))
     }
 
+    /// An interleaved reply brings the true T3 of the exchange before, which completes
+    /// that one (RFC 9769 section 2). A sample is old by then, by a whole poll. So where
+    /// the server always takes about as long, T3 of its own exchange is supposed, and
+    /// the true one only tells how long the server takes. Each exchange is a sample
+    /// once at most.
+    fn complete(
+        &mut self,
+        previous: Halfway,
+        current: Halfway,
+        transmit: NtpTimestamp,
+        reading: NtpDuration,
+    ) -> Result<Option<Complete>, PacketTest> {
+        let exchange = previous.with_transmit(transmit);
+        check_exchange(&exchange, reading)?;
+        self.processing.learn(&exchange);
+        if let Some(supposed) = self.processing.supposed() {
+            let exchange = current.with_transmit(current.receive + supposed.time);
+            if exchange.delay() >= supposed.delay_min && check_exchange(&exchange, reading).is_ok()
+            {
+                self.previous = Some(Halfway {
+                    sampled: true,
+                    ..current
+                });
+                return Ok(Some(Complete {
+                    halfway: current,
+                    exchange,
+                    excess_max: supposed.excess_max,
+                }));
+            }
+        }
+        Ok((!previous.sampled).then_some(Complete {
+            halfway: previous,
+            exchange,
+            excess_max: NtpDuration::ZERO,
+        }))
+    }
+
     fn obey(&mut self, kiss: KissCode, packet: &Packet<'_>) {
-        self.burst_left = 0;
+        self.pace = Pace::Poll;
         self.reach |= 1;
         self.misses = 0;
         match kiss {
@@ -429,7 +560,7 @@ impl Association {
         self.previous = None;
         if restart && self.standing == Standing::Active {
             self.set_poll(self.options.minpoll);
-            self.burst_left = if self.options.iburst { BURST_LEN } else { 0 };
+            self.pace = Pace::start(&self.options);
             self.next = self.next.min(now + BURST_INTERVAL);
         }
     }
@@ -441,8 +572,8 @@ impl Association {
         if self.standing == Standing::Active && (self.reach == 0 || self.misses > 0) {
             let earliest = self.last_asked.map_or(now, |at| at + CHANGE_INTERVAL);
             self.next = self.next.min(now.max(earliest));
-            if self.options.iburst && self.reach == 0 {
-                self.burst_left = BURST_LEN;
+            if self.reach == 0 {
+                self.pace = Pace::start(&self.options);
             }
         }
     }
@@ -451,7 +582,7 @@ impl Association {
     pub fn on_send_failed(&mut self) {
         if self.pending.take().is_some() {
             self.misses = self.misses.saturating_add(1);
-            self.burst_left = 0;
+            self.pace = self.pace.without_answers();
         }
     }
 
@@ -671,7 +802,7 @@ mod tests {
         kiss.refid = KissCode::Rate.to_refid();
         assert_eq!(story.receive(&kiss), Received::Kiss(KissCode::Rate));
         assert_eq!(story.association.poll_exponent(), PollExponent::new(7));
-        assert_eq!(story.association.burst_left, 0);
+        assert_eq!(story.association.pace, Pace::Poll);
         story.association.set_poll(PollExponent::new(6));
         assert_eq!(story.association.poll_exponent(), PollExponent::new(7));
     }
@@ -694,20 +825,63 @@ mod tests {
         assert_eq!(story.association.deadline(), MonoInstant::MAX);
     }
 
+    /// When the requests leave, in seconds, answered or not.
+    fn times_s(story: &mut Story, answers: &[bool]) -> Vec<i64> {
+        let mut times_s = Vec::new();
+        for &answered in answers {
+            let request = story.request();
+            times_s.push(story.elapsed_ns / 1_000_000_000);
+            if answered {
+                let reply = story.reply(&request);
+                assert!(matches!(story.receive(&reply), Received::Sample(_)));
+            }
+        }
+        times_s
+    }
+
     #[test]
-    fn a_burst_stops_when_nobody_answers() {
+    fn a_start_is_quick_and_then_takes_its_time() {
         let mut story = Story::new(SourceOptions {
             iburst: true,
             ..SourceOptions::default()
         });
-        let mut times = Vec::new();
-        for _ in 0..5 {
-            story.request();
-            times.push(story.elapsed_ns / 1_000_000_000);
-        }
-        assert_eq!(times[..4], [0, 2, 4, 6]);
-        assert!(times[4] >= 68, "{times:?}");
+        let times = times_s(&mut story, &[true; 11]);
+        assert_eq!(times, [0, 2, 4, 6, 8, 11, 15, 22, 32, 47, 70]);
+    }
+
+    #[test]
+    fn what_is_lost_of_a_start_is_made_up_for() {
+        let mut story = Story::new(SourceOptions {
+            iburst: true,
+            ..SourceOptions::default()
+        });
+        let answers = [false, true, false, false, true, true, true, true, true];
+        let times = times_s(&mut story, &answers);
+        assert_eq!(times, [0, 2, 4, 6, 8, 10, 12, 14, 17]);
+    }
+
+    #[test]
+    fn a_start_slows_down_when_nobody_answers() {
+        let mut story = Story::new(SourceOptions {
+            iburst: true,
+            ..SourceOptions::default()
+        });
+        let times = times_s(&mut story, &[false; 9]);
+        assert_eq!(times, [0, 2, 4, 6, 9, 13, 20, 30, 45]);
         assert_eq!(story.association.reach(), 0);
+        let times = times_s(&mut story, &[true, true, true, true, true]);
+        assert_eq!(times, [68, 70, 72, 74, 76], "there it is");
+    }
+
+    #[test]
+    fn a_burst_stops_when_nobody_answers() {
+        let mut story = Story::new(SourceOptions {
+            burst: true,
+            ..SourceOptions::default()
+        });
+        let answers = [true, true, true, false, false, false, false, false];
+        let times = times_s(&mut story, &answers);
+        assert_eq!(times, [0, 64, 66, 68, 70, 72, 74, 138]);
     }
 
     #[test]
@@ -777,6 +951,66 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_steady_server_has_its_interleaved_samples_at_once_and_each_once() {
+        let mut story = Story::new(SourceOptions {
+            xleave: true,
+            ..SourceOptions::default()
+        });
+        let request = story.request();
+        let basic = story.reply(&request);
+        story.receive(&basic);
+        // It leaves the server so many microseconds after T2; 400 is a bad day.
+        let took_us = [
+            20, 20, 20, 20, 20, 20, 20, 400, 20, 400, 400, 20, 20, 20, 20,
+        ];
+        let mut ages_s = Vec::new();
+        let mut times = Vec::new();
+        for took_us in took_us {
+            let request = story.request();
+            let asked = Packet::new(&request.bytes).expect("a request");
+            let mut reply = story.reply(&request);
+            reply.origin = asked.receive();
+            reply.transmit = asked.origin() + NtpDuration::from_nanos(took_us * 1000);
+            match story.receive(&reply) {
+                Received::Nothing => ages_s.push(None),
+                Received::Sample(sample) => {
+                    assert!(sample.interleaved);
+                    let age = story.now().mono.since(sample.at);
+                    ages_s.push(Some(age.as_seconds().round() as i64));
+                    times.push(sample.at);
+                    // The exchange takes 2 ms.
+                    let error = sample.offset.abs() + sample.delay.half();
+                    assert!(error <= NtpDuration::from_nanos(1_000_500), "{sample:?}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(times.is_sorted_by(|a, b| a < b), "each exchange once");
+        assert_eq!(ages_s[0], None, "measured in basic mode already");
+        assert!(ages_s[1..3].iter().all(|age| age.is_some_and(|s| s >= 60)));
+        assert_eq!(ages_s[3..9], [Some(0); 6], "one bad day is forgiven");
+        assert_eq!(ages_s[9], None, "the second is not");
+        assert!(ages_s[10..].iter().all(|age| age.is_some_and(|s| s >= 60)));
+    }
+
+    #[test]
+    fn an_interleaved_reply_may_repeat_the_stamp_of_the_basic_one() {
+        let mut story = Story::new(SourceOptions {
+            xleave: true,
+            ..SourceOptions::default()
+        });
+        let request = story.request();
+        let basic = story.reply(&request);
+        assert!(matches!(story.receive(&basic), Received::Sample(_)));
+        let request = story.request();
+        let mut reply = story.reply(&request);
+        reply.origin = Packet::new(&request.bytes).expect("one").receive();
+        reply.transmit = basic.transmit;
+        assert_eq!(story.receive(&reply), Received::Nothing);
+        assert_eq!(story.association.misses(), 0);
     }
 
     #[test]

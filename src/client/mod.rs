@@ -4,3 +4,4 @@
 pub mod association;
 pub mod options;
 pub mod packet_test;
+pub mod processing;

@@ -9,7 +9,7 @@ pub struct SourceOptions {
     pub minpoll: PollExponent,
     /// Longest poll interval.
     pub maxpoll: PollExponent,
-    /// Eight quick requests when it is first or again reachable.
+    /// Quick requests when it is first or again reachable, then ever fewer.
     pub iburst: bool,
     /// Several requests at every poll while it is reachable.
     pub burst: bool,

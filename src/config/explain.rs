@@ -109,7 +109,7 @@ fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
     };
     say(
         options.iburst,
-        "iburst: eight quick requests when it is first asked or comes back, so that the clock is right within seconds",
+        "iburst: a few quick requests when it is first asked or comes back, then ever fewer, so that the clock is right within seconds",
     );
     say(
         options.burst,
