@@ -317,11 +317,11 @@ impl Association {
             if self.misses > 0 && self.misses.is_multiple_of(8) {
                 self.poll = self.poll.longer(self.options.maxpoll);
             }
-            // Up to 1/32 longer, so that a rack of clients that booted together does
+            // Up to 1/64 longer, so that a rack of clients that booted together does
             // not ask together for ever. Never shorter: what the operator allowed is
             // the most we ask.
             let spread = f64::from(dice.spread) / f64::from(u32::MAX);
-            interval + interval * (spread / 32.0)
+            interval + interval * (spread / 64.0)
         };
         self.next = now.mono + wait;
         self.last_asked = Some(now.mono);

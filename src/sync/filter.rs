@@ -480,7 +480,8 @@ impl Track {
     /// Are all numbers still numbers?
     fn is_sane(&self) -> bool {
         let mixed = self.honest_at(self.at);
-        mixed.phase_s.is_finite()
+        self.weighty().next().is_some()
+            && mixed.phase_s.is_finite()
             && mixed.rate.is_finite()
             && mixed.phase_var_s2.is_finite()
             && mixed.rate_var.is_finite()
@@ -654,12 +655,10 @@ impl Track {
     /// What the oscillator may do from `at` on.
     fn holdover_at(&self, at: MonoInstant) -> Holdover {
         let (mut wander_2, mut bend_2, mut drift_2) = (0.0, 0.0, 0.0);
-        for (lines, weights) in self.bank.iter().zip(&self.weights) {
-            for ((line, weight), habit) in lines.iter().zip(weights).zip(HABITS) {
-                wander_2 += weight * habit.wander.powi(2);
-                bend_2 += weight * habit.bend.powi(2);
-                drift_2 += weight * (line.drift.powi(2) + line.drift_var);
-            }
+        for (line, weight, habit) in self.weighty() {
+            wander_2 += weight * habit.wander.powi(2);
+            bend_2 += weight * habit.bend.powi(2);
+            drift_2 += weight * (line.drift.powi(2) + line.drift_var);
         }
         let sigma = self.honest_at(self.at).rate_var.sqrt();
         Holdover {
@@ -717,13 +716,8 @@ impl Track {
     fn mixed_at(&self, at: MonoInstant) -> Line {
         let elapsed_s = self.elapsed_s(at);
         let lines = || {
-            let weights = self.weights.as_flattened();
-            let habits = HABITS.into_iter().cycle();
-            let lines = self.bank.as_flattened().iter().zip(weights).zip(habits);
-            // Those without weight cost time for nothing.
-            lines
-                .filter(|((_, weight), _)| **weight > WEIGHT_MIN)
-                .map(move |((line, weight), habit)| (line.ahead(elapsed_s, habit), *weight))
+            self.weighty()
+                .map(|(line, weight, habit)| (line.ahead(elapsed_s, habit), weight))
         };
         let mut mixed = Line::default();
         for (line, weight) in lines() {
@@ -738,6 +732,16 @@ impl Track {
             mixed.rate_var += weight * (line.rate_var + rate_off * rate_off);
         }
         mixed
+    }
+
+    /// All filters that have a say. The others cost time for nothing.
+    fn weighty(&self) -> impl Iterator<Item = (&Line, f64, Habit)> {
+        let weights = self.weights.as_flattened().iter().copied();
+        let lines = self.bank.as_flattened().iter().zip(weights);
+        lines
+            .zip(HABITS.into_iter().cycle())
+            .filter(|&((_, weight), _)| weight > WEIGHT_MIN)
+            .map(|((line, weight), habit)| (line, weight, habit))
     }
 
     /// The same with variances that own up to noise beyond what the round trips

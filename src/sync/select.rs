@@ -90,7 +90,7 @@ pub fn select(
         .collect();
 
     let mut truechimers = Vec::new();
-    let common = intersection(&selectable);
+    let common = intersection(&selectable, |c| c.distance_s);
     for contender in &selectable {
         if common.is_some_and(|interval| contender.touches(interval)) {
             truechimers.push(*contender);
@@ -131,7 +131,7 @@ pub fn select(
         tallies,
         system,
         survivors,
-        agreed: common.map(|(low_s, high_s)| {
+        agreed: intersection(&selectable, |c| c.root_distance_s).map(|(low_s, high_s)| {
             let ends = [low_s, high_s].map(NtpDuration::from_seconds);
             (ends[0], ends[1])
         }),
@@ -182,7 +182,10 @@ impl Contender {
 /// but the fewest sources. None unless more than half agree. A departure from RFC
 /// 5905, which also wants the offsets (midpoints) inside; like ntpd we don't, or two
 /// honest sources of little noise and unlike paths would make each other liars.
-fn intersection(contenders: &[Contender]) -> Option<(f64, f64)> {
+fn intersection(
+    contenders: &[Contender],
+    distance_s: impl Fn(&Contender) -> f64,
+) -> Option<(f64, f64)> {
     let count = contenders.len();
     // +1 where an interval opens, −1 where it closes. At equal places they open
     // before they close, so that touching ones agree.
@@ -190,8 +193,8 @@ fn intersection(contenders: &[Contender]) -> Option<(f64, f64)> {
         .iter()
         .flat_map(|c| {
             [
-                (c.offset_s - c.distance_s, 1),
-                (c.offset_s + c.distance_s, -1),
+                (c.offset_s - distance_s(c), 1),
+                (c.offset_s + distance_s(c), -1),
             ]
         })
         .collect();
