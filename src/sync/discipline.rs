@@ -414,7 +414,11 @@ mod tests {
             };
             steps += 1;
         }
-        assert_eq!(order, discipline.frequency(), "without a transient at the end");
+        assert_eq!(
+            order,
+            discipline.frequency(),
+            "without a transient at the end"
+        );
         (slewed_s, now.since(second(0)).as_seconds(), steps)
     }
 
@@ -426,8 +430,14 @@ mod tests {
         let (slewed_s, took_s, steps) = carried_out(&mut discipline, outcome, Ppm(500.0));
         assert!((slewed_s - 0.0005).abs() < 1e-9, "{slewed_s}");
         // 100 s since the last update; six steps of half the time constant of 15 s.
-        assert!((took_s - 45.0).abs() < 1e-6 && steps == 6, "{took_s} s, {steps}");
-        assert!((first.0 - 10.0 - 500.0 * 0.3935 / 7.5).abs() < 0.01, "{first}");
+        assert!(
+            (took_s - 45.0).abs() < 1e-6 && steps == 6,
+            "{took_s} s, {steps}"
+        );
+        assert!(
+            (first.0 - 10.0 - 500.0 * 0.3935 / 7.5).abs() < 0.01,
+            "{first}"
+        );
         assert_eq!(discipline.on_timer(second(99)), None);
     }
 
@@ -479,7 +489,10 @@ mod tests {
         let outcome = Outcome::Slew { frequency };
         let (slewed_s, took_s, _) = carried_out(&mut discipline, outcome, Ppm(510.0));
         assert!((slewed_s + 49.0).abs() < 1e-6, "{slewed_s}");
-        assert!(took_s > 49.0 / 510e-6 && took_s < 49.0 / 510e-6 + 100.0, "{took_s}");
+        assert!(
+            took_s > 49.0 / 510e-6 && took_s < 49.0 / 510e-6 + 100.0,
+            "{took_s}"
+        );
         // A clock at its limit has no room left that way.
         let frequency = slewed(discipline.update(&combined(49.0, Ppm(700.0)), second(1)));
         assert_eq!((frequency, discipline.deadline()), (Ppm(500.0), None));

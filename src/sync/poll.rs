@@ -16,11 +16,11 @@ use crate::time::units::PollExponent;
 const GAIN_LONGER: f64 = 0.8;
 
 /// It is halved from this gain on.
-const GAIN_SHORTER: f64 = 0.9;
+const GAIN_SHORTER: f64 = 0.95;
 
 /// Samples on which an interval longer than the shortest has to rest: the least round
 /// trip and the scale of the noise are learnt soonest from them, and it pays for days.
-const SAMPLES_MIN: u32 = 16;
+const SAMPLES_MIN: u32 = 18;
 
 /// Updates that have to agree before the interval is doubled; it is halved at once.
 const PATIENCE: u8 = 2;
