@@ -402,7 +402,7 @@ mod tests {
     fn carried_out(discipline: &mut Discipline, outcome: Outcome, limit: Ppm) -> (f64, f64, u32) {
         let (mut now, mut order) = (second(0), slewed(outcome));
         let (mut slewed_s, mut steps) = (0.0, 0);
-        while let Some(_) = discipline.deadline() {
+        while discipline.deadline().is_some() {
             let done = (order - discipline.frequency()).clamp_to(limit);
             discipline.on_applied(&applied(now, discipline.frequency() + done));
             let until = discipline.deadline().expect("a step");
