@@ -123,7 +123,10 @@ impl Level {
             self.floors_s[0] = (f64::MAX, f64::MAX);
             self.filled = 0;
         }
-        self.floors_s[0] = least_two(self.floors_s[0], (delay_s, f64::MAX));
+        // The first is in already: it made the level.
+        if self.samples > 0 {
+            self.floors_s[0] = least_two(self.floors_s[0], (delay_s, f64::MAX));
+        }
         self.filled += 1;
         self.samples = (self.samples + 1).min(FLOOR_BLOCKS as u32 * FLOOR_BLOCK);
         self.unseen = 0;
@@ -400,4 +403,113 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     values.fold((f64::MAX, f64::MIN), |(least, most), value| {
         (least.min(value), most.max(value))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A path of 200 µs with this ripple for noise, its shift found if it is another.
+    fn walk(path: &mut Path, samples: usize, longer_s: f64, off_s: f64) {
+        for n in 0..samples {
+            let ripple_s = (n * 7 % 10) as f64 * 4e-6;
+            let delay_s = 200e-6 + longer_s + ripple_s;
+            path.enter(delay_s);
+            let readings = path.readings(delay_s);
+            let likely = readings
+                .iter()
+                .max_by(|a, b| a.log_prior.total_cmp(&b.log_prior))
+                .copied()
+                .expect("one at least");
+            path.learn(delay_s, off_s, 1e-12, &likely);
+        }
+    }
+
+    fn best(path: &Path, delay_s: f64) -> Reading {
+        let readings = path.readings(delay_s);
+        let best = readings
+            .iter()
+            .max_by(|a, b| a.log_prior.total_cmp(&b.log_prior));
+        *best.expect("one at least")
+    }
+
+    #[test]
+    fn the_excess_says_how_wrong_a_sample_may_be() {
+        let mut path = Path::default();
+        walk(&mut path, 100, 0.0, 0.0);
+        let (quick, slow) = (best(&path, 200e-6), best(&path, 260e-6));
+        assert_eq!(quick.half_excess_s, 0.0);
+        assert!((slow.half_excess_s - 30e-6).abs() < 1e-9);
+        assert!(quick.margin_s < 2e-6 && quick.ordinary && slow.ordinary);
+        assert!(!best(&path, 500e-6).ordinary);
+        assert!((path.delay_min_s() - 200e-6).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_longer_route_is_a_level_with_a_shift_and_the_old_one_is_remembered() {
+        let mut path = Path::default();
+        walk(&mut path, 100, 0.0, 0.0);
+        // 400 µs more, all on the way back: what was foretold lies 200 µs higher.
+        walk(&mut path, 20, 400e-6, -200e-6);
+        let there = best(&path, 610e-6);
+        assert!((there.shift_s + 200e-6).abs() < 1e-6, "{there:?}");
+        assert!(there.half_excess_s < 10e-6 && there.ordinary);
+        assert!((path.delay_min_s() - 200e-6).abs() < 1e-12);
+        let back = best(&path, 210e-6);
+        assert_eq!(back.shift_s, 0.0);
+        // After very long nobody remembers the short one, but the shift stays: the
+        // clock doesn't follow the route.
+        walk(&mut path, UNSEEN_MAX as usize + 1, 400e-6, -200e-6);
+        assert!((path.delay_min_s() - 600e-6).abs() < 1e-12);
+        assert!((best(&path, 610e-6).shift_s + 200e-6).abs() < 1e-6);
+    }
+
+    #[test]
+    fn delays_at_random_make_no_level() {
+        let mut path = Path::default();
+        walk(&mut path, 100, 0.0, 0.0);
+        for n in 0..60 {
+            // Alike in nothing.
+            let longer_s = 1e-3 * f64::from(n * 37 % 60 + 10);
+            walk(
+                &mut path,
+                1,
+                longer_s,
+                if n % 2 == 0 { -0.5 } else { 0.5 } * longer_s,
+            );
+        }
+        assert_eq!(path.levels.len(), 1);
+    }
+
+    #[test]
+    fn a_shorter_route_casts_doubt_on_all_before() {
+        let mut path = Path::default();
+        walk(&mut path, 100, 400e-6, 0.0);
+        let drop_s = path.enter(200e-6).expect("an event");
+        assert!((drop_s - 400e-6).abs() < 1e-9);
+        assert!((path.delay_min_s() - 200e-6).abs() < 1e-12);
+        assert_eq!(path.levels.len(), 2, "the longer one may come back");
+    }
+
+    #[test]
+    fn one_stamp_that_was_wrong_does_not_make_the_floor() {
+        let mut path = Path::default();
+        walk(&mut path, 1, -30e-6, 0.0);
+        walk(&mut path, 100, 0.0, 0.0);
+        assert!(
+            (path.delay_min_s() - 200e-6).abs() < 1e-12,
+            "{}",
+            path.delay_min_s()
+        );
+    }
+
+    #[test]
+    fn a_floor_that_rises_slowly_is_followed() {
+        let mut path = Path::default();
+        for n in 0..2000 {
+            walk(&mut path, 1, f64::from(n) * 20e-9, 0.0);
+        }
+        assert!(path.delay_min_s() > 225e-6, "{}", path.delay_min_s());
+        assert_eq!(path.levels.len(), 1);
+    }
 }
