@@ -698,8 +698,10 @@ impl Track {
         let memory = STEP_MEMORY.min(f64::from(self.samples) / 2.0);
         self.rate_mean += (rate - self.rate_mean) / memory;
         let expected = Ppm(Ppm::from_ratio(STEP_FACTOR * changed).0.min(STEP_MAX.0));
-        if self.samples >= STEPS_FROM_SAMPLES && expected.0 >= self.step_at(self.at).0 {
-            self.step = expected;
+        let allowed = self.step_at(self.at);
+        // About as much as before is as good a reason to go on expecting it.
+        if self.samples >= STEPS_FROM_SAMPLES && expected.0 >= allowed.0 / STEP_FACTOR {
+            self.step = Ppm(expected.0.max(allowed.0));
             self.stepped = self.at;
         }
     }
