@@ -89,16 +89,28 @@ fn outcomes(scenarios: &[Scenario], estimator: Estimator) -> Vec<Outcome> {
     })
 }
 
+/// An oscillator that jumps by 5 ppm after hours of quiet: a bound that foresaw it would
+/// be too wide to be of use. The promise covers steps of 1 ppm in the first two and a half
+/// hours, and of twice those seen afterwards.
+const OUTSIDE_THE_PROMISE: [&str; 1] = ["lan-one-freq-step"];
+
 #[test]
 fn no_bound_is_broken_and_what_is_expected_comes() {
     let mut scenarios: Vec<Scenario> = BUILTIN.iter().map(read).collect();
     scenarios.extend(of_bench());
     scenarios.iter_mut().for_each(shortened);
+    // Nobody takes a scenario out of the promise in passing.
+    let outside = scenarios.iter().filter(|scenario| !scenario.promised);
+    let outside: Vec<&str> = outside.map(|scenario| &*scenario.name).collect();
+    assert_eq!(outside, OUTSIDE_THE_PROMISE);
     let mut faults = Vec::new();
     for outcome in outcomes(&scenarios, Estimator::Node) {
         let score = outcome.score;
         let name = &score.scenario;
-        if score.bound.broken > 0 || score.bound.broken_served > 0 {
+        // Outside the promise the bound may be broken until the samples tell of what
+        // happened: by those of one poll at its longest, and of a few to be sure of it.
+        let unseen_s = if score.promised { 0 } else { 300 };
+        if score.bound.broken > unseen_s || score.bound.broken_served > unseen_s {
             faults.push(format!("{name}: {:?}", score.bound));
         }
         let scenario = scenarios.iter().find(|scenario| scenario.name == *name);
