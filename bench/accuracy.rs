@@ -113,7 +113,6 @@ fn measure(args: &Args, rows: &Rows) -> Result<bool, String> {
     } else {
         show(&report::tables(&results));
     }
-    let figures = results.rows.iter().map(|row| &row.figures);
-    let broken: u64 = figures.map(|f| f.broken + f.broken_served).sum();
-    Ok(broken == 0)
+    let mut promised = results.rows.iter().filter(|row| row.promised);
+    Ok(promised.all(|row| row.figures.broken + row.figures.broken_served == 0))
 }

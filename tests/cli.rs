@@ -143,10 +143,20 @@ fn synchronised_daemon_is_readable() {
         "offset_s",
         "frequency_ppm",
         "error_bound_s",
+        "error_likely_s",
         "true_error_s",
     ] {
         assert!(!stat[name].is_null(), "no {name} in {stat}");
     }
+    let number = |name: &str| stat[name].as_f64().expect("a number");
+    assert!(
+        number("error_likely_s") <= number("error_bound_s"),
+        "{stat}"
+    );
+    assert!(
+        number("error_bound_s") >= number("root_delay_s") / 2.0,
+        "{stat}"
+    );
 
     // ntpq's table.
     let table = stdout(&ptntp.tell(&["peers"]));
@@ -198,6 +208,7 @@ fn metrics_are_well_formed(ptntp: &Ptntp) {
         "ptntp_root_delay_seconds",
         "ptntp_root_dispersion_seconds",
         "ptntp_error_bound_seconds",
+        "ptntp_error_likely_seconds",
         "ptntp_true_error_seconds",
         "ptntp_leap_indicator",
         "ptntp_source_offset_seconds",

@@ -77,11 +77,11 @@ fn shortened(scenario: &mut Scenario) {
 }
 
 /// All at once, on as many cores as there are.
-fn outcomes(scenarios: &[Scenario], estimator: Estimator) -> Vec<Outcome> {
+fn outcomes(scenarios: &[Scenario], seed: u64, estimator: Estimator) -> Vec<Outcome> {
     std::thread::scope(|scope| {
         let runs: Vec<_> = scenarios
             .iter()
-            .map(|scenario| scope.spawn(move || run(scenario, 1, estimator, false)))
+            .map(|scenario| scope.spawn(move || run(scenario, seed, estimator, false)))
             .collect();
         runs.into_iter()
             .map(|run| run.join().expect("no panic"))
@@ -89,16 +89,28 @@ fn outcomes(scenarios: &[Scenario], estimator: Estimator) -> Vec<Outcome> {
     })
 }
 
+/// An oscillator that jumps by 5 ppm after hours of quiet: a bound that foresaw it would
+/// be too wide to be of use. The promise covers steps of 1 ppm in the first two and a half
+/// hours, and of twice those seen afterwards.
+const OUTSIDE_THE_PROMISE: [&str; 1] = ["lan-one-freq-step"];
+
 #[test]
 fn no_bound_is_broken_and_what_is_expected_comes() {
     let mut scenarios: Vec<Scenario> = BUILTIN.iter().map(read).collect();
     scenarios.extend(of_bench());
     scenarios.iter_mut().for_each(shortened);
+    // Nobody takes a scenario out of the promise in passing.
+    let outside = scenarios.iter().filter(|scenario| !scenario.promised);
+    let outside: Vec<&str> = outside.map(|scenario| &*scenario.name).collect();
+    assert_eq!(outside, OUTSIDE_THE_PROMISE);
     let mut faults = Vec::new();
-    for outcome in outcomes(&scenarios, Estimator::Node) {
+    for outcome in outcomes(&scenarios, 1, Estimator::Node) {
         let score = outcome.score;
         let name = &score.scenario;
-        if score.bound.broken > 0 || score.bound.broken_served > 0 {
+        // Outside the promise the bound may be broken until the samples tell of what
+        // happened: by those of one poll at its longest, and of a few to be sure of it.
+        let unseen_s = if score.promised { 0 } else { 300 };
+        if score.bound.broken > unseen_s || score.bound.broken_served > unseen_s {
             faults.push(format!("{name}: {:?}", score.bound));
         }
         let scenario = scenarios.iter().find(|scenario| scenario.name == *name);
@@ -140,7 +152,10 @@ fn the_error_is_what_it_was() {
         expected_s.push(rms_s.parse::<f64>().expect("an RMS"));
     }
     let mut faults = Vec::new();
-    for (outcome, expected_s) in outcomes(&scenarios, Estimator::Node).iter().zip(expected_s) {
+    for (outcome, expected_s) in outcomes(&scenarios, 1, Estimator::Node)
+        .iter()
+        .zip(expected_s)
+    {
         let ratio = outcome.score.time_error.rms / expected_s;
         let what = match ratio {
             SNAPSHOT_TOLERANCE.. => "worse",
@@ -157,8 +172,8 @@ fn the_error_is_what_it_was() {
     );
 }
 
-/// What the prototype of the reference weather reached, with a generous tolerance for
-/// one seed: another result would be another weather.
+/// What the prototype of the reference weather reached, with a tolerance for few seeds:
+/// another result would be another weather.
 #[test]
 fn the_weather_is_the_reference_weather() {
     let usual = [
@@ -184,10 +199,15 @@ fn the_weather_is_the_reference_weather() {
             .iter()
             .map(|(name, line, _)| named(name, line))
             .collect();
-        for ((name, line, expected_s), outcome) in rows.iter().zip(outcomes(&scenarios, estimator))
-        {
-            let ratio = outcome.score.time_error.rms / expected_s;
-            assert!((0.8..1.25).contains(&ratio), "{name} {line}: {ratio:.2}");
+        let of_seed = |seed| outcomes(&scenarios, seed, estimator);
+        let of_seeds: Vec<Vec<Outcome>> = (1..=3).map(of_seed).collect();
+        for (row, (name, line, expected_s)) in rows.iter().enumerate() {
+            let rms = of_seeds.iter().map(|of| of[row].score.time_error.rms);
+            let mut ratios: Vec<f64> = rms.map(|rms_s| rms_s / expected_s).collect();
+            ratios.sort_by(f64::total_cmp);
+            eprintln!("{name} {line}: {ratios:.2?}");
+            let median = ratios[ratios.len() / 2];
+            assert!((0.8..1.2).contains(&median), "{name} {line}: {ratios:.2?}");
         }
     }
 }

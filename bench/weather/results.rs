@@ -28,6 +28,8 @@ pub struct RowResult {
     pub name: String,
     /// What it is, in the scenario's words.
     pub about: String,
+    /// Is this weather that the promise covers?
+    pub promised: bool,
     /// ptntp's.
     pub figures: Figures,
     /// RMS of the plain estimator, where the prototype was measured.
@@ -138,6 +140,7 @@ pub fn measure(rows: &Rows, seeds: Range<u64>) -> Results {
         RowResult {
             name: row.name.clone(),
             about: scenario.about.clone(),
+            promised: scenario.promised,
             figures,
             reference_rms_s: plain.map(|_| median(take().iter().map(|s| s.time_error.rms))),
             reference: plain.map(Estimator::name),

@@ -63,6 +63,14 @@ is_covered() {
     maxerror_between "${error#-}e6" 16000000
 }
 
+# The kernel's word is ptntp's promise, to which the kernel adds 500 us every second from
+# when it was told on.
+is_promised() {
+    local bound
+    bound=$(stat_of error_bound_s | awk '{ print $1 * 1e6 }')
+    maxerror_between "$((${bound%.*} - 1))" "$((${bound%.*} + 502))"
+}
+
 # Does the kernel tell others the truth about its clock?
 check_vouched() {
     check "$1: STA_UNSYNC is clear" kernel_says unsync 0
@@ -70,6 +78,7 @@ check_vouched() {
     check "$1: the kernel's own loop is off" kernel_says pll 0
     check "$1: no phase is left to the kernel's loop" kernel_says offset 0
     check "$1: maxerror is a bound, and a good one" maxerror_between 1 100000
+    check "$1: maxerror is what ptntp promises" within 20 is_promised
     check "$1: esterror is set, within maxerror" between "$(timex_of esterror_us)" 1 "$(timex_of maxerror_us)"
 }
 

@@ -52,7 +52,7 @@ pub fn run(args: &SimArgs) -> ExitCode {
         as_text(&scenario, &outcome, &failed, args.verbose)
     });
     ExitCode::from(u8::from(
-        outcome.score.bound.broken > 0 || !failed.is_empty(),
+        outcome.score.breaks_promise() || !failed.is_empty(),
     ))
 }
 
@@ -158,6 +158,9 @@ fn as_text(scenario: &Scenario, outcome: &Outcome, failed: &[String], verbose: b
         score.length_s, score.seed, score.settle_s
     );
     text += &render::columns(&rows(score));
+    if !score.promised {
+        text += "\nWhat happens here is outside the promise: the bound may be broken.\n";
+    }
     for line in failed {
         let _ = writeln!(text, "\nnot as expected: {line}");
     }

@@ -44,7 +44,7 @@ const WANDER_MAX: f64 = 1e-4;
 /// All statements, for whoever mistypes one.
 const STATEMENTS: &str = "about, length, settle, start, clock, stamps, precision, driftfile, \
                           server, up, down, both, asymmetry, loss, duplicate, reorder, outage, \
-                          at, leap, step, select or expect";
+                          at, leap, step, select, expect or promise";
 
 /// Reads a scenario named `name` from texts, each with the name of its file.
 pub fn parse(name: &str, texts: &[(&str, &str)]) -> Result<Scenario, ParseError> {
@@ -157,6 +157,7 @@ fn statement(scenario: &mut Scenario, line: &str, number: usize) -> Result<(), F
         "step" => step(scenario, &mut words)?,
         "select" => select(scenario, &mut words)?,
         "expect" => expect(scenario, &mut words, number)?,
+        "promise" => scenario.promised = words.one_of(&[("kept", true), ("none", false)])?,
         _ => return Err(format!("`{key}` is no statement: write {STATEMENTS}")),
     }
     words.end()
@@ -796,7 +797,7 @@ mod tests {
              step    threshold 0.1 s panic none\n\
              at      2 h server b step 20 ms\nat 1 h clock step 5 ms\n\
              driftfile -9.9 ppm sigma 0.1 ppm\n\
-             expect  rms < 5 us\n",
+             expect  rms < 5 us\npromise none\n",
         )
         .unwrap();
         assert_eq!(scenario.about, "a rack away");
@@ -816,6 +817,7 @@ mod tests {
         assert_eq!(scenario.step.panic, None);
         assert_eq!(scenario.events[0].what, Happening::ClockStep(0.005));
         assert!((scenario.expects[0].below - 5e-6).abs() < 1e-12);
+        assert!(!scenario.promised && with("").unwrap().promised);
     }
 
     #[test]
@@ -879,6 +881,7 @@ mod tests {
                 "`speed` is not known here: write rms, p99",
             ),
             ("at 1 h clock explode", "write clock step 5 ms"),
+            ("promise all", "write kept or none"),
         ] {
             let fault = fault(line);
             assert!(fault.starts_with("t.sim:3: "), "{line}: {fault}");

@@ -46,6 +46,9 @@ pub struct Scenario {
     pub events: Vec<Event>,
     /// What has to come out.
     pub expects: Vec<Expect>,
+    /// Does the promise cover what happens here? Nobody can foresee everything: where not,
+    /// the bound may be broken.
+    pub promised: bool,
 }
 
 impl Scenario {
@@ -67,6 +70,7 @@ impl Scenario {
             leap: None,
             events: Vec::new(),
             expects: Vec::new(),
+            promised: true,
         }
     }
 

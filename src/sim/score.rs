@@ -33,6 +33,8 @@ pub struct Score {
     pub packets: Packets,
     /// What was promised.
     pub bound: Bound,
+    /// Is this weather that the promise covers?
+    pub promised: bool,
     /// Times the clock was stepped.
     pub steps: u64,
     /// Seconds in which the node did not vouch for the time.
@@ -82,6 +84,11 @@ impl Score {
             "unsynchronised" => Some(self.unsynchronised_s as f64),
             _ => None,
         }
+    }
+
+    /// Was the bound broken where it is promised to hold?
+    pub fn breaks_promise(&self) -> bool {
+        self.promised && (self.bound.broken > 0 || self.bound.broken_served > 0)
     }
 
     /// What did not come out as the scenario expects, as written there. That it

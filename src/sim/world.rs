@@ -537,6 +537,7 @@ impl World {
                     ..self.packets
                 },
                 bound: self.recorder.bound(delay_min_s),
+                promised: scenario.promised,
                 steps: self.steps,
                 unsynchronised_s: self.recorder.unsynchronised_s(),
                 ended: self.ended,
