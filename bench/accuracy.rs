@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use weather::rows::{Rows, read};
-use weather::{ablation, bounds, docs, report, results};
+use weather::{ablation, bounds, cost, docs, report, results};
 
 /// Tables of ptntp's true error in simulated weather, beside what others reach
 #[derive(Parser, Debug)]
@@ -58,6 +58,10 @@ struct Args {
           conflicts_with_all = ["docs", "json", "bounds"])]
     ablation: Option<Vec<String>>,
 
+    /// What a sample costs of the processor's time, and a source of memory
+    #[arg(long, conflicts_with_all = ["docs", "json", "bounds", "ablation"])]
+    cost: bool,
+
     /// What `cargo bench` says to every benchmark.
     #[arg(long = "bench", hide = true)]
     _bench: bool,
@@ -100,6 +104,10 @@ fn measure(args: &Args, rows: &Rows) -> Result<bool, String> {
         let (table, held) = bounds::count(rows, args.first_seed, seconds);
         show(&[table]);
         return Ok(held);
+    }
+    if args.cost {
+        show(&[cost::table()]);
+        return Ok(true);
     }
     if let Some(names) = &args.ablation {
         show(&ablation::tables(rows, args.seeds(), names)?);

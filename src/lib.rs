@@ -10,6 +10,7 @@ pub mod config;
 pub mod daemon;
 pub mod linux;
 pub mod measurement;
+pub mod mechanisms;
 pub mod node;
 pub mod server;
 pub mod sim;

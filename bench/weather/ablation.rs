@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use ptntp::mechanisms::Mechanism;
 use ptntp::sim::scenario::Scenario;
 use ptntp::sim::world::Estimator;
 
@@ -11,26 +12,28 @@ use crate::weather::rows::Rows;
 use crate::weather::runs::{Job, run_all};
 
 /// Mechanisms, each with the line that takes it away when it is appended to a scenario.
-const MECHANISMS: &[(&str, &str)] = &[("interleaved", "server all basic")];
+fn mechanisms() -> impl Iterator<Item = (&'static str, String)> {
+    let of_node = Mechanism::ALL.map(|(name, _)| (name, format!("without {name}")));
+    let of_server = ("interleaved", "server all basic".to_owned());
+    of_node.into_iter().chain([of_server])
+}
 
 /// A row is told of if its RMS or largest error changes by more than this.
-const NOTEWORTHY: f64 = 0.05;
+const NOTEWORTHY: f64 = 0.03;
 
 /// A table for each mechanism of `names`, or for all.
 pub fn tables(rows: &Rows, seeds: Range<u64>, names: &[String]) -> Result<Vec<Table>, String> {
     let all = names.iter().any(|name| name == "all");
-    let known = |name: &String| MECHANISMS.iter().any(|(known, _)| known == name);
+    let known = |name: &String| mechanisms().any(|(known, _)| known == name);
     if let Some(unknown) = names.iter().find(|name| !all && !known(name)) {
-        let known: Vec<&str> = MECHANISMS.iter().map(|&(name, _)| name).collect();
+        let known: Vec<&str> = mechanisms().map(|(name, _)| name).collect();
         let known = known.join(", ");
         return Err(format!("no mechanism `{unknown}`; there are {known}"));
     }
     let whole = figures(rows, &seeds, "")?;
-    let chosen = MECHANISMS
-        .iter()
-        .filter(|(name, _)| all || names.iter().any(|n| n == name));
+    let chosen = mechanisms().filter(|(name, _)| all || names.iter().any(|n| n == name));
     chosen
-        .map(|&(name, line)| Ok(table(name, rows, &whole, &figures(rows, &seeds, line)?)))
+        .map(|(name, line)| Ok(table(name, rows, &whole, &figures(rows, &seeds, &line)?)))
         .collect()
 }
 

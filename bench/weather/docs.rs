@@ -8,6 +8,7 @@ use ptntp::sim::plot;
 use ptntp::sim::world::{Estimator, run};
 
 use crate::weather::bounds;
+use crate::weather::cost;
 use crate::weather::report::tables;
 use crate::weather::results::Results;
 use crate::weather::rows::{Row, Rows, path, text_of};
@@ -39,10 +40,11 @@ pub fn write(rows: &Rows, results: &Results) -> Result<(), String> {
         .collect();
     let (promises, _) = bounds::count(rows, results.first_seed, bounds::SECONDS);
     let promises = promises.foot.join("\n");
+    let cost = cost::table().markdown();
     let date = today();
     let text = format!(
         "{before}{BEGIN}\n\nOf {date}.\n\n{tables}### Broken promises\n\n\
-         Each scenario as it is, `up` and `down`.\n{promises}\n{END}{after}"
+         Each scenario as it is, `up` and `down`.\n{promises}\n\n{cost}\n{END}{after}"
     );
     save(&page, &text)?;
     for name in PLOTS {

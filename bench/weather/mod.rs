@@ -2,6 +2,7 @@
 
 pub mod ablation;
 pub mod bounds;
+pub mod cost;
 pub mod docs;
 pub mod report;
 pub mod results;

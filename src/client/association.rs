@@ -10,6 +10,7 @@ use crate::client::options::SourceOptions;
 use crate::client::packet_test::{PacketTest, check_exchange, check_form, check_server};
 use crate::client::processing::Processing;
 use crate::measurement::{Exchange, Measurement, dispersion, midpoint};
+use crate::mechanisms::{Mechanism, Mechanisms};
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, Now};
 use crate::time::stamp::{Stamp, StampOrigin};
@@ -196,6 +197,7 @@ pub struct Association {
     /// Whom we ask.
     address: SocketAddr,
     options: SourceOptions,
+    mechanisms: Mechanisms,
     /// Interval in force between `options.minpoll` (or what a RATE kiss raised it to) and maxpoll.
     poll: PollExponent,
     poll_min: PollExponent,
@@ -220,10 +222,16 @@ pub struct Association {
 
 impl Association {
     /// A new association that asks for the first time at `start`.
-    pub fn new(address: SocketAddr, options: SourceOptions, start: MonoInstant) -> Self {
+    pub fn new(
+        address: SocketAddr,
+        options: SourceOptions,
+        mechanisms: Mechanisms,
+        start: MonoInstant,
+    ) -> Self {
         Self {
             address,
             options,
+            mechanisms,
             poll: options.minpoll,
             poll_min: options.minpoll,
             reach: 0,
@@ -307,7 +315,9 @@ impl Association {
         }
         let interval = self.poll.interval();
         let (quick, pace) = self.pace.step();
-        let wait = if let Some(quick) = quick.filter(|&quick| quick < interval) {
+        let slows =
+            self.mechanisms.have(Mechanism::QuickStart) || !matches!(pace, Pace::Slowing { .. });
+        let wait = if let Some(quick) = quick.filter(|&quick| quick < interval && slows) {
             self.pace = pace;
             quick
         } else {
@@ -502,7 +512,8 @@ impl Association {
         let exchange = previous.with_transmit(transmit);
         check_exchange(&exchange, reading)?;
         self.processing.learn(&exchange);
-        if let Some(supposed) = self.processing.supposed() {
+        let prompt = self.mechanisms.have(Mechanism::Prompt);
+        if let Some(supposed) = self.processing.supposed().filter(|_| prompt) {
             let exchange = current.with_transmit(current.receive + supposed.time);
             if exchange.delay() >= supposed.delay_min && check_exchange(&exchange, reading).is_ok()
             {
@@ -669,7 +680,12 @@ mod tests {
         fn new(options: SourceOptions) -> Self {
             let address = "192.0.2.1:123".parse().expect("an address");
             Self {
-                association: Association::new(address, options, MonoInstant::ZERO),
+                association: Association::new(
+                    address,
+                    options,
+                    Mechanisms::default(),
+                    MonoInstant::ZERO,
+                ),
                 elapsed_ns: 0,
                 dice: 0x1234_5678_9abc_def0,
             }

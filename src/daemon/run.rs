@@ -33,6 +33,7 @@ use crate::linux::ring;
 use crate::linux::signal::Signals;
 use crate::linux::udp::ServerSocket;
 use crate::linux::wait::Waiter;
+use crate::mechanisms::Mechanisms;
 use crate::node::engine::{Node, NodeConfig};
 use crate::node::pool::SourceSpec;
 use crate::server::respond::{Policy, Responder, Sizes};
@@ -260,6 +261,7 @@ fn node_config(
         local_stratum: config.local_clock.map(|local| local.stratum),
         step: config.step,
         select: config.select,
+        mechanisms: Mechanisms::default(),
         steer: config.discipline && clock.is_steered(),
         once: options.once,
         frequency,

@@ -14,6 +14,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::client::association::{Association, Dice, Received};
 use crate::client::packet_test::PacketTest;
 use crate::measurement::{Measurement, PHI};
+use crate::mechanisms::Mechanisms;
 use crate::node::action::{Action, AssociationId, Event, SourceId};
 use crate::node::pool::{Name, SourceSpec};
 use crate::node::report::{LOCAL, NodeReport, SourceReport, SystemReport};
@@ -55,6 +56,8 @@ pub struct NodeConfig {
     pub step: StepPolicy,
     /// How sources are selected.
     pub select: SelectPolicy,
+    /// What of the synchronisation is in force.
+    pub mechanisms: Mechanisms,
     /// May the clock be steered at all?
     pub steer: bool,
     /// Set the clock once and be done (`-q`).
@@ -146,6 +149,7 @@ enum Reference {
 #[derive(Debug)]
 struct Policies {
     select: SelectPolicy,
+    mechanisms: Mechanisms,
     local_stratum: Option<u8>,
     steer: bool,
     once: bool,
@@ -200,12 +204,13 @@ impl Node {
             own_addresses: Vec::new(),
             ledger: Ledger::new(now.mono, config.frequency_in_force, config.monotonic),
             start,
-            discipline: Discipline::new(step, base),
+            discipline: Discipline::new(step, base, config.mechanisms),
             state: SystemState::unsynchronised(config.precision),
             reference: Reference::None,
             combined: None,
             config: Policies {
                 select: config.select,
+                mechanisms: config.mechanisms,
                 local_stratum: config.local_stratum,
                 steer: config.steer,
                 once: config.once,
@@ -527,7 +532,8 @@ impl Node {
             Reference::Peer(id) => self.peers.iter().position(|peer| peer.id == id),
             Reference::None | Reference::Local => None,
         };
-        let selection = select(&candidates, &self.config.select, previous);
+        let mechanisms = self.config.mechanisms;
+        let selection = select(&candidates, &self.config.select, mechanisms, previous);
         for (peer, &tally) in self.peers.iter_mut().zip(&selection.tallies) {
             peer.tally = tally;
             // Without a majority nobody can say who lies.
@@ -543,9 +549,10 @@ impl Node {
                 peer.accused = Some(now.mono);
             }
         }
-        let (Some(system), Some(mut combined)) =
-            (selection.system, combine(&candidates, &selection))
-        else {
+        let (Some(system), Some(mut combined)) = (
+            selection.system,
+            combine(&candidates, &selection, mechanisms),
+        ) else {
             self.lose(now);
             return;
         };
@@ -765,12 +772,13 @@ impl Node {
         let id = AssociationId(self.next_id);
         self.next_id += 1;
         let start = now + FIRST_WAIT;
+        let mechanisms = self.config.mechanisms;
         self.peers.push(Peer {
             id,
             source,
-            association: Association::new(address, options, start),
-            filter: Filter::new(self.start),
-            poll: Poll::new(options.minpoll, options.maxpoll),
+            association: Association::new(address, options, mechanisms, start),
+            filter: Filter::new(self.start, mechanisms),
+            poll: Poll::new(options.minpoll, options.maxpoll, mechanisms),
             tally: Tally::Rejected,
             answers: false,
             accused: None,

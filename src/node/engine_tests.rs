@@ -82,6 +82,7 @@ impl World {
             local_stratum: None,
             step: StepPolicy::default(),
             select: SelectPolicy::default(),
+            mechanisms: Mechanisms::default(),
             steer: true,
             once: false,
             frequency: None,

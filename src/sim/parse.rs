@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use crate::mechanisms::Mechanism;
 use crate::sim::dice::Direction;
 use crate::sim::scenario::{
     DelayLaw, Event, Expect, FrequencySteps, Happening, Scenario, ServerSpec, Shape, Sine, Term,
@@ -44,7 +45,7 @@ const WANDER_MAX: f64 = 1e-4;
 /// All statements, for whoever mistypes one.
 const STATEMENTS: &str = "about, length, settle, start, clock, stamps, precision, driftfile, \
                           server, up, down, both, asymmetry, loss, duplicate, reorder, outage, \
-                          at, leap, step, select, expect or promise";
+                          at, leap, step, select, without, expect or promise";
 
 /// Reads a scenario named `name` from texts, each with the name of its file.
 pub fn parse(name: &str, texts: &[(&str, &str)]) -> Result<Scenario, ParseError> {
@@ -156,6 +157,12 @@ fn statement(scenario: &mut Scenario, line: &str, number: usize) -> Result<(), F
         }
         "step" => step(scenario, &mut words)?,
         "select" => select(scenario, &mut words)?,
+        "without" => {
+            while words.peek().is_some() {
+                let mechanism = words.one_of(&Mechanism::ALL)?;
+                scenario.mechanisms = scenario.mechanisms.without(mechanism);
+            }
+        }
         "expect" => expect(scenario, &mut words, number)?,
         "promise" => scenario.promised = words.one_of(&[("kept", true), ("none", false)])?,
         _ => return Err(format!("`{key}` is no statement: write {STATEMENTS}")),
@@ -876,6 +883,10 @@ mod tests {
             ),
             ("leap insert on", "`on` is not known here: write `at`"),
             ("start 2036-02-30", "is no date"),
+            (
+                "without levels thought",
+                "`thought` is not known here: write box or round-trip",
+            ),
             (
                 "expect speed < 1",
                 "`speed` is not known here: write rms, p99",

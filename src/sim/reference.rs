@@ -92,7 +92,7 @@ impl Reference {
             xleave: false,
             ..options.unwrap_or_default()
         };
-        let mut association = Association::new(server, options, now.mono);
+        let mut association = Association::new(server, options, config.mechanisms, now.mono);
         association.set_poll(options.maxpoll);
         let [a, b, c, d, ..] = config.seed;
         Self {
@@ -114,7 +114,8 @@ impl Reference {
         }
     }
 
-    fn take(&mut self, sample: &Measurement, now: Now) {
+    /// Takes up a sample, and steers.
+    pub fn take(&mut self, sample: &Measurement, now: Now) {
         if self.delays.len() == DELAYS_WINDOW {
             self.delays.pop_front();
         }

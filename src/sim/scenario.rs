@@ -2,6 +2,7 @@
 //! since the start, in f64: it is physics, and fits days to well below a nanosecond.
 
 use crate::client::options::SourceOptions;
+use crate::mechanisms::Mechanisms;
 use crate::sim::dice::Direction;
 use crate::sync::filter::Start;
 use crate::sync::policy::{SelectPolicy, StepPolicy};
@@ -38,6 +39,8 @@ pub struct Scenario {
     pub step: StepPolicy,
     /// How sources are selected.
     pub select: SelectPolicy,
+    /// What is in force.
+    pub mechanisms: Mechanisms,
     /// What the drift file says.
     pub drift: Option<Start>,
     /// The leap second, and the moment at which UTC takes it.
@@ -66,6 +69,7 @@ impl Scenario {
             servers: Vec::new(),
             step: StepPolicy::default(),
             select: SelectPolicy::default(),
+            mechanisms: Mechanisms::default(),
             drift: None,
             leap: None,
             events: Vec::new(),

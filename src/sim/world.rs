@@ -177,6 +177,7 @@ impl World {
             local_stratum: None,
             step: scenario.step,
             select: scenario.select,
+            mechanisms: scenario.mechanisms,
             steer: true,
             once: false,
             frequency: scenario.drift,

@@ -3,6 +3,7 @@
 //! distance pulls the clock with nearly full weight. Here each counts by its
 //! variance, and by less the farther it stands from the weighted median.
 
+use crate::mechanisms::{Mechanism, Mechanisms};
 use crate::sync::filter::Estimate;
 use crate::sync::holdover::Holdover;
 use crate::sync::select::{Candidate, Selection};
@@ -58,7 +59,11 @@ pub struct Combined {
 }
 
 /// Combines the survivors of `selection`; none if there are none.
-pub fn combine(candidates: &[Candidate], selection: &Selection) -> Option<Combined> {
+pub fn combine(
+    candidates: &[Candidate],
+    selection: &Selection,
+    mechanisms: Mechanisms,
+) -> Option<Combined> {
     let survivors: Vec<&Estimate> = selection
         .survivors
         .iter()
@@ -68,7 +73,10 @@ pub fn combine(candidates: &[Candidate], selection: &Selection) -> Option<Combin
     let system = *survivors.first()?;
 
     let variances_s2 = variances_s2(&survivors);
-    let weights = robust_weights(&survivors, &variances_s2);
+    let mut weights: Vec<f64> = variances_s2.iter().map(|v| 1.0 / v).collect();
+    if mechanisms.have(Mechanism::RobustCombination) {
+        doubt(&survivors, &mut weights);
+    }
     let total: f64 = weights.iter().sum();
     let mean = |of: &dyn Fn(&Estimate) -> f64, weights: &[f64]| -> f64 {
         let sum: f64 = survivors.iter().zip(weights).map(|(e, w)| of(e) * w).sum();
@@ -166,27 +174,19 @@ fn frequency_var(estimate: &Estimate) -> f64 {
     estimate.holdover.frequency_sigma.ratio().powi(2) + 1e-24
 }
 
-/// 1/variance, lowered for those far from the weighted median. With two there is
-/// no telling who is wrong.
-fn robust_weights(survivors: &[&Estimate], variances_s2: &[f64]) -> Vec<f64> {
-    let mut weighted: Vec<(f64, f64)> = survivors
-        .iter()
-        .zip(variances_s2)
-        .map(|(e, variance_s2)| (e.offset.as_seconds(), 1.0 / variance_s2))
-        .collect();
-    let plain: Vec<f64> = weighted.iter().map(|&(_, weight)| weight).collect();
+/// Lowers the weight, 1/variance, of those far from the weighted median. With two
+/// there is no telling who is wrong.
+fn doubt(survivors: &[&Estimate], weights: &mut [f64]) {
     if survivors.len() < 3 {
-        return plain;
+        return;
     }
+    let offsets_s = survivors.iter().map(|e| e.offset.as_seconds());
+    let mut weighted: Vec<(f64, f64)> = offsets_s.zip(weights.iter().copied()).collect();
     let median_s = weighted_median(&mut weighted);
-    survivors
-        .iter()
-        .zip(plain)
-        .map(|(e, weight)| {
-            let off_sigmas = (e.offset.as_seconds() - median_s).abs() * weight.sqrt();
-            weight * (DOUBT_SIGMAS / off_sigmas.max(DOUBT_SIGMAS)).powi(2)
-        })
-        .collect()
+    for (e, weight) in survivors.iter().zip(weights) {
+        let off_sigmas = (e.offset.as_seconds() - median_s).abs() * weight.sqrt();
+        *weight *= (DOUBT_SIGMAS / off_sigmas.max(DOUBT_SIGMAS)).powi(2);
+    }
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -271,7 +271,7 @@ mod tests {
             survivors: (0..estimates.len()).collect(),
             agreed: None,
         };
-        combine(&candidates, &selection)
+        combine(&candidates, &selection, Mechanisms::default())
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! away. It fades as an exponential does, in steps: of all shapes that one leaves the
 //! least error of time for the error of frequency it costs.
 
+use crate::mechanisms::{Mechanism, Mechanisms};
 use crate::sync::combine::Combined;
 use crate::sync::command::{Applied, ClockCommand};
 use crate::sync::filter::Start;
@@ -120,6 +121,7 @@ struct Transient {
 #[derive(Clone, Debug)]
 pub struct Discipline {
     policy: StepPolicy,
+    mechanisms: Mechanisms,
     state: State,
     /// The correction of the clock's own error, without transients.
     base: Ppm,
@@ -131,7 +133,7 @@ pub struct Discipline {
 impl Discipline {
     /// Starts with a clock never set, running at `frequency` (the drift file's, or
     /// what the kernel has).
-    pub fn new(policy: StepPolicy, frequency: Ppm) -> Self {
+    pub fn new(policy: StepPolicy, frequency: Ppm, mechanisms: Mechanisms) -> Self {
         let base = if frequency.0.is_finite() {
             frequency.clamp_to(FREQUENCY_MAX)
         } else {
@@ -139,6 +141,7 @@ impl Discipline {
         };
         Self {
             policy,
+            mechanisms,
             state: State::Unset,
             base,
             base_sigma: FREQUENCY_MAX,
@@ -192,7 +195,12 @@ impl Discipline {
                 frequency: self.base,
             }
         } else {
-            let frequency = self.slew(offset.as_seconds(), fade_s(elapsed_s), FADE_STEPS, now);
+            let (fade_s, steps) = if self.mechanisms.have(Mechanism::Fading) {
+                (fade_s(elapsed_s), FADE_STEPS)
+            } else {
+                (FADE_MIN_S, 1)
+            };
+            let frequency = self.slew(offset.as_seconds(), fade_s, steps, now);
             Outcome::Slew { frequency }
         }
     }
@@ -353,7 +361,7 @@ mod tests {
 
     /// A discipline whose clock was set a hundred seconds ago, and is right.
     fn settled(policy: StepPolicy) -> Discipline {
-        let mut discipline = Discipline::new(policy, Ppm::ZERO);
+        let mut discipline = Discipline::new(policy, Ppm::ZERO, Mechanisms::default());
         discipline.update(&combined(0.0, Ppm(10.0)), second(-100));
         discipline
     }
@@ -367,7 +375,8 @@ mod tests {
 
     #[test]
     fn the_first_setting_waits_for_company_and_then_steps() {
-        let mut discipline = Discipline::new(StepPolicy::default(), Ppm(3.0));
+        let mut discipline =
+            Discipline::new(StepPolicy::default(), Ppm(3.0), Mechanisms::default());
         let mut early = combined(0.5, Ppm(10.0));
         early.samples = 2;
         assert_eq!(discipline.update(&early, second(0)), Outcome::Waiting);
@@ -502,7 +511,7 @@ mod tests {
     fn panic_has_one_pardon() {
         let policy = StepPolicy::default();
         let late = combined(5000.0, Ppm::ZERO);
-        let mut strict = Discipline::new(policy, Ppm::ZERO);
+        let mut strict = Discipline::new(policy, Ppm::ZERO, Mechanisms::default());
         let panic = Outcome::Panic {
             offset: late.offset,
         };
@@ -513,6 +522,7 @@ mod tests {
                 ..policy
             },
             Ppm::ZERO,
+            Mechanisms::default(),
         );
         let outcome = pardoned.update(&late, second(0));
         assert!(matches!(outcome, Outcome::Step { .. }));
@@ -536,7 +546,8 @@ mod tests {
         let frequency = slewed(endless.update(&late, second(0)));
         assert_eq!(frequency, Ppm(-500.0));
         assert_eq!(
-            Discipline::new(StepPolicy::default(), Ppm(f64::NAN)).frequency(),
+            Discipline::new(StepPolicy::default(), Ppm(f64::NAN), Mechanisms::default())
+                .frequency(),
             Ppm::ZERO
         );
     }

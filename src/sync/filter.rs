@@ -14,6 +14,7 @@
 //! estimated frequency takes it, give or take what `holdover` allows.
 
 use crate::measurement::Measurement;
+use crate::mechanisms::{Mechanism, Mechanisms};
 use crate::sync::holdover::{Holdover, PROMISE_SIGMAS};
 use crate::sync::ledger::Ledger;
 use crate::sync::likelihood::Evidence;
@@ -61,6 +62,9 @@ const CLASSES: [std::ops::Range<usize>; 2] = [0..9, 9..13];
 /// may do, and no server.
 const WIDEST: usize = 7;
 
+/// That of a cheap oscillator in a room.
+const COMMON: usize = 4;
+
 const fn walking(wander: f64) -> Habit {
     Habit { wander, bend: 0.0 }
 }
@@ -91,6 +95,25 @@ const CLASS_LOG_PRIORS: [f64; 2] = [0.0, -2.0];
 
 /// Logs of the classes' weights differ by no more, so that the other can come back.
 const CLASS_LOG_MAX: f64 = 10.0;
+
+/// Logs of the habits' weights before anything is known.
+fn habit_log_priors(mechanisms: Mechanisms) -> [f64; HABITS.len()] {
+    let mut priors = [0.0; HABITS.len()];
+    if !mechanisms.have(Mechanism::LearnedWander) {
+        priors[CLASSES[0].clone()].fill(f64::NEG_INFINITY);
+        priors[COMMON] = 0.0;
+    }
+    priors
+}
+
+/// The same of their classes.
+fn class_log_priors(mechanisms: Mechanisms) -> [f64; CLASSES.len()] {
+    if mechanisms.have(Mechanism::Drift) && mechanisms.have(Mechanism::LearnedWander) {
+        CLASS_LOG_PRIORS
+    } else {
+        [0.0, f64::NEG_INFINITY]
+    }
+}
 
 /// What the noise of a path may be like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -277,6 +300,7 @@ type Bank<T> = [[T; HABITS.len()]; NOISES.len()];
 #[derive(Clone, Debug)]
 pub struct Filter {
     start: Start,
+    mechanisms: Mechanisms,
     track: Option<Track>,
     path: Path,
     /// What the outliers since the last believed sample say.
@@ -286,6 +310,7 @@ pub struct Filter {
 /// What there is from the first sample on.
 #[derive(Clone, Debug)]
 struct Track {
+    mechanisms: Mechanisms,
     /// z of the first sample; everything counts from here, so that f64 is enough.
     origin_z: NtpDuration,
     /// The moment the bank and the enclosure speak of.
@@ -322,11 +347,12 @@ struct Track {
 
 impl Filter {
     /// A filter that has heard nothing yet.
-    pub fn new(start: Start) -> Self {
+    pub fn new(start: Start, mechanisms: Mechanisms) -> Self {
         Self {
             start: start.sane(),
+            mechanisms,
             track: None,
-            path: Path::default(),
+            path: Path::new(mechanisms),
             challenger: None,
         }
     }
@@ -355,7 +381,7 @@ impl Filter {
         if !track.is_sane() {
             // What a server says can be too much for arithmetic.
             self.reset();
-            self.path = Path::default();
+            self.path = Path::new(self.mechanisms);
             self.path.enter(delay_s);
             self.begin(z, sample);
             return Update::Restarted;
@@ -377,7 +403,13 @@ impl Filter {
                 frequency_sigma: Ppm(Ppm::from_ratio(pace).0 + RESET_FREQUENCY_SIGMA.0),
             };
             let variance_s2 = self.path.even_var_s2() + self.path.typical_var_s2();
-            self.challenger = Some(Track::new(start.sane(), z, variance_s2, sample));
+            self.challenger = Some(Track::new(
+                start.sane(),
+                self.mechanisms,
+                z,
+                variance_s2,
+                sample,
+            ));
         }
         match self.challenger.take_if(|c| c.samples >= OUTLIERS_MAX) {
             Some(challenger) => {
@@ -396,7 +428,7 @@ impl Filter {
             // As uncertain as the excess leaves it, if it is one.
             let half_s = reading.half_excess_s + reading.margin_s;
             let variance_s2 = half_s * half_s / 3.0 + reading.edge_var_s2;
-            let track = Track::new(self.start, z, variance_s2, sample);
+            let track = Track::new(self.start, self.mechanisms, z, variance_s2, sample);
             self.track = Some(track);
             self.path.learn(delay_s, 0.0, variance_s2, reading);
         }
@@ -445,6 +477,11 @@ impl Filter {
         Some(variance_s2 / (variance_s2 + self.path.typical_var_s2()))
     }
 
+    /// What it takes in memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.path.heap_bytes()
+    }
+
     /// Samples since the start or the last reset.
     pub fn samples(&self) -> u32 {
         self.track.as_ref().map_or(0, |track| track.samples)
@@ -466,7 +503,13 @@ impl Filter {
 }
 
 impl Track {
-    fn new(start: Start, z: NtpDuration, variance_s2: f64, sample: &Measurement) -> Self {
+    fn new(
+        start: Start,
+        mechanisms: Mechanisms,
+        z: NtpDuration,
+        variance_s2: f64,
+        sample: &Measurement,
+    ) -> Self {
         let first = HABITS.map(|habit| Line {
             rate: start.frequency.ratio(),
             phase_var_s2: variance_s2,
@@ -479,9 +522,10 @@ impl Track {
             origin_z: z,
             at: sample.at,
             bank: [first; NOISES.len()],
-            log_weights: [[0.0; HABITS.len()]; NOISES.len()],
-            noise_log_weights: [0.0; NOISES.len()],
-            class_log_weights: CLASS_LOG_PRIORS,
+            mechanisms,
+            log_weights: [habit_log_priors(mechanisms); NOISES.len()],
+            noise_log_weights: NOISES.map(|noise| noise.log_prior(mechanisms)),
+            class_log_weights: class_log_priors(mechanisms),
             weights: [[0.0; HABITS.len()]; NOISES.len()],
             enclosure_s: (-half_s, half_s),
             step: STEP_UNKNOWN,
@@ -548,7 +592,9 @@ impl Track {
         let likely = readings.iter().max_by(|a, b| {
             let weight = |reading: &Reading| {
                 let off_s = z_s - reading.shift_s - foretold.phase_s;
-                let evidence = Noise::Queueing.evidence(reading, off_s, foretold.phase_var_s2, 0.0);
+                let half_s = reading.half_excess_s + reading.margin_s;
+                let variance_s2 = foretold.phase_var_s2 + reading.edge_var_s2;
+                let evidence = Evidence::within(off_s, half_s, variance_s2);
                 reading.log_prior + evidence.log
             };
             weight(a).total_cmp(&weight(b))
@@ -576,8 +622,9 @@ impl Track {
                     let ahead = line.ahead(elapsed_s, *habit);
                     let evidence = Evidence::one_of(readings.iter().map(|reading| {
                         let off_s = z_s - reading.shift_s - ahead.phase_s;
+                        let var_s2 = ahead.phase_var_s2;
                         let evidence =
-                            noise.evidence(reading, off_s, ahead.phase_var_s2, even_var_s2);
+                            noise.evidence(reading, off_s, var_s2, even_var_s2, self.mechanisms);
                         (reading.log_prior, evidence)
                     }));
                     *line = ahead.with(&evidence);
@@ -616,7 +663,8 @@ impl Track {
             *log_weight = prior + remembered(*log_weight - prior, CLASS_MEMORY) + fit;
         }
         let first = self.class_log_weights[0];
-        for log_weight in &mut self.class_log_weights {
+        let in_force = |log_weight: &&mut f64| log_weight.is_finite();
+        for log_weight in self.class_log_weights.iter_mut().filter(in_force) {
             *log_weight = (*log_weight - first).clamp(-CLASS_LOG_MAX, CLASS_LOG_MAX);
         }
         for (noise, log_weight) in self.noise_log_weights.iter_mut().enumerate() {
@@ -786,6 +834,20 @@ impl Track {
 }
 
 impl Noise {
+    /// Log of its weight before anything is known.
+    fn log_prior(self, mechanisms: Mechanisms) -> f64 {
+        let in_force = match self {
+            Self::Queueing => mechanisms.have(Mechanism::RoundTrip),
+            Self::Even => {
+                mechanisms.have(Mechanism::EvenNoise) || !mechanisms.have(Mechanism::RoundTrip)
+            }
+            Self::Forward | Self::Back => {
+                mechanisms.have(Mechanism::OneWay) && mechanisms.have(Mechanism::RoundTrip)
+            }
+        };
+        if in_force { 0.0 } else { f64::NEG_INFINITY }
+    }
+
     /// What a sample `off_s` above the prior's mean says, if the noise is this.
     fn evidence(
         self,
@@ -793,10 +855,16 @@ impl Noise {
         off_s: f64,
         prior_var_s2: f64,
         even_var_s2: f64,
+        mechanisms: Mechanisms,
     ) -> Evidence {
+        let within = if mechanisms.have(Mechanism::Box) {
+            Evidence::within
+        } else {
+            Evidence::about
+        };
         let half_s = reading.half_excess_s + reading.margin_s;
         let variance_s2 = prior_var_s2 + reading.edge_var_s2;
-        let queueing = Evidence::within(off_s, half_s, variance_s2);
+        let queueing = within(off_s, half_s, variance_s2);
         // Extraordinary excesses follow their own rules on any path.
         let sign = match self {
             Self::Queueing => return queueing,
@@ -808,7 +876,7 @@ impl Noise {
         };
         let middle_s = sign * reading.half_excess_s * (1.0 - ONE_WAY_PART);
         let half_s = reading.half_excess_s * ONE_WAY_PART + reading.margin_s;
-        let one_way = Evidence::within(off_s + middle_s, half_s, variance_s2);
+        let one_way = within(off_s + middle_s, half_s, variance_s2);
         let pieces = [(ONE_WAY_WEIGHT, one_way), (1.0 - ONE_WAY_WEIGHT, queueing)];
         Evidence::one_of(
             pieces
@@ -967,7 +1035,10 @@ mod tests {
 
     #[test]
     fn one_sample_is_enough_for_an_offset() {
-        let (mut filter, ledger) = (Filter::new(Start::default()), ledger());
+        let (mut filter, ledger) = (
+            Filter::new(Start::default(), Mechanisms::default()),
+            ledger(),
+        );
         assert_eq!(filter.estimate(MonoInstant::ZERO, &ledger), None);
         let first = sample(1.0, 0.3, 0.001);
         filter.update(&first, &ledger);
@@ -989,7 +1060,10 @@ mod tests {
     fn slowness_of_one_way_stays_within_the_distance() {
         let mut broken = 0;
         for pattern in 0..1u32 << 10 {
-            let (mut filter, ledger) = (Filter::new(Start::default()), ledger());
+            let (mut filter, ledger) = (
+                Filter::new(Start::default(), Mechanisms::default()),
+                ledger(),
+            );
             for second in 0..10 {
                 let slow = pattern >> second & 1 == 1;
                 let ripple_s = f64::from(second * 7 % 5) * 1e-7;
@@ -1009,7 +1083,10 @@ mod tests {
 
     #[test]
     fn outliers_are_passed_over_until_they_are_the_rule() {
-        let (mut filter, ledger) = (Filter::new(Start::default()), ledger());
+        let (mut filter, ledger) = (
+            Filter::new(Start::default(), Mechanisms::default()),
+            ledger(),
+        );
         let mut at_s = 0.0;
         let mut next = |offset_s| {
             at_s += 16.0;
@@ -1040,7 +1117,10 @@ mod tests {
 
     #[test]
     fn samples_from_before_a_foreign_step_are_stale() {
-        let (mut filter, mut ledger) = (Filter::new(Start::default()), ledger());
+        let (mut filter, mut ledger) = (
+            Filter::new(Start::default(), Mechanisms::default()),
+            ledger(),
+        );
         filter.update(&sample(10.0, 0.0, 0.001), &ledger);
         assert_eq!(
             filter.update(&sample(9.0, 0.0, 0.001), &ledger),
@@ -1072,10 +1152,11 @@ mod tests {
             start in any::<(f64, f64)>(),
         ) {
             let ledger = ledger();
-            let mut filter = Filter::new(Start {
+            let start = Start {
                 frequency: Ppm(start.0),
                 frequency_sigma: Ppm(start.1),
-            });
+            };
+            let mut filter = Filter::new(start, Mechanisms::default());
             let mut at = MonoInstant::ZERO;
             for (elapsed_ms, offset, delay, dispersion) in samples {
                 at = at + NtpDuration::from_seconds(f64::from(elapsed_ms) * 1e-3);

@@ -46,7 +46,7 @@ impl Evidence {
     pub fn within(off_s: f64, half_s: f64, variance_s2: f64) -> Self {
         let sigma_s = variance_s2.sqrt();
         if half_s < NARROW_SIGMAS * sigma_s {
-            return Self::normal(off_s, variance_s2 + half_s * half_s / 3.0);
+            return Self::about(off_s, half_s, variance_s2);
         }
         // The nearer and the farther edge in sigma, the mean taken to lie above the
         // middle of the box.
@@ -71,6 +71,11 @@ impl Evidence {
             slope: side * slope / sigma_s,
             curvature: (slope * slope - bend) / variance_s2,
         }
+    }
+
+    /// Normal noise with the variance of such a box.
+    pub fn about(off_s: f64, half_s: f64, variance_s2: f64) -> Self {
+        Self::normal(off_s, variance_s2 + half_s * half_s / 3.0)
     }
 
     /// One of several, each with the log of how likely it is beforehand. `pieces` is

@@ -8,6 +8,8 @@
 //! from what was foretold when it began. So the samples go on counting, and the
 //! clock does not follow the route.
 
+use crate::mechanisms::{Mechanism, Mechanisms};
+
 /// Excesses from which the scale of the noise is taken.
 const EXCESSES: usize = 64;
 
@@ -188,9 +190,25 @@ pub struct Path {
     scale_s: f64,
     quartiles_s: f64,
     suspects: Vec<Suspect>,
+    mechanisms: Mechanisms,
 }
 
 impl Path {
+    /// Nothing is known yet.
+    pub fn new(mechanisms: Mechanisms) -> Self {
+        Self {
+            mechanisms,
+            ..Self::default()
+        }
+    }
+
+    /// What it keeps on the heap, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        self.levels.capacity() * size_of::<Level>()
+            + self.excesses_s.capacity() * size_of::<f64>()
+            + self.suspects.capacity() * size_of::<Suspect>()
+    }
+
     /// Least δ of the recent past on the shortest path; zero before the first sample.
     pub fn delay_min_s(&self) -> f64 {
         self.levels
@@ -228,7 +246,8 @@ impl Path {
         if drop_s <= 0.0 {
             return None;
         }
-        if self.excesses_s.len() < YOUNG || drop_s <= ORDINARY * self.scale_s {
+        let told = self.mechanisms.have(Mechanism::Levels) && self.excesses_s.len() >= YOUNG;
+        if !told || drop_s <= ORDINARY * self.scale_s {
             return None;
         }
         let mut shortest = shortest;
@@ -262,7 +281,8 @@ impl Path {
                 edge_var_s2: (EDGE_SOFTNESS * share * scale_s).powi(2)
                     + NANOSECOND_S * NANOSECOND_S
                     + level.shift_var_s2,
-                ordinary: excess_s <= ORDINARY * scale_s,
+                ordinary: excess_s <= ORDINARY * scale_s
+                    || !self.mechanisms.have(Mechanism::RoundTrip),
                 level: index,
             });
         }
@@ -302,7 +322,8 @@ impl Path {
             off_s,
             off_var_s2,
         };
-        if likely.level == 0 && !likely.ordinary && self.excesses_s.len() >= YOUNG {
+        let told = self.mechanisms.have(Mechanism::Levels) && self.excesses_s.len() >= YOUNG;
+        if told && likely.level == 0 && !likely.ordinary {
             self.suspect(suspect);
         } else {
             self.suspects.clear();

@@ -8,6 +8,7 @@
 //! of them, and the error grows with more than the square of the interval. So the
 //! measure is the gain: the part of a typical sample's news that would be believed.
 
+use crate::mechanisms::{Mechanism, Mechanisms};
 use crate::sync::filter::Filter;
 use crate::time::instant::MonoInstant;
 use crate::time::units::PollExponent;
@@ -33,16 +34,18 @@ pub struct Poll {
     exponent: PollExponent,
     /// Updates on end that would have allowed a longer one.
     votes: u8,
+    by_gain: bool,
 }
 
 impl Poll {
     /// Starts at the shortest. A `max` below `min` counts as `min`.
-    pub fn new(min: PollExponent, max: PollExponent) -> Self {
+    pub fn new(min: PollExponent, max: PollExponent, mechanisms: Mechanisms) -> Self {
         Self {
             min,
             max: max.max(min),
             exponent: min,
             votes: 0,
+            by_gain: mechanisms.have(Mechanism::PollByGain),
         }
     }
 
@@ -61,7 +64,9 @@ impl Poll {
         if filter.samples() < SAMPLES_MIN {
             return self.restart();
         }
-        if next > GAIN_SHORTER {
+        if !self.by_gain {
+            self.exponent = self.max;
+        } else if next > GAIN_SHORTER {
             self.votes = 0;
             self.exponent = self.exponent.shorter(self.min);
         } else if after_longer > GAIN_LONGER {
@@ -78,7 +83,8 @@ impl Poll {
 
     /// Back to the shortest: the source is new, or lost, or the clock was moved.
     pub fn restart(&mut self) -> PollExponent {
-        *self = Self::new(self.min, self.max);
+        self.votes = 0;
+        self.exponent = self.min;
         self.exponent
     }
 }
@@ -99,8 +105,9 @@ mod tests {
     /// and down, between any two polls.
     fn after_a_hundred(jumps: f64) -> Vec<PollExponent> {
         let ledger = Ledger::new(MonoInstant::ZERO, Ppm::ZERO, MonotonicClock::Free);
-        let mut filter = Filter::new(Start::default());
-        let mut poll = Poll::new(PollExponent::new(6), PollExponent::new(10));
+        let mut filter = Filter::new(Start::default(), Mechanisms::default());
+        let (min, max) = (PollExponent::new(6), PollExponent::new(10));
+        let mut poll = Poll::new(min, max, Mechanisms::default());
         let (mut now, mut phase_s) = (MonoInstant::ZERO, 0.0);
         (0..100)
             .map(|n| {
@@ -140,7 +147,8 @@ mod tests {
 
     #[test]
     fn the_limits_hold_even_when_swapped() {
-        let poll = Poll::new(PollExponent::new(8), PollExponent::new(4));
+        let (min, max) = (PollExponent::new(8), PollExponent::new(4));
+        let poll = Poll::new(min, max, Mechanisms::default());
         assert_eq!(poll.exponent().log2(), 8);
     }
 }

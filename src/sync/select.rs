@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::mechanisms::{Mechanism, Mechanisms};
 use crate::sync::filter::Estimate;
 use crate::sync::policy::SelectPolicy;
 use crate::time::duration::NtpDuration;
@@ -80,6 +81,7 @@ pub struct Selection {
 pub fn select(
     candidates: &[Candidate],
     policy: &SelectPolicy,
+    mechanisms: Mechanisms,
     previous: Option<usize>,
 ) -> Selection {
     let mut tallies = vec![Tally::Rejected; candidates.len()];
@@ -108,7 +110,10 @@ pub fn select(
     truechimers.iter().for_each(|t| {
         tallies[t.index] = Tally::Outlier;
     });
-    let clustered = near(cluster(truechimers, policy.minclock.max(1)));
+    let mut clustered = cluster(truechimers, policy.minclock.max(1));
+    if mechanisms.have(Mechanism::NearOnly) {
+        clustered = near(clustered);
+    }
     clustered.iter().for_each(|t| {
         tallies[t.index] = Tally::Candidate;
     });
@@ -330,7 +335,7 @@ mod tests {
     }
 
     fn tallies(candidates: &[Candidate], policy: &SelectPolicy) -> String {
-        let selection = select(candidates, policy, None);
+        let selection = select(candidates, policy, Mechanisms::default(), None);
         selection.tallies.iter().map(|t| t.character()).collect()
     }
 
@@ -399,22 +404,26 @@ mod tests {
             prefer: true,
             ..odd
         };
-        let selection = select(&[good, preferred, good, good], &policy, None);
+        let all = [good, preferred, good, good];
+        let selection = select(&all, &policy, Mechanisms::default(), None);
         assert_eq!(selection.system, Some(1));
         assert_eq!(selection.survivors, [1], "followed alone");
     }
 
     #[test]
     fn the_system_peer_stays_until_clearly_beaten() {
-        let policy = SelectPolicy::default();
+        let system = |candidates: &[Candidate], previous| {
+            let policy = SelectPolicy::default();
+            select(candidates, &policy, Mechanisms::default(), previous).system
+        };
         let (near, far) = (candidate(0.0, 0.010), candidate(0.0, 0.012));
-        assert_eq!(select(&[near, far], &policy, None).system, Some(0));
-        assert_eq!(select(&[near, far], &policy, Some(1)).system, Some(1));
+        assert_eq!(system(&[near, far], None), Some(0));
+        assert_eq!(system(&[near, far], Some(1)), Some(1));
         let nearer = candidate(0.0, 0.005);
-        assert_eq!(select(&[nearer, far], &policy, Some(1)).system, Some(0));
+        assert_eq!(system(&[nearer, far], Some(1)), Some(0));
         let primary = with(near, |e| e.stratum = 1);
-        assert_eq!(select(&[primary, far], &policy, Some(1)).system, Some(0));
-        assert_eq!(select(&[near], &policy, Some(7)).system, Some(0));
+        assert_eq!(system(&[primary, far], Some(1)), Some(0));
+        assert_eq!(system(&[near], Some(7)), Some(0));
     }
 
     proptest! {
@@ -436,7 +445,12 @@ mod tests {
             let shift = seed % all.len();
             all.rotate_left(shift);
             let candidates: Vec<Candidate> = all.iter().map(|&(c, _)| c).collect();
-            let selection = select(&candidates, &SelectPolicy::default(), None);
+            let selection = select(
+                &candidates,
+                &SelectPolicy::default(),
+                Mechanisms::default(),
+                None,
+            );
             let disjoint = liars.iter().all(|&(liar_at, liar_width)| {
                 honest.iter().all(|&(at, width)| {
                     (at * width * 0.999 - liar_at).abs() > width + liar_width
