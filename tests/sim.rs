@@ -128,6 +128,18 @@ fn no_bound_is_broken_and_what_is_expected_comes() {
     assert!(faults.is_empty(), "with seed 1:\n{}", faults.join("\n"));
 }
 
+/// After hours of silence the clock is so far off that its offset is not believed at
+/// first: meanwhile it runs on at its old frequency, and farther away.
+#[test]
+fn an_offset_too_far_to_be_believed_keeps_the_promise() {
+    let lines = "clock wander 1e-8\noutage all from 80000 s to 140000 s\nlength 142000 s";
+    for outcome in outcomes(&[named("lan", lines)], 3, Estimator::Node) {
+        let score = outcome.score;
+        assert!(score.time_error.max > 0.2, "{:?}", score.time_error);
+        assert!(!score.breaks_promise(), "{:?}", score.bound);
+    }
+}
+
 /// A snapshot may be off by this factor before somebody has to look.
 const SNAPSHOT_TOLERANCE: f64 = 1.3;
 

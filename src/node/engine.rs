@@ -604,7 +604,7 @@ impl Node {
             reference: now.wall,
             root_delay: combined.root_delay,
             root_dispersion: combined.root_dispersion,
-            dispersion_rate: combined.holdover.rate(REFRESH),
+            dispersion_rate: combined.holdover.rate(REFRESH) + self.adrift(combined),
             precision: self.state.precision,
             error_bound: combined.error_bound,
             error_likely: combined.error_likely,
@@ -726,12 +726,22 @@ impl Node {
             return;
         }
         let age = now.mono.since(combined.at);
-        let grown = combined.holdover.grown(age, PROMISE_SIGMAS);
+        let adrift = self.adrift(combined);
+        let grown = combined.holdover.grown(age, PROMISE_SIGMAS) + age * adrift.ratio();
         self.state.root_dispersion = combined.root_dispersion + grown;
         self.state.error_bound = combined.error_bound + grown;
         self.state.error_likely = combined.error_likely + grown;
-        self.state.dispersion_rate = combined.holdover.rate(age + REFRESH);
+        self.state.dispersion_rate = combined.holdover.rate(age + REFRESH) + adrift;
         self.state.updated = now.wall;
+    }
+
+    /// How fast the clock runs away although its frequency is known: where nobody steers
+    /// it, and as long as an offset too far to be believed holds the old frequency.
+    fn adrift(&self, combined: &Combined) -> Ppm {
+        if self.config.steer && self.discipline.is_settled() {
+            return Ppm::ZERO;
+        }
+        Ppm((combined.frequency - self.discipline.frequency()).0.abs())
     }
 
     fn refresh(&mut self, now: Now) {

@@ -491,6 +491,18 @@ fn an_observer_touches_nothing_and_says_how_far_off_it_is() {
     assert!(system.error_bound_s.expect("a bound") > 0.25);
 }
 
+/// What nobody corrects grows between samples, at a rate that is known.
+#[test]
+fn an_observers_promise_covers_the_clock_running_away() {
+    let mut world = World::with(1, iburst(), 0.0, Ppm(50.0), |config| config.steer = false);
+    for second in 120..1800 {
+        world.run_until(f64::from(second));
+        let bound = world.system().error_bound_s.expect("a bound");
+        let error_s = world.true_error().as_seconds();
+        assert!(error_s.abs() <= bound, "{second} s: {error_s} s, {bound} s");
+    }
+}
+
 #[test]
 fn the_local_clock_stands_in_for_servers_that_are_not_there() {
     let mut world = World::with(1, iburst(), 0.0, Ppm::ZERO, |config| {
