@@ -27,7 +27,7 @@ use crate::wire::packet::Leap;
 use crate::wire::refid::RefId;
 
 /// How an oscillator may wander.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Habit {
     /// Random walk of its frequency, as a ratio per √s.
     wander: f64,
@@ -323,8 +323,9 @@ struct Track {
     noise_log_weights: [f64; NOISES.len()],
     /// Log of each class's weight; the first is 0.
     class_log_weights: [f64; CLASSES.len()],
-    /// What follows from the three: each filter's weight in the mix; the sum is 1.
-    weights: Bank<f64>,
+    /// What follows from the three: what all filters together say, and how it wanders.
+    mixed: Line,
+    habit: Habit,
     /// The truth lies between these, whatever the noise.
     enclosure_s: (f64, f64),
     /// What the frequency may step by, and since when it did not.
@@ -526,7 +527,8 @@ impl Track {
             log_weights: [habit_log_priors(mechanisms); NOISES.len()],
             noise_log_weights: NOISES.map(|noise| noise.log_prior(mechanisms)),
             class_log_weights: class_log_priors(mechanisms),
-            weights: [[0.0; HABITS.len()]; NOISES.len()],
+            mixed: Line::default(),
+            habit: Habit::default(),
             enclosure_s: (-half_s, half_s),
             step: STEP_UNKNOWN,
             stepped: sample.at,
@@ -546,7 +548,7 @@ impl Track {
     /// Are all numbers still numbers?
     fn is_sane(&self) -> bool {
         let mixed = self.honest_at(self.at);
-        self.weighty().next().is_some()
+        mixed.phase_var_s2 > 0.0
             && mixed.phase_s.is_finite()
             && mixed.rate.is_finite()
             && mixed.phase_var_s2.is_finite()
@@ -555,7 +557,8 @@ impl Track {
 
     /// All samples so far may have been wrong by half of `difference_s`, alike.
     fn doubt_phase(&mut self, difference_s: f64) {
-        for line in self.bank.as_flattened_mut() {
+        let lines = self.bank.as_flattened_mut().iter_mut();
+        for line in lines.chain([&mut self.mixed]) {
             line.phase_var_s2 += difference_s * difference_s / 12.0;
         }
     }
@@ -663,6 +666,7 @@ impl Track {
             *log_weight = prior + remembered(*log_weight - prior, CLASS_MEMORY) + fit;
         }
         let first = self.class_log_weights[0];
+        // Without weight is what is not in force.
         let in_force = |log_weight: &&mut f64| log_weight.is_finite();
         for log_weight in self.class_log_weights.iter_mut().filter(in_force) {
             *log_weight = (*log_weight - first).clamp(-CLASS_LOG_MAX, CLASS_LOG_MAX);
@@ -681,19 +685,58 @@ impl Track {
         self.weigh();
     }
 
-    /// Weights from their logs.
+    /// Weights from their logs, and the mixture anew.
     fn weigh(&mut self) {
+        let mut weights: Bank<f64> = Default::default();
         let kinds_log = log_sum(self.noise_log_weights.iter().copied())
             + log_sum(self.class_log_weights.iter().copied());
         for (noise, noise_log) in self.noise_log_weights.into_iter().enumerate() {
             for (class, class_log) in CLASSES.into_iter().zip(self.class_log_weights) {
                 let log_weights = &self.log_weights[noise][class.clone()];
                 let common = log_sum(log_weights.iter().copied()) + kinds_log;
-                for (weight, log_weight) in self.weights[noise][class].iter_mut().zip(log_weights) {
+                for (weight, log_weight) in weights[noise][class].iter_mut().zip(log_weights) {
                     *weight = (log_weight + noise_log + class_log - common).exp();
                 }
             }
         }
+        self.mix(&weights);
+    }
+
+    /// Mean and spread of the mixture; that the filters disagree is part of how little
+    /// is known. A mixture goes ahead as each of its parts does, so this is all that
+    /// anybody has to know of the bank until the next sample.
+    fn mix(&mut self, weights: &Bank<f64>) {
+        let lines = self.bank.as_flattened().iter();
+        let weights = weights.as_flattened().iter().copied();
+        // Those without weight cost time for nothing.
+        let weighty = lines
+            .zip(weights)
+            .zip(HABITS.iter().cycle())
+            .filter(|&((_, weight), _)| weight > WEIGHT_MIN);
+        let mut mixed = Line::default();
+        let (mut wander_2, mut bend_2) = (0.0, 0.0);
+        for ((line, weight), habit) in weighty.clone() {
+            mixed.phase_s += weight * line.phase_s;
+            mixed.rate += weight * line.rate;
+            mixed.drift += weight * line.drift;
+            wander_2 += weight * habit.wander * habit.wander;
+            bend_2 += weight * habit.bend * habit.bend;
+        }
+        for ((line, weight), _) in weighty {
+            let (phase_off_s, rate_off) = (line.phase_s - mixed.phase_s, line.rate - mixed.rate);
+            let drift_off = line.drift - mixed.drift;
+            mixed.phase_var_s2 += weight * (line.phase_var_s2 + phase_off_s * phase_off_s);
+            mixed.covariance_s += weight * (line.covariance_s + phase_off_s * rate_off);
+            mixed.phase_drift += weight * (line.phase_drift + phase_off_s * drift_off);
+            mixed.rate_var += weight * (line.rate_var + rate_off * rate_off);
+            mixed.rate_drift += weight * (line.rate_drift + rate_off * drift_off);
+            mixed.drift_var += weight * (line.drift_var + drift_off * drift_off);
+        }
+        self.mixed = mixed;
+        self.habit = Habit {
+            wander: wander_2.sqrt(),
+            bend: bend_2.sqrt(),
+        };
     }
 
     /// The truth is where it was said to be so far, and within half the round trip of
@@ -724,18 +767,12 @@ impl Track {
 
     /// What the oscillator may do from `at` on.
     fn holdover_at(&self, at: MonoInstant) -> Holdover {
-        let (mut wander_2, mut bend_2, mut drift_2) = (0.0, 0.0, 0.0);
-        for (line, weight, habit) in self.weighty() {
-            wander_2 += weight * habit.wander.powi(2);
-            bend_2 += weight * habit.bend.powi(2);
-            drift_2 += weight * (line.drift.powi(2) + line.drift_var);
-        }
         let sigma = self.honest_at(self.at).rate_var.sqrt();
         Holdover {
             frequency_sigma: Ppm::from_ratio(sigma.max(self.frequency_reserve().ratio())),
-            wander: wander_2.sqrt(),
-            drift: drift_2.sqrt(),
-            bend: bend_2.sqrt(),
+            wander: self.habit.wander,
+            drift: (self.mixed.drift.powi(2) + self.mixed.drift_var).sqrt(),
+            bend: self.habit.bend,
             step: self.step_at(at),
         }
         .after(at.since(self.at))
@@ -783,37 +820,9 @@ impl Track {
         Ppm(faded.max(STEP_MIN.0))
     }
 
-    /// The bank's common answer for the moment `at`, which may lie ahead: mean and
-    /// spread of the mixture; that the filters disagree is part of how little is known.
+    /// The bank's common answer for the moment `at`, which may lie ahead.
     fn mixed_at(&self, at: MonoInstant) -> Line {
-        let elapsed_s = self.elapsed_s(at);
-        let lines = || {
-            self.weighty()
-                .map(|(line, weight, habit)| (line.ahead(elapsed_s, habit), weight))
-        };
-        let mut mixed = Line::default();
-        for (line, weight) in lines() {
-            mixed.phase_s += weight * line.phase_s;
-            mixed.rate += weight * line.rate;
-            mixed.drift += weight * line.drift;
-        }
-        for (line, weight) in lines() {
-            let (phase_off_s, rate_off) = (line.phase_s - mixed.phase_s, line.rate - mixed.rate);
-            mixed.phase_var_s2 += weight * (line.phase_var_s2 + phase_off_s * phase_off_s);
-            mixed.covariance_s += weight * (line.covariance_s + phase_off_s * rate_off);
-            mixed.rate_var += weight * (line.rate_var + rate_off * rate_off);
-        }
-        mixed
-    }
-
-    /// All filters that have a say. The others cost time for nothing.
-    fn weighty(&self) -> impl Iterator<Item = (&Line, f64, Habit)> {
-        let weights = self.weights.as_flattened().iter().copied();
-        let lines = self.bank.as_flattened().iter().zip(weights);
-        lines
-            .zip(HABITS.into_iter().cycle())
-            .filter(|&((_, weight), _)| weight > WEIGHT_MIN)
-            .map(|((line, weight), habit)| (line, weight, habit))
+        self.mixed.ahead(self.elapsed_s(at), self.habit)
     }
 
     /// The same with variances that own up to noise beyond what the round trips
@@ -864,11 +873,11 @@ impl Noise {
         };
         let half_s = reading.half_excess_s + reading.margin_s;
         let variance_s2 = prior_var_s2 + reading.edge_var_s2;
-        let queueing = within(off_s, half_s, variance_s2);
+        let queueing = || within(off_s, half_s, variance_s2);
         // Extraordinary excesses follow their own rules on any path.
         let sign = match self {
-            Self::Queueing => return queueing,
-            _ if !reading.ordinary => return queueing,
+            Self::Queueing => return queueing(),
+            _ if !reading.ordinary => return queueing(),
             Self::Even => return Evidence::normal(off_s, variance_s2 + even_var_s2),
             // A late request makes the source look ahead: the truth lies below.
             Self::Forward => -1.0,
@@ -877,7 +886,10 @@ impl Noise {
         let middle_s = sign * reading.half_excess_s * (1.0 - ONE_WAY_PART);
         let half_s = reading.half_excess_s * ONE_WAY_PART + reading.margin_s;
         let one_way = within(off_s + middle_s, half_s, variance_s2);
-        let pieces = [(ONE_WAY_WEIGHT, one_way), (1.0 - ONE_WAY_WEIGHT, queueing)];
+        let pieces = [
+            (ONE_WAY_WEIGHT, one_way),
+            (1.0 - ONE_WAY_WEIGHT, queueing()),
+        ];
         Evidence::one_of(
             pieces
                 .into_iter()

@@ -11,6 +11,10 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI, TAU};
 /// asymptotic series; f64 would lose it.
 const TAIL_SIGMAS: f64 = 6.0;
 
+/// Beyond this many there is nothing left of it beside what lies within
+/// [`TAIL_SIGMAS`], and no need to compute how little.
+const NOTHING_SIGMAS: f64 = 9.0;
+
 /// A box narrower than this many sigma of what it is looked at with is as good as
 /// a normal distribution of the same variance.
 const NARROW_SIGMAS: f64 = 0.05;
@@ -103,11 +107,17 @@ impl Evidence {
 
 /// Part of a standard normal distribution above `sigmas`.
 fn above(sigmas: f64) -> f64 {
+    if sigmas.abs() > NOTHING_SIGMAS {
+        return if sigmas > 0.0 { 0.0 } else { 1.0 };
+    }
     0.5 * erfc(sigmas * FRAC_1_SQRT_2)
 }
 
 /// Density of a standard normal distribution.
 fn density(sigmas: f64) -> f64 {
+    if sigmas.abs() > NOTHING_SIGMAS {
+        return 0.0;
+    }
     (-0.5 * sigmas * sigmas).exp() / (2.0 * PI).sqrt()
 }
 

@@ -34,6 +34,7 @@ pub struct Poll {
     exponent: PollExponent,
     /// Updates on end that would have allowed a longer one.
     votes: u8,
+    /// Else it is the longest as soon as it may be.
     by_gain: bool,
 }
 
