@@ -18,7 +18,7 @@ fn mechanisms() -> impl Iterator<Item = (&'static str, String)> {
     of_node.into_iter().chain([of_server])
 }
 
-/// A row is told of if its RMS or largest error changes by more than this.
+/// A row is told of if a figure changes by more than this.
 const NOTEWORTHY: f64 = 0.03;
 
 /// A table for each mechanism of `names`, or for all.
@@ -65,6 +65,8 @@ fn table(name: &str, rows: &Rows, whole: &[Figures], without: &[Figures]) -> Tab
             without.max_s / whole.max_s,
             without.frequency_rms / whole.frequency_rms,
             whole.interval_settled_s / without.interval_settled_s,
+            without.bound_excess_s / whole.bound_excess_s,
+            start(without) / start(whole),
         ];
         let changed = changes
             .iter()
@@ -89,12 +91,22 @@ fn table(name: &str, rows: &Rows, whole: &[Figures], without: &[Figures]) -> Tab
             "max ×",
             "frequency ×",
             "packets ×",
+            "bound ×",
+            "start ×",
             "s broken",
         ],
         rows: lines.into_iter().map(|(_, cells)| cells).collect(),
-        foot: vec![format!(
-            "{rest} other rows change by less than {:.0} %.",
-            NOTEWORTHY * 100.0
-        )],
+        foot: vec![
+            format!(
+                "{rest} other rows change by less than {:.0} %.",
+                NOTEWORTHY * 100.0
+            ) + " `bound`: beyond half of the least round trip; `start`: until 10 µs or 100 µs.",
+        ],
     }
+}
+
+/// Seconds until the error stayed below 10 µs, or 100 µs where it never did.
+fn start(figures: &Figures) -> f64 {
+    let [_, to_100us, to_10us, _] = figures.held_from_s;
+    to_10us.or(to_100us).unwrap_or(f64::NAN)
 }
