@@ -20,6 +20,9 @@ const ASYMMETRY_SHARE: f64 = 0.05;
 /// From this many sigma off the median on, a source loses weight.
 const DOUBT_SIGMAS: f64 = 2.0;
 
+/// The most weight that one has in the median, in units of all the others' together.
+const VOTE_MAX: f64 = 0.96;
+
 /// Half of all normal values lie within one sigma divided by this of the median.
 const SIGMA_PER_DEVIATION: f64 = 1.4826;
 
@@ -181,7 +184,10 @@ fn doubt(survivors: &[&Estimate], weights: &mut [f64]) {
         return;
     }
     let offsets_s = survivors.iter().map(|e| e.offset.as_seconds());
-    let mut weighted: Vec<(f64, f64)> = offsets_s.zip(weights.iter().copied()).collect();
+    let total: f64 = weights.iter().sum();
+    // Who was heard last knows best for a moment, and must not be the median by that.
+    let votes = weights.iter().map(|w| w.min(VOTE_MAX * (total - w)));
+    let mut weighted: Vec<(f64, f64)> = offsets_s.zip(votes).collect();
     let median_s = weighted_median(&mut weighted);
     for (e, weight) in survivors.iter().zip(weights) {
         let off_sigmas = (e.offset.as_seconds() - median_s).abs() * weight.sqrt();

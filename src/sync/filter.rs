@@ -183,6 +183,9 @@ const WEIGHT_MIN: f64 = 1e-9;
 /// No sample leaves less than this of a variance.
 const VARIANCE_KEPT_MIN: f64 = 1e-9;
 
+/// Sigmas of the offset by which the promise always exceeds half the round trip.
+const SLOW_SIGMAS: f64 = 2.5;
+
 /// Sigmas that the enclosure allows for the error of the frequency from one sample to
 /// the next. They add up from sample to sample, where errors in part cancel.
 const ENCLOSURE_SIGMAS: f64 = 3.0;
@@ -458,7 +461,8 @@ impl Filter {
             delay_min,
             delay: last.delay,
             jitter: NtpDuration::from_seconds(track.jitter_var_s2.sqrt()),
-            dispersion: beyond.max(NtpDuration::ZERO) + last.dispersion,
+            // Motion too slow to be told from noise is in the statistics alone.
+            dispersion: beyond.max(offset_sigma * SLOW_SIGMAS) + last.dispersion,
             root_delay: last.root_delay,
             root_dispersion: last.root_dispersion,
             stratum: last.stratum,
