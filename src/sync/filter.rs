@@ -33,6 +33,9 @@ struct Habit {
     wander: f64,
     /// Random walk of its drift, as a ratio per s per √s.
     bend: f64,
+    /// Log of how common it is among oscillators, by the decade: it counts where few
+    /// samples have to tell.
+    log_prior: f64,
 }
 
 /// The bank's first part, which takes no heed of drift: from an oven in a quiet room
@@ -40,15 +43,15 @@ struct Habit {
 /// temperature, so that the drift of one minute foretells that of the next: from the
 /// sun on the wall to an air conditioner.
 const HABITS: [Habit; 13] = [
-    walking(1e-11),
-    walking(3.2e-11),
-    walking(1e-10),
-    walking(3.2e-10),
-    walking(1e-9),
-    walking(3.2e-9),
-    walking(1e-8),
-    walking(3.2e-8),
-    walking(1e-7),
+    walking(1e-11, -2.0),
+    walking(3.2e-11, -1.1),
+    walking(1e-10, -0.5),
+    walking(3.2e-10, -0.1),
+    walking(1e-9, 0.0),
+    walking(3.2e-9, -0.1),
+    walking(1e-8, -0.5),
+    walking(3.2e-8, -1.1),
+    walking(1e-7, -2.0),
     drifting(3.2e-13),
     drifting(3.2e-12),
     drifting(3.2e-11),
@@ -65,14 +68,19 @@ const WIDEST: usize = 7;
 /// That of a cheap oscillator in a room.
 const COMMON: usize = 4;
 
-const fn walking(wander: f64) -> Habit {
-    Habit { wander, bend: 0.0 }
+const fn walking(wander: f64, log_prior: f64) -> Habit {
+    Habit {
+        wander,
+        bend: 0.0,
+        log_prior,
+    }
 }
 
 const fn drifting(bend: f64) -> Habit {
     Habit {
         wander: 1e-10,
         bend,
+        log_prior: 0.0,
     }
 }
 
@@ -636,7 +644,9 @@ impl Track {
                     }));
                     *line = ahead.with(&evidence);
                     fit.add(*log_weight - common + evidence.log);
-                    *log_weight = remembered(*log_weight, HABIT_MEMORY) + evidence.log;
+                    *log_weight = remembered(*log_weight, HABIT_MEMORY)
+                        + evidence.log
+                        + habit.log_prior / HABIT_MEMORY;
                 }
                 let best = log_weights.iter().copied().fold(f64::MIN, f64::max);
                 log_weights.iter_mut().for_each(|w| *w -= best);
@@ -740,6 +750,7 @@ impl Track {
         self.habit = Habit {
             wander: wander_2.sqrt(),
             bend: bend_2.sqrt(),
+            log_prior: 0.0,
         };
     }
 
