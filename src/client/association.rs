@@ -564,6 +564,22 @@ impl Association {
         self.poll = poll.max(self.poll_min).min(self.options.maxpoll);
     }
 
+    /// What came was not what was foretold: ask again soon, to learn whether the sample
+    /// was wrong or what foretold it. Not of a server that wants to be asked less.
+    pub fn ask_again(&mut self, now: MonoInstant) {
+        if self.poll_min == self.options.minpoll {
+            self.next = self.next.min(now + BURST_INTERVAL);
+        }
+    }
+
+    /// What was foretold was wrong: ask as after a start, soon and then ever less.
+    pub fn ask_anew(&mut self, now: MonoInstant) {
+        if self.poll_min == self.options.minpoll {
+            self.pace = Pace::slowing();
+        }
+        self.ask_again(now);
+    }
+
     /// The clock was moved under our stamps: forget what spans the move. With
     /// `restart`, ask anew as after a start.
     pub fn on_clock_moved(&mut self, now: MonoInstant, restart: bool) {

@@ -510,8 +510,13 @@ impl Node {
             Update::Restarted => {
                 let exponent = peer.poll.restart();
                 peer.association.set_poll(exponent);
+                peer.association.ask_anew(now.mono);
             }
-            Update::Outlier | Update::Stale => return,
+            Update::Outlier => {
+                peer.association.ask_again(now.mono);
+                return;
+            }
+            Update::Stale => return,
         }
         self.synchronise(now);
     }
