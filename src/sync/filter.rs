@@ -495,9 +495,9 @@ impl Filter {
         size_of::<Self>() + self.path.heap_bytes()
     }
 
-    /// Samples since the start or the last reset.
-    pub fn samples(&self) -> u32 {
-        self.track.as_ref().map_or(0, |track| track.samples)
+    /// Samples from which the path is known, which outlasts resets.
+    pub fn path_samples(&self) -> u32 {
+        self.path.samples()
     }
 
     /// Forgets the offset but not the oscillator: somebody moved one of the clocks.

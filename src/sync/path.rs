@@ -216,6 +216,11 @@ impl Path {
             .map_or(0.0, |level| level.floor_s(self.scale_s))
     }
 
+    /// Samples that were learnt from.
+    pub fn samples(&self) -> u32 {
+        self.entered.try_into().unwrap_or(u32::MAX)
+    }
+
     /// Variance of the offset of a sample, if its noise does not depend on its round
     /// trip: two ways with noise alike and normal.
     pub fn even_var_s2(&self) -> f64 {

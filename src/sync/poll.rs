@@ -62,7 +62,7 @@ impl Poll {
         let (Some(next), Some(after_longer)) = (gain(self.exponent), gain(longer)) else {
             return self.restart();
         };
-        if filter.samples() < SAMPLES_MIN {
+        if filter.path_samples() < SAMPLES_MIN {
             return self.restart();
         }
         if !self.by_gain {
