@@ -46,6 +46,8 @@ pub struct Measurement {
     pub delay: NtpDuration,
     /// ε: reading error of both clocks plus PHI over the exchange (one sigma is far less).
     pub dispersion: NtpDuration,
+    /// ρ of the local clock. Hardware stamps may be finer.
+    pub precision: NtpDuration,
     /// Middle of the exchange, the moment `offset` speaks of, on the monotonic clock.
     pub at: MonoInstant,
     /// Who took T1 and T4; the worse of the two.

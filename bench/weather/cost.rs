@@ -199,6 +199,7 @@ fn samples(kind: &Kind) -> Vec<Measurement> {
             offset: NtpDuration::from_seconds(offset_s + (up_s - down_s) / 2.0),
             delay: NtpDuration::from_seconds(up_s + down_s),
             dispersion: NtpDuration::from_nanos(100),
+            precision: NtpDuration::from_nanos(60),
             at: MonoInstant::ZERO + NtpDuration::from_seconds(kind.interval_s * number as f64),
             origin: StampOrigin::Kernel,
             interleaved: true,

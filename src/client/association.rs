@@ -483,6 +483,7 @@ impl Association {
             offset: exchange.offset(),
             delay: exchange.delay().max(precision.to_duration()),
             dispersion: dispersion(&exchange, precision, packet.precision()) + excess_max,
+            precision: precision.to_duration(),
             at: midpoint(&exchange, halfway.arrived),
             origin: origins.0.min(origins.1),
             interleaved,

@@ -377,6 +377,9 @@ impl Filter {
         let delay_s = sample.delay.as_seconds().max(0.0);
         let z = sample.offset + ledger.integral_at(sample.at);
         let shorter_s = self.path.enter(delay_s);
+        let by_hardware = sample.origin == StampOrigin::Hardware;
+        self.path
+            .read_by(sample.precision.as_seconds(), by_hardware);
 
         let Some(track) = &mut self.track else {
             self.begin(z, sample);
@@ -1045,6 +1048,7 @@ mod tests {
             offset: NtpDuration::from_seconds(offset_s),
             delay: NtpDuration::from_seconds(delay_s),
             dispersion: NtpDuration::from_nanos(120),
+            precision: NtpDuration::from_nanos(60),
             at: MonoInstant::from_nanos((at_s * 1e9) as i64),
             origin: StampOrigin::Kernel,
             interleaved: false,

@@ -69,6 +69,16 @@ const OCCUPANCY_SHARE: f64 = 0.3;
 /// Quartiles of a normal distribution lie so many sigma apart.
 const QUARTILES_SIGMAS: f64 = 1.349;
 
+/// Round trips by coarse stamps differ by whole ticks or not at all. So those within
+/// these parts of the precision of the least one (which names the tick within a factor
+/// of two)...
+const BETWEEN_TICKS: std::ops::Range<f64> = 0.125..0.375;
+/// ...are hardly any: at most such a part of them all.
+const BETWEEN_MAX: f64 = 1.0 / 16.0;
+/// Stamps of hardware may be far finer than the clock's precision. If they are not, such
+/// a part of the round trips at least is longer by a tick.
+const TICKS_MIN: f64 = 1.0 / 16.0;
+
 /// Nothing is known better than this: stamps count in nanoseconds.
 const NANOSECOND_S: f64 = 1e-9;
 
@@ -190,6 +200,8 @@ pub struct Path {
     scale_s: f64,
     quartiles_s: f64,
     suspects: Vec<Suspect>,
+    /// Variance of an offset by what stamps can't tell.
+    reading_var_s2: f64,
     mechanisms: Mechanisms,
 }
 
@@ -226,13 +238,29 @@ impl Path {
     pub fn even_var_s2(&self) -> f64 {
         let few = 1.0 + 4.0 / self.excesses_s.len().max(1) as f64;
         let sigma_s = self.quartiles_s / QUARTILES_SIGMAS / 2.0 * few;
-        sigma_s * sigma_s + NANOSECOND_S * NANOSECOND_S
+        sigma_s * sigma_s + self.reading_var_s2 + NANOSECOND_S * NANOSECOND_S
     }
 
     /// Variance of the offset of a typical sample.
     pub fn typical_var_s2(&self) -> f64 {
         // Half of all samples have an excess of less than the scale.
-        self.scale_s * self.scale_s / 12.0 + NANOSECOND_S * NANOSECOND_S
+        self.scale_s * self.scale_s / 12.0 + self.reading_var_s2 + NANOSECOND_S * NANOSECOND_S
+    }
+
+    /// The next stamps come from a clock of so much precision, or from hardware. Within
+    /// a tick anything is as likely, and T1 and T4 of a short exchange lie in the same
+    /// one. Most round trips may then be equal, and `scale_s` and `quartiles_s` say
+    /// nothing of the noise. Unless round trips between show that stamps are finer.
+    pub fn read_by(&mut self, precision_s: f64, by_hardware: bool) {
+        let part = |within: &dyn Fn(f64) -> bool| {
+            let excesses = self.excesses_s.iter();
+            let count = excesses.filter(|&&s| within(s / precision_s)).count();
+            count as f64 / self.excesses_s.len().max(1) as f64
+        };
+        let finer = part(&|ticks| BETWEEN_TICKS.contains(&ticks)) > BETWEEN_MAX
+            || by_hardware && part(&|ticks| ticks > BETWEEN_TICKS.end) < TICKS_MIN;
+        let tick_s = if finer { 0.0 } else { precision_s };
+        self.reading_var_s2 = tick_s * tick_s / 12.0;
     }
 
     /// A round trip comes in. If it shows that all samples so far came over a longer
@@ -285,6 +313,7 @@ impl Path {
                 margin_s: EDGE_MARGIN * share * scale_s,
                 edge_var_s2: (EDGE_SOFTNESS * share * scale_s).powi(2)
                     + NANOSECOND_S * NANOSECOND_S
+                    + self.reading_var_s2
                     + level.shift_var_s2,
                 ordinary: excess_s <= ORDINARY * scale_s
                     || !self.mechanisms.have(Mechanism::RoundTrip),

@@ -121,6 +121,7 @@ mod tests {
                     offset: NtpDuration::from_seconds(phase_s + excess_s / 2.0),
                     delay: NtpDuration::from_seconds(2e-4 + f64::abs(excess_s)),
                     dispersion: NtpDuration::ZERO,
+                    precision: NtpDuration::from_nanos(60),
                     at: now,
                     origin: StampOrigin::Kernel,
                     interleaved: false,
