@@ -172,6 +172,14 @@ const STEP_MIN: Ppm = Ppm(0.05);
 const STEP_QUIET_S: f64 = 9000.0;
 /// Then trust grows with this time constant.
 const STEP_FADING_S: f64 = 900.0;
+/// So seldom does a common one: it is moved, or its room is aired. Much rarer or much
+/// more often makes little difference, as it takes but little more or less to show it.
+const STEP_SELDOM_S: f64 = 7.0 * 86_400.0;
+/// The odds of a step between two samples stay within these.
+const STEP_ODDS: (f64, f64) = (1e-9, 0.1);
+/// From these odds on that there was one, a filter makes room for it. The sum of all
+/// lesser ones would keep a filter from being quiet.
+const SUSPICION_MIN: f64 = 0.1;
 /// The most that is expected of any.
 const STEP_MAX: Ppm = Ppm(2.0);
 /// A step is seen against the mean of the last few updates.
@@ -625,6 +633,7 @@ impl Track {
             even_var_s2,
         );
 
+        let odds = (elapsed_s / STEP_SELDOM_S).clamp(STEP_ODDS.0, STEP_ODDS.1);
         let mut fits = [[0.0; CLASSES.len()]; NOISES.len()];
         for (noise_index, noise) in NOISES.into_iter().enumerate() {
             for (class_index, class) in CLASSES.into_iter().enumerate() {
@@ -638,17 +647,33 @@ impl Track {
                     .zip(&HABITS[class])
                 {
                     let ahead = line.ahead(elapsed_s, *habit);
-                    let evidence = Evidence::one_of(readings.iter().map(|reading| {
-                        let off_s = z_s - reading.shift_s - ahead.phase_s;
-                        let var_s2 = ahead.phase_var_s2;
-                        let evidence =
-                            noise.evidence(reading, off_s, var_s2, even_var_s2, self.mechanisms);
-                        (reading.log_prior, evidence)
-                    }));
-                    *line = ahead.with(&evidence);
-                    fit.add(*log_weight - common + evidence.log);
+                    let heard = |ahead: &Line| {
+                        Evidence::one_of(readings.iter().map(|reading| {
+                            let off_s = z_s - reading.shift_s - ahead.phase_s;
+                            let var_s2 = ahead.phase_var_s2;
+                            let evidence = noise.evidence(
+                                reading,
+                                off_s,
+                                var_s2,
+                                even_var_s2,
+                                self.mechanisms,
+                            );
+                            (reading.log_prior, evidence)
+                        }))
+                    };
+                    let stepped = ahead.stepped(elapsed_s);
+                    let (steady_says, stepped_says) = (heard(&ahead), heard(&stepped));
+                    let steady_log = (1.0 - odds).ln() + steady_says.log;
+                    let stepped_log = odds.ln() + stepped_says.log;
+                    let log = log_sum([steady_log, stepped_log].into_iter());
+                    let suspicion = (stepped_log - log).exp();
+                    *line = ahead.with(&steady_says);
+                    if suspicion > SUSPICION_MIN {
+                        *line = line.or(&stepped.with(&stepped_says), suspicion);
+                    }
+                    fit.add(*log_weight - common + log);
                     *log_weight = remembered(*log_weight, HABIT_MEMORY)
-                        + evidence.log
+                        + log
                         + habit.log_prior / HABIT_MEMORY;
                 }
                 let best = log_weights.iter().copied().fold(f64::MIN, f64::max);
@@ -1011,6 +1036,40 @@ impl Line {
                 + bend * t.powi(3) / 3.0,
             rate_drift: self.rate_drift + t * self.drift_var + bend * half,
             drift_var: self.drift_var + bend * t,
+        }
+    }
+
+    /// The same if the frequency stepped at some moment of the last `elapsed_s`.
+    fn stepped(&self, elapsed_s: f64) -> Self {
+        let step_var = STEP_UNKNOWN.ratio().powi(2);
+        Self {
+            phase_var_s2: self.phase_var_s2 + step_var * elapsed_s * elapsed_s / 3.0,
+            covariance_s: self.covariance_s + step_var * elapsed_s / 2.0,
+            rate_var: self.rate_var + step_var,
+            ..*self
+        }
+    }
+
+    /// Either this, or with so much `weight` the other.
+    fn or(&self, other: &Self, weight: f64) -> Self {
+        let kept = 1.0 - weight;
+        let (phase, rate, drift) = (
+            other.phase_s - self.phase_s,
+            other.rate - self.rate,
+            other.drift - self.drift,
+        );
+        let mean = |own: f64, others: f64| kept * own + weight * others;
+        let apart = kept * weight;
+        Self {
+            phase_s: mean(self.phase_s, other.phase_s),
+            rate: mean(self.rate, other.rate),
+            drift: mean(self.drift, other.drift),
+            phase_var_s2: mean(self.phase_var_s2, other.phase_var_s2) + apart * phase * phase,
+            covariance_s: mean(self.covariance_s, other.covariance_s) + apart * phase * rate,
+            phase_drift: mean(self.phase_drift, other.phase_drift) + apart * phase * drift,
+            rate_var: mean(self.rate_var, other.rate_var) + apart * rate * rate,
+            rate_drift: mean(self.rate_drift, other.rate_drift) + apart * rate * drift,
+            drift_var: mean(self.drift_var, other.drift_var) + apart * drift * drift,
         }
     }
 
