@@ -180,6 +180,8 @@ const STEP_ODDS: (f64, f64) = (1e-9, 0.1);
 /// From these odds on that there was one, a filter makes room for it. The sum of all
 /// lesser ones would keep a filter from being quiet.
 const SUSPICION_MIN: f64 = 0.1;
+/// Within so many sigma of what was foretold and the box, they are never reached.
+const USUAL_SIGMAS: f64 = 2.0;
 /// The most that is expected of any.
 const STEP_MAX: Ppm = Ppm(2.0);
 /// A step is seen against the mean of the last few updates.
@@ -661,15 +663,26 @@ impl Track {
                             (reading.log_prior, evidence)
                         }))
                     };
-                    let stepped = ahead.stepped(elapsed_s);
-                    let (steady_says, stepped_says) = (heard(&ahead), heard(&stepped));
-                    let steady_log = (1.0 - odds).ln() + steady_says.log;
-                    let stepped_log = odds.ln() + stepped_says.log;
-                    let log = log_sum([steady_log, stepped_log].into_iter());
-                    let suspicion = (stepped_log - log).exp();
-                    *line = ahead.with(&steady_says);
-                    if suspicion > SUSPICION_MIN {
-                        *line = line.or(&stepped.with(&stepped_says), suspicion);
+                    let said = heard(&ahead);
+                    let mut log = said.log;
+                    *line = ahead.with(&said);
+                    // Where nothing is strange, it is not worth the time.
+                    let usual = readings.iter().any(|reading| {
+                        let off_s = (z_s - reading.shift_s - ahead.phase_s).abs()
+                            - reading.half_excess_s
+                            - reading.margin_s;
+                        let variance_s2 = ahead.phase_var_s2 + reading.edge_var_s2 + even_var_s2;
+                        off_s <= 0.0 || off_s * off_s <= USUAL_SIGMAS * USUAL_SIGMAS * variance_s2
+                    });
+                    if !usual {
+                        let stepped = ahead.stepped(elapsed_s);
+                        let stepped_says = heard(&stepped);
+                        let stepped_log = odds.ln() + stepped_says.log;
+                        log = log_sum([(1.0 - odds).ln() + log, stepped_log].into_iter());
+                        let suspicion = (stepped_log - log).exp();
+                        if suspicion > SUSPICION_MIN {
+                            *line = line.or(&stepped.with(&stepped_says), suspicion);
+                        }
                     }
                     fit.add(*log_weight - common + log);
                     *log_weight = remembered(*log_weight, HABIT_MEMORY)
