@@ -12,7 +12,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::server::access::AccessTable;
 use crate::server::dice::Dice;
-use crate::server::interleave::{InterleaveTable, TxToken, is_marked_receive, mark_transmit};
+use crate::server::interleave::{
+    InterleaveTable, TxToken, is_marked_receive, mark_receive, mark_transmit,
+};
 use crate::server::rate::{Headway, RateTable};
 use crate::server::rule::{Flags, RateLimit};
 use crate::server::verdict::{Reason, ReplyKind, Verdict};
@@ -57,7 +59,7 @@ pub struct Request<'a> {
 pub struct Sizes {
     /// For rate limits; 16 octets each.
     pub rate_clients: usize,
-    /// For interleaved mode; about 130 octets each.
+    /// For interleaved mode; 32 octets each.
     pub interleaved_clients: usize,
 }
 
@@ -119,7 +121,7 @@ impl Responder {
                 }
             }
             Demand::UnknownKey => {
-                self.time(&asked, state, request).emit(header);
+                time(&asked, state, request).emit(header);
                 rest[..CRYPTO_NAK_LEN].fill(0);
                 Verdict::Reply {
                     len: HEADER_LEN + CRYPTO_NAK_LEN,
@@ -128,16 +130,18 @@ impl Responder {
                 }
             }
             Demand::Time => {
-                let mut reply = self.time(&asked, state, request);
+                let mut reply = time(&asked, state, request);
                 let (mut kind, mut track) = (ReplyKind::Basic, None);
                 if wants_interleaved(&asked) {
-                    let client = request.from.ip();
-                    if let Some(previous) = self.interleaved.take(client, asked.packet.origin()) {
+                    let (client, origin) = (request.from.ip(), asked.packet.origin());
+                    let turn = self.interleaved.turn(client, origin, request.received);
+                    reply.receive = turn.receive;
+                    if let Some(previous) = turn.previous {
                         reply.origin = asked.packet.receive();
                         reply.transmit = previous;
                         kind = ReplyKind::Interleaved;
                     }
-                    track = self.interleaved.save(client, reply.receive, now);
+                    track = turn.token;
                 }
                 reply.emit(header);
                 Verdict::Reply {
@@ -236,40 +240,38 @@ impl Responder {
             demand,
         })
     }
+}
 
-    /// The time, in basic mode.
-    fn time(&self, asked: &Asked, state: &SystemState, request: &Request) -> Header {
-        let synchronised = state.is_synchronised();
-        Header {
-            leap: if synchronised {
-                state.leap
-            } else {
-                Leap::Unknown
-            },
-            version: asked.packet.version(),
-            mode: asked.reply_mode,
-            // 16 has no place on the wire (RFC 5905 figure 11); ntpd sends 0.
-            stratum: if state.stratum < STRATUM_MAX {
-                state.stratum
-            } else {
-                0
-            },
-            poll: asked.packet.poll(),
-            precision: state.precision,
-            root_delay: NtpShort::from_duration(state.root_delay),
-            root_dispersion: NtpShort::from_duration(state.root_dispersion_at(request.received)),
-            refid: state.refid,
-            reference: if state.reference == WallInstant::default() {
-                NtpTimestamp::ZERO
-            } else {
-                NtpTimestamp::from_wall(state.reference)
-            },
-            origin: asked.packet.transmit(),
-            receive: self
-                .interleaved
-                .receive_stamp(request.from.ip(), request.received),
-            transmit: mark_transmit(request.received),
-        }
+/// The time, in basic mode.
+fn time(asked: &Asked, state: &SystemState, request: &Request) -> Header {
+    let synchronised = state.is_synchronised();
+    Header {
+        leap: if synchronised {
+            state.leap
+        } else {
+            Leap::Unknown
+        },
+        version: asked.packet.version(),
+        mode: asked.reply_mode,
+        // 16 has no place on the wire (RFC 5905 figure 11); ntpd sends 0.
+        stratum: if state.stratum < STRATUM_MAX {
+            state.stratum
+        } else {
+            0
+        },
+        poll: asked.packet.poll(),
+        precision: state.precision,
+        root_delay: NtpShort::from_duration(state.root_delay),
+        root_dispersion: NtpShort::from_duration(state.root_dispersion_at(request.received)),
+        refid: state.refid,
+        reference: if state.reference == WallInstant::default() {
+            NtpTimestamp::ZERO
+        } else {
+            NtpTimestamp::from_wall(state.reference)
+        },
+        origin: asked.packet.transmit(),
+        receive: mark_receive(request.received),
+        transmit: mark_transmit(request.received),
     }
 }
 
@@ -341,7 +343,6 @@ fn is_somebody(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::interleave::mark_receive;
     use crate::server::rule::{Prefix, Rule, Who};
     use crate::time::duration::NtpDuration;
     use crate::time::units::{Ppm, Precision};
