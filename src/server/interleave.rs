@@ -18,7 +18,7 @@
 //! is served. An address has [`CHAINS`] chains at most, for the clients that may
 //! live behind it.
 //!
-//! One table per worker, allocated once: 32 octets for each client. An address has
+//! One table per worker, allocated once: 36 octets for each client. An address has
 //! two sets in which it may live, and a newcomer takes the emptier one, so that the
 //! table fills evenly and every client it was made for finds a place.
 
@@ -84,13 +84,11 @@ pub struct Turn {
 /// Chains of replies, by address.
 #[derive(Clone, Debug)]
 pub struct InterleaveTable {
-    sets: Box<[Set]>,
+    /// [`Chain`]s, set by set. As words, because memory that was never written
+    /// costs nothing where all it has to hold is zeros.
+    chains: Box<[[u64; 3]]>,
     seed: u64,
 }
-
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Set([Chain; WAYS]);
 
 /// A client's last two replies.
 #[derive(Clone, Copy, Debug)]
@@ -107,12 +105,19 @@ struct Chain {
 }
 
 impl Chain {
-    const FREE: Self = Self {
-        receive: NtpTimestamp::ZERO,
-        returned: NtpTimestamp::ZERO,
-        departure: 0,
-        tag: 0,
-    };
+    fn from_words([receive, returned, rest]: [u64; 3]) -> Self {
+        Self {
+            receive: NtpTimestamp::from_bits(receive),
+            returned: NtpTimestamp::from_bits(returned),
+            departure: (rest >> 32) as u32,
+            tag: rest as u32,
+        }
+    }
+
+    fn to_words(self) -> [u64; 3] {
+        let rest = u64::from(self.departure) << 32 | u64::from(self.tag);
+        [self.receive.bits(), self.returned.bits(), rest]
+    }
 
     fn is_free(&self) -> bool {
         self.receive == NtpTimestamp::ZERO
@@ -120,6 +125,17 @@ impl Chain {
 
     fn is_of(&self, tag: u32) -> bool {
         self.tag == tag && !self.is_free()
+    }
+
+    /// Is `receive` the T2 of one of its two replies?
+    fn names(&self, receive: NtpTimestamp) -> bool {
+        self.receive == receive || self.returned == receive
+    }
+
+    /// When the reply with `receive` left, if it is the last one and that is known.
+    fn left_after(&self, receive: NtpTimestamp) -> Option<NtpTimestamp> {
+        let left = NtpTimestamp::from_bits(receive.bits().wrapping_add(self.departure.into()));
+        (self.receive == receive && self.departure != 0).then_some(left)
     }
 
     fn is_proven(&self) -> bool {
@@ -142,12 +158,12 @@ impl Chain {
 }
 
 impl InterleaveTable {
-    /// A table for `clients` clients of as many addresses, with a third to spare.
+    /// A table for `clients` clients of as many addresses, with half as many to spare.
     /// `seed` should be unguessable.
     pub fn new(clients: usize, seed: u64) -> Self {
-        let sets = (clients + clients / 3).div_ceil(WAYS).max(1);
+        let sets = (clients + clients / 2).div_ceil(WAYS).max(1);
         Self {
-            sets: vec![Set([Chain::FREE; WAYS]); sets].into_boxed_slice(),
+            chains: vec![[0; 3]; sets * WAYS].into_boxed_slice(),
             seed,
         }
     }
@@ -158,45 +174,32 @@ impl InterleaveTable {
         let hash = keyed_hash(self.seed, fold(address));
         let tag = hash as u32;
         let homes = self.homes(hash);
-        let mut receive = mark_receive(at);
-        let is_named = |chains: &[Set], receive| {
-            let of_client = |chain: &&Chain| chain.is_of(tag);
-            let mut ours = homes
-                .iter()
-                .flat_map(|&set| &chains[set].0)
-                .filter(of_client);
-            ours.any(|chain| chain.receive == receive || chain.returned == receive)
-        };
-        // Downwards, so that it stays below T3. Ends, as chains are few.
-        while is_named(&self.sets, receive) {
-            receive = NtpTimestamp::from_bits(receive.bits().wrapping_sub(2));
-        }
-        let known = self.places(homes).find(|&(set, way)| {
-            let chain = &self.sets[set].0[way];
-            chain.is_of(tag) && (chain.receive == origin || chain.returned == origin)
+        let receive = self.unused(&homes, tag, mark_receive(at));
+        let known = self.places(&homes).find(|&place| {
+            let chain = self.chain(place);
+            chain.is_of(tag) && chain.names(origin)
         });
-        let mut previous = None;
         let place = match known {
-            Some((set, way)) => {
-                let chain = &mut self.sets[set].0[way];
-                if chain.receive == origin && chain.departure != 0 {
-                    previous = Some(after(origin, chain.departure));
-                }
-                chain.receive = receive;
-                chain.returned = origin;
-                chain.departure = 0;
-                Some((set, way))
-            }
-            None => self.make_room(homes, tag, receive),
+            Some(place) => Some(place),
+            None => self.room(&homes, tag, receive),
         };
-        let token = place.map(|(set, way)| TxToken {
-            place: (set * WAYS + way) as u32,
-            receive,
-        });
+        let before = known.map(|place| self.chain(place));
+        if let Some(place) = place {
+            let chain = Chain {
+                receive,
+                returned: before.map_or(NtpTimestamp::ZERO, |_| origin),
+                departure: 0,
+                tag,
+            };
+            self.chains[place] = chain.to_words();
+        }
         Turn {
             receive,
-            previous,
-            token,
+            previous: before.and_then(|chain| chain.left_after(origin)),
+            token: place.map(|place| TxToken {
+                place: place as u32,
+                receive,
+            }),
         }
     }
 
@@ -209,69 +212,70 @@ impl InterleaveTable {
             return;
         }
         let place = token.place as usize;
-        if let Some(set) = self.sets.get_mut(place / WAYS)
-            && let chain = &mut set.0[place % WAYS]
-            && chain.receive == token.receive
-        {
-            // Below a second; and T3 is never equal to T2.
+        let mut chain = self.chain(place);
+        if chain.receive == token.receive {
+            // Below a second, and never zero: T3 is not equal to T2.
             chain.departure = delay.units() as u32;
+            self.chains[place] = chain.to_words();
         }
     }
 
     /// Forgets all stamps: the clock they were taken on was stepped.
     pub fn forget(&mut self) {
-        self.sets.fill(Set([Chain::FREE; WAYS]));
+        self.chains = vec![[0; 3]; self.chains.len()].into_boxed_slice();
     }
 
-    /// The two sets of an address.
+    fn chain(&self, place: usize) -> Chain {
+        Chain::from_words(self.chains[place])
+    }
+
+    /// The first places of the two sets of an address.
     fn homes(&self, hash: u64) -> [usize; 2] {
+        let sets = (self.chains.len() / WAYS) as u64;
         // The high half of a product maps 32 random bits onto the sets evenly.
-        let reduce = |bits: u64| (((bits >> 32) * self.sets.len() as u64) >> 32) as usize;
-        [reduce(hash), reduce(keyed_hash(hash, self.seed))]
+        let first = |bits: u64| (((bits >> 32) * sets) >> 32) as usize * WAYS;
+        [first(hash), first(keyed_hash(self.seed, hash))]
     }
 
-    fn places(&self, homes: [usize; 2]) -> impl Iterator<Item = (usize, usize)> + use<> {
-        homes
-            .into_iter()
-            .flat_map(|set| (0..WAYS).map(move |way| (set, way)))
+    fn places(&self, homes: &[usize; 2]) -> impl Iterator<Item = usize> + use<> {
+        let [first, second] = *homes;
+        (first..first + WAYS).chain(second..second + WAYS)
     }
 
-    /// A new chain for a client that proved nothing yet.
-    fn make_room(
-        &mut self,
-        homes: [usize; 2],
-        tag: u32,
-        receive: NtpTimestamp,
-    ) -> Option<(usize, usize)> {
-        let chain_at = |&(set, way): &(usize, usize)| &self.sets[set].0[way];
-        let own = |place: &(usize, usize)| chain_at(place).is_of(tag);
-        let least = |places: &mut dyn Iterator<Item = (usize, usize)>| {
-            places
-                .filter_map(|place| Some((chain_at(&place).worth(receive)?, place)))
-                .min_by_key(|(worth, _)| *worth)
-                .map(|(_, place)| place)
+    /// `receive`, or a little less if a reply to this address has that T2 already:
+    /// downwards, so that it stays below T3. Ends, as chains are few.
+    fn unused(&self, homes: &[usize; 2], tag: u32, mut receive: NtpTimestamp) -> NtpTimestamp {
+        while self.places(homes).any(|place| {
+            let chain = self.chain(place);
+            chain.is_of(tag) && chain.names(receive)
+        }) {
+            receive = NtpTimestamp::from_bits(receive.bits().wrapping_sub(2));
+        }
+        receive
+    }
+
+    /// A place for a client that proved nothing yet: a free one, or the one with
+    /// the least to lose.
+    fn room(&self, homes: &[usize; 2], tag: u32, now: NtpTimestamp) -> Option<usize> {
+        let is_own = |place: &usize| self.chain(*place).is_of(tag);
+        let has_enough = self.places(homes).filter(is_own).count() >= CHAINS;
+        let free = |home: usize| {
+            let set = home..home + WAYS;
+            set.filter(|&place| self.chain(place).is_free()).count()
         };
-        let has_enough = self.places(homes).filter(own).count() >= CHAINS;
-        let free = |set: usize| self.sets[set].0.iter().filter(|c| c.is_free()).count();
-        let mut by_room = homes;
-        by_room.sort_by_key(|&set| std::cmp::Reverse(free(set)));
-        let place = if has_enough {
-            least(&mut self.places(homes).filter(own))
+        let [first, second] = *homes;
+        // Of equals, the first is taken.
+        let by_room = if free(second) > free(first) {
+            [second, first]
         } else {
-            least(&mut self.places(by_room))
-        }?;
-        self.sets[place.0].0[place.1] = Chain {
-            receive,
-            tag,
-            ..Chain::FREE
+            [first, second]
         };
-        Some(place)
+        self.places(&by_room)
+            .filter(|place| !has_enough || is_own(place))
+            .filter_map(|place| Some((self.chain(place).worth(now)?, place)))
+            .min_by_key(|(worth, _)| *worth)
+            .map(|(_, place)| place)
     }
-}
-
-/// The T3 that lies so many 2^-32 s after a T2.
-fn after(receive: NtpTimestamp, departure: u32) -> NtpTimestamp {
-    NtpTimestamp::from_bits(receive.bits().wrapping_add(departure.into()))
 }
 
 /// An address in one word, IPv4-mapped ones as IPv4, so that a host is one however
@@ -432,8 +436,8 @@ mod tests {
             }
             assert_eq!(told, if round == 0 { 0 } else { CLIENTS });
         }
-        let memory = size_of_val(&*table.sets);
-        assert!(memory <= CLIENTS as usize * 32 + 192, "{memory}");
+        let memory = size_of_val(&*table.chains);
+        assert!(memory <= CLIENTS as usize * 36 + 192, "{memory}");
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub struct Request<'a> {
 pub struct Sizes {
     /// For rate limits; 16 octets each.
     pub rate_clients: usize,
-    /// For interleaved mode; 32 octets each.
+    /// For interleaved mode; 36 octets each.
     pub interleaved_clients: usize,
 }
 
