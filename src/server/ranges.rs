@@ -11,8 +11,8 @@
 
 /// Starts that are searched one after the other: a cache line of IPv4's.
 const NEIGHBOURS_MAX: usize = 8;
-/// A node branches on no more bits than this: a quarter of a million ways.
-const BITS_MAX: u32 = 18;
+/// A node branches on no more bits than this: sixteen million ways.
+const BITS_MAX: u32 = 24;
 /// Marks a way that leads to a node; the other bits are the node's place.
 const IS_NODE: u32 = 1 << 31;
 
@@ -116,7 +116,8 @@ impl<N: Number, A: Copy> Ranges<N, A> {
             ways: Vec::new(),
         };
         if ranges.len() > NEIGHBOURS_MAX {
-            builder.add_node(0, ranges.len());
+            // Without the lowest, which shares no bits with the others.
+            builder.add_node(1, ranges.len());
         }
         Self {
             nodes: builder.nodes.into(),
@@ -195,7 +196,7 @@ impl<N: Number, A: Copy> Builder<'_, N, A> {
                 IS_NODE | self.add_node(begin, begin + here) as u32
             } else {
                 // What starts before the way is in force where it begins.
-                begin.saturating_sub(1) as u32
+                begin as u32 - 1
             };
             begin += here;
         }
