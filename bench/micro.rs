@@ -1,6 +1,6 @@
 //! What the parts of a request's way cost, each by itself: `cargo bench --bench micro`.
 //!
-//! The access table stands beside a well-known crate's. A hundred thousand clients
+//! The access table stands beside a well-known crate's. Ten thousand clients
 //! ask in turn, so that what the caches miss is in the figure, and so is whose turn
 //! it is: `draw` is what to take off.
 
@@ -24,7 +24,7 @@ use ptntp::time::units::Precision;
 use ptntp::wire::packet::{HEADER_LEN, PACKET_LEN_MAX, Packet};
 
 /// Who asks in turn.
-const CLIENTS: usize = 100_000;
+const CLIENTS: usize = 10_000;
 /// Long enough to have the caches as they are in service.
 const SAMPLE: u32 = 200_000;
 const PREFIXES: [usize; 4] = [10, 1000, 100_000, 1_000_000];
