@@ -64,8 +64,8 @@ fn lookups_and_replies_do_not_allocate() {
         rate_limit: RateLimit::default(),
     };
     let sizes = Sizes {
-        rate_clients: 256,
-        interleaved_clients: 64,
+        limited: 256,
+        interleaved: 64,
     };
     let mut responder = Responder::new(1, sizes);
     let state = SystemState::unsynchronised(Precision::new(-20));

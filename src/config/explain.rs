@@ -6,6 +6,7 @@ use crate::config::access::flags_of;
 use crate::config::native::seconds;
 use crate::config::statement::{Statement, Tinker, Tos};
 use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
+use crate::server::respond::{INTERLEAVED_LEN, LIMITED_LEN};
 use crate::server::rule::{Flags, Prefix, Rule, Who};
 use crate::time::duration::NtpDuration;
 use crate::time::units::PollExponent;
@@ -64,6 +65,24 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             vec!["only this machine's own requests are answered, on 127.0.0.1 and ::1".into()]
         }
         Statement::Port(port) => vec![format!("requests are answered on UDP port {port}")],
+        Statement::Clients {
+            interleaved,
+            limited,
+        } => {
+            let mebibytes = |octets: usize| octets as f64 / f64::from(1 << 20);
+            let kinds = [
+                (*interleaved, INTERLEAVED_LEN, "interleaved mode"),
+                (*limited, LIMITED_LEN, "`limited`"),
+            ];
+            let said = kinds.into_iter().filter_map(|(clients, len, what)| {
+                let clients = clients?;
+                Some(format!(
+                    "{clients} clients are remembered for {what}: up to {:.1} MiB of memory",
+                    mebibytes(clients * len)
+                ))
+            });
+            said.collect()
+        }
         Statement::Control(path) => vec![format!(
             "`ptntp stat` and the other commands reach the daemon at {}",
             path.display()

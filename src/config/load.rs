@@ -271,6 +271,14 @@ impl Loader {
             Statement::Include(path) => self.include(read, path),
             Statement::Listen(listen) => config.listen = *listen,
             Statement::Port(port) => config.port = Some(*port),
+            Statement::Clients {
+                interleaved,
+                limited,
+            } => {
+                let clients = &mut config.clients;
+                clients.interleaved = interleaved.unwrap_or(clients.interleaved);
+                clients.limited = limited.unwrap_or(clients.limited);
+            }
             Statement::Control(path) => config.control = Some(path.clone()),
             Statement::Metrics(address) => config.metrics = *address,
             // The whole file has to be known first: see `local_clock`.

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::client::options::SourceOptions;
+use crate::server::respond::Sizes;
 use crate::server::rule::{RateLimit, Rule};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
 
@@ -129,6 +130,8 @@ pub struct Config {
     pub discipline: bool,
     /// Where to answer.
     pub listen: Listen,
+    /// How many clients are remembered, by all workers together.
+    pub clients: Sizes,
     /// UDP port to answer on; none: the standard one, or 1123 without the right to it.
     pub port: Option<u16>,
     /// Control socket; none: the default.
@@ -155,6 +158,7 @@ impl Default for Config {
             leap_file: None,
             discipline: true,
             listen: Listen::Loopback,
+            clients: Sizes::default(),
             port: None,
             control: None,
             metrics: Some(METRICS_DEFAULT),

@@ -54,6 +54,10 @@ pub fn lines(config: &Config) -> Vec<String> {
         Listen::Everywhere => "listen everywhere".into(),
         Listen::Loopback => "listen loopback".into(),
     });
+    lines.push(format!(
+        "clients interleaved {} limited {}",
+        config.clients.interleaved, config.clients.limited
+    ));
     lines.extend(config.port.map(|port| format!("port {port}")));
     let control = config.control.as_deref();
     lines.extend(control.map(|path| format!("control {}", quoted(path))));

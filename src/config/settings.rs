@@ -262,6 +262,27 @@ pub fn port(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     Some(Statement::Port(port))
 }
 
+/// `clients [interleaved n] [limited n]` (native): how many are remembered.
+pub fn clients(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    // A thousand million of them are 36 GB.
+    const MOST: usize = 1_000_000_000;
+    let (mut interleaved, mut limited) = (None, None);
+    while let Some(word) = line.take() {
+        match word.text.as_str() {
+            "interleaved" => interleaved = Some(line.integer(&word, 1..=MOST)?),
+            "limited" => limited = Some(line.integer(&word, 1..=MOST)?),
+            _ => {
+                line.unknown(&word, &directive.text, ["interleaved", "limited"]);
+                return None;
+            }
+        }
+    }
+    Some(Statement::Clients {
+        interleaved,
+        limited,
+    })
+}
+
 /// `control path` (native).
 pub fn control(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let path = line.argument(directive, "the path of a socket")?;

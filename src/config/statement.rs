@@ -61,6 +61,13 @@ pub enum Statement {
     Listen(Listen),
     /// `port` (native).
     Port(u16),
+    /// `clients` (native).
+    Clients {
+        /// See [`Sizes`](crate::server::respond::Sizes).
+        interleaved: Option<usize>,
+        /// See [`Sizes`](crate::server::respond::Sizes).
+        limited: Option<usize>,
+    },
     /// `control` (native).
     Control(PathBuf),
     /// `metrics` (native).

@@ -13,6 +13,7 @@ use crate::config::load::{Loaded, load, load_text};
 use crate::config::{
     Config, Family, Listen, LocalClock, SourceConfig, SourceKind, explain, native, ntp,
 };
+use crate::server::respond::Sizes;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
 use crate::time::duration::NtpDuration;
@@ -291,7 +292,8 @@ fn policy_lines_set_what_they_say() {
     let config = good(
         "tinker panic 0 step 0.5 stepout 60 allan 1500\ntinker step 0\n\
          tos minclock 2 minsane 2 maxclock 7 maxdist 3 mindist 0.01 floor 2 ceiling 12\n\
-         disable ntp monitor\nport 1123\ncontrol \"/run/a b.sock\"\nmetrics [::1]:9000\nlisten loopback",
+         disable ntp monitor\nport 1123\ncontrol \"/run/a b.sock\"\nmetrics [::1]:9000\nlisten loopback\n\
+         clients interleaved 7\nclients limited 9",
     )
     .config;
     assert_eq!(config.step.threshold, None);
@@ -309,6 +311,7 @@ fn policy_lines_set_what_they_say() {
     assert_eq!(config.select, select);
     assert!(!config.discipline);
     assert_eq!(config.port, Some(1123));
+    assert_eq!((config.clients.interleaved, config.clients.limited), (7, 9));
     assert_eq!(config.control.as_deref(), Some(Path::new("/run/a b.sock")));
     assert_eq!(config.metrics, "[::1]:9000".parse().ok());
     assert_eq!(config.listen, Listen::Loopback);
@@ -369,6 +372,8 @@ fn errors_name_line_word_and_remedy() {
         ("restrict default nomodfy", "`nomodify`"),
         ("discard average 99", "from 0 to 17"),
         ("discard avrage 3", "`average`"),
+        ("clients intreleaved 5", "`interleaved`"),
+        ("clients limited 0", "from 1 to"),
         ("tinker step fast", "`fast`"),
         ("tinker step -1", "not negative"),
         ("tinker panic nan", "`nan`"),
@@ -768,6 +773,7 @@ fn any_config() -> impl Strategy<Value = Config> {
         any::<bool>(),
         prop::option::of(1_u16..),
         prop::option::of(any::<std::net::SocketAddrV4>()),
+        (1..=1_usize << 24, 1..=1_usize << 24),
     );
     (sources, rules, step, select, strata, limit, paths, rest).prop_map(
         |(mut sources, rules, step, select, strata, limit, paths, rest)| {
@@ -803,6 +809,10 @@ fn any_config() -> impl Strategy<Value = Config> {
                     Listen::Everywhere
                 } else {
                     Listen::Loopback
+                },
+                clients: Sizes {
+                    interleaved: rest.4.0,
+                    limited: rest.4.1,
                 },
                 port: rest.2,
                 control: paths.1.map(Into::into),

@@ -36,7 +36,7 @@ use crate::linux::wait::Waiter;
 use crate::mechanisms::Mechanisms;
 use crate::node::engine::{Node, NodeConfig};
 use crate::node::pool::SourceSpec;
-use crate::server::respond::{Policy, Responder, Sizes};
+use crate::server::respond::{Policy, Responder};
 use crate::sync::filter::Start;
 
 /// The port of RFC 5905, for those who may have it.
@@ -126,7 +126,7 @@ pub fn run(options: Options) -> Result<End, String> {
             let counters = Arc::new(single::Counted::default());
             let sockets = bind_single(config, options.once, &mut without)?;
             let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();
-            let responder = Responder::new(random_u64()?, Sizes::default());
+            let responder = Responder::new(random_u64()?, config.clients);
             let server =
                 single::Server::new(sockets, responder, snapshot, rules, Arc::clone(&counters));
             let desks = open_desks(config, options.once).for_one_thread(&mut without);
@@ -356,7 +356,7 @@ fn start_workers(
             listen: addresses.to_vec(),
             pin: cores > 1,
             seed,
-            sizes: Sizes::default(),
+            sizes: config.clients,
         };
         Workers::start(&setup, Arc::clone(snapshot), Arc::clone(rules))
     })

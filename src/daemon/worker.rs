@@ -47,7 +47,7 @@ pub struct Setup {
     pub pin: bool,
     /// Unguessable; each worker derives its own.
     pub seed: u64,
-    /// Memory for clients, per worker.
+    /// Memory for clients, shared out to the workers.
     pub sizes: Sizes,
 }
 
@@ -117,7 +117,7 @@ impl Workers {
         for (number, sockets) in transpose(groups, count).into_iter().enumerate() {
             let core = cores.get(number % cores.len().max(1)).copied();
             let seed = keyed_hash(setup.seed, number as u64);
-            let responder = Responder::new(seed, setup.sizes);
+            let responder = Responder::new(seed, setup.sizes.shared_by(count));
             // On an error, `workers` is dropped, which stops those that run.
             let thread = workers.spawn(number, core, sockets, responder)?;
             workers.threads.push(thread);

@@ -5,12 +5,12 @@
 //! `ntpport` before equal ones without, and takes the first that matches. With
 //! masks that are prefixes (the only ones we accept) that is the longest prefix,
 //! and nothing is inherited from shorter ones. So every address of a family
-//! belongs to exactly one rule, and the table is a sorted array of the addresses
-//! where the answer changes: flat memory, one search in a small part of it, no
-//! pointers to chase.
+//! belongs to exactly one rule, and the table is the addresses at which the answer
+//! changes, in order ([`Ranges`]).
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use crate::server::ranges::{Ranges, halves};
 use crate::server::rule::{Flags, Prefix, Rule, Who};
 
 /// The source port that `ntpport` rules speak of.
@@ -20,8 +20,8 @@ const NTP_PORT: u16 = 123;
 /// sources compiles a new one.
 #[derive(Clone, Debug)]
 pub struct AccessTable {
-    v4: Intervals<u32>,
-    v6: Intervals<u128>,
+    v4: Ranges<u32, ByPort>,
+    v6: Ranges<[u64; 2], ByPort>,
 }
 
 impl AccessTable {
@@ -62,8 +62,16 @@ impl AccessTable {
             }
         }
         Self {
-            v4: Intervals::new(&sweep(&v4, 32), |start| start as u32),
-            v6: Intervals::new(&sweep(&v6, 128), |start| start),
+            v4: Ranges::new(
+                sweep(&v4, 32)
+                    .into_iter()
+                    .map(|(start, answer)| (start as u32, answer)),
+            ),
+            v6: Ranges::new(
+                sweep(&v6, 128)
+                    .into_iter()
+                    .map(|(start, answer)| (halves(start), answer)),
+            ),
         }
     }
 
@@ -74,7 +82,7 @@ impl AccessTable {
             IpAddr::V4(v4) => self.v4.at(v4.into()),
             IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
                 Some(v4) => self.v4.at(v4.into()),
-                None => self.v6.at(v6.into()),
+                None => self.v6.at(halves(v6.into())),
             },
         };
         if source_port == NTP_PORT {
@@ -272,71 +280,6 @@ fn sweep(entries: &[Entry], width: u8) -> Vec<(u128, ByPort)> {
         }
     }
     changes
-}
-
-/// Numbers that addresses are.
-trait Address: Copy + Ord {
-    /// The first `bits` bits.
-    fn top(self, bits: u32) -> usize;
-}
-
-impl Address for u32 {
-    fn top(self, bits: u32) -> usize {
-        self.checked_shr(Self::BITS - bits).unwrap_or(0) as usize
-    }
-}
-
-impl Address for u128 {
-    fn top(self, bits: u32) -> usize {
-        self.checked_shr(Self::BITS - bits).unwrap_or(0) as usize
-    }
-}
-
-/// Consecutive ranges that cover a family. `starts` and `answers` run in
-/// parallel, so that the search touches addresses only.
-#[derive(Clone, Debug)]
-struct Intervals<A> {
-    /// First address of each range, ascending from zero.
-    starts: Vec<A>,
-    answers: Vec<ByPort>,
-    /// How many ranges start below each value of an address's first `index_bits` bits.
-    index: Vec<u32>,
-    index_bits: u32,
-}
-
-impl<A: Address> Intervals<A> {
-    fn new(changes: &[(u128, ByPort)], narrow: impl Fn(u128) -> A) -> Self {
-        let starts: Vec<A> = changes.iter().map(|(start, _)| narrow(*start)).collect();
-        // About one range per slot where they lie evenly; a table that fits a
-        // few cache lines needs no index.
-        let index_bits = match starts.len() {
-            0..=16 => 0,
-            n => n.ilog2().min(16),
-        };
-        let mut index = vec![0_u32; (1 << index_bits) + 1];
-        for start in &starts {
-            index[start.top(index_bits) + 1] += 1;
-        }
-        let mut below = 0;
-        for slot in &mut index {
-            below += *slot;
-            *slot = below;
-        }
-        Self {
-            starts,
-            answers: changes.iter().map(|(_, answer)| *answer).collect(),
-            index,
-            index_bits,
-        }
-    }
-
-    fn at(&self, address: A) -> ByPort {
-        let slot = address.top(self.index_bits);
-        let (from, to) = (self.index[slot] as usize, self.index[slot + 1] as usize);
-        let within = self.starts[from..to].partition_point(|start| *start <= address);
-        // The first range starts at zero, so one always starts at or below.
-        self.answers[from + within - 1]
-    }
 }
 
 #[cfg(test)]

@@ -11,26 +11,35 @@
 //! mode cost nothing, and for a new client the third reply is the first
 //! interleaved one.
 //!
-//! Each saved pair is good for one interleaved reply. One table per worker,
-//! allocated once.
+//! What is remembered is a chain: the T2 that a client should return next, when
+//! the reply with that T2 left, and the T2 that it returned last. A client that
+//! returned one does not forge its address, and keeps its place; one that did not
+//! makes room for others. So a flood from invented addresses pushes out nobody who
+//! is served. An address has [`CHAINS`] chains at most, for the clients that may
+//! live behind it.
+//!
+//! One table per worker, allocated once: 36 octets for each client. An address has
+//! two sets in which it may live, and a newcomer takes the emptier one, so that the
+//! table fills evenly and every client it was made for finds a place.
 
 use std::net::IpAddr;
 
 use crate::server::dice::keyed_hash;
 use crate::time::duration::NtpDuration;
-use crate::time::instant::{MonoInstant, WallInstant};
+use crate::time::instant::WallInstant;
 use crate::time::timestamp::NtpTimestamp;
 
-/// Clients per set; their keys fill one cache line.
-const WAYS: usize = 4;
-/// Replies remembered per address, where several clients may live behind one.
-const PAIRS: usize = 4;
-/// A client that was seen to return our receive stamp, and so does not forge its
-/// address, keeps its place this long: two polls of 1024 s.
-const KEPT_S: i64 = 2048;
-/// A reply that left later than this after its request is not worth telling of,
+/// Chains per set: three cache lines.
+const WAYS: usize = 8;
+/// Chains per address.
+const CHAINS: usize = 4;
+/// A chain that was proven keeps its place for so many of its intervals without a
+/// request, and for so long at least.
+const KEPT_INTERVALS: f64 = 4.0;
+const KEPT_MIN_S: i64 = 1024;
+/// A reply that left so long after its request is not worth telling of,
 /// nor is one that left before: the clock was stepped in between.
-const DEPARTURE_DELAY_MAX_S: i64 = 1;
+const DEPARTURE_DELAY_S: i64 = 1;
 
 /// T2 as we send it: the lowest bit is set.
 pub fn mark_receive(at: WallInstant) -> NtpTimestamp {
@@ -54,192 +63,230 @@ pub fn is_marked_receive(origin: NtpTimestamp) -> bool {
 /// Names a reply whose departure somebody waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TxToken {
-    slot: u32,
+    place: u32,
     receive: NtpTimestamp,
 }
 
-/// Addresses with the replies they got of late.
+/// What a reply to a client that may be interleaved is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Turn {
+    /// T2 of this request: marked, and unlike every other that is remembered for
+    /// the address, so that it names one reply.
+    pub receive: NtpTimestamp,
+    /// When the reply that the request's origin names left; `None` if that is not
+    /// known, or was told before: then the reply is a basic one.
+    pub previous: Option<NtpTimestamp>,
+    /// For [`InterleaveTable::departed`]. None if the table is full of clients that
+    /// deserve their place more.
+    pub token: Option<TxToken>,
+}
+
+/// Chains of replies, by address.
 #[derive(Clone, Debug)]
 pub struct InterleaveTable {
-    /// Apart from the rest: most requests only look here, and find nothing.
-    keys: Box<[u128]>,
-    clients: Box<[Client]>,
+    /// [`Chain`]s, set by set. As words, because memory that was never written
+    /// costs nothing where all it has to hold is zeros.
+    chains: Box<[[u64; 3]]>,
     seed: u64,
 }
 
-/// No unicast address has all bits set.
-const NOBODY: u128 = u128::MAX;
-
+/// A client's last two replies.
 #[derive(Clone, Copy, Debug)]
-struct Client {
-    last: MonoInstant,
-    /// It returned one of our receive stamps.
-    proven: bool,
-    /// Where the next pair goes.
-    next: u8,
-    pairs: [Pair; PAIRS],
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Pair {
+struct Chain {
+    /// T2 of the last reply; zero if nobody lives here.
     receive: NtpTimestamp,
-    departure: Departure,
+    /// T2 that the client returned with its last request; zero if it is not proven
+    /// that it gets our replies.
+    returned: NtpTimestamp,
+    /// How long after `receive` the last reply left, in 2^-32 s; zero: not known.
+    departure: u32,
+    /// Most of the address's hash: whoever returns the right T2 has the rest.
+    tag: u32,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Departure {
-    /// Not known yet.
-    Pending,
-    /// T3, marked.
-    At(NtpTimestamp),
-    /// Told.
-    Used,
-}
-
-impl Client {
-    const NEW: Self = Self {
-        last: MonoInstant::ZERO,
-        proven: false,
-        next: 0,
-        pairs: [Pair {
-            receive: NtpTimestamp::ZERO,
-            departure: Departure::Used,
-        }; PAIRS],
-    };
-
-    fn pair(&mut self, receive: NtpTimestamp) -> Option<&mut Pair> {
-        self.pairs.iter_mut().find(|pair| pair.receive == receive)
+impl Chain {
+    fn from_words([receive, returned, rest]: [u64; 3]) -> Self {
+        Self {
+            receive: NtpTimestamp::from_bits(receive),
+            returned: NtpTimestamp::from_bits(returned),
+            departure: (rest >> 32) as u32,
+            tag: rest as u32,
+        }
     }
 
-    fn is_kept(&self, now: MonoInstant) -> bool {
-        self.proven && now.since(self.last) < NtpDuration::from_whole_seconds(KEPT_S)
+    fn to_words(self) -> [u64; 3] {
+        let rest = u64::from(self.departure) << 32 | u64::from(self.tag);
+        [self.receive.bits(), self.returned.bits(), rest]
+    }
+
+    fn is_free(&self) -> bool {
+        self.receive == NtpTimestamp::ZERO
+    }
+
+    fn is_of(&self, tag: u32) -> bool {
+        self.tag == tag && !self.is_free()
+    }
+
+    /// Is `receive` the T2 of one of its two replies?
+    fn names(&self, receive: NtpTimestamp) -> bool {
+        self.receive == receive || self.returned == receive
+    }
+
+    /// When the reply with `receive` left, if it is the last one and that is known.
+    fn left_after(&self, receive: NtpTimestamp) -> Option<NtpTimestamp> {
+        let left = NtpTimestamp::from_bits(receive.bits().wrapping_add(self.departure.into()));
+        (self.receive == receive && self.departure != 0).then_some(left)
+    }
+
+    fn is_proven(&self) -> bool {
+        self.returned != NtpTimestamp::ZERO
+    }
+
+    /// How much there is to lose: nothing at first, then the chains that may be
+    /// replaced, the oldest first. None: it stays.
+    fn worth(&self, now: NtpTimestamp) -> Option<i64> {
+        let age = now - self.receive;
+        if self.is_free() {
+            return Some(i64::MIN);
+        }
+        let interval = self.receive - self.returned;
+        let kept = (interval * KEPT_INTERVALS).max(NtpDuration::from_whole_seconds(KEPT_MIN_S));
+        // An age below zero is a clock that was set back.
+        let stays = self.is_proven() && age < kept && !age.is_negative();
+        (!stays).then(|| -age.units())
     }
 }
 
 impl InterleaveTable {
-    /// A table for about `clients` addresses (rounded up to a power of two, some
-    /// 130 octets each). `seed` should be unguessable.
+    /// A table for `clients` clients of as many addresses, with half as many to spare.
+    /// `seed` should be unguessable.
     pub fn new(clients: usize, seed: u64) -> Self {
-        let len = clients.next_power_of_two().max(WAYS);
+        let sets = (clients + clients / 2).div_ceil(WAYS).max(1);
         Self {
-            keys: vec![NOBODY; len].into_boxed_slice(),
-            clients: vec![Client::NEW; len].into_boxed_slice(),
+            chains: vec![[0; 3]; sets * WAYS].into_boxed_slice(),
             seed,
         }
     }
 
-    /// T2 for a request from `address`: marked, and different from every other
-    /// that is remembered for the address, so that it names one reply.
-    pub fn receive_stamp(&self, address: IpAddr, at: WallInstant) -> NtpTimestamp {
-        let mut receive = mark_receive(at);
-        if let Some(slot) = self.find(key(address)) {
-            let pairs = &self.clients[slot].pairs;
-            // Downwards, so that it stays below T3. Ends, as pairs are few.
-            while pairs.iter().any(|pair| pair.receive == receive) {
-                receive = NtpTimestamp::from_bits(receive.bits().wrapping_sub(2));
-            }
+    /// A request that arrived `at`, from `address`, returned `origin` as T2 of an
+    /// earlier reply, and will be replied to.
+    pub fn turn(&mut self, address: IpAddr, origin: NtpTimestamp, at: WallInstant) -> Turn {
+        let hash = keyed_hash(self.seed, fold(address));
+        let tag = hash as u32;
+        let homes = self.homes(hash);
+        let receive = self.unused(&homes, tag, mark_receive(at));
+        let known = self.places(&homes).find(|&place| {
+            let chain = self.chain(place);
+            chain.is_of(tag) && chain.names(origin)
+        });
+        let place = match known {
+            Some(place) => Some(place),
+            None => self.room(&homes, tag, receive),
+        };
+        let before = known.map(|place| self.chain(place));
+        if let Some(place) = place {
+            let chain = Chain {
+                receive,
+                returned: before.map_or(NtpTimestamp::ZERO, |_| origin),
+                departure: 0,
+                tag,
+            };
+            self.chains[place] = chain.to_words();
         }
-        receive
-    }
-
-    /// When the reply that `origin` names left; once only.
-    pub fn take(&mut self, address: IpAddr, origin: NtpTimestamp) -> Option<NtpTimestamp> {
-        let slot = self.find(key(address))?;
-        let client = &mut self.clients[slot];
-        let pair = client.pair(origin)?;
-        let departure = pair.departure;
-        let told = match departure {
-            Departure::At(transmit) => {
-                pair.departure = Departure::Used;
-                Some(transmit)
-            }
-            Departure::Pending | Departure::Used => None,
-        };
-        client.proven = true;
-        told
-    }
-
-    /// Remembers that a reply with `receive` as its T2 goes to `address`. None
-    /// if the table is full of clients that deserve their place more.
-    pub fn save(
-        &mut self,
-        address: IpAddr,
-        receive: NtpTimestamp,
-        now: MonoInstant,
-    ) -> Option<TxToken> {
-        let key = key(address);
-        let slot = self.find(key).or_else(|| self.make_room(key, now))?;
-        let client = &mut self.clients[slot];
-        client.last = now;
-        client.pairs[usize::from(client.next)] = Pair {
+        Turn {
             receive,
-            departure: Departure::Pending,
-        };
-        client.next = (client.next + 1) % PAIRS as u8;
-        Some(TxToken {
-            slot: slot as u32,
-            receive,
-        })
+            previous: before.and_then(|chain| chain.left_after(origin)),
+            token: place.map(|place| TxToken {
+                place: place as u32,
+                receive,
+            }),
+        }
     }
 
     /// The reply of `token` left at `at`, on the clock that stamped its request.
     /// Later, better stamps replace earlier ones until one is told. Forgotten
     /// replies and impossible times are ignored.
     pub fn departed(&mut self, token: TxToken, at: WallInstant) {
-        let transmit = mark_transmit(at);
-        let delay = transmit - token.receive;
-        if delay.is_negative() || delay > NtpDuration::from_whole_seconds(DEPARTURE_DELAY_MAX_S) {
+        let delay = mark_transmit(at) - token.receive;
+        if delay.is_negative() || delay >= NtpDuration::from_whole_seconds(DEPARTURE_DELAY_S) {
             return;
         }
-        if let Some(pair) = self
-            .clients
-            .get_mut(token.slot as usize)
-            .and_then(|client| client.pair(token.receive))
-            && pair.departure != Departure::Used
-        {
-            pair.departure = Departure::At(transmit);
+        let place = token.place as usize;
+        let mut chain = self.chain(place);
+        if chain.receive == token.receive {
+            // Below a second, and never zero: T3 is not equal to T2.
+            chain.departure = delay.units() as u32;
+            self.chains[place] = chain.to_words();
         }
     }
 
     /// Forgets all stamps: the clock they were taken on was stepped.
     pub fn forget(&mut self) {
-        self.keys.fill(NOBODY);
-        self.clients.fill(Client::NEW);
+        self.chains = vec![[0; 3]; self.chains.len()].into_boxed_slice();
     }
 
-    fn set(&self, key: u128) -> usize {
-        let sets = self.keys.len() / WAYS;
-        let folded = (key >> 64) as u64 ^ (key as u64).rotate_left(1);
-        (keyed_hash(self.seed, folded) as usize & (sets - 1)) * WAYS
+    fn chain(&self, place: usize) -> Chain {
+        Chain::from_words(self.chains[place])
     }
 
-    fn find(&self, key: u128) -> Option<usize> {
-        let set = self.set(key);
-        let way = self.keys[set..set + WAYS].iter().position(|k| *k == key)?;
-        Some(set + way)
+    /// The first places of the two sets of an address.
+    fn homes(&self, hash: u64) -> [usize; 2] {
+        let sets = (self.chains.len() / WAYS) as u64;
+        // The high half of a product maps 32 random bits onto the sets evenly.
+        let first = |bits: u64| (((bits >> 32) * sets) >> 32) as usize * WAYS;
+        [first(hash), first(keyed_hash(self.seed, hash))]
     }
 
-    fn make_room(&mut self, key: u128, now: MonoInstant) -> Option<usize> {
-        let set = self.set(key);
-        let slot = (set..set + WAYS).min_by_key(|&slot| {
-            let client = &self.clients[slot];
-            let taken = self.keys[slot] != NOBODY;
-            (taken, client.is_kept(now), client.last)
-        })?;
-        if self.keys[slot] != NOBODY && self.clients[slot].is_kept(now) {
-            return None;
+    fn places(&self, homes: &[usize; 2]) -> impl Iterator<Item = usize> + use<> {
+        let [first, second] = *homes;
+        (first..first + WAYS).chain(second..second + WAYS)
+    }
+
+    /// `receive`, or a little less if a reply to this address has that T2 already:
+    /// downwards, so that it stays below T3. Ends, as chains are few.
+    fn unused(&self, homes: &[usize; 2], tag: u32, mut receive: NtpTimestamp) -> NtpTimestamp {
+        while self.places(homes).any(|place| {
+            let chain = self.chain(place);
+            chain.is_of(tag) && chain.names(receive)
+        }) {
+            receive = NtpTimestamp::from_bits(receive.bits().wrapping_sub(2));
         }
-        self.keys[slot] = key;
-        self.clients[slot] = Client::NEW;
-        Some(slot)
+        receive
+    }
+
+    /// A place for a client that proved nothing yet: a free one, or the one with
+    /// the least to lose.
+    fn room(&self, homes: &[usize; 2], tag: u32, now: NtpTimestamp) -> Option<usize> {
+        let is_own = |place: &usize| self.chain(*place).is_of(tag);
+        let has_enough = self.places(homes).filter(is_own).count() >= CHAINS;
+        let free = |home: usize| {
+            let set = home..home + WAYS;
+            set.filter(|&place| self.chain(place).is_free()).count()
+        };
+        let [first, second] = *homes;
+        // Of equals, the first is taken.
+        let by_room = if free(second) > free(first) {
+            [second, first]
+        } else {
+            [first, second]
+        };
+        self.places(&by_room)
+            .filter(|place| !has_enough || is_own(place))
+            .filter_map(|place| Some((self.chain(place).worth(now)?, place)))
+            .min_by_key(|(worth, _)| *worth)
+            .map(|(_, place)| place)
     }
 }
 
-/// IPv4 as IPv4-mapped IPv6, so that a host is one however it came.
-fn key(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().into(),
-        IpAddr::V6(v6) => v6.into(),
+/// An address in one word, IPv4-mapped ones as IPv4, so that a host is one however
+/// it came.
+fn fold(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => u32::from(v4).into(),
+        IpAddr::V6(v6) => {
+            let bits = u128::from(v6);
+            (bits >> 64) as u64 ^ (bits as u64).rotate_left(1)
+        }
     }
 }
 
@@ -253,120 +300,178 @@ mod tests {
         IpAddr::V4((0x0a00_0000 + n).into())
     }
 
-    fn mono(seconds: i64) -> MonoInstant {
-        MonoInstant::ZERO + NtpDuration::from_whole_seconds(seconds)
-    }
-
-    fn after(ns: i64) -> WallInstant {
+    fn after_start(ns: i64) -> WallInstant {
         WallInstant::from_unix_ns(START.unix_ns() + ns)
     }
 
     #[test]
     fn marks_tell_receive_from_transmit_and_keep_their_order() {
         for ns in 0..100 {
-            let (receive, transmit) = (mark_receive(after(ns)), mark_transmit(after(ns)));
+            let (receive, transmit) = (
+                mark_receive(after_start(ns)),
+                mark_transmit(after_start(ns)),
+            );
             assert!(is_marked_receive(receive) && !is_marked_receive(transmit));
             assert!(!(transmit - receive).is_negative());
-            let exact = NtpTimestamp::from_wall(after(ns));
+            let exact = NtpTimestamp::from_wall(after_start(ns));
             assert!((transmit - exact).units() <= 2);
             assert!((receive - exact).units() <= 1);
+        }
+    }
+
+    /// An origin that is nobody's T2.
+    const UNKNOWN: NtpTimestamp = NtpTimestamp::from_bits(1);
+    const SECOND: i64 = 1_000_000_000;
+
+    /// A client that polls: returns the T2 it got, and is replied to 2 us later.
+    struct Client {
+        address: IpAddr,
+        origin: NtpTimestamp,
+    }
+
+    impl Client {
+        fn new(n: u32) -> Self {
+            Self {
+                address: ip(n),
+                origin: UNKNOWN,
+            }
+        }
+
+        fn poll(&mut self, table: &mut InterleaveTable, ns: i64) -> Turn {
+            let turn = table.turn(self.address, self.origin, after_start(ns));
+            if let Some(token) = turn.token {
+                table.departed(token, after_start(ns + 2000));
+            }
+            self.origin = turn.receive;
+            turn
         }
     }
 
     #[test]
     fn a_departure_is_told_once() {
         let mut table = InterleaveTable::new(16, 1);
-        let receive = table.receive_stamp(ip(1), START);
-        let token = table.save(ip(1), receive, mono(0)).expect("room");
-        assert_eq!(table.take(ip(1), receive), None, "still pending");
-        table.departed(token, after(2000));
-        table.departed(token, after(1500));
-        assert_eq!(table.take(ip(2), receive), None, "another client's");
-        assert_eq!(
-            table.take(ip(1), receive),
-            Some(mark_transmit(after(1500))),
-            "the later report counts"
-        );
-        table.departed(token, after(1600));
-        assert_eq!(table.take(ip(1), receive), None, "told already");
+        let first = table.turn(ip(1), UNKNOWN, START);
+        let token = first.token.expect("room");
+        let pending = table.clone().turn(ip(1), first.receive, after_start(9));
+        assert_eq!(pending.previous, None, "not known yet");
+        table.departed(token, after_start(2000));
+        table.departed(token, after_start(1500));
+        let other = table.turn(ip(2), first.receive, after_start(10));
+        assert_eq!(other.previous, None, "another client's");
+        let second = table.turn(ip(1), first.receive, after_start(SECOND));
+        let expected = Some(mark_transmit(after_start(1500)));
+        assert_eq!(second.previous, expected, "the later report counts");
+        table.departed(token, after_start(1600));
+        let again = table.turn(ip(1), first.receive, after_start(SECOND + 50));
+        assert_eq!(again.previous, None, "told already");
+    }
+
+    #[test]
+    fn a_chain_survives_lost_replies() {
+        let mut table = InterleaveTable::new(16, 1);
+        let mut client = Client::new(1);
+        client.poll(&mut table, 0);
+        let got = client.poll(&mut table, SECOND);
+        assert!(got.previous.is_some());
+        for n in 2..5 {
+            // It never sees this reply, and returns the T2 of the one before.
+            let lost = client.poll(&mut table, n * SECOND);
+            assert!(lost.token.is_some());
+            client.origin = got.receive;
+        }
+        assert_eq!(client.poll(&mut table, 6 * SECOND).previous, None);
+        assert!(client.poll(&mut table, 7 * SECOND).previous.is_some());
     }
 
     #[test]
     fn impossible_departures_are_not_believed() {
         let mut table = InterleaveTable::new(16, 1);
-        let receive = table.receive_stamp(ip(1), START);
-        let token = table.save(ip(1), receive, mono(0)).expect("room");
-        table.departed(token, after(-5));
-        table.departed(token, after(2_000_000_000));
-        assert_eq!(table.take(ip(1), receive), None);
-        table.departed(token, START);
-        assert_eq!(table.take(ip(1), receive), Some(mark_transmit(START)));
-        table.forget();
-        table.departed(token, after(7));
-        assert_eq!(table.take(ip(1), receive), None);
-    }
-
-    #[test]
-    fn equal_stamps_of_one_address_are_made_different() {
-        let mut table = InterleaveTable::new(16, 1);
-        let stamps: Vec<_> = (0..PAIRS)
-            .map(|n| {
-                let receive = table.receive_stamp(ip(1), START);
-                let token = table.save(ip(1), receive, mono(0)).expect("room");
-                table.departed(token, after(100 + n as i64));
-                receive
-            })
-            .collect();
-        for (n, receive) in stamps.into_iter().enumerate() {
-            assert!(is_marked_receive(receive));
-            let departure = mark_transmit(after(100 + n as i64));
-            assert_eq!(table.take(ip(1), receive), Some(departure));
+        for (ns, is_believed) in [(-5, false), (2 * SECOND, false), (0, true)] {
+            let turn = table.turn(ip(1), UNKNOWN, START);
+            table.departed(turn.token.expect("room"), after_start(ns));
+            let next = table.turn(ip(1), turn.receive, after_start(3 * SECOND));
+            assert_eq!(next.previous.is_some(), is_believed, "{ns}");
+            table.forget();
         }
+        let turn = table.turn(ip(1), UNKNOWN, START);
+        table.forget();
+        table.departed(turn.token.expect("room"), after_start(7));
+        let next = table.turn(ip(1), turn.receive, after_start(SECOND));
+        assert_eq!(next.previous, None);
     }
 
     #[test]
     fn clients_behind_one_address_do_not_disturb_each_other() {
         let mut table = InterleaveTable::new(16, 1);
-        let mut expected = Vec::new();
-        for n in 0..PAIRS as i64 {
-            let receive = table.receive_stamp(ip(1), after(n));
-            let token = table.save(ip(1), receive, mono(0)).expect("room");
-            table.departed(token, after(n + 50));
-            expected.push((receive, mark_transmit(after(n + 50))));
+        let mut clients: Vec<_> = (0..CHAINS).map(|_| Client::new(1)).collect();
+        for round in 0..5 {
+            let mut stamps = Vec::new();
+            for client in &mut clients {
+                // All at the same instant: equal stamps are made different.
+                let turn = client.poll(&mut table, round * SECOND);
+                assert!(is_marked_receive(turn.receive));
+                assert_eq!(turn.previous.is_some(), round > 0);
+                stamps.push(turn.receive);
+            }
+            stamps.sort_by_key(|stamp| stamp.bits());
+            stamps.dedup();
+            assert_eq!(stamps.len(), CHAINS);
         }
-        for (receive, transmit) in expected {
-            assert_eq!(table.take(ip(1), receive), Some(transmit));
+        // A fifth has to wait until one of them is gone.
+        assert_eq!(Client::new(1).poll(&mut table, 6 * SECOND).token, None);
+        let later = (KEPT_MIN_S + 6) * SECOND;
+        assert!(Client::new(1).poll(&mut table, later).token.is_some());
+    }
+
+    #[test]
+    fn every_client_the_table_was_made_for_is_interleaved() {
+        const CLIENTS: u32 = 50_000;
+        let mut table = InterleaveTable::new(CLIENTS as usize, 1);
+        let mut clients: Vec<_> = (0..CLIENTS).map(Client::new).collect();
+        for round in 0..3 {
+            let mut told = 0;
+            for (n, client) in (0..).zip(&mut clients) {
+                let at = round * 64 * SECOND + n * 1000;
+                told += u32::from(client.poll(&mut table, at).previous.is_some());
+            }
+            assert_eq!(told, if round == 0 { 0 } else { CLIENTS });
+        }
+        let memory = size_of_val(&*table.chains);
+        assert!(memory <= CLIENTS as usize * 36 + 192, "{memory}");
+    }
+
+    #[test]
+    fn a_flood_of_strangers_pushes_out_nobody_who_is_served() {
+        const CLIENTS: u32 = 3000;
+        let mut table = InterleaveTable::new(CLIENTS as usize, 1);
+        let mut clients: Vec<_> = (0..CLIENTS).map(Client::new).collect();
+        for round in 0..2 {
+            for client in &mut clients {
+                client.poll(&mut table, round * 64 * SECOND);
+            }
+        }
+        for n in 0..200_000 {
+            // Some of them in the clients' own names.
+            let stranger = Client::new(n % 150_000).poll(&mut table, 100 * SECOND + i64::from(n));
+            assert_eq!(stranger.previous, None);
+        }
+        for client in &mut clients {
+            assert!(client.poll(&mut table, 128 * SECOND).previous.is_some());
         }
     }
 
     #[test]
-    fn strangers_do_not_push_out_proven_clients() {
-        let mut table = InterleaveTable::new(WAYS, 1);
-        let proven = ip(1);
-        let receive = table.receive_stamp(proven, START);
-        let token = table.save(proven, receive, mono(0)).expect("room");
-        table.departed(token, after(10));
-        assert!(table.take(proven, receive).is_some());
-        let receive = table.receive_stamp(proven, after(1000));
-        let token = table.save(proven, receive, mono(1)).expect("room");
-        table.departed(token, after(1010));
-        for n in 2..1000 {
-            let receive = table.receive_stamp(ip(n), after(2000));
-            assert!(table.save(ip(n), receive, mono(2)).is_some());
-        }
-        assert!(table.take(proven, receive).is_some());
-    }
-
-    #[test]
-    fn a_full_table_of_proven_clients_turns_newcomers_away_until_they_leave() {
-        let mut table = InterleaveTable::new(WAYS, 1);
+    fn those_who_left_make_room() {
+        let mut table = InterleaveTable::new(1, 1);
         for n in 0..WAYS as u32 {
-            let receive = table.receive_stamp(ip(n), START);
-            let _ = table.save(ip(n), receive, mono(0));
-            let _ = table.take(ip(n), receive);
+            let mut client = Client::new(n);
+            client.poll(&mut table, 0);
+            client.poll(&mut table, 1024 * SECOND);
         }
-        let receive = table.receive_stamp(ip(99), START);
-        assert_eq!(table.save(ip(99), receive, mono(5)), None);
-        assert!(table.save(ip(99), receive, mono(KEPT_S)).is_some());
+        let mut newcomer = Client::new(99);
+        assert_eq!(newcomer.poll(&mut table, 1030 * SECOND).token, None);
+        // Kept for four of their own intervals.
+        assert_eq!(newcomer.poll(&mut table, 4 * 1024 * SECOND).token, None);
+        assert!(newcomer.poll(&mut table, 5 * 1024 * SECOND).token.is_some());
     }
 }

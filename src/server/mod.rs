@@ -8,6 +8,7 @@
 pub mod access;
 pub mod dice;
 pub mod interleave;
+pub mod ranges;
 pub mod rate;
 pub mod respond;
 pub mod rule;

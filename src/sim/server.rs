@@ -15,8 +15,8 @@ use crate::wire::refid::RefId;
 
 /// It has one client.
 const SIZES: Sizes = Sizes {
-    rate_clients: 4,
-    interleaved_clients: 4,
+    limited: 4,
+    interleaved: 4,
 };
 /// A reference clock tells it the time each second.
 const REFERENCE_AGE: NtpDuration = NtpDuration::from_whole_seconds(1);
