@@ -9,6 +9,7 @@ pub mod clock;
 pub mod cmsg;
 pub mod ethtool;
 pub mod netlink;
+pub mod ports;
 pub mod reuseport;
 pub mod ring;
 pub mod signal;

@@ -1,0 +1,14 @@
+//! Load for NTP servers, and what becomes of it: whom to play and what to ask
+//! when, which answers belong to which requests, how good they are. Sans-IO:
+//! `cli/bench` joins it with the sockets of `linux/`.
+
+pub mod book;
+pub mod cookie;
+pub mod engine;
+pub mod key;
+pub mod mix;
+pub mod prefix;
+pub mod report;
+pub mod schedule;
+pub mod stamps;
+pub mod tally;
