@@ -2,32 +2,45 @@
 //! how answers are judged is in `load/`; here the threads are started, watched and
 //! added up.
 
-use std::io::{self, IsTerminal, Write};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::cell::Cell;
+use std::io::{self, IsTerminal};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cli::args::BenchArgs;
 use crate::cli::ask;
-use crate::cli::bench::drive::{Generator, Line, Watch};
+use crate::cli::bench::drive::{Generator, Line, Raw, Watch};
+use crate::cli::bench::progress::Progress;
 use crate::linux::clock;
+use crate::linux::frames::Frames;
+use crate::linux::frames::ring::Wanted;
 use crate::linux::ports::Ports;
+use crate::linux::route::{self, Way};
 use crate::linux::signal::{self, Signals};
 use crate::load::engine::{Engine, Setup};
+use crate::load::frame::Template;
 use crate::load::mix::{Ask, Kind, Mix};
+use crate::load::page;
 use crate::load::prefix::is_public;
-use crate::load::report::{self, Report, Step};
+use crate::load::report::{self, Limit, Report, Step};
 use crate::load::schedule::Pace;
+use crate::load::search::{Outcome, Search};
 use crate::load::tally::Tally;
 
 pub mod drive;
+pub mod progress;
 
+/// errno: too many open files.
+const EMFILE: i32 = 24;
 /// Not measured.
 const EXIT_FAILURE: u8 = 1;
 /// Wrong usage.
 const EXIT_USAGE: u8 = 2;
+/// The generator was the limit.
+const EXIT_GENERATOR: u8 = 3;
 /// Ended by SIGINT, as shells say it.
 const EXIT_INTERRUPTED: u8 = 130;
 /// Where NTP servers listen.
@@ -36,8 +49,28 @@ const NTP_PORT: u16 = 123;
 const RATE_DEFAULT: f64 = 1000.0;
 /// Seconds, where nobody says how many.
 const DURATION_DEFAULT_S: f64 = 5.0;
+/// The same for one step of several.
+const STEP_DEFAULT_S: f64 = 1.0;
+/// Steps of a ramp.
+const RAMP_STEPS: usize = 10;
+/// Percent that may be lost or refused, where nobody says how many.
+const LOSS_DEFAULT_PERCENT: f64 = 1.0;
 /// Source ports, where nobody says how many: enough for every receive queue.
 const PORTS_DEFAULT: u32 = 64;
+/// The same for raw frames, where a port costs nothing.
+const RAW_PORTS_DEFAULT: u32 = 4096;
+/// The first of those: where Linux's ephemeral ports begin.
+const RAW_PORT_FIRST: u16 = 32_768;
+/// Client addresses, where nobody says how many.
+const CLIENTS_MAX: u32 = 1_000_000;
+/// A rate that no generator reaches: what it does then is its ceiling.
+const CEILING_RATE: f64 = 1e7;
+/// How long it tries.
+const CEILING_S: f64 = 0.5;
+/// Nothing answers there, so that nothing need be remembered.
+const CEILING_PATIENCE_NS: i64 = 10_000_000;
+/// The rate that departures are stamped for where it is not known beforehand.
+const FAST_GUESS: f64 = 200_000.0;
 /// From the decision to the first request, so that all threads are up by then.
 const LEAD_NS: i64 = 5_000_000;
 /// How often progress is shown and Ctrl-C looked for.
@@ -80,33 +113,159 @@ pub fn run(args: BenchArgs) -> ExitCode {
 
 fn bench(args: &BenchArgs) -> Result<u8, Failure> {
     let ask = what_to_ask(args)?;
-    let server = server(args)?;
+    // Before anything is sent.
+    let server = match args.self_test {
+        true => None,
+        false => Some(server(args)?),
+    };
     let signals = Signals::install(false).map_err(|e| Failure::of("can't catch signals", &e))?;
-    let mut bench = Bench::open(args, server, ask, signals)?;
-    let pace = match args.closed {
-        Some(outstanding) => Pace::Closed { outstanding },
-        None => Pace::Open {
-            rate: args.rate.unwrap_or(RATE_DEFAULT),
-        },
+    let stage = Stage {
+        signals,
+        show: io::stderr().is_terminal(),
+        interrupted: Cell::new(false),
     };
-    let tally = bench.measure(pace, args.duration.unwrap_or(DURATION_DEFAULT_S))?;
-    let offered = match pace {
-        Pace::Open { rate } => Some(rate),
-        Pace::Closed { .. } => None,
+    let Some(server) = server else {
+        return self_test(args, &ask, &stage);
     };
-    let report = bench.report(vec![Step { offered, tally }]);
-    if args.json {
-        ask::print(&format!("{}\n", report.json()));
-    } else {
-        ask::print(&report.text());
+    let mut report = measure(args, server, &ask, &stage)?;
+    report.interrupted = stage.interrupted.get();
+    if let Some(path) = &args.html {
+        std::fs::write(path, page::html(&report).map_err(Failure::usage)?)
+            .map_err(|e| Failure::of(&format!("can't write {}", path.display()), &e))?;
     }
-    Ok(if report.interrupted {
-        EXIT_INTERRUPTED
-    } else if report.result().tally.answered() == 0 {
-        EXIT_FAILURE
-    } else {
-        0
+    ask::print(&match args.json {
+        true => format!("{}\n", report.json()),
+        false => report.text(),
+    });
+    let answered = report.steps.iter().any(|s| s.tally.answered() > 0);
+    if !answered && !report.interrupted {
+        eprintln!("ptntp bench: {}", unanswered(args, server));
+    }
+    Ok(match report.found {
+        _ if report.interrupted => EXIT_INTERRUPTED,
+        _ if !answered => EXIT_FAILURE,
+        Some(found) if found.limit == Limit::Generator => EXIT_GENERATOR,
+        None if !report.result().generator_sent_all() => EXIT_GENERATOR,
+        _ => 0,
     })
+}
+
+/// The measurements that are asked for, one after the other.
+fn measure(
+    args: &BenchArgs,
+    server: SocketAddr,
+    ask: &Ask,
+    stage: &Stage,
+) -> Result<Report, Failure> {
+    let mut bench = Bench::open(args, server, ask)?;
+    let mut steps = Vec::new();
+    let (mut ceiling, mut found) = (None, None);
+    let mut chosen = None;
+    let step_s = args.duration.unwrap_or(STEP_DEFAULT_S);
+    let open = |rate| Pace::Open { rate };
+    if let Some((from, to)) = args.ramp {
+        for n in 0..RAMP_STEPS {
+            let share = n as f64 / (RAMP_STEPS - 1) as f64;
+            let rate = from + (to - from) * share;
+            let label = format!("{}/{RAMP_STEPS}", n + 1);
+            steps.push(bench.step(open(rate), step_s, stage, &label)?);
+            if stage.interrupted.get() {
+                break;
+            }
+        }
+    } else if args.search {
+        let limit = measure_ceiling(args, ask, stage)?;
+        ceiling = Some(limit);
+        let percent = args.max_loss.unwrap_or(LOSS_DEFAULT_PERCENT);
+        let mut search = Search::new(percent, limit);
+        while let Some(trial) = search.next()
+            && !stage.interrupted.get()
+        {
+            let length_s = if trial.proof { 2.0 * step_s } else { step_s };
+            let label = format!("{:>8}/s", report::count(trial.rate));
+            let step = bench.step(open(trial.rate), length_s, stage, &label)?;
+            let outcome = Outcome::of(&step.tally, percent / 100.0);
+            steps.push(step);
+            if stage.interrupted.get() {
+                break;
+            }
+            if outcome == Outcome::Good {
+                chosen = Some(steps.len() - 1);
+            }
+            search.tried(outcome);
+        }
+        found = Some(search.found());
+    } else {
+        let pace = match args.closed {
+            Some(outstanding) => Pace::Closed { outstanding },
+            None => open(args.rate.unwrap_or(RATE_DEFAULT)),
+        };
+        let length_s = args.duration.unwrap_or(DURATION_DEFAULT_S);
+        steps.push(bench.step(pace, length_s, stage, "")?);
+    }
+    Ok(Report {
+        server: server.to_string(),
+        origin: bench.origin,
+        clients: bench.clients,
+        threads: args.threads,
+        ceiling,
+        chosen: chosen.unwrap_or(steps.len() - 1),
+        steps,
+        found,
+        interrupted: false,
+    })
+}
+
+/// Requests a second that this generator can send where nobody reads them.
+fn measure_ceiling(args: &BenchArgs, ask: &Ask, stage: &Stage) -> Result<f64, Failure> {
+    let sink = Sink::open(args)?;
+    let mut bench = sink.bench(args, ask)?;
+    let pace = Pace::Open {
+        rate: CEILING_RATE * f64::from(args.threads),
+    };
+    let step = bench.step(pace, CEILING_S, stage, "self-test")?;
+    Ok(step.tally.sent_rate())
+}
+
+/// Prints the generator's own ceiling.
+fn self_test(args: &BenchArgs, ask: &Ask, stage: &Stage) -> Result<u8, Failure> {
+    let rate = measure_ceiling(args, ask, stage)?;
+    let way = match args.sources {
+        Some(_) => "raw frames",
+        None => "sockets",
+    };
+    ask::print(&match args.json {
+        true => format!("{}\n", serde_json::json!({ "ceiling_per_s": rate })),
+        false => format!(
+            "This generator sends {} requests/s by {way} from {} thread{}, to a sink that answers \
+             nothing.\nTaking answers costs about as much again, and so does a slower way out.\n",
+            report::count(rate),
+            args.threads,
+            if args.threads == 1 { "" } else { "s" }
+        ),
+    });
+    Ok(match stage.interrupted.get() {
+        true => EXIT_INTERRUPTED,
+        false => 0,
+    })
+}
+
+/// Where to look when nothing came back.
+fn unanswered(args: &BenchArgs, server: SocketAddr) -> String {
+    match args.sources {
+        None => format!(
+            "no answer from {server}: is it an NTP server, and does it let this host in (firewall, \
+             `restrict`, `allow`)?"
+        ),
+        Some(sources) => {
+            let ours = route::find(server.ip()).ok().and_then(|way| way.source);
+            let ours = ours.map_or("THIS-HOST".to_owned(), |ip| ip.to_string());
+            format!(
+                "no answer from {server} to clients of {sources}: its host must let them in, and must \
+                 route them back here. There:\n  ip route add {sources} via {ours}"
+            )
+        }
+    }
 }
 
 /// The kinds of clients, and their key.
@@ -187,75 +346,196 @@ fn split_port(text: &str) -> Result<(&str, u16), String> {
     }
 }
 
+/// What the operator sees and says while it runs.
+struct Stage {
+    signals: Signals,
+    show: bool,
+    interrupted: Cell<bool>,
+}
+
+/// Where nobody reads.
+struct Sink {
+    /// Its queue fills, and then all is thrown away.
+    _socket: UdpSocket,
+    address: SocketAddr,
+}
+
+impl Sink {
+    fn open(args: &BenchArgs) -> Result<Self, Failure> {
+        let v6 = args.ipv6 || args.sources.is_some_and(|s| !s.is_ipv4());
+        let local: IpAddr = match v6 {
+            true => Ipv6Addr::LOCALHOST.into(),
+            false => Ipv4Addr::LOCALHOST.into(),
+        };
+        let socket = UdpSocket::bind((local, 0))
+            .map_err(|e| Failure::of(&format!("can't make a sink at {local}"), &e))?;
+        let address = socket
+            .local_addr()
+            .map_err(|e| Failure::of("can't find the sink", &e))?;
+        Ok(Self {
+            _socket: socket,
+            address,
+        })
+    }
+
+    /// Raw frames go to loopback under a link address that nobody has there.
+    fn bench(&self, args: &BenchArgs, ask: &Ask) -> Result<Bench, Failure> {
+        let nobody = [2, 0, 0, 0, 0, 1];
+        let way = || {
+            let interface = route::loopback()?;
+            Ok(Way {
+                interface,
+                name: "lo".to_owned(),
+                ours: [0; 6],
+                next_hop: nobody,
+                source: None,
+            })
+        };
+        let setup = SetupArgs {
+            rate: CEILING_RATE,
+            patience_ns: CEILING_PATIENCE_NS,
+        };
+        Bench::towards(args, self.address, ask, &setup, way)
+    }
+}
+
+/// What differs between a measurement and one of the generator itself.
+struct SetupArgs {
+    rate: f64,
+    patience_ns: i64,
+}
+
 /// The threads' parts, and what is common to them.
 struct Bench {
     server: SocketAddr,
     origin: String,
     clients: u32,
     generators: Vec<Generator>,
-    signals: Signals,
-    interrupted: bool,
-    show: bool,
 }
 
 impl Bench {
-    fn open(
+    fn open(args: &BenchArgs, server: SocketAddr, ask: &Ask) -> Result<Self, Failure> {
+        let top = args.ramp.map(|(_, to)| to);
+        let setup = SetupArgs {
+            rate: args
+                .rate
+                .or(top)
+                .unwrap_or(match args.search || args.closed.is_some() {
+                    true => FAST_GUESS,
+                    false => RATE_DEFAULT,
+                }),
+            patience_ns: (args.timeout * 1e9) as i64,
+        };
+        Self::towards(args, server, ask, &setup, || route::find(server.ip()))
+    }
+
+    fn towards(
         args: &BenchArgs,
         server: SocketAddr,
-        ask: Ask,
-        signals: Signals,
+        ask: &Ask,
+        setup: &SetupArgs,
+        way: impl FnOnce() -> io::Result<Way>,
     ) -> Result<Self, Failure> {
         let threads = args.threads;
-        let ports = args.ports.unwrap_or(PORTS_DEFAULT).max(threads);
-        let rate = args.rate.unwrap_or(RATE_DEFAULT);
-        let origin = format!(
-            "{ports} ports{}",
-            match threads {
-                1 => String::new(),
-                n => format!(", {n} threads"),
-            }
-        );
-        let mut generators = Vec::new();
-        for n in 0..threads {
-            let first = ports * n / threads;
-            let own = ports * (n + 1) / threads - first;
-            let line = Ports::connect(server, own as usize)
-                .map_err(|e| Failure::of(&format!("can't send to {server}"), &e))?;
+        let engine = |first_client: u32, clients: u32, run: u32| {
             let setup = Setup {
                 ask: ask.clone(),
-                first_client: first,
-                clients: NonZeroU32::new(own).unwrap_or(NonZeroU32::MIN),
-                // Requests of one port go out by one call; but one that speaks of the
-                // last answer has to wait for it.
-                run: if ask.mix.is_interleaved() { 1 } else { 16 },
-                stamp_every: (rate / STAMPED_PER_S).max(1.0) as u32,
-                patience_ns: (args.timeout * 1e9) as i64,
+                first_client,
+                clients: NonZeroU32::new(clients).unwrap_or(NonZeroU32::MIN),
+                run,
+                stamp_every: (setup.rate / STAMPED_PER_S).max(1.0) as u32,
+                patience_ns: setup.patience_ns,
                 key: unguessable()?,
             };
-            generators.push(Generator {
-                engine: Engine::new(setup),
-                line: Line::Ports(line),
-            });
+            Ok(Engine::new(setup))
+        };
+        let part = |all: u32, n: u32| (u64::from(all) * u64::from(n) / u64::from(threads)) as u32;
+        let mut generators = Vec::new();
+        let (origin, clients);
+        if let Some(sources) = args.sources {
+            let way = way().map_err(|e| {
+                Failure::of(&format!("no way to {} for raw frames", server.ip()), &e)
+            })?;
+            let all = sources.hosts();
+            clients = args
+                .clients
+                .unwrap_or(all.min(CLIENTS_MAX))
+                .min(all)
+                .max(threads);
+            let ports = args.ports.unwrap_or(RAW_PORTS_DEFAULT).max(threads);
+            for n in 0..threads {
+                let (first, last) = (part(ports, n), part(ports, n + 1) - 1);
+                let wanted = Wanted {
+                    from: server.ip(),
+                    from_port: server.port(),
+                    to_first: RAW_PORT_FIRST + first as u16,
+                    to_last: RAW_PORT_FIRST + last as u16,
+                };
+                let frames = Frames::open(way.interface, n, &wanted)
+                    .map_err(|e| raw_failure(&way.name, &e))?;
+                let raw = Raw {
+                    frames,
+                    template: Template::new(way.ours, way.next_hop, server),
+                    sources,
+                    port_first: wanted.to_first,
+                    ports: wanted.to_last - wanted.to_first + 1,
+                };
+                let (first, end) = (part(clients, n), part(clients, n + 1));
+                generators.push(Generator {
+                    engine: engine(first, end - first, 1)?,
+                    line: Line::Frames(Box::new(raw)),
+                });
+            }
+            let way_out = match generators.first().map(|g| &g.line) {
+                Some(Line::Frames(raw)) => raw.frames.way(),
+                _ => "",
+            };
+            origin = format!(
+                "{clients} addresses of {sources}, by {} ({way_out})",
+                way.name
+            );
+        } else {
+            clients = args.ports.unwrap_or(PORTS_DEFAULT).max(threads);
+            for n in 0..threads {
+                let (first, end) = (part(clients, n), part(clients, n + 1));
+                let line = Ports::connect(server, (end - first) as usize)
+                    .map_err(|e| ports_failure(server, &e))?;
+                // Requests of one port go out by one call; but one that speaks of the
+                // last answer has to wait for it.
+                let run = if ask.mix.is_interleaved() { 1 } else { 16 };
+                generators.push(Generator {
+                    engine: engine(first, end - first, run)?,
+                    line: Line::Ports(line),
+                });
+            }
+            origin = format!("{clients} ports");
         }
+        let origin = match threads {
+            1 => origin,
+            n => format!("{origin}, {n} threads"),
+        };
         Ok(Self {
             server,
             origin,
-            clients: ports,
+            clients,
             generators,
-            signals,
-            interrupted: false,
-            show: io::stderr().is_terminal(),
         })
     }
 
     /// All threads at once, watched.
-    fn measure(&mut self, pace: Pace, length_s: f64) -> Result<Tally, Failure> {
+    fn step(
+        &mut self,
+        pace: Pace,
+        length_s: f64,
+        stage: &Stage,
+        label: &str,
+    ) -> Result<Step, Failure> {
         let length_ns = (length_s * 1e9) as i64;
         let threads = self.generators.len();
         let watch = Watch::default();
         let start_ns = clock::monotonic().nanos() + LEAD_NS;
-        let started = Instant::now();
-        let mut sum = Tally::new(length_ns);
+        let mut progress = Progress::new(label, length_s);
+        let mut sum: Option<Tally> = None;
         let mut failure = None;
         std::thread::scope(|scope| {
             let handles: Vec<_> = self
@@ -272,50 +552,65 @@ impl Bench {
                     })
                 })
                 .collect();
-            let mut last = (0, Instant::now());
             while handles.iter().any(|handle| !handle.is_finished()) {
                 std::thread::sleep(LOOK_EVERY.min(Duration::from_secs_f64(length_s / 4.0)));
-                if let Some(signal::Signal::Stop) = self.signals.take() {
-                    self.interrupted = true;
+                if let Some(signal::Signal::Stop) = stage.signals.take() {
+                    stage.interrupted.set(true);
                     watch.stop.store(true, Ordering::Relaxed);
                 }
-                if self.show {
-                    show(&watch, started, length_s, &mut last);
+                if stage.show {
+                    progress.show(&watch);
                 }
             }
-            if self.show {
-                hide();
+            if stage.show {
+                progress.hide();
             }
-            for (n, handle) in handles.into_iter().enumerate() {
+            for handle in handles {
                 match handle.join() {
-                    Ok(Ok(tally)) if n == 0 => sum = tally,
-                    Ok(Ok(tally)) => sum.merge(&tally),
+                    Ok(Ok(tally)) => match &mut sum {
+                        None => sum = Some(tally),
+                        Some(sum) => sum.merge(&tally),
+                    },
                     Ok(Err(error)) => failure = Some(error),
                     Err(panic) => std::panic::resume_unwind(panic),
                 }
             }
         });
-        match failure {
-            Some(error) => Err(Failure::of(
-                &format!("can't send to {}", self.server),
-                &error,
-            )),
-            None => Ok(sum),
+        if let Some(error) = failure {
+            let what = format!("can't send to {}", self.server);
+            return Err(Failure::of(&what, &error));
         }
+        Ok(Step {
+            offered: match pace {
+                Pace::Open { rate } => Some(rate),
+                Pace::Closed { .. } => None,
+            },
+            tally: sum.unwrap_or_else(|| Tally::new(length_ns)),
+        })
     }
+}
 
-    fn report(&self, steps: Vec<Step>) -> Report {
-        Report {
-            server: self.server.to_string(),
-            origin: self.origin.clone(),
-            clients: self.clients,
-            threads: self.generators.len() as u32,
-            ceiling: None,
-            chosen: steps.len() - 1,
-            steps,
-            found: None,
-            interrupted: self.interrupted,
-        }
+fn raw_failure(interface: &str, error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Failure {
+            code: EXIT_FAILURE,
+            sentence:
+                "--sources sends raw frames, which needs CAP_NET_RAW: run it as root, or once \
+                       `sudo setcap cap_net_raw+ep \"$(command -v ptntp)\"`"
+                    .to_owned(),
+        };
+    }
+    Failure::of(&format!("can't open {interface} for raw frames"), error)
+}
+
+fn ports_failure(server: SocketAddr, error: &io::Error) -> Failure {
+    let what = format!("can't send to {server}");
+    match error.raw_os_error() {
+        Some(EMFILE) => Failure::of(
+            &format!("{what}: fewer --ports, or more open files (`ulimit -n`)"),
+            error,
+        ),
+        _ => Failure::of(&what, error),
     }
 }
 
@@ -334,31 +629,6 @@ fn split(pace: Pace, n: usize, threads: usize) -> (Pace, i64) {
             (Pace::Closed { outstanding: share }, 0)
         }
     }
-}
-
-/// One line on the terminal, over the last one.
-fn show(watch: &Watch, started: Instant, length_s: f64, last: &mut (u64, Instant)) {
-    const BAR_LEN: usize = 24;
-    let sent = watch.sent.load(Ordering::Relaxed);
-    let lost = watch.lost.load(Ordering::Relaxed);
-    let passed_s = last.1.elapsed().as_secs_f64();
-    let rate = (sent - last.0) as f64 / passed_s.max(1e-3);
-    *last = (sent, Instant::now());
-    let done = (started.elapsed().as_secs_f64() / length_s).min(1.0);
-    let full = (done * BAR_LEN as f64) as usize;
-    let line = format!(
-        "\r\x1b[K[{}{}] {:>8}/s sent, {sent} in all, loss {}",
-        "#".repeat(full),
-        ".".repeat(BAR_LEN - full),
-        report::count(rate),
-        report::share(lost as f64 / sent.max(1) as f64),
-    );
-    // Progress that can't be shown is not missed.
-    let _ = io::stderr().write_all(line.as_bytes());
-}
-
-fn hide() {
-    let _ = io::stderr().write_all(b"\r\x1b[K");
 }
 
 fn unguessable() -> Result<u128, Failure> {

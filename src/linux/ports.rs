@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::linux::address::RawAddress;
+use crate::linux::clock;
 use crate::linux::cmsg::{self, ControlBuffer, Encoder, QueuedError};
 use crate::linux::socket::{self, check, retry, set};
 
@@ -49,6 +50,11 @@ impl Stamped {
         }
         self.awaited.push_back((self.next, tag));
         self.next = self.next.wrapping_add(1);
+    }
+
+    /// Is any awaited?
+    pub(crate) fn any(&self) -> bool {
+        !self.awaited.is_empty()
     }
 
     /// The last one pushed did not leave.
@@ -272,8 +278,8 @@ impl Ports {
             &mut self.incoming,
             &mut self.controls,
         );
-        for n in 0..count {
-            let beside = cmsg::decode(control_of(&self.controls[n], &messages[n]));
+        for (control, message) in self.controls.iter().zip(&messages).take(count) {
+            let beside = cmsg::decode(control_of(control, message));
             if let (Some(QueuedError::Departed { id }), Some(at)) = (beside.error, beside.software)
                 && let Some(tag) = port.stamped.take(id)
             {
@@ -288,14 +294,13 @@ impl Ports {
     fn arrivals(&mut self, port: usize, each: &mut impl FnMut(Event<'_>)) -> bool {
         let fd = self.ports[port].fd.as_raw_fd();
         let (count, messages) = receive_batch(fd, 0, &mut self.incoming, &mut self.controls);
-        for n in 0..count {
-            let beside = cmsg::decode(control_of(&self.controls[n], &messages[n]));
-            let at = beside
-                .software
-                .unwrap_or_else(crate::linux::clock::realtime);
-            let len = (messages[n].msg_len as usize).min(DATAGRAM_LEN_MAX);
+        let rows = self.incoming.iter().zip(&self.controls).zip(&messages);
+        for ((buffer, control), message) in rows.take(count) {
+            let beside = cmsg::decode(control_of(control, message));
+            let at = beside.software.unwrap_or_else(clock::realtime);
+            let len = (message.msg_len as usize).min(DATAGRAM_LEN_MAX);
             each(Event::Arrived {
-                payload: &self.incoming[n][..len],
+                payload: &buffer[..len],
                 at_ns: at.unix_ns(),
             });
         }

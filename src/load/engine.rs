@@ -181,7 +181,7 @@ impl Engine {
             sequence,
             client,
             len,
-            stamped: every != 0 && sequence % every == 0,
+            stamped: every != 0 && sequence.is_multiple_of(every),
         })
     }
 
@@ -337,7 +337,7 @@ impl Engine {
 
     /// Is nothing more to be sent?
     pub fn is_over(&self, now_ns: i64) -> bool {
-        self.schedule.is_over(now_ns)
+        self.schedule.is_over(self.book.next() - self.first, now_ns)
     }
 
     /// Is nothing more to be sent, and nothing more to come?
@@ -359,9 +359,8 @@ impl Engine {
     /// as lost unless it was cut short.
     pub fn finish(&mut self, now_ns: i64) -> Tally {
         let cut_short = !self.is_over(now_ns);
-        if cut_short {
-            self.tally.length_ns = (now_ns - self.schedule.start_ns()).max(1);
-        }
+        let requests = self.book.next() - self.first;
+        self.tally.length_ns = self.schedule.spent_ns(requests, now_ns);
         self.tally.meant = self.schedule.meant_by(now_ns);
         let waiting = self.book.expire(i64::MAX);
         if cut_short {
@@ -410,4 +409,224 @@ fn kiss_code(packet: &Packet<'_>) -> Option<[u8; 4]> {
     let code = packet.refid().bytes();
     let letters = code.iter().all(u8::is_ascii_uppercase);
     (packet.stratum() == 0 && letters && !matches!(&code, b"INIT" | b"STEP")).then_some(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::mix::{Kind, Mix};
+    use crate::load::stamps::Spread;
+    use crate::time::duration::NtpDuration;
+    use crate::time::instant::WallInstant;
+
+    const SECOND_NS: i64 = 1_000_000_000;
+    /// CLOCK_REALTIME less CLOCK_MONOTONIC.
+    const AHEAD_NS: i64 = 1_700_000_000 * SECOND_NS;
+
+    fn engine(mix: Mix, clients: u32) -> Engine {
+        Engine::new(Setup {
+            ask: Ask {
+                mix,
+                key: Some("5:SHA1:secret".parse().unwrap()),
+            },
+            first_client: 0,
+            clients: NonZeroU32::new(clients).unwrap(),
+            run: 1,
+            stamp_every: 1,
+            patience_ns: SECOND_NS,
+            key: 99,
+        })
+    }
+
+    fn plain() -> Engine {
+        let mut engine = engine(Mix::only(Kind::PLAIN), 10);
+        engine.begin(Pace::Open { rate: 1000.0 }, 0, SECOND_NS);
+        engine
+    }
+
+    fn next(engine: &mut Engine, now_ns: i64) -> (Request, Vec<u8>) {
+        let mut out = [0; REQUEST_LEN_MAX];
+        let request = engine.request(now_ns, &mut out).expect("due");
+        (request, out[..request.len].to_vec())
+    }
+
+    /// A good basic answer, its T2 and T3 as given after `AHEAD_NS`.
+    fn answer(request: &[u8], receive_ns: i64, transmit_ns: i64) -> Header {
+        let packet = Packet::new(request).unwrap();
+        let at = |ns| NtpTimestamp::from_wall(WallInstant::from_unix_ns(AHEAD_NS + ns));
+        Header {
+            leap: Leap::None,
+            version: packet.version(),
+            mode: Mode::Server,
+            stratum: 2,
+            poll: 0,
+            precision: Precision::new(-20),
+            root_delay: NtpShort::from_bits(0),
+            root_dispersion: NtpShort::from_bits(0),
+            refid: RefId::from_bytes([10, 0, 0, 1]),
+            reference: at(0),
+            origin: packet.transmit(),
+            receive: at(receive_ns),
+            transmit: at(transmit_ns),
+        }
+    }
+
+    fn deliver(engine: &mut Engine, header: &Header, at_ns: i64) {
+        engine.receive(&header.to_bytes(), AHEAD_NS + at_ns, AHEAD_NS);
+    }
+
+    #[test]
+    fn delay_counts_from_when_a_request_was_meant_to_leave() {
+        let mut engine = plain();
+        // The generator slept for 50 ms, and the answer came 1 ms after the request.
+        let (_, first) = next(&mut engine, 50_000_000);
+        engine.sent(1, 50_000_000, 50_000_000);
+        deliver(&mut engine, &answer(&first, 0, 0), 51_000_000);
+        let tally = engine.finish(60_000_000);
+        assert_eq!((tally.sent, tally.basic, tally.sent_late), (1, 1, 1));
+        let delay_ns = tally.delays_ns.max();
+        assert!((50_900_000..51_100_000).contains(&delay_ns), "{delay_ns}");
+    }
+
+    #[test]
+    fn answers_are_judged() {
+        let mut engine = plain();
+        let requests: Vec<Vec<u8>> = (0..9).map(|_| next(&mut engine, 20_000_000).1).collect();
+        let good = |n: usize| answer(&requests[n], 1, 2);
+        let at_ns = 21_000_000;
+        deliver(&mut engine, &good(0), at_ns);
+        deliver(&mut engine, &good(0), at_ns);
+        let mut forged = good(1);
+        forged.origin = forged.origin + NtpDuration::from_units(1);
+        deliver(&mut engine, &forged, at_ns);
+        let mut other = good(1);
+        other.version = 3;
+        deliver(&mut engine, &other, at_ns);
+        other = good(1);
+        other.mode = Mode::Client;
+        deliver(&mut engine, &other, at_ns);
+        other = good(1);
+        other.transmit = NtpTimestamp::ZERO;
+        deliver(&mut engine, &other, at_ns);
+        engine.receive(&[0; 47], AHEAD_NS + at_ns, AHEAD_NS);
+        // What was only garbled or forged can still be answered.
+        deliver(&mut engine, &good(1), at_ns);
+        let mut kiss = good(2);
+        (kiss.stratum, kiss.leap, kiss.refid) = (0, Leap::Unknown, RefId::from_bytes(*b"RATE"));
+        deliver(&mut engine, &kiss, at_ns);
+        for (n, stratum, refid) in [(3, 0, *b"INIT"), (4, 16, [0; 4]), (5, 0, [0; 4])] {
+            let mut lost = good(n);
+            (lost.stratum, lost.refid) = (stratum, RefId::from_bytes(refid));
+            deliver(&mut engine, &lost, at_ns);
+        }
+        let mut alarm = good(6);
+        alarm.leap = Leap::Unknown;
+        deliver(&mut engine, &alarm, at_ns);
+        // Later than anybody waits, once found in the book and once expired.
+        deliver(&mut engine, &good(7), 2 * SECOND_NS);
+        engine.expire(3 * SECOND_NS);
+        deliver(&mut engine, &good(8), 3 * SECOND_NS);
+
+        let tally = engine.finish(4 * SECOND_NS);
+        assert_eq!(tally.basic, 2);
+        assert_eq!(tally.unsynchronised, 4);
+        assert_eq!(tally.kisses[b"RATE"], 1);
+        assert_eq!((tally.duplicates, tally.late, tally.lost), (1, 2, 2));
+        // short, mode, version, origin, mac, stamps
+        assert_eq!(tally.invalid, [1, 1, 1, 1, 0, 1]);
+        assert_eq!(tally.answered() + tally.lost, tally.sent);
+    }
+
+    #[test]
+    fn an_interleaved_client_returns_what_it_got_and_judges_the_departure_before() {
+        let mut engine = engine("interleaved=1".parse().unwrap(), 1);
+        engine.begin(Pace::Open { rate: 1000.0 }, 0, SECOND_NS);
+        let (_, first) = next(&mut engine, 10_000_000);
+        assert!(Packet::new(&first).unwrap().origin().is_zero());
+        let basic = answer(&first, 100, 200);
+        deliver(&mut engine, &basic, 11_000_000);
+
+        let (_, second) = next(&mut engine, 20_000_000);
+        let asked = Packet::new(&second).unwrap();
+        assert_eq!(asked.origin(), basic.receive);
+        assert_ne!(asked.receive(), asked.transmit());
+        // The answer before left at 10.9 ms, it says, and arrived at 11.
+        let mut interleaved = answer(&second, 300, 10_900_000);
+        interleaved.origin = asked.receive();
+        deliver(&mut engine, &interleaved, 21_000_000);
+
+        let tally = engine.finish(30_000_000);
+        assert_eq!((tally.basic, tally.interleaved), (1, 1));
+        assert_eq!(tally.asked_interleaved, 1);
+        let Spread { median_ns, .. } = tally.transmit_interleaved.spread().unwrap();
+        assert!((median_ns - 100_000).abs() <= 1, "{median_ns}");
+    }
+
+    #[test]
+    fn nobody_else_can_give_an_interleaved_answer() {
+        let mut engine = plain();
+        let (request, bytes) = next(&mut engine, 10_000_000);
+        let mut forged = answer(&bytes, 1, 2);
+        let cookie = engine.cookies.seal(request.sequence, Field::Receive);
+        forged.origin = NtpTimestamp::from_bits(cookie);
+        deliver(&mut engine, &forged, 11_000_000);
+        assert_eq!(
+            engine.finish(12_000_000).invalid[Invalid::Origin as usize],
+            1
+        );
+    }
+
+    #[test]
+    fn who_signs_wants_signatures() {
+        let mut engine = engine("key=1".parse().unwrap(), 1);
+        engine.begin(Pace::Closed { outstanding: 2 }, 0, SECOND_NS);
+        let (_, bytes) = next(&mut engine, 1);
+        assert_eq!(bytes.len(), HEADER_LEN + 24);
+        let header = answer(&bytes, 1, 2);
+        deliver(&mut engine, &header, 2);
+        let mut signed = header.to_bytes().to_vec();
+        let mut mac = [0; MAC_LEN_MAX];
+        let key = engine.setup.ask.key.clone().unwrap();
+        let len = key.sign(&signed, &mut mac);
+        signed.extend(&mac[..len]);
+        engine.receive(&signed, AHEAD_NS + 3, AHEAD_NS);
+        let tally = engine.finish(4);
+        assert_eq!((tally.basic, tally.invalid[Invalid::Mac as usize]), (1, 1));
+    }
+
+    #[test]
+    fn every_client_has_its_turn() {
+        for clients in [1, 2, 7, 64, 65_534] {
+            let mut engine = engine(Mix::only(Kind::PLAIN), clients);
+            engine.begin(Pace::Open { rate: 1e9 }, 0, SECOND_NS);
+            let mut seen = vec![false; clients as usize];
+            for _ in 0..clients {
+                let (request, _) = next(&mut engine, SECOND_NS - 1);
+                seen[request.client as usize] = true;
+            }
+            assert!(seen.iter().all(|seen| *seen), "{clients}");
+        }
+    }
+
+    #[test]
+    fn an_interrupted_measurement_does_not_count_what_is_under_way_as_lost() {
+        let mut engine = plain();
+        for _ in 0..5 {
+            next(&mut engine, 10_000_000);
+        }
+        let tally = engine.finish(10_000_000);
+        assert_eq!((tally.sent, tally.lost), (0, 0));
+        assert_eq!(tally.length_ns, 10_000_000);
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_was_not_sent() {
+        let mut engine = plain();
+        let (request, bytes) = next(&mut engine, 10_000_000);
+        engine.refused(request.sequence, 10_000_000);
+        deliver(&mut engine, &answer(&bytes, 1, 2), 11_000_000);
+        let tally = engine.finish(5 * SECOND_NS);
+        assert_eq!((tally.sent, tally.refused, tally.lost), (0, 1, 0));
+        assert_eq!(tally.unsent(), 1000);
+    }
 }

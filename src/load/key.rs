@@ -20,14 +20,8 @@ enum Algorithm {
     Sha256,
     Sha384,
     Sha512,
-    AesCmac(Box<Cmac128Or256>),
-}
-
-/// AES-CMAC with its key schedule made once.
-#[derive(Clone, Debug)]
-enum Cmac128Or256 {
-    Aes128(Cmac<aes::Aes128>),
-    Aes256(Cmac<aes::Aes256>),
+    Aes128(Box<Cmac<aes::Aes128>>),
+    Aes256(Box<Cmac<aes::Aes256>>),
 }
 
 /// One key.
@@ -79,10 +73,10 @@ impl FromStr for Key {
             "SHA384" => Algorithm::Sha384,
             "SHA512" => Algorithm::Sha512,
             "AES128" | "AES128CMAC" | "AES-128-CMAC" => Cmac::new_from_slice(&secret)
-                .map(|mac| Algorithm::AesCmac(Box::new(Cmac128Or256::Aes128(mac))))
+                .map(|mac| Algorithm::Aes128(Box::new(mac)))
                 .map_err(|_| cmac("a key of AES128 has 16 octets"))?,
             "AES256" | "AES256CMAC" | "AES-256-CMAC" => Cmac::new_from_slice(&secret)
-                .map(|mac| Algorithm::AesCmac(Box::new(Cmac128Or256::Aes256(mac))))
+                .map(|mac| Algorithm::Aes256(Box::new(mac)))
                 .map_err(|_| cmac("a key of AES256 has 32 octets"))?,
             _ => {
                 return Err(format!(
@@ -122,14 +116,13 @@ impl Key {
             Algorithm::Sha256 => hash::<sha2::Sha256>(&self.secret, packet),
             Algorithm::Sha384 => hash::<sha2::Sha384>(&self.secret, packet),
             Algorithm::Sha512 => hash::<sha2::Sha512>(&self.secret, packet),
-            Algorithm::AesCmac(cmac) => match &**cmac {
-                Cmac128Or256::Aes128(mac) => {
-                    cut(&mac.clone().chain_update(packet).finalize().into_bytes())
-                }
-                Cmac128Or256::Aes256(mac) => {
-                    cut(&mac.clone().chain_update(packet).finalize().into_bytes())
-                }
-            },
+            // With the key schedule, which was made once.
+            Algorithm::Aes128(mac) => {
+                cut(&(**mac).clone().chain_update(packet).finalize().into_bytes())
+            }
+            Algorithm::Aes256(mac) => {
+                cut(&(**mac).clone().chain_update(packet).finalize().into_bytes())
+            }
         }
     }
 }
@@ -151,7 +144,7 @@ fn cut(digest: &[u8]) -> ([u8; DIGEST_LEN_MAX], usize) {
 
 fn unhex(digits: &str) -> Result<Vec<u8>, String> {
     let wrong = || format!("'{digits}' is no even number of hexadecimal digits");
-    if !digits.is_ascii() || digits.len() % 2 != 0 {
+    if !digits.is_ascii() || !digits.len().is_multiple_of(2) {
         return Err(wrong());
     }
     (0..digits.len())

@@ -5,10 +5,13 @@
 pub mod book;
 pub mod cookie;
 pub mod engine;
+pub mod frame;
 pub mod key;
 pub mod mix;
+pub mod page;
 pub mod prefix;
 pub mod report;
 pub mod schedule;
+pub mod search;
 pub mod stamps;
 pub mod tally;

@@ -11,8 +11,6 @@ use crate::load::tally::{Invalid, Tally};
 /// Later than this share of the requests, the generator is no longer what it says
 /// it is.
 pub const BEHIND_MAX: f64 = 0.01;
-/// More of its time at work than this, and the generator has no more to give.
-pub const BUSY_MAX: f64 = 0.98;
 /// The percentiles that are told of.
 const QUANTILES: [(&str, f64); 6] = [
     ("p50", 0.5),
@@ -33,9 +31,14 @@ pub struct Step {
 }
 
 impl Step {
+    /// Did the generator send what it was told, if not in time?
+    pub fn generator_sent_all(&self) -> bool {
+        self.tally.unsent() as f64 <= BEHIND_MAX * self.tally.meant.unwrap_or(0) as f64
+    }
+
     /// Did the generator do its part?
     pub fn generator_kept_up(&self) -> bool {
-        self.tally.behind() <= BEHIND_MAX
+        self.tally.behind() <= BEHIND_MAX && self.tally.overrun == 0
     }
 }
 
@@ -177,6 +180,9 @@ impl Report {
         );
         if tally.unsent() > 0 {
             let _ = write!(line, ", {} not sent at all", tally.unsent());
+        }
+        if tally.overrun > 0 {
+            let _ = write!(line, ", {} answers lost here", tally.overrun);
         }
         line
     }
@@ -436,6 +442,7 @@ fn step_json(step: &Step) -> Value {
             "lateness_max_us": microseconds(tally.lateness_max_ns as f64),
             "unsent": tally.unsent(),
             "refused": tally.refused,
+            "overrun": tally.overrun,
         },
     })
 }

@@ -3,6 +3,10 @@
 //! with it whoever waits for it, can't hide the requests it kept from being sent
 //! (coordinated omission).
 
+/// Requests that were meant to leave before the end and are late may still leave so
+/// long after it.
+const GRACE_NS: i64 = 50_000_000;
+
 /// How fast to ask.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Pace {
@@ -39,16 +43,15 @@ impl Schedule {
     /// When request `n` (from 0) is meant to leave, where `in_flight` are under way;
     /// `None` if it is not due at `now_ns`, or never because time is up.
     pub fn due(&self, n: u64, in_flight: u64, now_ns: i64) -> Option<i64> {
-        if self.is_over(now_ns) {
-            return None;
-        }
         match self.pace {
             Pace::Open { rate } => {
                 let at_ns = self.start_ns + (n as f64 / rate * 1e9) as i64;
-                (at_ns <= now_ns && at_ns < self.end_ns()).then_some(at_ns)
+                let last_ns = self.end_ns() + GRACE_NS;
+                (at_ns <= now_ns && at_ns < self.end_ns() && now_ns < last_ns).then_some(at_ns)
             }
             Pace::Closed { outstanding } => {
-                (now_ns >= self.start_ns && in_flight < u64::from(outstanding)).then_some(now_ns)
+                let running = (self.start_ns..self.end_ns()).contains(&now_ns);
+                (running && in_flight < u64::from(outstanding)).then_some(now_ns)
             }
         }
     }
@@ -69,9 +72,17 @@ impl Schedule {
         matches!(self.pace, Pace::Open { .. })
     }
 
-    /// No more requests from now on.
-    pub fn is_over(&self, now_ns: i64) -> bool {
-        now_ns >= self.end_ns()
+    /// No more requests from now on, `n` of which there were.
+    pub fn is_over(&self, n: u64, now_ns: i64) -> bool {
+        let all = self.meant_by(self.end_ns()).is_none_or(|meant| n >= meant);
+        now_ns >= self.end_ns() && (all || now_ns >= self.end_ns() + GRACE_NS)
+    }
+
+    /// How long was really sent, where it was over at `now_ns` with `n` requests.
+    pub fn spent_ns(&self, n: u64, now_ns: i64) -> i64 {
+        let late = self.meant_by(self.end_ns()).is_some_and(|meant| n < meant);
+        let grace_ns = if late { GRACE_NS } else { 0 };
+        (now_ns - self.start_ns).clamp(1, self.length_ns + grace_ns)
     }
 
     /// The start.
@@ -113,6 +124,12 @@ mod tests {
         // Late, and with much under way: meant to leave when it was meant to leave.
         assert_eq!(schedule.due(3, 9_999, 70_000_000), Some(3_000_500));
         assert_eq!(schedule.due(1000, 0, 1_000_000_499), None);
+        // Late ones may leave for a moment after the end.
+        assert_eq!(schedule.due(999, 0, 1_000_000_500), Some(999_000_500));
+        assert!(!schedule.is_over(999, 1_000_000_500));
+        assert!(schedule.is_over(1000, 1_000_000_500));
+        assert!(schedule.is_over(999, 1_100_000_500));
+        assert_eq!(schedule.due(999, 0, 1_100_000_500), None);
         assert_eq!(schedule.meant_by(i64::MAX / 2), Some(1000));
     }
 

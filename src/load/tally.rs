@@ -77,6 +77,8 @@ pub struct Tally {
     pub sent: u64,
     /// Of those meant, how many the kernel did not take (a full queue).
     pub refused: u64,
+    /// Answers that came in and found no room on our side; among those lost.
+    pub overrun: u64,
     /// How many left more than [`LATE_NS`] after they were meant to.
     pub sent_late: u64,
     /// The worst of them.
@@ -123,6 +125,7 @@ impl Tally {
             meant: None,
             sent: 0,
             refused: 0,
+            overrun: 0,
             sent_late: 0,
             lateness_max_ns: 0,
             basic: 0,
@@ -153,6 +156,7 @@ impl Tally {
         };
         self.sent += other.sent;
         self.refused += other.refused;
+        self.overrun += other.overrun;
         self.sent_late += other.sent_late;
         self.lateness_max_ns = self.lateness_max_ns.max(other.lateness_max_ns);
         self.basic += other.basic;

@@ -5,8 +5,11 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::linux::clock;
+use crate::linux::frames::Frames;
 use crate::linux::ports::{Event, Ports};
 use crate::load::engine::{Engine, REQUEST_LEN_MAX, Request};
+use crate::load::frame::Template;
+use crate::load::prefix::Prefix;
 use crate::load::schedule::Pace;
 use crate::load::tally::Tally;
 
@@ -36,12 +39,30 @@ pub struct Watch {
 pub enum Line {
     /// Through UDP sockets; a client is a port.
     Ports(Ports),
+    /// As raw frames; a client is an address.
+    Frames(Box<Raw>),
+}
+
+/// Frames and what is in them.
+#[derive(Debug)]
+pub struct Raw {
+    /// Where they go out and come in.
+    pub frames: Frames,
+    /// What they have in common.
+    pub template: Template,
+    /// The clients' addresses.
+    pub sources: Prefix,
+    /// The first of our ports.
+    pub port_first: u16,
+    /// How many those are; requests take them in turn.
+    pub ports: u16,
 }
 
 impl Line {
-    fn has_room(&self) -> bool {
+    fn has_room(&mut self) -> bool {
         match self {
             Self::Ports(ports) => ports.has_room(),
+            Self::Frames(raw) => raw.frames.has_room(),
         }
     }
 
@@ -49,18 +70,45 @@ impl Line {
         let tag = request.stamped.then_some(request.sequence);
         match self {
             Self::Ports(ports) => ports.stage(request.client as usize, payload, tag),
+            Self::Frames(raw) => {
+                let source = raw.sources.host(request.client);
+                let port = raw.port_first + (request.sequence % u64::from(raw.ports)) as u16;
+                let template = &raw.template;
+                raw.frames
+                    .stage(tag, |out| template.write(source, port, payload, out));
+            }
         }
     }
 
     fn flush(&mut self) -> io::Result<usize> {
         match self {
             Self::Ports(ports) => ports.flush(),
+            Self::Frames(raw) => raw.frames.flush(),
         }
     }
 
-    fn receive(&mut self, patience_ns: i64, each: impl FnMut(Event<'_>)) -> io::Result<bool> {
+    fn receive(&mut self, patience_ns: i64, mut each: impl FnMut(Event<'_>)) -> io::Result<bool> {
         match self {
             Self::Ports(ports) => ports.receive(patience_ns, each),
+            Self::Frames(raw) => {
+                let template = &raw.template;
+                raw.frames.receive(patience_ns, |event| match event {
+                    Event::Departed { .. } => each(event),
+                    Event::Arrived { payload, at_ns } => {
+                        // The filter let only UDP through; what is cut is none.
+                        let payload = template.payload(payload).unwrap_or(&[]);
+                        each(Event::Arrived { payload, at_ns });
+                    }
+                })
+            }
+        }
+    }
+
+    /// Answers that found no room on our side since the last call.
+    fn overrun(&mut self) -> u64 {
+        match self {
+            Self::Ports(_) => 0,
+            Self::Frames(raw) => raw.frames.overrun(),
         }
     }
 }
@@ -87,7 +135,10 @@ impl Generator {
         watch: &Watch,
     ) -> io::Result<Tally> {
         self.engine.begin(pace, start_ns, length_ns);
+        // What came before does not count.
+        self.line.overrun();
         let result = self.run(watch);
+        self.engine.tally_mut().overrun = self.line.overrun();
         let now_ns = clock::monotonic().nanos();
         let tally = self.engine.finish(now_ns);
         result.map(|()| tally)
