@@ -11,15 +11,15 @@
 mod buffers;
 mod tracker;
 
-use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Fixed, RecvMsgOut, Timespec};
 use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
 
 use crate::linux::address::RawAddress;
@@ -51,13 +51,17 @@ const SCM_TS_OPT_ID: libc::c_int = 81;
 pub const BATCH_MAX: usize = 16;
 
 /// Buffers for requests that arrived and were not yet answered.
-const BUFFERS: u16 = 1024;
-/// One batch, and one more in case the kernel keeps some.
-const SLOTS: usize = 2 * BATCH_MAX;
+/// Few enough to stay in a core's cache, since the kernel goes round all of them;
+/// more wait in the socket's own buffer.
+const BUFFERS: u16 = 256;
+/// One batch, all of which has left when the next begins.
+const SLOTS: usize = BATCH_MAX;
+/// Sockets at a time.
+const SOCKETS_MAX: usize = 256;
 /// A batch, and what sockets need to be armed again.
 const SUBMISSIONS: u32 = 256;
 /// No overflow: each completion uses a buffer, a slot, or one of a socket's few.
-const COMPLETIONS: u32 = 4096;
+const COMPLETIONS: u32 = 2048;
 /// Departure stamps asked for in one go.
 const DRAINS_MAX: usize = 16;
 
@@ -82,11 +86,8 @@ pub struct Ring<T> {
     free: Vec<usize>,
     /// Slots with a reply that was not yet submitted.
     ready: Vec<usize>,
-    /// Slots submitted whose completions were not yet read.
-    in_flight: usize,
-    /// Completions read from the ring and not yet dealt with. Those of replies are
-    /// never in here: they free their slots at once.
-    backlog: VecDeque<(Job, cqueue::Entry)>,
+    /// Slots to be submitted by the next wait, and free when it returns.
+    departing: Vec<usize>,
     tallies: Tallies,
 }
 
@@ -125,7 +126,6 @@ struct Slot<T> {
     path: Option<(IpAddr, SocketAddr, u32)>,
     stamp_late: bool,
     track: Option<T>,
-    tracked_as: Option<u32>,
 }
 
 /// A request that arrived. Has to come back by [`Ring::answer`].
@@ -202,6 +202,7 @@ impl<T: Copy> Ring<T> {
         // SAFETY: `Drop` cancels every request before it frees the buffers, and leaks
         // them if it can't.
         unsafe { buffers.register(&ring.submitter())? };
+        ring.submitter().register_files_sparse(SOCKETS_MAX as u32)?;
         let memory = Memory {
             buffers,
             slots: (0..SLOTS).map(|_| Slot::empty()).collect(),
@@ -220,8 +221,7 @@ impl<T: Copy> Ring<T> {
             ids,
             free: (0..SLOTS).collect(),
             ready: Vec::with_capacity(SLOTS),
-            in_flight: 0,
-            backlog: VecDeque::with_capacity(COMPLETIONS as usize),
+            departing: Vec::with_capacity(SLOTS),
             tallies: Tallies::default(),
         };
         ring.await_wake()?;
@@ -231,13 +231,14 @@ impl<T: Copy> Ring<T> {
     /// Starts to receive from `socket`.
     ///
     /// # Errors
-    /// If the submission queue is full and can't be submitted.
+    /// If there are too many, or the submission queue is full and can't be submitted.
     pub fn add(&mut self, socket: ListenSocket) -> io::Result<()> {
         let place = self.sockets.iter().position(Option::is_none);
         let place = place.unwrap_or_else(|| {
             self.sockets.push(None);
             self.sockets.len() - 1
         });
+        self.register(place, socket.fd())?;
         self.sockets[place] = Some(Socket {
             socket,
             receiving: false,
@@ -263,8 +264,7 @@ impl<T: Copy> Ring<T> {
                 continue;
             }
             socket.closing = true;
-            let fd = Fd(socket.socket.fd());
-            let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(fd).all());
+            let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(file(place)).all());
             self.push(cancel.build(), Job::Cancel)?;
         }
         Ok(())
@@ -286,25 +286,16 @@ impl<T: Copy> Ring<T> {
     /// # Errors
     /// What io_uring_enter(2) says, if it is not about to pass.
     pub fn wait(&mut self) -> io::Result<()> {
-        let want = if self.backlog.is_empty() {
-            // Replies complete within the call; wait for one thing more than them.
-            self.in_flight + 1
-        } else {
-            0
-        };
+        let want = usize::from(self.ring.completion().is_empty());
         match self.ring.submit_and_wait(want) {
             Err(error) if !is_passing(&error) => return Err(error),
             _ => (),
         }
-        loop {
-            let Some(done) = self.ring.completion().next() else {
-                return Ok(());
-            };
-            match Job::from_user_data(done.user_data()) {
-                Job::Send(slot) => self.sent(slot, done.result())?,
-                job => self.backlog.push_back((job, done)),
-            }
+        // A reply leaves, or fails to, while it is submitted: it must not wait.
+        if self.ring.submission().is_empty() {
+            self.free.append(&mut self.departing);
         }
+        Ok(())
     }
 
     /// The next event that is at hand, if any. Deals with everything else on the way.
@@ -312,8 +303,11 @@ impl<T: Copy> Ring<T> {
     /// # Errors
     /// If a socket can't be read at all, or the ring can't be submitted to.
     pub fn next_event(&mut self) -> io::Result<Option<Event<T>>> {
-        while let Some((job, done)) = self.backlog.pop_front() {
-            let event = match job {
+        loop {
+            let Some(done) = self.ring.completion().next() else {
+                return Ok(None);
+            };
+            let event = match Job::from_user_data(done.user_data()) {
                 Job::Receive(place) => self.received(place, &done)?,
                 Job::Drain(place) => self.drained(place, &done)?,
                 Job::Poll(place) => {
@@ -325,13 +319,16 @@ impl<T: Copy> Ring<T> {
                     self.await_wake()?;
                     Some(Event::Woken)
                 }
-                Job::Send(_) | Job::Cancel => None,
+                Job::Send(place, tracked_as) => {
+                    self.send_failed(place, tracked_as)?;
+                    None
+                }
+                Job::Cancel => None,
             };
             if event.is_some() {
                 return Ok(event);
             }
         }
-        Ok(None)
     }
 
     /// Lets `answer` read a request and write the reply, if it deserves one. The
@@ -384,20 +381,20 @@ impl<T: Copy> Ring<T> {
             }
             match &mut self.sockets[slot.socket] {
                 Some(socket) if !socket.closing => {
-                    let entry = slot.entry(socket, now);
-                    let polling = socket.polling || slot.tracked_as.is_none();
                     let origin = slot.socket;
-                    self.push(entry, Job::Send(place))?;
-                    self.in_flight += 1;
-                    if !polling {
+                    let (entry, tracked_as) = slot.entry(socket, now);
+                    let idle = tracked_as.is_some() && !socket.polling;
+                    let entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
+                    self.push(entry, Job::Send(origin, tracked_as))?;
+                    if idle {
                         self.poll_error_queue(origin)?;
                     }
                 }
                 // Its socket is on the way out.
-                _ => self.free.push(place),
+                _ => (),
             }
         }
-        self.ready.clear();
+        self.departing.append(&mut self.ready);
         Ok(())
     }
 
@@ -407,7 +404,7 @@ impl<T: Copy> Ring<T> {
             let socket = self.socket(place);
             socket.receiving = false;
             if socket.closing {
-                self.close_if_idle(place);
+                self.close_if_idle(place)?;
             } else {
                 match -done.result() {
                     libc::ENOBUFS => self.tallies.rearmed_no_buffers += 1,
@@ -452,16 +449,10 @@ impl<T: Copy> Ring<T> {
         })
     }
 
-    fn sent(&mut self, place: usize, result: i32) -> io::Result<()> {
-        self.in_flight -= 1;
-        self.free.push(place);
-        let slot = &mut self.memory.slots[place];
-        let tracked_as = slot.tracked_as.take();
-        if result >= 0 {
-            return Ok(());
-        }
+    /// A reply was not sent. (Of those that are, nothing is heard.)
+    fn send_failed(&mut self, place: usize, tracked_as: Option<u32>) -> io::Result<()> {
         self.tallies.send_errors += 1;
-        if let (Some(id), Some(socket)) = (tracked_as, &mut self.sockets[slot.socket]) {
+        if let (Some(id), Some(socket)) = (tracked_as, &mut self.sockets[place]) {
             match socket.tracker.ids() {
                 Ids::Chosen => socket.tracker.cancel(id),
                 // Whether the kernel counted the packet depends on where it failed.
@@ -480,8 +471,7 @@ impl<T: Copy> Ring<T> {
         let socket = self.socket(place);
         socket.polling = more;
         if socket.closing {
-            self.close_if_idle(place);
-            return Ok(());
+            return self.close_if_idle(place);
         }
         if socket.drains > 0 {
             socket.drain_wanted = true;
@@ -503,7 +493,7 @@ impl<T: Copy> Ring<T> {
             // multishot: the queue is dry only when a read says so.
             socket.drain_wanted |= done.result() >= 0 || done.result() == -libc::ENOBUFS;
             if socket.closing {
-                self.close_if_idle(place);
+                self.close_if_idle(place)?;
             } else if socket.drains == 0 && socket.drain_wanted {
                 self.drain(place)?;
             }
@@ -537,19 +527,16 @@ impl<T: Copy> Ring<T> {
 
     fn receive(&mut self, place: usize) -> io::Result<()> {
         let header = &raw const *self.memory.receive;
-        let socket = self.socket(place);
-        socket.receiving = true;
-        let fd = Fd(socket.socket.fd());
-        let receive = opcode::RecvMsgMulti::new(fd, header, buffers::GROUP);
+        self.socket(place).receiving = true;
+        let receive = opcode::RecvMsgMulti::new(file(place), header, buffers::GROUP);
         self.push(receive.build(), Job::Receive(place))
     }
 
     /// Wakes us for departures and nothing else: POLLERR needs no asking. A
     /// standing receive on the error queue would wake for every request too.
     fn poll_error_queue(&mut self, place: usize) -> io::Result<()> {
-        let socket = self.socket(place);
-        socket.polling = true;
-        let poll = opcode::PollAdd::new(Fd(socket.socket.fd()), 0).multi(true);
+        self.socket(place).polling = true;
+        let poll = opcode::PollAdd::new(file(place), 0).multi(true);
         self.push(poll.build(), Job::Poll(place))
     }
 
@@ -561,9 +548,8 @@ impl<T: Copy> Ring<T> {
         // One more than awaited finds the queue dry.
         let drains = (awaited + 1).min(DRAINS_MAX);
         socket.drains += drains;
-        let fd = Fd(socket.socket.fd());
         let flags = (libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) as u32;
-        let read = opcode::RecvMsgMulti::new(fd, header, buffers::GROUP)
+        let read = opcode::RecvMsgMulti::new(file(place), header, buffers::GROUP)
             .flags(flags)
             .build();
         for _ in 0..drains {
@@ -583,18 +569,30 @@ impl<T: Copy> Ring<T> {
             .expect("a socket stays until nothing is in flight for it")
     }
 
-    fn close_if_idle(&mut self, place: usize) {
+    fn close_if_idle(&mut self, place: usize) -> io::Result<()> {
         let socket = self.socket(place);
         if !socket.receiving && !socket.polling && socket.drains == 0 {
             self.sockets[place] = None;
+            self.register(place, -1)?;
         }
+        Ok(())
+    }
+
+    /// Makes a descriptor, or none, the file number `place` of the ring: that spares
+    /// the kernel a look-up per packet.
+    fn register(&self, place: usize, fd: RawFd) -> io::Result<()> {
+        let submitter = self.ring.submitter();
+        submitter
+            .register_files_update(place as u32, &[fd])
+            .map(drop)
     }
 
     fn push(&mut self, entry: squeue::Entry, job: Job) -> io::Result<()> {
         let entry = entry.user_data(job.user_data());
         // SAFETY: every entry we build points into `memory`, which outlives all
         // requests (see `Drop`), and to descriptors that are closed only when nothing
-        // is in flight for them. A slot, once pushed, is not touched until it completes.
+        // is in flight for them. A slot, once pushed, is not touched until it was
+        // submitted, and sends never wait (MSG_DONTWAIT), so it is done by then.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
             match self.ring.submit() {
                 Ok(_) => (),
@@ -618,6 +616,8 @@ impl<T> Drop for Ring<T> {
             Ok(()) => true,
             Err(error) => error.raw_os_error() == Some(libc::ENOENT),
         };
+        // Else the ring would let go of its sockets some time after it is gone.
+        let _ = self.ring.submitter().unregister_files();
         // What was cancelled holds on to its socket until its completion was run. This
         // runs them, so that ports are free when we return.
         let flags = EnterFlags::GETEVENTS.bits();
@@ -660,14 +660,13 @@ impl<T: Copy> Slot<T> {
             path: None,
             stamp_late: false,
             track: None,
-            tracked_as: None,
         }
     }
 
-    /// The request that sends this reply. The slot must stay where it is, untouched,
-    /// until that completes.
-    fn entry(&mut self, socket: &mut Socket<T>, now: WallInstant) -> squeue::Entry {
-        let fd = Fd(socket.socket.fd());
+    /// The request that sends this reply, and the id of its departure stamp. The slot
+    /// must stay where it is, untouched, until that is submitted.
+    fn entry(&mut self, socket: &mut Socket<T>, now: WallInstant) -> (squeue::Entry, Option<u32>) {
+        let fd = file(self.socket);
         // A socket buffer that is full drops the reply rather than let it grow old.
         let flags = libc::MSG_DONTWAIT;
         let mut control = Encoder::new(self.control.bytes_mut());
@@ -677,9 +676,11 @@ impl<T: Copy> Slot<T> {
                 encode_source(&mut control, to, from, interface);
             }
         }
-        if let Some(token) = self.track.take() {
-            let id = socket.tracker.begin(token, now);
-            self.tracked_as = Some(id);
+        let tracked_as = self
+            .track
+            .take()
+            .map(|token| socket.tracker.begin(token, now));
+        if let Some(id) = tracked_as {
             let ask = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
             control.push(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, ask);
             if socket.tracker.ids() == Ids::Chosen {
@@ -688,11 +689,11 @@ impl<T: Copy> Slot<T> {
         }
         let control = control.finish();
         if control.is_empty() {
-            return opcode::Send::new(fd, self.bytes.as_ptr(), self.len as u32)
+            let send = opcode::Send::new(fd, self.bytes.as_ptr(), self.len as u32)
                 .flags(flags)
                 .dest_addr(self.name.as_ptr())
-                .dest_addr_len(self.name.len())
-                .build();
+                .dest_addr_len(self.name.len());
+            return (send.build(), tracked_as);
         }
         self.header.msg_control = control.as_ptr().cast_mut().cast();
         self.header.msg_controllen = control.len() as _;
@@ -702,17 +703,23 @@ impl<T: Copy> Slot<T> {
         self.header.msg_namelen = self.name.len();
         self.header.msg_iov = &raw mut self.part;
         self.header.msg_iovlen = 1;
-        opcode::SendMsg::new(fd, &raw const self.header)
-            .flags(flags as u32)
-            .build()
+        let send = opcode::SendMsg::new(fd, &raw const self.header).flags(flags as u32);
+        (send.build(), tracked_as)
     }
 }
 
-/// What a submission was for; travels through the kernel as user data.
+/// The file that [`Ring::register`] put at `place`.
+fn file(place: usize) -> Fixed {
+    Fixed(place as u32)
+}
+
+/// What a submission was for; travels through the kernel as user data. The number is
+/// that of the socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Job {
     Receive(usize),
-    Send(usize),
+    /// And the id of the departure stamp, if one is awaited.
+    Send(usize, Option<u32>),
     Poll(usize),
     Drain(usize),
     Wake,
@@ -720,26 +727,29 @@ enum Job {
 }
 
 impl Job {
+    /// From the top: kind 16 bits, place 16, id 32.
     fn user_data(self) -> u64 {
-        let (kind, place) = match self {
-            Self::Receive(place) => (0, place),
-            Self::Send(place) => (1, place),
-            Self::Poll(place) => (2, place),
-            Self::Drain(place) => (3, place),
-            Self::Wake => (4, 0),
-            Self::Cancel => (5, 0),
+        let (kind, place, id) = match self {
+            Self::Receive(place) => (0, place, 0),
+            Self::Send(place, None) => (1, place, 0),
+            Self::Send(place, Some(id)) => (2, place, id),
+            Self::Poll(place) => (3, place, 0),
+            Self::Drain(place) => (4, place, 0),
+            Self::Wake => (5, 0, 0),
+            Self::Cancel => (6, 0, 0),
         };
-        kind << 32 | place as u64
+        kind << 48 | (place as u64) << 32 | u64::from(id)
     }
 
     fn from_user_data(data: u64) -> Self {
-        let place = data as u32 as usize;
-        match data >> 32 {
+        let place = usize::from((data >> 32) as u16);
+        match data >> 48 {
             0 => Self::Receive(place),
-            1 => Self::Send(place),
-            2 => Self::Poll(place),
-            3 => Self::Drain(place),
-            4 => Self::Wake,
+            1 => Self::Send(place, None),
+            2 => Self::Send(place, Some(data as u32)),
+            3 => Self::Poll(place),
+            4 => Self::Drain(place),
+            5 => Self::Wake,
             _ => Self::Cancel,
         }
     }
