@@ -41,6 +41,12 @@ pub const MESSAGE_LEN_MAX: usize = 2048;
 const KERNEL_MIN: (u32, u32) = (6, 1);
 /// The kernel that lets a sender choose the ids of departure stamps.
 const KERNEL_CHOSEN_IDS: (u32, u32) = (6, 13);
+/// The kernel that hands departure stamps to the ring.
+const KERNEL_STAMP_COMMAND: (u32, u32) = (6, 17);
+
+/// SOCKET_URING_OP_TX_TIMESTAMP of linux/io_uring.h. Its completions have the id as
+/// their result and a `struct io_timespec` in their second half.
+const STAMP_COMMAND: u32 = 4;
 
 /// Lets the sender choose the id of a departure stamp.
 const SCM_TS_OPT_ID: libc::c_int = 81;
@@ -66,22 +72,30 @@ const COMPLETIONS: u32 = 2048;
 const DRAINS_MAX: usize = 16;
 
 /// In each buffer: the address of the sender, then the control messages
-/// (SCM_TIMESTAMPING 64, PKTINFO 40, on the error queue RECVERR 64), then the packet.
+/// (SCM_TIMESTAMPNS 32, PKTINFO 40), then the packet, which so begins a cache line.
 const NAME_LEN: usize = 32;
-const CONTROL_LEN: usize = 192;
+const CONTROL_LEN: usize = 80;
+/// On the error queue: no sender, SCM_TIMESTAMPING 64, RECVERR 64.
+const DEPARTURE_CONTROL_LEN: usize = 160;
 /// `struct io_uring_recvmsg_out`.
 const OUT_LEN: usize = 16;
-const BUFFER_LEN: usize = OUT_LEN + NAME_LEN + CONTROL_LEN + MESSAGE_LEN_MAX + 16;
+const BUFFER_LEN: usize = OUT_LEN + NAME_LEN + CONTROL_LEN + MESSAGE_LEN_MAX + 64;
+
+/// A ring whose completions have room for a stamp.
+type WideRing = IoUring<squeue::Entry, cqueue::Entry32>;
+type Completion = cqueue::Entry32;
 
 /// A worker's ring. It belongs to the thread that made it. `T` is what the caller
 /// uses to recognise a reply when its departure stamp comes.
 pub struct Ring<T> {
     // These two are dropped by hand, in this order and if it is safe; see `Drop`.
-    ring: ManuallyDrop<IoUring>,
+    ring: ManuallyDrop<WideRing>,
     memory: ManuallyDrop<Memory<T>>,
     sockets: Vec<Option<Socket<T>>>,
     wake: Wake,
+    /// Departure stamps of wildcard sockets.
     ids: Ids,
+    collect: Collect,
     /// Slots without a reply.
     free: Vec<usize>,
     /// Slots with a reply that was not yet submitted.
@@ -105,11 +119,21 @@ struct Memory<T> {
 struct Socket<T> {
     socket: ListenSocket,
     receiving: bool,
-    polling: bool,
+    /// The ring hears of departures, in the way of `collect`.
+    listening: bool,
     drains: usize,
     drain_wanted: bool,
     closing: bool,
     tracker: Tracker<T>,
+}
+
+/// How departure stamps come from the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Collect {
+    /// Each as a completion of one standing command.
+    Command,
+    /// By reading the error queue when a poll says that there are some.
+    ErrorQueue,
 }
 
 /// A reply, from answer to completion.
@@ -198,20 +222,28 @@ impl<T: Copy> Ring<T> {
             .map_err(|error| io::Error::new(error.kind(), explain(&error)))
     }
 
-    fn from_parts(ring: IoUring, buffers: BufferRing) -> io::Result<Self> {
+    fn from_parts(ring: WideRing, buffers: BufferRing) -> io::Result<Self> {
         // SAFETY: `Drop` cancels every request before it frees the buffers, and leaks
         // them if it can't.
         unsafe { buffers.register(&ring.submitter())? };
-        ring.submitter().register_files_sparse(SOCKETS_MAX as u32)?;
+        ring.submitter()
+            .register_files_sparse(2 * SOCKETS_MAX as u32)?;
         let memory = Memory {
             buffers,
             slots: (0..SLOTS).map(|_| Slot::empty()).collect(),
             receive: Box::new(room(NAME_LEN, CONTROL_LEN)),
-            departure: Box::new(room(0, CONTROL_LEN)),
+            departure: Box::new(room(0, DEPARTURE_CONTROL_LEN)),
         };
-        let ids = match kernel_version() {
-            Some(version) if version >= KERNEL_CHOSEN_IDS => Ids::Chosen,
-            _ => Ids::Counted,
+        let since = |kernel| kernel_version().is_some_and(|version| version >= kernel);
+        let ids = if since(KERNEL_CHOSEN_IDS) {
+            Ids::Chosen
+        } else {
+            Ids::Counted
+        };
+        let collect = if since(KERNEL_STAMP_COMMAND) {
+            Collect::Command
+        } else {
+            Collect::ErrorQueue
         };
         let mut ring = Self {
             ring: ManuallyDrop::new(ring),
@@ -219,6 +251,7 @@ impl<T: Copy> Ring<T> {
             sockets: Vec::new(),
             wake: Wake::new()?,
             ids,
+            collect,
             free: (0..SLOTS).collect(),
             ready: Vec::with_capacity(SLOTS),
             departing: Vec::with_capacity(SLOTS),
@@ -238,15 +271,21 @@ impl<T: Copy> Ring<T> {
             self.sockets.push(None);
             self.sockets.len() - 1
         });
-        self.register(place, socket.fd())?;
+        self.register(place, [socket.receiver(), socket.sender()])?;
+        // Those of one address count: then SEND will do, which is cheaper than SENDMSG.
+        let ids = if socket.is_wildcard() {
+            self.ids
+        } else {
+            Ids::Counted
+        };
         self.sockets[place] = Some(Socket {
             socket,
             receiving: false,
-            polling: false,
+            listening: false,
             drains: 0,
             drain_wanted: false,
             closing: false,
-            tracker: Tracker::new(self.ids),
+            tracker: Tracker::new(ids),
         });
         self.receive(place)
     }
@@ -264,8 +303,10 @@ impl<T: Copy> Ring<T> {
                 continue;
             }
             socket.closing = true;
-            let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(file(place)).all());
-            self.push(cancel.build(), Job::Cancel)?;
+            for file in [receiver(place), sender(place)] {
+                let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(file).all());
+                self.push(cancel.build(), Job::Cancel)?;
+            }
         }
         Ok(())
     }
@@ -310,6 +351,7 @@ impl<T: Copy> Ring<T> {
             let event = match Job::from_user_data(done.user_data()) {
                 Job::Receive(place) => self.received(place, &done)?,
                 Job::Drain(place) => self.drained(place, &done)?,
+                Job::Stamps(place) => self.stamped(place, &done)?,
                 Job::Poll(place) => {
                     self.error_queue_stirred(place, &done)?;
                     None
@@ -383,11 +425,11 @@ impl<T: Copy> Ring<T> {
                 Some(socket) if !socket.closing => {
                     let origin = slot.socket;
                     let (entry, tracked_as) = slot.entry(socket, now);
-                    let idle = tracked_as.is_some() && !socket.polling;
+                    let idle = tracked_as.is_some() && !socket.listening;
                     let entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
                     self.push(entry, Job::Send(origin, tracked_as))?;
                     if idle {
-                        self.poll_error_queue(origin)?;
+                        self.await_departures(origin)?;
                     }
                 }
                 // Its socket is on the way out.
@@ -398,7 +440,7 @@ impl<T: Copy> Ring<T> {
         Ok(())
     }
 
-    fn received(&mut self, place: usize, done: &cqueue::Entry) -> io::Result<Option<Event<T>>> {
+    fn received(&mut self, place: usize, done: &Completion) -> io::Result<Option<Event<T>>> {
         let arrival = self.arrival(place, done);
         if !cqueue::more(done.flags()) {
             let socket = self.socket(place);
@@ -421,7 +463,7 @@ impl<T: Copy> Ring<T> {
 
     /// The request in a receive's completion; gives the buffer back if it holds none
     /// that we could answer.
-    fn arrival(&mut self, place: usize, done: &cqueue::Entry) -> Option<Arrival> {
+    fn arrival(&mut self, place: usize, done: &Completion) -> Option<Arrival> {
         let memory = &mut *self.memory;
         let buffer = memory.buffers.take(cqueue::buffer_select(done.flags())?)?;
         let filled = done.result().max(0) as usize;
@@ -465,11 +507,32 @@ impl<T: Copy> Ring<T> {
         Ok(())
     }
 
+    /// The standing command has a stamp, or has ended.
+    fn stamped(&mut self, place: usize, done: &Completion) -> io::Result<Option<Event<T>>> {
+        if cqueue::more(done.flags()) {
+            let [seconds, nanoseconds] = done.big_cqe().map(|half| half as i64);
+            let at = WallInstant::from_unix_ns(seconds * 1_000_000_000 + nanoseconds);
+            return Ok(self.departed(place, done.result() as u32, at));
+        }
+        let socket = self.socket(place);
+        socket.listening = false;
+        if socket.closing {
+            self.close_if_idle(place)?;
+        } else {
+            if done.result() < 0 {
+                // It is not there after all, or not for this kind of socket.
+                self.collect = Collect::ErrorQueue;
+            }
+            self.await_departures(place)?;
+        }
+        Ok(None)
+    }
+
     /// A POLLERR came: there are departures to be read.
-    fn error_queue_stirred(&mut self, place: usize, done: &cqueue::Entry) -> io::Result<()> {
+    fn error_queue_stirred(&mut self, place: usize, done: &Completion) -> io::Result<()> {
         let more = cqueue::more(done.flags());
         let socket = self.socket(place);
-        socket.polling = more;
+        socket.listening = more;
         if socket.closing {
             return self.close_if_idle(place);
         }
@@ -479,12 +542,12 @@ impl<T: Copy> Ring<T> {
             self.drain(place)?;
         }
         if !more {
-            self.poll_error_queue(place)?;
+            self.await_departures(place)?;
         }
         Ok(())
     }
 
-    fn drained(&mut self, place: usize, done: &cqueue::Entry) -> io::Result<Option<Event<T>>> {
+    fn drained(&mut self, place: usize, done: &Completion) -> io::Result<Option<Event<T>>> {
         let departure = self.departure(place, done);
         if !cqueue::more(done.flags()) {
             let socket = self.socket(place);
@@ -498,10 +561,10 @@ impl<T: Copy> Ring<T> {
                 self.drain(place)?;
             }
         }
-        Ok(departure.map(|(token, stamp)| Event::Departed(token, stamp)))
+        Ok(departure)
     }
 
-    fn departure(&mut self, place: usize, done: &cqueue::Entry) -> Option<(T, Stamp)> {
+    fn departure(&mut self, place: usize, done: &Completion) -> Option<Event<T>> {
         let memory = &mut *self.memory;
         let buffer = memory.buffers.take(cqueue::buffer_select(done.flags())?)?;
         let filled = done.result().max(0) as usize;
@@ -512,11 +575,15 @@ impl<T: Copy> Ring<T> {
         let (Some(at), Some(QueuedError::Departed { id })) = (beside.software, beside.error) else {
             return None;
         };
+        self.departed(place, id, at)
+    }
+
+    fn departed(&mut self, place: usize, id: u32, at: WallInstant) -> Option<Event<T>> {
         let tracker = &mut self.sockets[place].as_mut()?.tracker;
         match tracker.finish(id, at) {
             Some(token) => {
                 self.tallies.departures += 1;
-                Some((token, kernel_stamp(at)))
+                Some(Event::Departed(token, kernel_stamp(at)))
             }
             None => {
                 self.tallies.departures_unmatched += 1;
@@ -528,16 +595,23 @@ impl<T: Copy> Ring<T> {
     fn receive(&mut self, place: usize) -> io::Result<()> {
         let header = &raw const *self.memory.receive;
         self.socket(place).receiving = true;
-        let receive = opcode::RecvMsgMulti::new(file(place), header, buffers::GROUP);
+        let receive = opcode::RecvMsgMulti::new(receiver(place), header, buffers::GROUP);
         self.push(receive.build(), Job::Receive(place))
     }
 
-    /// Wakes us for departures and nothing else: POLLERR needs no asking. A
-    /// standing receive on the error queue would wake for every request too.
-    fn poll_error_queue(&mut self, place: usize) -> io::Result<()> {
-        self.socket(place).polling = true;
-        let poll = opcode::PollAdd::new(file(place), 0).multi(true);
-        self.push(poll.build(), Job::Poll(place))
+    /// Wakes us for departures and nothing else: POLLERR needs no asking.
+    fn await_departures(&mut self, place: usize) -> io::Result<()> {
+        self.socket(place).listening = true;
+        match self.collect {
+            Collect::Command => {
+                let command = opcode::UringCmd16::new(sender(place), STAMP_COMMAND);
+                self.push(command.build(), Job::Stamps(place))
+            }
+            Collect::ErrorQueue => {
+                let poll = opcode::PollAdd::new(sender(place), 0).multi(true);
+                self.push(poll.build(), Job::Poll(place))
+            }
+        }
     }
 
     fn drain(&mut self, place: usize) -> io::Result<()> {
@@ -549,7 +623,7 @@ impl<T: Copy> Ring<T> {
         let drains = (awaited + 1).min(DRAINS_MAX);
         socket.drains += drains;
         let flags = (libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) as u32;
-        let read = opcode::RecvMsgMulti::new(file(place), header, buffers::GROUP)
+        let read = opcode::RecvMsgMulti::new(sender(place), header, buffers::GROUP)
             .flags(flags)
             .build();
         for _ in 0..drains {
@@ -571,19 +645,19 @@ impl<T: Copy> Ring<T> {
 
     fn close_if_idle(&mut self, place: usize) -> io::Result<()> {
         let socket = self.socket(place);
-        if !socket.receiving && !socket.polling && socket.drains == 0 {
+        if !socket.receiving && !socket.listening && socket.drains == 0 {
             self.sockets[place] = None;
-            self.register(place, -1)?;
+            self.register(place, [-1; 2])?;
         }
         Ok(())
     }
 
-    /// Makes a descriptor, or none, the file number `place` of the ring: that spares
-    /// the kernel a look-up per packet.
-    fn register(&self, place: usize, fd: RawFd) -> io::Result<()> {
+    /// Makes two descriptors (or -1) the ring's files [`receiver`] and [`sender`] of a
+    /// place: that spares the kernel a look-up per packet.
+    fn register(&self, place: usize, fds: [RawFd; 2]) -> io::Result<()> {
         let submitter = self.ring.submitter();
         submitter
-            .register_files_update(place as u32, &[fd])
+            .register_files_update(2 * place as u32, &fds)
             .map(drop)
     }
 
@@ -666,13 +740,13 @@ impl<T: Copy> Slot<T> {
     /// The request that sends this reply, and the id of its departure stamp. The slot
     /// must stay where it is, untouched, until that is submitted.
     fn entry(&mut self, socket: &mut Socket<T>, now: WallInstant) -> (squeue::Entry, Option<u32>) {
-        let fd = file(self.socket);
         // A socket buffer that is full drops the reply rather than let it grow old.
         let flags = libc::MSG_DONTWAIT;
         let mut control = Encoder::new(self.control.bytes_mut());
+        let wildcard = socket.socket.is_wildcard();
         if let Some((from, to, interface)) = self.path.take() {
             self.name = RawAddress::from(to);
-            if socket.socket.is_wildcard() {
+            if wildcard {
                 encode_source(&mut control, to, from, interface);
             }
         }
@@ -680,7 +754,11 @@ impl<T: Copy> Slot<T> {
             .track
             .take()
             .map(|token| socket.tracker.begin(token, now));
-        if let Some(id) = tracked_as {
+        let fd = match tracked_as {
+            Some(_) => sender(self.socket),
+            None => receiver(self.socket),
+        };
+        if let (Some(id), true) = (tracked_as, wildcard) {
             let ask = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
             control.push(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, ask);
             if socket.tracker.ids() == Ids::Chosen {
@@ -708,9 +786,12 @@ impl<T: Copy> Slot<T> {
     }
 }
 
-/// The file that [`Ring::register`] put at `place`.
-fn file(place: usize) -> Fixed {
-    Fixed(place as u32)
+fn receiver(place: usize) -> Fixed {
+    Fixed(2 * place as u32)
+}
+
+fn sender(place: usize) -> Fixed {
+    Fixed(2 * place as u32 + 1)
 }
 
 /// What a submission was for; travels through the kernel as user data. The number is
@@ -720,6 +801,7 @@ enum Job {
     Receive(usize),
     /// And the id of the departure stamp, if one is awaited.
     Send(usize, Option<u32>),
+    Stamps(usize),
     Poll(usize),
     Drain(usize),
     Wake,
@@ -733,10 +815,11 @@ impl Job {
             Self::Receive(place) => (0, place, 0),
             Self::Send(place, None) => (1, place, 0),
             Self::Send(place, Some(id)) => (2, place, id),
-            Self::Poll(place) => (3, place, 0),
-            Self::Drain(place) => (4, place, 0),
-            Self::Wake => (5, 0, 0),
-            Self::Cancel => (6, 0, 0),
+            Self::Stamps(place) => (3, place, 0),
+            Self::Poll(place) => (4, place, 0),
+            Self::Drain(place) => (5, place, 0),
+            Self::Wake => (6, 0, 0),
+            Self::Cancel => (7, 0, 0),
         };
         kind << 48 | (place as u64) << 32 | u64::from(id)
     }
@@ -747,9 +830,10 @@ impl Job {
             0 => Self::Receive(place),
             1 => Self::Send(place, None),
             2 => Self::Send(place, Some(data as u32)),
-            3 => Self::Poll(place),
-            4 => Self::Drain(place),
-            5 => Self::Wake,
+            3 => Self::Stamps(place),
+            4 => Self::Poll(place),
+            5 => Self::Drain(place),
+            6 => Self::Wake,
             _ => Self::Cancel,
         }
     }
@@ -820,8 +904,8 @@ fn explain(error: &io::Error) -> String {
 }
 
 /// A ring tuned for one thread, or a plain one where the kernel refuses the flags.
-fn build(submissions: u32) -> io::Result<IoUring> {
-    let tuned = IoUring::builder()
+fn build(submissions: u32) -> io::Result<WideRing> {
+    let tuned = WideRing::builder()
         .dontfork()
         .setup_cqsize(COMPLETIONS)
         .setup_submit_all()
@@ -834,8 +918,8 @@ fn build(submissions: u32) -> io::Result<IoUring> {
     }
 }
 
-fn build_plain(submissions: u32) -> io::Result<IoUring> {
-    IoUring::builder()
+fn build_plain(submissions: u32) -> io::Result<WideRing> {
+    WideRing::builder()
         .dontfork()
         .setup_cqsize(COMPLETIONS)
         .build(submissions)
