@@ -111,13 +111,14 @@ pub fn run(options: Options) -> Result<End, String> {
             threads::run(threads::Parts {
                 core,
                 errands: Errands::new(config.clone(), identity(serving, server, without), notifier),
-                workers,
-                snapshot: cell,
                 service: ServiceSetup {
                     control: desks.control?,
                     metrics: desks.metrics?,
                     drift_file: config.drift_file.clone(),
+                    workers: workers.clone(),
                 },
+                workers,
+                snapshot: cell,
                 waiter: Waiter::uring().map_err(|error| format!("io_uring: {error}"))?,
                 signals,
             })

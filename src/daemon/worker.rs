@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +36,11 @@ use crate::wire::packet::PACKET_LEN_MAX;
 // What the ring carries is what the responder reads and writes.
 const _: () = assert!(ring::MESSAGE_LEN_MAX == PACKET_LEN_MAX);
 
+/// Own addresses with sockets of their own at most, and what they may take of the
+/// process's descriptors (1024 by custom): two per worker and address.
+const FOLLOWED_MAX: usize = 64;
+const FOLLOWED_DESCRIPTORS: usize = 512;
+
 /// How workers are to be started.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -56,6 +61,8 @@ pub struct Workers {
     shared: Arc<Shared>,
     threads: Vec<Thread>,
     addresses: Vec<SocketAddr>,
+    /// Addresses of this host that a wildcard covers and that have sockets of their own.
+    followed: Mutex<Vec<SocketAddr>>,
 }
 
 impl Collect for Workers {
@@ -112,6 +119,7 @@ impl Workers {
             shared,
             threads: Vec::with_capacity(count),
             addresses: groups.iter().map(|group| group[0].address()).collect(),
+            followed: Mutex::default(),
         };
         let cores = if setup.pin { cores() } else { Vec::new() };
         for (number, sockets) in transpose(groups, count).into_iter().enumerate() {
@@ -148,6 +156,13 @@ impl Workers {
     /// # Errors
     /// As [`start`](Self::start), for the address.
     pub fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
+        let followed = self.followed.get_mut();
+        let followed = followed.unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = followed.iter().position(|&ours| ours == address) {
+            followed.swap_remove(place);
+            self.addresses.push(address);
+            return Ok(address);
+        }
         // Our own wildcard socket would count as somebody else's.
         let beside_wildcard = self.addresses.iter().any(|ours| {
             ours.port() == address.port()
@@ -157,11 +172,7 @@ impl Workers {
         if !beside_wildcard {
             reuseport::probe_free(address)?;
         }
-        let group = reuseport::bind_group(address, self.threads.len())?;
-        let bound = group[0].address();
-        for (thread, socket) in self.threads.iter().zip(group) {
-            thread.order(Order::Listen(Box::new(socket)));
-        }
+        let bound = self.open(address)?;
         self.addresses.push(bound);
         Ok(bound)
     }
@@ -170,10 +181,60 @@ impl Workers {
     pub fn unlisten(&mut self, address: SocketAddr) -> bool {
         let before = self.addresses.len();
         self.addresses.retain(|&ours| ours != address);
+        self.close(address);
+        self.addresses.len() < before
+    }
+
+    /// `own` are the addresses of this host now. Where we listen on all, each of them
+    /// gets sockets of its own: a reply that leaves by such a socket need not say
+    /// from where, which saves a twentieth of its cost. What is sent to another
+    /// address, or to one of too many, comes to the wildcard's sockets as before.
+    pub fn follow(&self, own: &[IpAddr]) {
+        let wildcards = self.addresses.iter().filter(|a| a.ip().is_unspecified());
+        let mut wanted: Vec<SocketAddr> = wildcards
+            .flat_map(|wildcard| {
+                let ours = own.iter().filter(|ip| ip.is_ipv4() == wildcard.is_ipv4());
+                ours.map(|&ip| SocketAddr::new(ip, wildcard.port()))
+            })
+            // A link-local address is of one interface, and the wildcard knows of which.
+            .filter(|a| !is_link_local(a.ip()) && !self.addresses.contains(a))
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let max = FOLLOWED_DESCRIPTORS / 2 / self.threads.len();
+        wanted.truncate(max.min(FOLLOWED_MAX));
+        let mut followed = lock(&self.followed);
+        followed.retain(|&address| {
+            let stays = wanted.contains(&address);
+            if !stays {
+                self.close(address);
+            }
+            stays
+        });
+        for address in wanted {
+            if !followed.contains(&address) {
+                match self.open(address) {
+                    Ok(_) => followed.push(address),
+                    // It may be gone again.
+                    Err(error) => log::debug!("{error}; the wildcard serves it"),
+                }
+            }
+        }
+    }
+
+    fn open(&self, address: SocketAddr) -> io::Result<SocketAddr> {
+        let group = reuseport::bind_group(address, self.threads.len())?;
+        let bound = group[0].address();
+        for (thread, socket) in self.threads.iter().zip(group) {
+            thread.order(Order::Listen(Box::new(socket)));
+        }
+        Ok(bound)
+    }
+
+    fn close(&self, address: SocketAddr) {
         for thread in &self.threads {
             thread.order(Order::Unlisten(address));
         }
-        self.addresses.len() < before
     }
 
     /// Why a worker ended that nobody stopped, if one did. The daemon can't serve
@@ -382,6 +443,13 @@ impl Worker<'_> {
     }
 }
 
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
 /// One group of `count` sockets for each address. Nothing stays bound if one fails.
 fn bind_all(addresses: &[SocketAddr], count: usize) -> io::Result<Vec<Vec<ListenSocket>>> {
     // All are probed before one is bound: our own would be in the way.
@@ -459,7 +527,7 @@ mod tests {
     use crate::time::timestamp::NtpTimestamp;
     use crate::time::units::{Ppm, Precision};
     use crate::wire::packet::{HEADER_LEN, Leap, Packet};
-    use std::net::{IpAddr, UdpSocket};
+    use std::net::UdpSocket;
 
     const ANY_V4: &str = "0.0.0.0:0";
     const LOOPBACK_V4: &str = "127.0.0.1:0";
@@ -697,6 +765,48 @@ mod tests {
         assert!(ask(&client, first, &request(0, 0, 2)).is_some());
         drop(workers);
         UdpSocket::bind(first).expect("the port is free");
+    }
+
+    /// 127.0.0.0/8 is ours as a whole, so that the wildcard answers for the others.
+    #[test]
+    fn own_addresses_have_sockets_of_their_own_while_they_are_ours() {
+        let workers = start(2, &[ANY_V4, "[::]:0"]);
+        let ports = workers.addresses().to_vec();
+        let ip = |text: &str| -> IpAddr { text.parse().expect("an address") };
+        let all_answer = || {
+            for (listener, asked) in [
+                (0, "127.0.0.1"),
+                (0, "127.0.0.2"),
+                (0, "127.9.9.9"),
+                (1, "::1"),
+            ] {
+                let server = SocketAddr::new(ip(asked), ports[listener].port());
+                let client = client(server.ip());
+                let patience = Some(Duration::from_millis(100));
+                client.set_read_timeout(patience).expect("a timeout");
+                // What comes while sockets close may be lost with them.
+                eventually(|| ask(&client, server, &request(0, 0, 2)).is_some());
+            }
+        };
+        let bound = || -> Vec<IpAddr> {
+            let followed = lock(&workers.followed);
+            followed.iter().map(SocketAddr::ip).collect()
+        };
+        for own in [
+            vec!["127.0.0.1", "127.0.0.2", "::1"],
+            vec!["127.0.0.2", "127.0.0.2", "fe80::1", "192.0.2.1"],
+            vec![],
+            vec!["::1"],
+        ] {
+            let own: Vec<IpAddr> = own.into_iter().map(ip).collect();
+            workers.follow(&own);
+            all_answer();
+            // Not link-local ones, nor those that are not here after all.
+            let expected: Vec<IpAddr> = own.into_iter().filter(IpAddr::is_loopback).collect();
+            assert!(bound().iter().all(|ip| expected.contains(ip)));
+            assert!(expected.iter().all(|ip| bound().contains(ip)));
+        }
+        assert_eq!(workers.failure(), None);
     }
 
     #[test]

@@ -11,15 +11,15 @@
 mod buffers;
 mod tracker;
 
-use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Fixed, RecvMsgOut, Timespec};
 use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
 
 use crate::linux::address::RawAddress;
@@ -41,6 +41,12 @@ pub const MESSAGE_LEN_MAX: usize = 2048;
 const KERNEL_MIN: (u32, u32) = (6, 1);
 /// The kernel that lets a sender choose the ids of departure stamps.
 const KERNEL_CHOSEN_IDS: (u32, u32) = (6, 13);
+/// The kernel that hands departure stamps to the ring.
+const KERNEL_STAMP_COMMAND: (u32, u32) = (6, 17);
+
+/// SOCKET_URING_OP_TX_TIMESTAMP of linux/io_uring.h. Its completions have the id as
+/// their result and a `struct io_timespec` in their second half.
+const STAMP_COMMAND: u32 = 4;
 
 /// Lets the sender choose the id of a departure stamp.
 const SCM_TS_OPT_ID: libc::c_int = 81;
@@ -51,42 +57,51 @@ const SCM_TS_OPT_ID: libc::c_int = 81;
 pub const BATCH_MAX: usize = 16;
 
 /// Buffers for requests that arrived and were not yet answered.
-const BUFFERS: u16 = 1024;
-/// One batch, and one more in case the kernel keeps some.
-const SLOTS: usize = 2 * BATCH_MAX;
+/// Few enough to stay in a core's cache, since the kernel goes round all of them;
+/// more wait in the socket's own buffer.
+const BUFFERS: u16 = 256;
+/// One batch, all of which has left when the next begins.
+const SLOTS: usize = BATCH_MAX;
+/// Sockets at a time.
+const SOCKETS_MAX: usize = 256;
 /// A batch, and what sockets need to be armed again.
 const SUBMISSIONS: u32 = 256;
 /// No overflow: each completion uses a buffer, a slot, or one of a socket's few.
-const COMPLETIONS: u32 = 4096;
+const COMPLETIONS: u32 = 2048;
 /// Departure stamps asked for in one go.
 const DRAINS_MAX: usize = 16;
 
 /// In each buffer: the address of the sender, then the control messages
-/// (SCM_TIMESTAMPING 64, PKTINFO 40, on the error queue RECVERR 64), then the packet.
+/// (SCM_TIMESTAMPNS 32, PKTINFO 40), then the packet, which so begins a cache line.
 const NAME_LEN: usize = 32;
-const CONTROL_LEN: usize = 192;
+const CONTROL_LEN: usize = 80;
+/// On the error queue: no sender, SCM_TIMESTAMPING 64, RECVERR 64.
+const DEPARTURE_CONTROL_LEN: usize = 160;
 /// `struct io_uring_recvmsg_out`.
 const OUT_LEN: usize = 16;
-const BUFFER_LEN: usize = OUT_LEN + NAME_LEN + CONTROL_LEN + MESSAGE_LEN_MAX + 16;
+const BUFFER_LEN: usize = OUT_LEN + NAME_LEN + CONTROL_LEN + MESSAGE_LEN_MAX + 64;
+
+/// A ring whose completions have room for a stamp.
+type WideRing = IoUring<squeue::Entry, cqueue::Entry32>;
+type Completion = cqueue::Entry32;
 
 /// A worker's ring. It belongs to the thread that made it. `T` is what the caller
 /// uses to recognise a reply when its departure stamp comes.
 pub struct Ring<T> {
     // These two are dropped by hand, in this order and if it is safe; see `Drop`.
-    ring: ManuallyDrop<IoUring>,
+    ring: ManuallyDrop<WideRing>,
     memory: ManuallyDrop<Memory<T>>,
     sockets: Vec<Option<Socket<T>>>,
     wake: Wake,
+    /// Departure stamps of wildcard sockets.
     ids: Ids,
+    collect: Collect,
     /// Slots without a reply.
     free: Vec<usize>,
     /// Slots with a reply that was not yet submitted.
     ready: Vec<usize>,
-    /// Slots submitted whose completions were not yet read.
-    in_flight: usize,
-    /// Completions read from the ring and not yet dealt with. Those of replies are
-    /// never in here: they free their slots at once.
-    backlog: VecDeque<(Job, cqueue::Entry)>,
+    /// Slots to be submitted by the next wait, and free when it returns.
+    departing: Vec<usize>,
     tallies: Tallies,
 }
 
@@ -104,11 +119,21 @@ struct Memory<T> {
 struct Socket<T> {
     socket: ListenSocket,
     receiving: bool,
-    polling: bool,
+    /// The ring hears of departures, in the way of `collect`.
+    listening: bool,
     drains: usize,
     drain_wanted: bool,
     closing: bool,
     tracker: Tracker<T>,
+}
+
+/// How departure stamps come from the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Collect {
+    /// Each as a completion of one standing command.
+    Command,
+    /// By reading the error queue when a poll says that there are some.
+    ErrorQueue,
 }
 
 /// A reply, from answer to completion.
@@ -125,7 +150,6 @@ struct Slot<T> {
     path: Option<(IpAddr, SocketAddr, u32)>,
     stamp_late: bool,
     track: Option<T>,
-    tracked_as: Option<u32>,
 }
 
 /// A request that arrived. Has to come back by [`Ring::answer`].
@@ -198,19 +222,28 @@ impl<T: Copy> Ring<T> {
             .map_err(|error| io::Error::new(error.kind(), explain(&error)))
     }
 
-    fn from_parts(ring: IoUring, buffers: BufferRing) -> io::Result<Self> {
+    fn from_parts(ring: WideRing, buffers: BufferRing) -> io::Result<Self> {
         // SAFETY: `Drop` cancels every request before it frees the buffers, and leaks
         // them if it can't.
         unsafe { buffers.register(&ring.submitter())? };
+        ring.submitter()
+            .register_files_sparse(2 * SOCKETS_MAX as u32)?;
         let memory = Memory {
             buffers,
             slots: (0..SLOTS).map(|_| Slot::empty()).collect(),
             receive: Box::new(room(NAME_LEN, CONTROL_LEN)),
-            departure: Box::new(room(0, CONTROL_LEN)),
+            departure: Box::new(room(0, DEPARTURE_CONTROL_LEN)),
         };
-        let ids = match kernel_version() {
-            Some(version) if version >= KERNEL_CHOSEN_IDS => Ids::Chosen,
-            _ => Ids::Counted,
+        let since = |kernel| kernel_version().is_some_and(|version| version >= kernel);
+        let ids = if since(KERNEL_CHOSEN_IDS) {
+            Ids::Chosen
+        } else {
+            Ids::Counted
+        };
+        let collect = if since(KERNEL_STAMP_COMMAND) {
+            Collect::Command
+        } else {
+            Collect::ErrorQueue
         };
         let mut ring = Self {
             ring: ManuallyDrop::new(ring),
@@ -218,10 +251,10 @@ impl<T: Copy> Ring<T> {
             sockets: Vec::new(),
             wake: Wake::new()?,
             ids,
+            collect,
             free: (0..SLOTS).collect(),
             ready: Vec::with_capacity(SLOTS),
-            in_flight: 0,
-            backlog: VecDeque::with_capacity(COMPLETIONS as usize),
+            departing: Vec::with_capacity(SLOTS),
             tallies: Tallies::default(),
         };
         ring.await_wake()?;
@@ -231,21 +264,28 @@ impl<T: Copy> Ring<T> {
     /// Starts to receive from `socket`.
     ///
     /// # Errors
-    /// If the submission queue is full and can't be submitted.
+    /// If there are too many, or the submission queue is full and can't be submitted.
     pub fn add(&mut self, socket: ListenSocket) -> io::Result<()> {
         let place = self.sockets.iter().position(Option::is_none);
         let place = place.unwrap_or_else(|| {
             self.sockets.push(None);
             self.sockets.len() - 1
         });
+        self.register(place, [socket.receiver(), socket.sender()])?;
+        // Those of one address count: then SEND will do, which is cheaper than SENDMSG.
+        let ids = if socket.is_wildcard() {
+            self.ids
+        } else {
+            Ids::Counted
+        };
         self.sockets[place] = Some(Socket {
             socket,
             receiving: false,
-            polling: false,
+            listening: false,
             drains: 0,
             drain_wanted: false,
             closing: false,
-            tracker: Tracker::new(self.ids),
+            tracker: Tracker::new(ids),
         });
         self.receive(place)
     }
@@ -263,9 +303,10 @@ impl<T: Copy> Ring<T> {
                 continue;
             }
             socket.closing = true;
-            let fd = Fd(socket.socket.fd());
-            let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(fd).all());
-            self.push(cancel.build(), Job::Cancel)?;
+            for file in [receiver(place), sender(place)] {
+                let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(file).all());
+                self.push(cancel.build(), Job::Cancel)?;
+            }
         }
         Ok(())
     }
@@ -286,25 +327,16 @@ impl<T: Copy> Ring<T> {
     /// # Errors
     /// What io_uring_enter(2) says, if it is not about to pass.
     pub fn wait(&mut self) -> io::Result<()> {
-        let want = if self.backlog.is_empty() {
-            // Replies complete within the call; wait for one thing more than them.
-            self.in_flight + 1
-        } else {
-            0
-        };
+        let want = usize::from(self.ring.completion().is_empty());
         match self.ring.submit_and_wait(want) {
             Err(error) if !is_passing(&error) => return Err(error),
             _ => (),
         }
-        loop {
-            let Some(done) = self.ring.completion().next() else {
-                return Ok(());
-            };
-            match Job::from_user_data(done.user_data()) {
-                Job::Send(slot) => self.sent(slot, done.result())?,
-                job => self.backlog.push_back((job, done)),
-            }
+        // A reply leaves, or fails to, while it is submitted: it must not wait.
+        if self.ring.submission().is_empty() {
+            self.free.append(&mut self.departing);
         }
+        Ok(())
     }
 
     /// The next event that is at hand, if any. Deals with everything else on the way.
@@ -312,10 +344,14 @@ impl<T: Copy> Ring<T> {
     /// # Errors
     /// If a socket can't be read at all, or the ring can't be submitted to.
     pub fn next_event(&mut self) -> io::Result<Option<Event<T>>> {
-        while let Some((job, done)) = self.backlog.pop_front() {
-            let event = match job {
+        loop {
+            let Some(done) = self.ring.completion().next() else {
+                return Ok(None);
+            };
+            let event = match Job::from_user_data(done.user_data()) {
                 Job::Receive(place) => self.received(place, &done)?,
                 Job::Drain(place) => self.drained(place, &done)?,
+                Job::Stamps(place) => self.stamped(place, &done)?,
                 Job::Poll(place) => {
                     self.error_queue_stirred(place, &done)?;
                     None
@@ -325,13 +361,16 @@ impl<T: Copy> Ring<T> {
                     self.await_wake()?;
                     Some(Event::Woken)
                 }
-                Job::Send(_) | Job::Cancel => None,
+                Job::Send(place, tracked_as) => {
+                    self.send_failed(place, tracked_as)?;
+                    None
+                }
+                Job::Cancel => None,
             };
             if event.is_some() {
                 return Ok(event);
             }
         }
-        Ok(None)
     }
 
     /// Lets `answer` read a request and write the reply, if it deserves one. The
@@ -384,30 +423,30 @@ impl<T: Copy> Ring<T> {
             }
             match &mut self.sockets[slot.socket] {
                 Some(socket) if !socket.closing => {
-                    let entry = slot.entry(socket, now);
-                    let polling = socket.polling || slot.tracked_as.is_none();
                     let origin = slot.socket;
-                    self.push(entry, Job::Send(place))?;
-                    self.in_flight += 1;
-                    if !polling {
-                        self.poll_error_queue(origin)?;
+                    let (entry, tracked_as) = slot.entry(socket, now);
+                    let idle = tracked_as.is_some() && !socket.listening;
+                    let entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
+                    self.push(entry, Job::Send(origin, tracked_as))?;
+                    if idle {
+                        self.await_departures(origin)?;
                     }
                 }
                 // Its socket is on the way out.
-                _ => self.free.push(place),
+                _ => (),
             }
         }
-        self.ready.clear();
+        self.departing.append(&mut self.ready);
         Ok(())
     }
 
-    fn received(&mut self, place: usize, done: &cqueue::Entry) -> io::Result<Option<Event<T>>> {
+    fn received(&mut self, place: usize, done: &Completion) -> io::Result<Option<Event<T>>> {
         let arrival = self.arrival(place, done);
         if !cqueue::more(done.flags()) {
             let socket = self.socket(place);
             socket.receiving = false;
             if socket.closing {
-                self.close_if_idle(place);
+                self.close_if_idle(place)?;
             } else {
                 match -done.result() {
                     libc::ENOBUFS => self.tallies.rearmed_no_buffers += 1,
@@ -424,7 +463,7 @@ impl<T: Copy> Ring<T> {
 
     /// The request in a receive's completion; gives the buffer back if it holds none
     /// that we could answer.
-    fn arrival(&mut self, place: usize, done: &cqueue::Entry) -> Option<Arrival> {
+    fn arrival(&mut self, place: usize, done: &Completion) -> Option<Arrival> {
         let memory = &mut *self.memory;
         let buffer = memory.buffers.take(cqueue::buffer_select(done.flags())?)?;
         let filled = done.result().max(0) as usize;
@@ -452,16 +491,10 @@ impl<T: Copy> Ring<T> {
         })
     }
 
-    fn sent(&mut self, place: usize, result: i32) -> io::Result<()> {
-        self.in_flight -= 1;
-        self.free.push(place);
-        let slot = &mut self.memory.slots[place];
-        let tracked_as = slot.tracked_as.take();
-        if result >= 0 {
-            return Ok(());
-        }
+    /// A reply was not sent. (Of those that are, nothing is heard.)
+    fn send_failed(&mut self, place: usize, tracked_as: Option<u32>) -> io::Result<()> {
         self.tallies.send_errors += 1;
-        if let (Some(id), Some(socket)) = (tracked_as, &mut self.sockets[slot.socket]) {
+        if let (Some(id), Some(socket)) = (tracked_as, &mut self.sockets[place]) {
             match socket.tracker.ids() {
                 Ids::Chosen => socket.tracker.cancel(id),
                 // Whether the kernel counted the packet depends on where it failed.
@@ -474,14 +507,34 @@ impl<T: Copy> Ring<T> {
         Ok(())
     }
 
+    /// The standing command has a stamp, or has ended.
+    fn stamped(&mut self, place: usize, done: &Completion) -> io::Result<Option<Event<T>>> {
+        if cqueue::more(done.flags()) {
+            let [seconds, nanoseconds] = done.big_cqe().map(|half| half as i64);
+            let at = WallInstant::from_unix_ns(seconds * 1_000_000_000 + nanoseconds);
+            return Ok(self.departed(place, done.result() as u32, at));
+        }
+        let socket = self.socket(place);
+        socket.listening = false;
+        if socket.closing {
+            self.close_if_idle(place)?;
+        } else {
+            if done.result() < 0 {
+                // It is not there after all, or not for this kind of socket.
+                self.collect = Collect::ErrorQueue;
+            }
+            self.await_departures(place)?;
+        }
+        Ok(None)
+    }
+
     /// A POLLERR came: there are departures to be read.
-    fn error_queue_stirred(&mut self, place: usize, done: &cqueue::Entry) -> io::Result<()> {
+    fn error_queue_stirred(&mut self, place: usize, done: &Completion) -> io::Result<()> {
         let more = cqueue::more(done.flags());
         let socket = self.socket(place);
-        socket.polling = more;
+        socket.listening = more;
         if socket.closing {
-            self.close_if_idle(place);
-            return Ok(());
+            return self.close_if_idle(place);
         }
         if socket.drains > 0 {
             socket.drain_wanted = true;
@@ -489,12 +542,12 @@ impl<T: Copy> Ring<T> {
             self.drain(place)?;
         }
         if !more {
-            self.poll_error_queue(place)?;
+            self.await_departures(place)?;
         }
         Ok(())
     }
 
-    fn drained(&mut self, place: usize, done: &cqueue::Entry) -> io::Result<Option<Event<T>>> {
+    fn drained(&mut self, place: usize, done: &Completion) -> io::Result<Option<Event<T>>> {
         let departure = self.departure(place, done);
         if !cqueue::more(done.flags()) {
             let socket = self.socket(place);
@@ -503,15 +556,15 @@ impl<T: Copy> Ring<T> {
             // multishot: the queue is dry only when a read says so.
             socket.drain_wanted |= done.result() >= 0 || done.result() == -libc::ENOBUFS;
             if socket.closing {
-                self.close_if_idle(place);
+                self.close_if_idle(place)?;
             } else if socket.drains == 0 && socket.drain_wanted {
                 self.drain(place)?;
             }
         }
-        Ok(departure.map(|(token, stamp)| Event::Departed(token, stamp)))
+        Ok(departure)
     }
 
-    fn departure(&mut self, place: usize, done: &cqueue::Entry) -> Option<(T, Stamp)> {
+    fn departure(&mut self, place: usize, done: &Completion) -> Option<Event<T>> {
         let memory = &mut *self.memory;
         let buffer = memory.buffers.take(cqueue::buffer_select(done.flags())?)?;
         let filled = done.result().max(0) as usize;
@@ -522,11 +575,15 @@ impl<T: Copy> Ring<T> {
         let (Some(at), Some(QueuedError::Departed { id })) = (beside.software, beside.error) else {
             return None;
         };
+        self.departed(place, id, at)
+    }
+
+    fn departed(&mut self, place: usize, id: u32, at: WallInstant) -> Option<Event<T>> {
         let tracker = &mut self.sockets[place].as_mut()?.tracker;
         match tracker.finish(id, at) {
             Some(token) => {
                 self.tallies.departures += 1;
-                Some((token, kernel_stamp(at)))
+                Some(Event::Departed(token, kernel_stamp(at)))
             }
             None => {
                 self.tallies.departures_unmatched += 1;
@@ -537,20 +594,24 @@ impl<T: Copy> Ring<T> {
 
     fn receive(&mut self, place: usize) -> io::Result<()> {
         let header = &raw const *self.memory.receive;
-        let socket = self.socket(place);
-        socket.receiving = true;
-        let fd = Fd(socket.socket.fd());
-        let receive = opcode::RecvMsgMulti::new(fd, header, buffers::GROUP);
+        self.socket(place).receiving = true;
+        let receive = opcode::RecvMsgMulti::new(receiver(place), header, buffers::GROUP);
         self.push(receive.build(), Job::Receive(place))
     }
 
-    /// Wakes us for departures and nothing else: POLLERR needs no asking. A
-    /// standing receive on the error queue would wake for every request too.
-    fn poll_error_queue(&mut self, place: usize) -> io::Result<()> {
-        let socket = self.socket(place);
-        socket.polling = true;
-        let poll = opcode::PollAdd::new(Fd(socket.socket.fd()), 0).multi(true);
-        self.push(poll.build(), Job::Poll(place))
+    /// Wakes us for departures and nothing else: POLLERR needs no asking.
+    fn await_departures(&mut self, place: usize) -> io::Result<()> {
+        self.socket(place).listening = true;
+        match self.collect {
+            Collect::Command => {
+                let command = opcode::UringCmd16::new(sender(place), STAMP_COMMAND);
+                self.push(command.build(), Job::Stamps(place))
+            }
+            Collect::ErrorQueue => {
+                let poll = opcode::PollAdd::new(sender(place), 0).multi(true);
+                self.push(poll.build(), Job::Poll(place))
+            }
+        }
     }
 
     fn drain(&mut self, place: usize) -> io::Result<()> {
@@ -561,9 +622,8 @@ impl<T: Copy> Ring<T> {
         // One more than awaited finds the queue dry.
         let drains = (awaited + 1).min(DRAINS_MAX);
         socket.drains += drains;
-        let fd = Fd(socket.socket.fd());
         let flags = (libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) as u32;
-        let read = opcode::RecvMsgMulti::new(fd, header, buffers::GROUP)
+        let read = opcode::RecvMsgMulti::new(sender(place), header, buffers::GROUP)
             .flags(flags)
             .build();
         for _ in 0..drains {
@@ -583,18 +643,30 @@ impl<T: Copy> Ring<T> {
             .expect("a socket stays until nothing is in flight for it")
     }
 
-    fn close_if_idle(&mut self, place: usize) {
+    fn close_if_idle(&mut self, place: usize) -> io::Result<()> {
         let socket = self.socket(place);
-        if !socket.receiving && !socket.polling && socket.drains == 0 {
+        if !socket.receiving && !socket.listening && socket.drains == 0 {
             self.sockets[place] = None;
+            self.register(place, [-1; 2])?;
         }
+        Ok(())
+    }
+
+    /// Makes two descriptors (or -1) the ring's files [`receiver`] and [`sender`] of a
+    /// place: that spares the kernel a look-up per packet.
+    fn register(&self, place: usize, fds: [RawFd; 2]) -> io::Result<()> {
+        let submitter = self.ring.submitter();
+        submitter
+            .register_files_update(2 * place as u32, &fds)
+            .map(drop)
     }
 
     fn push(&mut self, entry: squeue::Entry, job: Job) -> io::Result<()> {
         let entry = entry.user_data(job.user_data());
         // SAFETY: every entry we build points into `memory`, which outlives all
         // requests (see `Drop`), and to descriptors that are closed only when nothing
-        // is in flight for them. A slot, once pushed, is not touched until it completes.
+        // is in flight for them. A slot, once pushed, is not touched until it was
+        // submitted, and sends never wait (MSG_DONTWAIT), so it is done by then.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
             match self.ring.submit() {
                 Ok(_) => (),
@@ -618,6 +690,8 @@ impl<T> Drop for Ring<T> {
             Ok(()) => true,
             Err(error) => error.raw_os_error() == Some(libc::ENOENT),
         };
+        // Else the ring would let go of its sockets some time after it is gone.
+        let _ = self.ring.submitter().unregister_files();
         // What was cancelled holds on to its socket until its completion was run. This
         // runs them, so that ports are free when we return.
         let flags = EnterFlags::GETEVENTS.bits();
@@ -660,26 +734,31 @@ impl<T: Copy> Slot<T> {
             path: None,
             stamp_late: false,
             track: None,
-            tracked_as: None,
         }
     }
 
-    /// The request that sends this reply. The slot must stay where it is, untouched,
-    /// until that completes.
-    fn entry(&mut self, socket: &mut Socket<T>, now: WallInstant) -> squeue::Entry {
-        let fd = Fd(socket.socket.fd());
+    /// The request that sends this reply, and the id of its departure stamp. The slot
+    /// must stay where it is, untouched, until that is submitted.
+    fn entry(&mut self, socket: &mut Socket<T>, now: WallInstant) -> (squeue::Entry, Option<u32>) {
         // A socket buffer that is full drops the reply rather than let it grow old.
         let flags = libc::MSG_DONTWAIT;
         let mut control = Encoder::new(self.control.bytes_mut());
+        let wildcard = socket.socket.is_wildcard();
         if let Some((from, to, interface)) = self.path.take() {
             self.name = RawAddress::from(to);
-            if socket.socket.is_wildcard() {
+            if wildcard {
                 encode_source(&mut control, to, from, interface);
             }
         }
-        if let Some(token) = self.track.take() {
-            let id = socket.tracker.begin(token, now);
-            self.tracked_as = Some(id);
+        let tracked_as = self
+            .track
+            .take()
+            .map(|token| socket.tracker.begin(token, now));
+        let fd = match tracked_as {
+            Some(_) => sender(self.socket),
+            None => receiver(self.socket),
+        };
+        if let (Some(id), true) = (tracked_as, wildcard) {
             let ask = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
             control.push(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, ask);
             if socket.tracker.ids() == Ids::Chosen {
@@ -688,11 +767,11 @@ impl<T: Copy> Slot<T> {
         }
         let control = control.finish();
         if control.is_empty() {
-            return opcode::Send::new(fd, self.bytes.as_ptr(), self.len as u32)
+            let send = opcode::Send::new(fd, self.bytes.as_ptr(), self.len as u32)
                 .flags(flags)
                 .dest_addr(self.name.as_ptr())
-                .dest_addr_len(self.name.len())
-                .build();
+                .dest_addr_len(self.name.len());
+            return (send.build(), tracked_as);
         }
         self.header.msg_control = control.as_ptr().cast_mut().cast();
         self.header.msg_controllen = control.len() as _;
@@ -702,17 +781,27 @@ impl<T: Copy> Slot<T> {
         self.header.msg_namelen = self.name.len();
         self.header.msg_iov = &raw mut self.part;
         self.header.msg_iovlen = 1;
-        opcode::SendMsg::new(fd, &raw const self.header)
-            .flags(flags as u32)
-            .build()
+        let send = opcode::SendMsg::new(fd, &raw const self.header).flags(flags as u32);
+        (send.build(), tracked_as)
     }
 }
 
-/// What a submission was for; travels through the kernel as user data.
+fn receiver(place: usize) -> Fixed {
+    Fixed(2 * place as u32)
+}
+
+fn sender(place: usize) -> Fixed {
+    Fixed(2 * place as u32 + 1)
+}
+
+/// What a submission was for; travels through the kernel as user data. The number is
+/// that of the socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Job {
     Receive(usize),
-    Send(usize),
+    /// And the id of the departure stamp, if one is awaited.
+    Send(usize, Option<u32>),
+    Stamps(usize),
     Poll(usize),
     Drain(usize),
     Wake,
@@ -720,26 +809,31 @@ enum Job {
 }
 
 impl Job {
+    /// From the top: kind 16 bits, place 16, id 32.
     fn user_data(self) -> u64 {
-        let (kind, place) = match self {
-            Self::Receive(place) => (0, place),
-            Self::Send(place) => (1, place),
-            Self::Poll(place) => (2, place),
-            Self::Drain(place) => (3, place),
-            Self::Wake => (4, 0),
-            Self::Cancel => (5, 0),
+        let (kind, place, id) = match self {
+            Self::Receive(place) => (0, place, 0),
+            Self::Send(place, None) => (1, place, 0),
+            Self::Send(place, Some(id)) => (2, place, id),
+            Self::Stamps(place) => (3, place, 0),
+            Self::Poll(place) => (4, place, 0),
+            Self::Drain(place) => (5, place, 0),
+            Self::Wake => (6, 0, 0),
+            Self::Cancel => (7, 0, 0),
         };
-        kind << 32 | place as u64
+        kind << 48 | (place as u64) << 32 | u64::from(id)
     }
 
     fn from_user_data(data: u64) -> Self {
-        let place = data as u32 as usize;
-        match data >> 32 {
+        let place = usize::from((data >> 32) as u16);
+        match data >> 48 {
             0 => Self::Receive(place),
-            1 => Self::Send(place),
-            2 => Self::Poll(place),
-            3 => Self::Drain(place),
-            4 => Self::Wake,
+            1 => Self::Send(place, None),
+            2 => Self::Send(place, Some(data as u32)),
+            3 => Self::Stamps(place),
+            4 => Self::Poll(place),
+            5 => Self::Drain(place),
+            6 => Self::Wake,
             _ => Self::Cancel,
         }
     }
@@ -810,8 +904,8 @@ fn explain(error: &io::Error) -> String {
 }
 
 /// A ring tuned for one thread, or a plain one where the kernel refuses the flags.
-fn build(submissions: u32) -> io::Result<IoUring> {
-    let tuned = IoUring::builder()
+fn build(submissions: u32) -> io::Result<WideRing> {
+    let tuned = WideRing::builder()
         .dontfork()
         .setup_cqsize(COMPLETIONS)
         .setup_submit_all()
@@ -824,8 +918,8 @@ fn build(submissions: u32) -> io::Result<IoUring> {
     }
 }
 
-fn build_plain(submissions: u32) -> io::Result<IoUring> {
-    IoUring::builder()
+fn build_plain(submissions: u32) -> io::Result<WideRing> {
+    WideRing::builder()
         .dontfork()
         .setup_cqsize(COMPLETIONS)
         .build(submissions)

@@ -22,7 +22,7 @@ fn with_buffers(count: u16, address: &str) -> (Ring<u64>, SocketAddr) {
     (ring, address)
 }
 
-fn with_parts(ring: io::Result<IoUring>, count: u16) -> Ring<u64> {
+fn with_parts(ring: io::Result<WideRing>, count: u16) -> Ring<u64> {
     let buffers = BufferRing::new(count, BUFFER_LEN).expect("buffers");
     Ring::from_parts(ring.expect("a ring"), buffers).expect("a whole ring")
 }
@@ -118,7 +118,7 @@ fn replies_leave_from_the_address_that_was_asked() {
         };
         assert_eq!(arrival.to, asked.ip());
         assert_eq!(arrival.from, client.local_addr().expect("an address"));
-        assert_ne!(arrival.interface, 0);
+        assert_eq!(arrival.interface != 0, address.ip().is_unspecified());
         let stamp = arrival.stamp.expect("a kernel stamp");
         assert!(stamp.at >= before && stamp.at <= realtime());
         echo(&mut ring, arrival, false);
@@ -212,19 +212,22 @@ fn empty_and_oversized_requests_do_not_end_the_service() {
 
 #[test]
 fn departures_come_back_with_their_tokens() {
-    for (listen, ids) in [
-        ("0.0.0.0:0", Ids::Chosen),
-        ("127.0.0.1:0", Ids::Chosen),
-        ("[::1]:0", Ids::Chosen),
-        ("127.0.0.1:0", Ids::Counted),
-        ("[::]:0", Ids::Counted),
-    ] {
+    let ways = ["0.0.0.0:0", "[::]:0", "127.0.0.1:0", "[::1]:0"]
+        .into_iter()
+        .flat_map(|listen| [Ids::Chosen, Ids::Counted].map(|ids| (listen, ids)))
+        .flat_map(|(listen, ids)| {
+            [Collect::Command, Collect::ErrorQueue].map(|collect| (listen, ids, collect))
+        });
+    for (listen, ids, collect) in ways {
         let (mut ring, address) = ring_on(listen);
-        if ids == Ids::Chosen && ring.ids == Ids::Counted {
-            // The kernel is older than 6.13.
-            continue;
+        // An older kernel has but one.
+        ring.collect = match ring.collect {
+            Collect::Command => collect,
+            Collect::ErrorQueue => Collect::ErrorQueue,
+        };
+        if address.ip().is_unspecified() && ring.ids == Ids::Chosen {
+            use_ids(&mut ring, ids);
         }
-        use_ids(&mut ring, ids);
         let ip = if address.is_ipv4() {
             "127.0.0.1"
         } else {
@@ -253,8 +256,13 @@ fn departures_come_back_with_their_tokens() {
 
 #[test]
 fn a_reply_that_fails_does_not_shift_the_stamps_of_others() {
-    for ids in [Ids::Chosen, Ids::Counted] {
-        let (mut ring, address) = ring_on("127.0.0.1:0");
+    for (listen, ids) in [
+        ("0.0.0.0:0", Ids::Chosen),
+        ("0.0.0.0:0", Ids::Counted),
+        ("127.0.0.1:0", Ids::Counted),
+    ] {
+        let (mut ring, mut address) = ring_on(listen);
+        address.set_ip([127, 0, 0, 1].into());
         if ids == Ids::Chosen && ring.ids == Ids::Counted {
             continue;
         }
