@@ -88,6 +88,9 @@ enum Order {
 struct Shared {
     snapshot: Arc<SnapshotCell>,
     policy: ArcSwap<Policy>,
+    /// Replaced policies that workers may still hold. They are freed here, because
+    /// freeing a large one takes longer than a packet may wait.
+    retired: Mutex<Vec<Arc<Policy>>>,
     counters: Vec<WorkerCounters>,
     stop: AtomicBool,
     /// Why a worker ended, if one did of itself.
@@ -111,6 +114,7 @@ impl Workers {
         let shared = Arc::new(Shared {
             snapshot,
             policy: ArcSwap::new(policy),
+            retired: Mutex::default(),
             counters: (0..count).map(|_| WorkerCounters::default()).collect(),
             stop: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -140,7 +144,9 @@ impl Workers {
 
     /// Replaces the policy whole. A request that is being judged is judged by the old one.
     pub fn set_policy(&self, policy: Arc<Policy>) {
-        self.shared.policy.store(policy);
+        let mut retired = lock(&self.shared.retired);
+        retired.push(self.shared.policy.swap(policy));
+        retired.retain(|policy| Arc::strong_count(policy) > 1);
     }
 
     /// The served clock was stepped: forget stamps from before.
@@ -615,6 +621,68 @@ mod tests {
             assert!(Instant::now() < limit, "it never came true");
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    #[test]
+    fn a_reload_under_load_loses_and_misjudges_nothing() {
+        let host = |n: u8| IpAddr::from([127, 0, 0, n]);
+        let (served, ignored) = (host(7), host(8));
+        // Enough of others that a table takes time to make and to free.
+        let others = (0..100_000_u32).map(|n| {
+            let network = IpAddr::V4(((100 << 24) + n * 32).into());
+            (Prefix::new(network, 28).expect("short"), Flags::NOSERVE)
+        });
+        let rules: Vec<_> = others
+            .chain([(Prefix::host(ignored), Flags::IGNORE)])
+            .map(|(prefix, flags)| {
+                let ntpport = false;
+                Rule::Restrict(Who::Block { prefix, ntpport }, flags)
+            })
+            .collect();
+        let policy = || {
+            Arc::new(Policy {
+                access: AccessTable::compile(&rules, &[]),
+                ..Policy::default()
+            })
+        };
+        let workers = start(2, &["127.0.0.1:0"]);
+        workers.set_policy(policy());
+        let server = workers.addresses()[0];
+        let reloading = AtomicBool::new(true);
+        let (answered, refused) = thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                let client = client(served);
+                let mut answered = 0;
+                while reloading.load(Ordering::Relaxed) {
+                    assert!(ask(&client, server, &request(0, 0, 1)).is_some(), "lost");
+                    answered += 1;
+                }
+                answered
+            });
+            let knocking = scope.spawn(|| {
+                let client = client(ignored);
+                client.set_nonblocking(true).expect("set");
+                let mut sent = 0;
+                while reloading.load(Ordering::Relaxed) {
+                    client.send_to(&request(0, 0, 1), server).expect("sent");
+                    sent += 1;
+                    thread::sleep(Duration::from_micros(200));
+                    assert!(client.recv(&mut [0; HEADER_LEN]).is_err(), "let in");
+                }
+                sent
+            });
+            for _ in 0..20 {
+                workers.set_policy(policy());
+            }
+            reloading.store(false, Ordering::Relaxed);
+            (asking.join(), knocking.join())
+        });
+        assert!(answered.expect("no answer is lost") > 0);
+        let refused = refused.expect("nobody is let in");
+        let ignored = Verdict::Drop(Reason::Ignore).index();
+        eventually(|| verdicts(&workers, ignored) == refused);
+        // The one in force, and at most one that a worker has not let go of.
+        assert!(lock(&workers.shared.retired).len() <= 2);
     }
 
     #[test]
