@@ -302,6 +302,13 @@ fn strangers_servers_are_refused() {
         let text = process::all(&output);
         assert!(text.contains("--i-own-this-server"), "{text}");
     }
+    let output = ptntp(&["bench", "10.0.0.1", "--sources", "8.0.0.0/8"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = process::all(&output);
+    assert!(
+        text.contains("whose owners would get the answers"),
+        "{text}"
+    );
 }
 
 #[test]
