@@ -146,7 +146,7 @@ fn bench(args: &BenchArgs) -> Result<u8, Failure> {
     Ok(match report.found {
         _ if report.interrupted => EXIT_INTERRUPTED,
         _ if !answered => EXIT_FAILURE,
-        Some(found) if found.limit == Limit::Generator => EXIT_GENERATOR,
+        Some(found) if found.limit != Limit::Server => EXIT_GENERATOR,
         None if !report.result().generator_sent_all() => EXIT_GENERATOR,
         _ => 0,
     })

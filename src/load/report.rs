@@ -52,8 +52,8 @@ pub enum Limit {
     Server,
     /// The generator could not send more, or not in time.
     Generator,
-    /// Nobody: it was interrupted.
-    Interrupted,
+    /// It is not known: the search was interrupted, or no rate held for long.
+    Unproved,
 }
 
 impl Limit {
@@ -61,7 +61,7 @@ impl Limit {
         match self {
             Self::Server => "server",
             Self::Generator => "generator",
-            Self::Interrupted => "interrupted",
+            Self::Unproved => "unproved",
         }
     }
 }
@@ -213,9 +213,10 @@ impl Report {
                      for more: use more cores\n(--threads), a quieter machine, or raw frames (--sources) if \
                      these are none."
                 ),
-                Limit::Interrupted => writeln!(
+                Limit::Unproved => writeln!(
                     text,
-                    "At least {rate} requests/s are answered with at most {loss} % lost or refused."
+                    "Some {rate} requests/s may be answered with at most {loss} % lost or refused: that \
+                     was not proved by a\nlonger trial."
                 ),
             };
         } else if !step.generator_kept_up() {
