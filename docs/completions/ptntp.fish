@@ -101,15 +101,16 @@ complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l sources -d 'Send f
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l clients -d 'Of --sources, use so many addresses [default: all, at most 1,000,000]' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l threads -d 'Generate from so many cores' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l ntp-version -d 'NTP version of the requests' -r
-complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l key -d 'Sign with this key, ID:TYPE:SECRET such as 10:SHA1:HEX:6b6579; TYPE is MD5, SHA1, SHA256, SHA384, SHA512, AES128 or AES256' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l key -d 'Sign with this key, ID:TYPE:SECRET such as 10:SHA1:HEX:6b6579 (others may see it in the list of processes); TYPE is MD5, SHA1, SHA256, SHA384, SHA512, AES128 or AES256' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l mix -d 'Kinds of clients and their shares, such as basic=90,interleaved=10; a kind is words joined by +: basic, interleaved, key, v3' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l html -d 'Also write the result with its curves, as a web page of one file' -r -F
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -s 4 -l ipv4 -d 'Use IPv4 only, where SERVER is a name'
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -s 6 -l ipv6 -d 'Use IPv6 only, where SERVER is a name'
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l search -d 'Find the highest rate that is answered, each one tried for --duration'
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l interleaved -d 'Ask for interleaved answers (RFC 9769)'
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l realtime -d 'Let no ordinary program take a core from the generator (needs CAP_SYS_NICE); the server should have cores of its own'
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l self-test -d 'Measure the generator itself, against a sink on this machine'
-complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l i-own-this-server -d 'Allow a server with a public address'
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l i-own-this-server -d 'Allow a server, and --sources, with public addresses'
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l json -d 'Print JSON'
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -s h -l help -d 'Print help'
 complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and not __fish_seen_subcommand_from man completions help" -s h -l help -d 'Print help'

@@ -331,14 +331,15 @@ Examples:
   ptntp bench 192.168.1.1 --rate 100k                 is the server good for this?
   ptntp bench 192.168.1.1 --search                    what is it good for?
   ptntp bench 192.168.1.1 --ramp 10k..500k --html r.html
-  ptntp bench 10.0.0.1 --search --sources 10.1.0.0/16 as root: 65,000 clients, raw frames
+  ptntp bench 10.0.0.1 --search --sources 10.1.0.0/16 as root: 65,000 clients by raw frames
   ptntp bench 10.0.0.1 --mix basic=90,interleaved=10 --sources 10.1.0.0/16 --rate 120k
 
 With --sources the server's host must route that prefix back here, such as by
 `ip route add 10.1.0.0/16 via THIS-HOST`. docs/BENCH.md says what the figures mean.
 
 Exit status: 0 measured, 1 not measured (no answers, no rights, no route), 2 wrong usage, 3 the
-generator was the limit and not the server, 130 interrupted (the result so far is printed).")]
+generator was the limit and not the server (or nothing was steady enough to say), 130 interrupted
+(the result so far is printed).")]
 pub struct BenchArgs {
     /// Name or address of the server, perhaps with its port: 192.0.2.1, [2001:db8::1]:123
     #[arg(value_name = "SERVER[:PORT]", required_unless_present = "self_test")]
@@ -414,8 +415,8 @@ pub struct BenchArgs {
     #[arg(long, help_heading = "Requests")]
     pub interleaved: bool,
 
-    /// Sign with this key, ID:TYPE:SECRET such as 10:SHA1:HEX:6b6579; TYPE is MD5, SHA1, SHA256,
-    /// SHA384, SHA512, AES128 or AES256
+    /// Sign with this key, ID:TYPE:SECRET such as 10:SHA1:HEX:6b6579 (others may see it in the
+    /// list of processes); TYPE is MD5, SHA1, SHA256, SHA384, SHA512, AES128 or AES256
     #[arg(long, value_name = "KEY", help_heading = "Requests")]
     pub key: Option<Key>,
 
@@ -425,11 +426,16 @@ pub struct BenchArgs {
           conflicts_with_all = ["interleaved", "ntp_version"])]
     pub mix: Option<Mix>,
 
+    /// Let no ordinary program take a core from the generator (needs CAP_SYS_NICE); the server
+    /// should have cores of its own
+    #[arg(long, help_heading = "Process")]
+    pub realtime: bool,
+
     /// Measure the generator itself, against a sink on this machine
     #[arg(long, help_heading = "Process")]
     pub self_test: bool,
 
-    /// Allow a server with a public address
+    /// Allow a server, and --sources, with public addresses
     #[arg(long, help_heading = "Process")]
     pub i_own_this_server: bool,
 

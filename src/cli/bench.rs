@@ -18,6 +18,7 @@ use crate::linux::clock;
 use crate::linux::frames::Frames;
 use crate::linux::frames::ring::Wanted;
 use crate::linux::ports::Ports;
+use crate::linux::priority;
 use crate::linux::route::{self, Way};
 use crate::linux::signal::{self, Signals};
 use crate::load::engine::{Engine, Setup};
@@ -113,6 +114,7 @@ pub fn run(args: BenchArgs) -> ExitCode {
 
 fn bench(args: &BenchArgs) -> Result<u8, Failure> {
     let ask = what_to_ask(args)?;
+    check_sources(args)?;
     // Before anything is sent.
     let server = match args.self_test {
         true => None,
@@ -144,7 +146,7 @@ fn bench(args: &BenchArgs) -> Result<u8, Failure> {
     Ok(match report.found {
         _ if report.interrupted => EXIT_INTERRUPTED,
         _ if !answered => EXIT_FAILURE,
-        Some(found) if found.limit == Limit::Generator => EXIT_GENERATOR,
+        Some(found) if found.limit != Limit::Server => EXIT_GENERATOR,
         None if !report.result().generator_sent_all() => EXIT_GENERATOR,
         _ => 0,
     })
@@ -319,6 +321,21 @@ fn server(args: &BenchArgs) -> Result<SocketAddr, Failure> {
     Ok(address)
 }
 
+/// Refuses to ask in the name of strangers, who would get the answers.
+fn check_sources(args: &BenchArgs) -> Result<(), Failure> {
+    let clients = args.clients.unwrap_or(CLIENTS_MAX);
+    match args.sources {
+        Some(sources) if sources.is_public(clients) && !args.i_own_this_server => {
+            Err(Failure::usage(format!(
+                "--sources {sources} has public addresses, whose owners would get the answers: take \
+                 private ones such as 10.1.0.0/16, or add --i-own-this-server if they are routed to \
+                 this host alone"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// `name`, `name:port`, `[address]:port`, `address` with colons.
 fn split_port(text: &str) -> Result<(&str, u16), String> {
     let port = |text: &str| {
@@ -405,6 +422,12 @@ struct SetupArgs {
     patience_ns: i64,
 }
 
+/// Why a generating thread gave up.
+enum Trouble {
+    Network(io::Error),
+    Priority(io::Error),
+}
+
 /// The threads' parts, and what is common to them.
 struct Bench {
     server: SocketAddr,
@@ -484,6 +507,7 @@ impl Bench {
                 generators.push(Generator {
                     engine: engine(first, end - first, 1)?,
                     line: Line::Frames(Box::new(raw)),
+                    realtime: args.realtime,
                 });
             }
             let way_out = match generators.first().map(|g| &g.line) {
@@ -506,6 +530,7 @@ impl Bench {
                 generators.push(Generator {
                     engine: engine(first, end - first, run)?,
                     line: Line::Ports(line),
+                    realtime: args.realtime,
                 });
             }
             origin = format!("{clients} ports");
@@ -548,7 +573,14 @@ impl Bench {
                     scope.spawn(move || {
                         // Ctrl-C is the watching thread's.
                         let _ = signal::block_in_this_thread();
-                        generator.measure(pace, start_ns + apart_ns, length_ns, watch)
+                        // Without it waits end a little late.
+                        let _ = priority::wake_on_time();
+                        if generator.realtime {
+                            priority::realtime().map_err(Trouble::Priority)?;
+                        }
+                        let start_ns = start_ns + apart_ns;
+                        let tally = generator.measure(pace, start_ns, length_ns, watch);
+                        tally.map_err(Trouble::Network)
                     })
                 })
                 .collect();
@@ -576,9 +608,16 @@ impl Bench {
                 }
             }
         });
-        if let Some(error) = failure {
-            let what = format!("can't send to {}", self.server);
-            return Err(Failure::of(&what, &error));
+        match failure {
+            Some(Trouble::Network(error)) => {
+                let what = format!("can't send to {}", self.server);
+                return Err(Failure::of(&what, &error));
+            }
+            Some(Trouble::Priority(error)) => {
+                let what = "--realtime needs CAP_SYS_NICE: run it as root";
+                return Err(Failure::of(what, &error));
+            }
+            None => {}
         }
         Ok(Step {
             offered: match pace {

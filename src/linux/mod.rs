@@ -11,6 +11,7 @@ pub mod ethtool;
 pub mod frames;
 pub mod netlink;
 pub mod ports;
+pub mod priority;
 pub mod reuseport;
 pub mod ring;
 pub mod route;

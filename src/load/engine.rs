@@ -67,6 +67,9 @@ struct Memory {
     receive: NtpTimestamp,
     /// When that arrived, CLOCK_REALTIME.
     arrival_ns: i64,
+    /// A request has spoken of it: servers tell of a departure once, so that another
+    /// one (sent before the next answer came) can't get it.
+    used: bool,
 }
 
 /// See the top of the file.
@@ -168,7 +171,10 @@ impl Engine {
         {
             len += key.sign(packet, mac);
         }
-        self.tally.asked_interleaved += u64::from(interleaved);
+        if interleaved && !memory.used {
+            self.tally.asked_interleaved += 1;
+            self.memories[place as usize].used = true;
+        }
         self.tally.sent += 1;
         if let Some(interval) = interval(&mut self.tally, &self.schedule, intended_ns) {
             interval.sent += 1;
@@ -293,6 +299,7 @@ impl Engine {
             self.memories[entry.client as usize] = Memory {
                 receive: packet.receive(),
                 arrival_ns,
+                used: false,
             };
         }
         let delay_ns = u64::try_from(mono_ns - entry.intended_ns).unwrap_or(0);

@@ -118,7 +118,10 @@ fn percentiles(step: &Step) -> Drawn {
         colour: BLUE,
         points: points.collect(),
     };
-    let label = |nines: &f64| format!("{}", 100.0 - 100.0 * 10_f64.powf(-nines.round()));
+    let label = |nines: &f64| match nines.fract() {
+        0.0 => format!("{}", 100.0 - 100.0 * 10_f64.powf(-nines)),
+        _ => String::new(),
+    };
     delays("percentile", &label, &[curve])
 }
 
@@ -138,7 +141,7 @@ fn delay_over_time(step: &Step) -> Drawn {
             (!delays_ns.is_empty()).then(|| delays_ns.value_at_quantile(quantile) as f64)
         })
     });
-    delays("seconds", &|x| format!("{x:.1}"), &curves)
+    delays("seconds", &|x| format!("{x:.2}"), &curves)
 }
 
 fn loss_over_time(step: &Step) -> Drawn {
@@ -147,7 +150,7 @@ fn loss_over_time(step: &Step) -> Drawn {
         let lost = interval.sent.saturating_sub(interval.answered);
         (interval.sent > 0).then(|| 100.0 * lost as f64 / interval.sent as f64)
     });
-    losses("seconds", &|x| format!("{x:.1}"), points)
+    losses("seconds", &|x| format!("{x:.2}"), points)
 }
 
 /// A chart of delays, on a logarithmic scale.
@@ -233,4 +236,64 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::tally::Tally;
+
+    fn step(rate: f64) -> Step {
+        let mut tally = Tally::new(1_000_000_000);
+        tally.meant = Some(1000);
+        (tally.sent, tally.basic, tally.lost) = (1000, 990, 10);
+        for n in 1..=990 {
+            tally.delayed(n * 1000);
+            let interval = &mut tally.intervals[n as usize % INTERVALS];
+            interval.sent += 1;
+            interval.answered += 1;
+            interval.delays_ns.saturating_record(n * 1000);
+        }
+        Step {
+            offered: Some(rate),
+            tally,
+        }
+    }
+
+    fn report(steps: Vec<Step>) -> Report {
+        Report {
+            server: "<&>:123".to_owned(),
+            origin: "64 ports".to_owned(),
+            clients: 64,
+            threads: 1,
+            ceiling: None,
+            chosen: 0,
+            steps,
+            found: None,
+            interrupted: false,
+        }
+    }
+
+    #[test]
+    fn one_file_has_all_curves_and_no_foreign_markup() {
+        let page = html(&report(vec![step(100.0)])).unwrap();
+        assert_eq!(page.matches("<svg").count(), 3);
+        assert!(page.contains("&lt;&amp;&gt;:123") && !page.contains("<&>"));
+        for part in ["99.9", "Delay over time", "p99.9", "http"] {
+            let foreign = part == "http" && page.replace("http://www.w3.org", "").contains(part);
+            assert!(
+                !foreign && (part == "http" || page.contains(part)),
+                "{part}"
+            );
+        }
+        let page = html(&report(vec![step(100.0), step(200.0)])).unwrap();
+        assert_eq!(page.matches("<svg").count(), 5);
+    }
+
+    #[test]
+    fn nothing_that_came_back_can_be_drawn_too() {
+        let mut empty = step(1.0);
+        empty.tally = Tally::new(1);
+        assert!(html(&report(vec![empty])).is_ok());
+    }
 }

@@ -36,6 +36,15 @@ impl Prefix {
         }
     }
 
+    /// May a stranger own one of the first `count` addresses?
+    pub fn is_public(&self, count: u32) -> bool {
+        // Ranges that are set aside are whole prefixes: none begins and ends in two of
+        // them that leave room for others in between but 0.0.0.0/0 and its like, whose
+        // beginning is public.
+        let last = count.clamp(1, self.hosts()) - 1;
+        is_public(self.host(0)) || is_public(self.host(last))
+    }
+
     /// Is it of IPv4?
     pub fn is_ipv4(&self) -> bool {
         self.base.is_ipv4()
@@ -139,6 +148,23 @@ mod tests {
         for wrong in ["10.0.0.0", "10.0.0.0/33", "x/8", "10.0.0.0/-1"] {
             assert!(wrong.parse::<Prefix>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_prefix_with_strangers_in_it_is_public() {
+        for ours in ["10.0.0.0/8", "172.16.0.0/12", "100.64.0.0/10", "fd00::/8"] {
+            assert!(!prefix(ours).is_public(u32::MAX), "{ours}");
+        }
+        for theirs in [
+            "0.0.0.0/0",
+            "10.0.0.0/7",
+            "172.16.0.0/11",
+            "8.8.8.0/24",
+            "2600::/64",
+        ] {
+            assert!(prefix(theirs).is_public(u32::MAX), "{theirs}");
+        }
+        assert!(!prefix("10.0.0.0/7").is_public(1000));
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::load::tally::{Invalid, Tally};
 /// Later than this share of the requests, the generator is no longer what it says
 /// it is.
 pub const BEHIND_MAX: f64 = 0.01;
+/// A generator that works less of its time and is late all the same was kept from
+/// working.
+const BUSY: f64 = 0.85;
 /// The percentiles that are told of.
 const QUANTILES: [(&str, f64); 6] = [
     ("p50", 0.5),
@@ -49,8 +52,8 @@ pub enum Limit {
     Server,
     /// The generator could not send more, or not in time.
     Generator,
-    /// Nobody: it was interrupted.
-    Interrupted,
+    /// It is not known: the search was interrupted, or no rate held for long.
+    Unproved,
 }
 
 impl Limit {
@@ -58,7 +61,7 @@ impl Limit {
         match self {
             Self::Server => "server",
             Self::Generator => "generator",
-            Self::Interrupted => "interrupted",
+            Self::Unproved => "unproved",
         }
     }
 }
@@ -207,20 +210,25 @@ impl Report {
                     text,
                     "The generator is the limit: {rate} requests/s were answered with at most {loss} % \
                      lost or refused,\nand more can't be sent in time from here. The server may be good \
-                     for more: use more cores\n(--threads), a machine of its own, or raw frames (--sources)."
+                     for more: use more cores\n(--threads), a quieter machine, or raw frames (--sources) if \
+                     these are none."
                 ),
-                Limit::Interrupted => writeln!(
+                Limit::Unproved => writeln!(
                     text,
-                    "At least {rate} requests/s are answered with at most {loss} % lost or refused."
+                    "Some {rate} requests/s may be answered with at most {loss} % lost or refused: that \
+                     was not proved by a\nlonger trial."
                 ),
             };
         } else if !step.generator_kept_up() {
             let _ = writeln!(
                 text,
                 "The generator did not keep up: {} of the requests left more than 100 µs late or not at \
-                 all.\nWhat is lost or slow here need not be the server's: ask for less, or use more cores \
-                 (--threads).",
-                share(tally.behind())
+                 all.\nWhat is lost or slow here need not be the server's: {}.",
+                share(tally.behind()),
+                match tally.busy() > BUSY {
+                    true => "ask for less, or use more cores (--threads)",
+                    false => "something else keeps this machine's cores busy (--realtime helps)",
+                }
             );
         } else if tally.answered() > 0 && tally.lost * 100 > tally.sent {
             let _ = writeln!(
@@ -243,12 +251,13 @@ impl Report {
         if tally.unsynchronised > 0 {
             let _ = writeln!(text, "The server says that it has no time to give.");
         }
-        if tally.asked_interleaved > 0 && tally.interleaved * 10 < tally.asked_interleaved * 9 {
+        let asked = tally.asked_interleaved as f64 * (1.0 - tally.loss());
+        if (tally.interleaved as f64) < 0.9 * asked {
             let _ = writeln!(
                 text,
-                "Of {} requests for interleaved answers, {} got one: the server does not have it, or \
-                 remembers fewer clients.",
-                tally.asked_interleaved, tally.interleaved
+                "Of some {asked:.0} answers that were to be interleaved, {} were: the server does not have \
+                 it, or\nremembers fewer clients.",
+                tally.interleaved
             );
         }
         text

@@ -11,7 +11,7 @@ const RATE_MIN: f64 = 100.0;
 /// Close enough: rates differ less from trial to trial of one server.
 const CLOSE: f64 = 1.03;
 /// After a proof that failed, so much less.
-const BACK: f64 = 0.95;
+const BACK: f64 = 0.9;
 /// A rate that fails is tried once more, and twice where the generator was late:
 /// what else the machine does may have been the reason.
 const TRIES_SERVER: u32 = 2;
@@ -158,9 +158,8 @@ impl Search {
     /// What is known so far.
     pub fn found(&self) -> Found {
         let limit = match self.bad {
-            _ if !self.proved && self.good > 0.0 => Limit::Interrupted,
-            Some((_, limit)) => limit,
-            None => Limit::Interrupted,
+            Some((_, limit)) if self.proved || self.good == 0.0 => limit,
+            _ => Limit::Unproved,
         };
         Found {
             rate: self.good,
@@ -202,6 +201,21 @@ mod tests {
         let (found, _) = search(1e9, 500_000.0);
         assert_eq!(found.limit, Limit::Generator);
         assert!(found.rate > 480_000.0 && found.rate <= 500_000.0);
+    }
+
+    #[test]
+    fn what_never_holds_is_not_proved() {
+        let mut search = Search::new(1.0, 1e6);
+        let mut trials = 0;
+        while let Some(trial) = search.next() {
+            trials += 1;
+            search.tried(match trial.proof {
+                true => Outcome::GeneratorFailed,
+                false => Outcome::Good,
+            });
+        }
+        assert_eq!(trials, TRIALS_MAX);
+        assert_eq!(search.found().limit, Limit::Unproved);
     }
 
     #[test]
