@@ -188,7 +188,7 @@ fn run(args: &Args) -> Result<(), String> {
 /// One load on one server.
 fn measure(hub: &Namespace, n: usize, load: Load, seconds: u32) -> Result<Cell, String> {
     let mut command = on_core(hub, GENERATOR_CORE, Path::new(common::ptntp::BINARY));
-    command.args(["bench", &spoke_v4(n).to_string(), "--json"]);
+    command.args(["bench", &spoke_v4(n).to_string(), "--json", "--realtime"]);
     command.args(load.args(seconds));
     // The kernel's rest of the load before has to be over.
     std::thread::sleep(Duration::from_millis(200));
@@ -203,7 +203,14 @@ fn measure(hub: &Namespace, n: usize, load: Load, seconds: u32) -> Result<Cell, 
 /// How many requests a second the generator can send, on its core.
 fn ceiling(hub: &Namespace) -> Result<f64, String> {
     let mut command = on_core(hub, GENERATOR_CORE, Path::new(common::ptntp::BINARY));
-    command.args(["bench", "--self-test", "--json", "--sources", SOURCES]);
+    command.args([
+        "bench",
+        "--self-test",
+        "--json",
+        "--realtime",
+        "--sources",
+        SOURCES,
+    ]);
     let output = process::run(command, secs(60));
     let result: Value = serde_json::from_slice(&output.stdout)
         .map_err(|_| format!("ptntp bench --self-test: {}", process::all(&output)))?;

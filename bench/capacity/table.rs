@@ -14,7 +14,7 @@ pub struct Cell {
     cost_us: f64,
     /// The share of requests that were answered.
     answered: f64,
-    /// The share of answers to requests for interleaved ones that were so.
+    /// The share of interleaved answers, of those to requests that could have one.
     interleaved: f64,
     /// Delay from the intended time of the request: p50, p99, p99.9; microseconds.
     delays_us: [f64; 3],
@@ -30,7 +30,8 @@ impl Cell {
             answered_per_s: number("answered_per_s"),
             cost_us: busy_s * 1e6 / number("answered"),
             answered: number("answered") / number("sent"),
-            interleaved: number("interleaved") / number("answered"),
+            interleaved: number("interleaved") / number("asked_interleaved") * number("sent")
+                / number("answered"),
             delays_us: [delay("p50"), delay("p99"), delay("p99_9")],
         }
     }
@@ -162,8 +163,9 @@ pub fn text(measured: &[Measured], ceiling: f64, args: &Args) -> String {
     );
     let _ = writeln!(
         out,
-        "Twelve requests of each; ptntp's third answer is the first that can be interleaved, \
-         so 83 % is all. chronyd-large has 100 MB for its table of clients.\n"
+        "Twelve requests of each; the share is of those that could have an interleaved answer, \
+         and ptntp has one for a client's third request. chronyd-large has 100 MB for its table \
+         of clients.\n"
     );
     let _ = writeln!(
         out,
