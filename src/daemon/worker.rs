@@ -387,7 +387,7 @@ impl Worker<'_> {
             let now = realtime();
             let transmit = snapshot.clock.to_local(now);
             self.ring
-                .depart(now, |reply| set_transmit(reply, transmit))?;
+                .depart(now, |reply, lead| set_transmit(reply, transmit + lead))?;
             for &at in &arrived {
                 self.counters.note_latency(now - at);
             }

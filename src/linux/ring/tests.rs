@@ -62,7 +62,7 @@ fn turn(ring: &mut Ring<u64>, track: bool) -> (usize, Vec<(u64, Stamp)>) {
             None => break,
         }
     }
-    ring.depart(realtime(), |reply| reply[0] = b'!')
+    ring.depart(realtime(), |reply, _| reply[0] = b'!')
         .expect("departed");
     (requests, departures)
 }
@@ -122,7 +122,7 @@ fn replies_leave_from_the_address_that_was_asked() {
         let stamp = arrival.stamp.expect("a kernel stamp");
         assert!(stamp.at >= before && stamp.at <= realtime());
         echo(&mut ring, arrival, false);
-        ring.depart(realtime(), |reply| reply[0] = b'!')
+        ring.depart(realtime(), |reply, _| reply[0] = b'!')
             .expect("departed");
         ring.wake().wake();
         ring.wait().expect("waited");
@@ -288,7 +288,7 @@ fn a_reply_that_fails_does_not_shift_the_stamps_of_others() {
                         Event::Woken => (),
                     }
                 }
-                ring.depart(realtime(), |_| ()).expect("departed");
+                ring.depart(realtime(), |_, _| ()).expect("departed");
             }
             // Let its stamp come before the next: restarting ids forgets those awaited.
             while number % 5 != 3 && tokens.last() != Some(&u64::from(number)) {
