@@ -64,6 +64,12 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             vec!["only this machine's own requests are answered, on 127.0.0.1 and ::1".into()]
         }
         Statement::Port(port) => vec![format!("requests are answered on UDP port {port}")],
+        Statement::BusyPoll(true) => {
+            vec!["the server's threads look for requests all the time, a core each".into()]
+        }
+        Statement::BusyPoll(false) => {
+            vec!["the server's threads sleep until there are requests".into()]
+        }
         Statement::Control(path) => vec![format!(
             "`ptntp stat` and the other commands reach the daemon at {}",
             path.display()

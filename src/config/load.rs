@@ -271,6 +271,7 @@ impl Loader {
             Statement::Include(path) => self.include(read, path),
             Statement::Listen(listen) => config.listen = *listen,
             Statement::Port(port) => config.port = Some(*port),
+            Statement::BusyPoll(on) => config.busy_poll = *on,
             Statement::Control(path) => config.control = Some(path.clone()),
             Statement::Metrics(address) => config.metrics = *address,
             // The whole file has to be known first: see `local_clock`.

@@ -131,6 +131,9 @@ pub struct Config {
     pub listen: Listen,
     /// UDP port to answer on; none: the standard one, or 1123 without the right to it.
     pub port: Option<u16>,
+    /// Do the server's threads look for requests all the time instead of sleeping
+    /// until there are some?
+    pub busy_poll: bool,
     /// Control socket; none: the default.
     pub control: Option<PathBuf>,
     /// Where Prometheus may scrape; none: switched off.
@@ -156,6 +159,7 @@ impl Default for Config {
             discipline: true,
             listen: Listen::Loopback,
             port: None,
+            busy_poll: false,
             control: None,
             metrics: Some(METRICS_DEFAULT),
         }

@@ -61,6 +61,8 @@ pub enum Statement {
     Listen(Listen),
     /// `port` (native).
     Port(u16),
+    /// `busypoll` (native).
+    BusyPoll(bool),
     /// `control` (native).
     Control(PathBuf),
     /// `metrics` (native).

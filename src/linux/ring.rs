@@ -57,7 +57,7 @@ const SCM_TS_OPT_ID: libc::c_int = 81;
 /// Replies between two submissions. A transmit stamp is taken for the whole batch
 /// just before it is submitted, and what `pace` foretells for each reply may err the
 /// more the longer the batch is.
-pub const BATCH_MAX: usize = 16;
+pub const BATCH_MAX: usize = 8;
 
 /// Buffers for requests that arrived and were not yet answered.
 /// Few enough to stay in a core's cache, since the kernel goes round all of them;
@@ -333,7 +333,32 @@ impl<T: Copy> Ring<T> {
     /// What io_uring_enter(2) says, if it is not about to pass.
     pub fn wait(&mut self) -> io::Result<()> {
         let want = usize::from(self.ring.completion().is_empty());
-        match self.ring.submit_and_wait(want) {
+        self.enter(|ring| ring.submit_and_wait(want))
+    }
+
+    /// As [`wait`](Self::wait), and never sleeps: what arrives is seen at once, and
+    /// the thread takes all of its core.
+    ///
+    /// # Errors
+    /// Those of `wait`.
+    pub fn spin(&mut self) -> io::Result<()> {
+        loop {
+            // The kernel tells in shared memory that it has something for us.
+            let submission = self.ring.submission();
+            let idle = submission.is_empty() && !submission.taskrun();
+            drop(submission);
+            if !idle {
+                self.enter(|ring| ring.submit_and_wait(0))?;
+            }
+            if !self.ring.completion().is_empty() {
+                return Ok(());
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn enter(&mut self, submit: impl FnOnce(&mut WideRing) -> io::Result<usize>) -> io::Result<()> {
+        match submit(&mut self.ring) {
             Err(error) if !is_passing(&error) => return Err(error),
             _ => (),
         }
@@ -924,6 +949,7 @@ fn build(submissions: u32) -> io::Result<WideRing> {
         .setup_submit_all()
         .setup_single_issuer()
         .setup_defer_taskrun()
+        .setup_taskrun_flag()
         .build(submissions);
     match tuned {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build_plain(submissions),
