@@ -207,12 +207,18 @@ pub struct Tallies {
     pub rearmed_other: u64,
     /// Replies the kernel refused to send.
     pub send_errors: u64,
+    /// Replies for which it had no room just then (EAGAIN, ENOBUFS): shed, not kept.
+    pub send_no_room: u64,
     /// Requests dropped because every reply slot was in flight.
     pub no_slot: u64,
     /// Departure stamps that found their reply.
     pub departures: u64,
     /// Departure stamps that didn't.
     pub departures_unmatched: u64,
+    /// Departure stamps that were awaited in vain: the error queue was full.
+    pub departures_lost: u64,
+    /// Completions the kernel had to drop for want of memory.
+    pub overflows: u64,
 }
 
 impl<T: Copy> Ring<T> {
@@ -362,6 +368,7 @@ impl<T: Copy> Ring<T> {
             Err(error) if !is_passing(&error) => return Err(error),
             _ => (),
         }
+        self.tallies.overflows = u64::from(self.ring.completion().overflow());
         // A reply leaves, or fails to, while it is submitted: it must not wait.
         if self.ring.submission().is_empty() {
             self.free.append(&mut self.departing);
@@ -392,7 +399,7 @@ impl<T: Copy> Ring<T> {
                     Some(Event::Woken)
                 }
                 Job::Send(place, tracked_as) => {
-                    self.send_failed(place, tracked_as)?;
+                    self.send_failed(place, tracked_as, -done.result())?;
                     None
                 }
                 Job::Cancel => None,
@@ -467,6 +474,7 @@ impl<T: Copy> Ring<T> {
                 Some(socket) if !socket.closing => {
                     let origin = slot.socket;
                     let tracked_as = is_tracked.then(|| socket.tracker.begin(departing));
+                    self.tallies.departures_lost += socket.tracker.take_lost();
                     let entry = slot.entry(socket, tracked_as);
                     let idle = is_tracked && !socket.listening;
                     let entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
@@ -535,8 +543,11 @@ impl<T: Copy> Ring<T> {
     }
 
     /// A reply was not sent. (Of those that are, nothing is heard.)
-    fn send_failed(&mut self, place: usize, tracked_as: Option<u32>) -> io::Result<()> {
-        self.tallies.send_errors += 1;
+    fn send_failed(&mut self, place: usize, tracked_as: Option<u32>, errno: i32) -> io::Result<()> {
+        match errno {
+            libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => self.tallies.send_no_room += 1,
+            _ => self.tallies.send_errors += 1,
+        }
         if let (Some(id), Some(socket)) = (tracked_as, &mut self.sockets[place]) {
             match socket.tracker.ids() {
                 Ids::Chosen => socket.tracker.cancel(id),

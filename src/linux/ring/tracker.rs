@@ -24,6 +24,7 @@ pub(super) struct Tracker<T> {
     next: u32,
     waiting: Box<[Option<Waiting<T>>]>,
     count: usize,
+    lost: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +51,7 @@ impl<T: Copy> Tracker<T> {
             next: 0,
             waiting: vec![None; WAITING_MAX].into(),
             count: 0,
+            lost: 0,
         }
     }
 
@@ -68,6 +70,7 @@ impl<T: Copy> Tracker<T> {
         self.next = id.wrapping_add(1);
         let old = self.waiting[place(id)].replace(Waiting { id, of });
         self.count += usize::from(old.is_none());
+        self.lost += u64::from(old.is_some());
         id
     }
 
@@ -79,6 +82,11 @@ impl<T: Copy> Tracker<T> {
         *place = None;
         self.count -= 1;
         Some(found.of)
+    }
+
+    /// How many were given up since it was last asked: so many came after them.
+    pub(super) fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
     }
 
     /// Awaits no longer: the packet was not sent.
@@ -135,6 +143,7 @@ mod tests {
             tracker.begin(reply(n, AT));
         }
         assert_eq!(tracker.count(), WAITING_MAX);
+        assert_eq!(tracker.take_lost(), 1);
         assert_eq!(tracker.finish(0, AT), None);
         assert_eq!(
             tracker.finish(WAITING_MAX as u32, AT),
