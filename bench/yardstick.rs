@@ -1,6 +1,6 @@
 //! What a socket server of NTP could cost at the least: recvmmsg(2) and sendmmsg(2),
 //! the socket options that pay, the kernel's arrival stamp as T2, and no questions
-//! asked. `bench/one-core` measures ptntp against it.
+//! asked. `bench/compare` measures ptntp against it.
 //!
 //! It answers whatever is 48 octets long. Nobody should be given its time.
 

@@ -543,7 +543,7 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__run)
-            opts="-c -q -g -h --config --dialect --server --pool --clock --no-clock --once --panicgate --port --control --metrics --io --log-level --help"
+            opts="-c -q -g -h --config --dialect --server --pool --clock --no-clock --once --panicgate --port --busy-poll --control --metrics --io --log-level --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -57,6 +57,7 @@ trace\t''"
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l no-clock -d 'Observe, never steer; the same as --clock none'
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -s q -l once -d 'Set the clock once, with bursts, and exit; fails if nobody gives the time within 30 s'
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -s g -l panicgate -d 'Let the first correction exceed the panic limit (1000 s)'
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l busy-poll -d 'Look for requests all the time instead of sleeping until there are some: sooner answers, and a whole core for each of the server\'s threads'
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -s h -l help -d 'Print help'
 complete -c ptntp -n "__fish_ptntp_using_subcommand check" -l dialect -d 'Language of the file; auto recognises it by its words' -r -f -a "auto\t''
 ntp\t''

@@ -107,6 +107,11 @@ pub struct RunArgs {
           value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
 
+    /// Look for requests all the time instead of sleeping until there are some: sooner answers, and
+    /// a whole core for each of the server's threads
+    #[arg(long, help_heading = "Serving")]
+    pub busy_poll: bool,
+
     /// Control socket for stat and peers
     #[arg(long, value_name = "PATH", help_heading = "Serving")]
     pub control: Option<PathBuf>,

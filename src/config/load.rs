@@ -279,6 +279,7 @@ impl Loader {
                 clients.interleaved = interleaved.unwrap_or(clients.interleaved);
                 clients.limited = limited.unwrap_or(clients.limited);
             }
+            Statement::BusyPoll(on) => config.busy_poll = *on,
             Statement::Control(path) => config.control = Some(path.clone()),
             Statement::Metrics(address) => config.metrics = *address,
             // The whole file has to be known first: see `local_clock`.

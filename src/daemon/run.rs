@@ -356,6 +356,7 @@ fn start_workers(
             workers: cores,
             listen: addresses.to_vec(),
             pin: cores > 1,
+            busy_poll: config.busy_poll,
             seed,
             sizes: config.clients,
         };

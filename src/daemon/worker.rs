@@ -50,6 +50,8 @@ pub struct Setup {
     pub listen: Vec<SocketAddr>,
     /// Keep each worker on a core of its own, as far as there are enough.
     pub pin: bool,
+    /// Look for requests all the time instead of sleeping until there are some.
+    pub busy_poll: bool,
     /// Unguessable; each worker derives its own.
     pub seed: u64,
     /// Memory for clients, shared out to the workers.
@@ -131,7 +133,13 @@ impl Workers {
             let seed = keyed_hash(setup.seed, number as u64);
             let responder = Responder::new(seed, setup.sizes.shared_by(count));
             // On an error, `workers` is dropped, which stops those that run.
-            let thread = workers.spawn(number, core, sockets, responder)?;
+            let thread = workers.spawn(Plan {
+                number,
+                core,
+                busy_poll: setup.busy_poll,
+                sockets,
+                responder,
+            })?;
             workers.threads.push(thread);
         }
         Ok(workers)
@@ -249,13 +257,8 @@ impl Workers {
         lock(&self.shared.failure).clone()
     }
 
-    fn spawn(
-        &self,
-        number: usize,
-        core: Option<usize>,
-        sockets: Vec<ListenSocket>,
-        responder: Responder,
-    ) -> io::Result<Thread> {
+    fn spawn(&self, plan: Plan) -> io::Result<Thread> {
+        let number = plan.number;
         let shared = Arc::clone(&self.shared);
         let orders = Arc::new(Mutex::new(Vec::new()));
         let (started, has_started) = mpsc::channel();
@@ -263,7 +266,7 @@ impl Workers {
             let orders = Arc::clone(&orders);
             thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || run(&shared, number, core, sockets, responder, &orders, &started))?
+                .spawn(move || run(&shared, plan, &orders, &started))?
         };
         let wake = match has_started.recv() {
             Ok(started) => started?,
@@ -307,24 +310,31 @@ impl Thread {
     }
 }
 
+/// What makes one worker differ from the others.
+struct Plan {
+    number: usize,
+    core: Option<usize>,
+    busy_poll: bool,
+    sockets: Vec<ListenSocket>,
+    responder: Responder,
+}
+
 /// A worker's thread, whole: reports how its start went, then serves.
 fn run(
     shared: &Shared,
-    number: usize,
-    core: Option<usize>,
-    sockets: Vec<ListenSocket>,
-    responder: Responder,
+    plan: Plan,
     orders: &Mutex<Vec<Order>>,
     started: &Sender<io::Result<Wake>>,
 ) {
-    if let Some(core) = core {
+    let number = plan.number;
+    if let Some(core) = plan.core {
         // A core that was taken from us since is no reason not to serve.
         let _ = pin(core);
     }
     // Signals are for the thread that asked for them. Should this fail, one that
     // comes here ends a wait early, no more.
     let _ = signal::block_in_this_thread();
-    let ring = match ready_ring(sockets) {
+    let ring = match ready_ring(plan.sockets) {
         Ok(ring) => ring,
         Err(error) => {
             let _ = started.send(Err(error));
@@ -338,7 +348,8 @@ fn run(
         shared,
         counters: &shared.counters[number],
         ring,
-        responder,
+        responder: plan.responder,
+        busy_poll: plan.busy_poll,
         policy: Cache::new(&shared.policy),
     };
     if let Err(error) = worker.serve(orders) {
@@ -360,6 +371,7 @@ struct Worker<'a> {
     counters: &'a WorkerCounters,
     ring: Ring<TxToken>,
     responder: Responder,
+    busy_poll: bool,
     policy: Cache<&'a ArcSwap<Policy>, Arc<Policy>>,
 }
 
@@ -369,7 +381,11 @@ impl Worker<'_> {
         // When the requests of a batch arrived, for the latency of their replies.
         let mut arrived = Vec::with_capacity(BATCH_MAX);
         while !self.shared.stop.load(Ordering::Acquire) {
-            self.ring.wait()?;
+            if self.busy_poll {
+                self.ring.spin()?;
+            } else {
+                self.ring.wait()?;
+            }
             let snapshot = self.shared.snapshot.read();
             let started = monotonic();
             arrived.clear();
@@ -393,7 +409,7 @@ impl Worker<'_> {
             let now = realtime();
             let transmit = snapshot.clock.to_local(now);
             self.ring
-                .depart(now, |reply| set_transmit(reply, transmit))?;
+                .depart(now, |reply, lead| set_transmit(reply, transmit + lead))?;
             for &at in &arrived {
                 self.counters.note_latency(now - at);
             }
@@ -540,14 +556,22 @@ mod tests {
     /// How far the served clock is ahead of CLOCK_REALTIME.
     const AHEAD_S: i64 = 1000;
 
-    fn start(workers: usize, listen: &[&str]) -> Workers {
-        let setup = Setup {
+    fn setup(workers: usize, listen: &[&str]) -> Setup {
+        Setup {
             workers,
             listen: listen.iter().map(|a| a.parse().expect("ok")).collect(),
             pin: true,
+            busy_poll: false,
             seed: 1,
             sizes: Sizes::default(),
-        };
+        }
+    }
+
+    fn start(workers: usize, listen: &[&str]) -> Workers {
+        started(&setup(workers, listen))
+    }
+
+    fn started(setup: &Setup) -> Workers {
         let now = realtime();
         let mut state = SystemState::unsynchronised(Precision::new(-24));
         state.leap = Leap::None;
@@ -562,7 +586,7 @@ mod tests {
             },
         };
         let snapshot = Arc::new(SnapshotCell::new(snapshot));
-        Workers::start(&setup, snapshot, Arc::new(Policy::default())).expect("workers")
+        Workers::start(setup, snapshot, Arc::new(Policy::default())).expect("workers")
     }
 
     fn client(ip: impl Into<IpAddr>) -> UdpSocket {
@@ -763,6 +787,24 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_never_sleeps_answers_obeys_and_ends() {
+        let mut workers = started(&Setup {
+            busy_poll: true,
+            ..setup(1, &[LOOPBACK_V4])
+        });
+        let server = workers.addresses()[0];
+        let client = client(server.ip());
+        for round in 1..=3 {
+            assert!(ask(&client, server, &request(0, 0, 2 * round)).is_some());
+        }
+        let beside = SocketAddr::new([127, 0, 0, 2].into(), server.port());
+        workers.listen(beside).expect("bound");
+        assert!(ask(&client, beside, &request(0, 0, 2)).is_some());
+        drop(workers);
+        UdpSocket::bind(server).expect("the port is free");
+    }
+
+    #[test]
     fn a_policy_is_replaced_under_load() {
         let workers = start(2, &[LOOPBACK_V4]);
         let server = workers.addresses()[0];
@@ -885,6 +927,7 @@ mod tests {
             workers: 2,
             listen: vec![taken],
             pin: false,
+            busy_poll: false,
             seed: 1,
             sizes: Sizes::default(),
         };

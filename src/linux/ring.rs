@@ -9,6 +9,7 @@
 //! packet's way is io_uring_enter(2), in `wait`.
 
 mod buffers;
+mod pace;
 mod tracker;
 
 use std::ffi::CStr;
@@ -26,9 +27,11 @@ use crate::linux::address::RawAddress;
 use crate::linux::cmsg::{self, ControlBuffer, Encoder, QueuedError};
 use crate::linux::reuseport::ListenSocket;
 use crate::linux::ring::buffers::{Buffer, BufferRing};
-use crate::linux::ring::tracker::{Ids, Tracker};
+use crate::linux::ring::pace::Pace;
+use crate::linux::ring::tracker::{Departing, Ids, Tracker};
 use crate::linux::udp::encode_source;
 use crate::linux::wake::Wake;
+use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
 use crate::time::stamp::{Stamp, StampOrigin};
 
@@ -52,9 +55,9 @@ const STAMP_COMMAND: u32 = 4;
 const SCM_TS_OPT_ID: libc::c_int = 81;
 
 /// Replies between two submissions. A transmit stamp is taken for the whole batch
-/// just before it is submitted, so the last reply's is early by the time it takes
-/// to send the others, about 1.5 µs each.
-pub const BATCH_MAX: usize = 16;
+/// just before it is submitted, and what `pace` foretells for each reply may err the
+/// more the longer the batch is.
+pub const BATCH_MAX: usize = 8;
 
 /// Buffers for requests that arrived and were not yet answered.
 /// Few enough to stay in a core's cache, since the kernel goes round all of them;
@@ -102,6 +105,7 @@ pub struct Ring<T> {
     ready: Vec<usize>,
     /// Slots to be submitted by the next wait, and free when it returns.
     departing: Vec<usize>,
+    pace: Pace,
     tallies: Tallies,
 }
 
@@ -203,12 +207,18 @@ pub struct Tallies {
     pub rearmed_other: u64,
     /// Replies the kernel refused to send.
     pub send_errors: u64,
+    /// Replies for which it had no room just then (EAGAIN, ENOBUFS): shed, not kept.
+    pub send_no_room: u64,
     /// Requests dropped because every reply slot was in flight.
     pub no_slot: u64,
     /// Departure stamps that found their reply.
     pub departures: u64,
     /// Departure stamps that didn't.
     pub departures_unmatched: u64,
+    /// Departure stamps that were awaited in vain: the error queue was full.
+    pub departures_lost: u64,
+    /// Completions the kernel had to drop for want of memory.
+    pub overflows: u64,
 }
 
 impl<T: Copy> Ring<T> {
@@ -255,6 +265,7 @@ impl<T: Copy> Ring<T> {
             free: (0..SLOTS).collect(),
             ready: Vec::with_capacity(SLOTS),
             departing: Vec::with_capacity(SLOTS),
+            pace: Pace::default(),
             tallies: Tallies::default(),
         };
         ring.await_wake()?;
@@ -328,10 +339,36 @@ impl<T: Copy> Ring<T> {
     /// What io_uring_enter(2) says, if it is not about to pass.
     pub fn wait(&mut self) -> io::Result<()> {
         let want = usize::from(self.ring.completion().is_empty());
-        match self.ring.submit_and_wait(want) {
+        self.enter(|ring| ring.submit_and_wait(want))
+    }
+
+    /// As [`wait`](Self::wait), and never sleeps: what arrives is seen at once, and
+    /// the thread takes all of its core.
+    ///
+    /// # Errors
+    /// Those of `wait`.
+    pub fn spin(&mut self) -> io::Result<()> {
+        loop {
+            // The kernel tells in shared memory that it has something for us.
+            let submission = self.ring.submission();
+            let idle = submission.is_empty() && !submission.taskrun();
+            drop(submission);
+            if !idle {
+                self.enter(|ring| ring.submit_and_wait(0))?;
+            }
+            if !self.ring.completion().is_empty() {
+                return Ok(());
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn enter(&mut self, submit: impl FnOnce(&mut WideRing) -> io::Result<usize>) -> io::Result<()> {
+        match submit(&mut self.ring) {
             Err(error) if !is_passing(&error) => return Err(error),
             _ => (),
         }
+        self.tallies.overflows = u64::from(self.ring.completion().overflow());
         // A reply leaves, or fails to, while it is submitted: it must not wait.
         if self.ring.submission().is_empty() {
             self.free.append(&mut self.departing);
@@ -362,7 +399,7 @@ impl<T: Copy> Ring<T> {
                     Some(Event::Woken)
                 }
                 Job::Send(place, tracked_as) => {
-                    self.send_failed(place, tracked_as)?;
+                    self.send_failed(place, tracked_as, -done.result())?;
                     None
                 }
                 Job::Cancel => None,
@@ -409,23 +446,37 @@ impl<T: Copy> Ring<T> {
     }
 
     /// Queues the replies for the next [`wait`](Self::wait), which has to follow at
-    /// once: `stamp` writes the time into those that take it late. `now` is
-    /// CLOCK_REALTIME.
+    /// once: `stamp` writes the time into those that take it late, and is told how
+    /// long after `now`, which is CLOCK_REALTIME, each will leave.
     ///
     /// # Errors
     /// If the submission queue is full and can't be submitted.
-    pub fn depart(&mut self, now: WallInstant, mut stamp: impl FnMut(&mut [u8])) -> io::Result<()> {
-        for index in 0..self.ready.len() {
-            let place = self.ready[index];
+    pub fn depart(
+        &mut self,
+        now: WallInstant,
+        mut stamp: impl FnMut(&mut [u8], NtpDuration),
+    ) -> io::Result<()> {
+        let sample = self.pace.sample(self.ready.len());
+        for position in 0..self.ready.len() {
+            let place = self.ready[position];
             let slot = &mut self.memory.slots[place];
             if slot.stamp_late {
-                stamp(&mut slot.bytes[..slot.len]);
+                stamp(&mut slot.bytes[..slot.len], self.pace.lead(position));
             }
+            let token = slot.track.take();
+            let departing = Departing {
+                token,
+                not_before: now,
+                position,
+            };
+            let is_tracked = token.is_some() || sample == Some(position);
             match &mut self.sockets[slot.socket] {
                 Some(socket) if !socket.closing => {
                     let origin = slot.socket;
-                    let (entry, tracked_as) = slot.entry(socket, now);
-                    let idle = tracked_as.is_some() && !socket.listening;
+                    let tracked_as = is_tracked.then(|| socket.tracker.begin(departing));
+                    self.tallies.departures_lost += socket.tracker.take_lost();
+                    let entry = slot.entry(socket, tracked_as);
+                    let idle = is_tracked && !socket.listening;
                     let entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
                     self.push(entry, Job::Send(origin, tracked_as))?;
                     if idle {
@@ -492,8 +543,11 @@ impl<T: Copy> Ring<T> {
     }
 
     /// A reply was not sent. (Of those that are, nothing is heard.)
-    fn send_failed(&mut self, place: usize, tracked_as: Option<u32>) -> io::Result<()> {
-        self.tallies.send_errors += 1;
+    fn send_failed(&mut self, place: usize, tracked_as: Option<u32>, errno: i32) -> io::Result<()> {
+        match errno {
+            libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => self.tallies.send_no_room += 1,
+            _ => self.tallies.send_errors += 1,
+        }
         if let (Some(id), Some(socket)) = (tracked_as, &mut self.sockets[place]) {
             match socket.tracker.ids() {
                 Ids::Chosen => socket.tracker.cancel(id),
@@ -580,16 +634,14 @@ impl<T: Copy> Ring<T> {
 
     fn departed(&mut self, place: usize, id: u32, at: WallInstant) -> Option<Event<T>> {
         let tracker = &mut self.sockets[place].as_mut()?.tracker;
-        match tracker.finish(id, at) {
-            Some(token) => {
-                self.tallies.departures += 1;
-                Some(Event::Departed(token, kernel_stamp(at)))
-            }
-            None => {
-                self.tallies.departures_unmatched += 1;
-                None
-            }
-        }
+        let Some(of) = tracker.finish(id, at) else {
+            self.tallies.departures_unmatched += 1;
+            return None;
+        };
+        self.pace.learn(of.position, at - of.not_before);
+        let token = of.token?;
+        self.tallies.departures += 1;
+        Some(Event::Departed(token, kernel_stamp(at)))
     }
 
     fn receive(&mut self, place: usize) -> io::Result<()> {
@@ -737,9 +789,9 @@ impl<T: Copy> Slot<T> {
         }
     }
 
-    /// The request that sends this reply, and the id of its departure stamp. The slot
-    /// must stay where it is, untouched, until that is submitted.
-    fn entry(&mut self, socket: &mut Socket<T>, now: WallInstant) -> (squeue::Entry, Option<u32>) {
+    /// The request that sends this reply. The slot must stay where it is, untouched,
+    /// until that is submitted.
+    fn entry(&mut self, socket: &Socket<T>, tracked_as: Option<u32>) -> squeue::Entry {
         // A socket buffer that is full drops the reply rather than let it grow old.
         let flags = libc::MSG_DONTWAIT;
         let mut control = Encoder::new(self.control.bytes_mut());
@@ -750,10 +802,6 @@ impl<T: Copy> Slot<T> {
                 encode_source(&mut control, to, from, interface);
             }
         }
-        let tracked_as = self
-            .track
-            .take()
-            .map(|token| socket.tracker.begin(token, now));
         let fd = match tracked_as {
             Some(_) => sender(self.socket),
             None => receiver(self.socket),
@@ -771,7 +819,7 @@ impl<T: Copy> Slot<T> {
                 .flags(flags)
                 .dest_addr(self.name.as_ptr())
                 .dest_addr_len(self.name.len());
-            return (send.build(), tracked_as);
+            return send.build();
         }
         self.header.msg_control = control.as_ptr().cast_mut().cast();
         self.header.msg_controllen = control.len() as _;
@@ -781,8 +829,9 @@ impl<T: Copy> Slot<T> {
         self.header.msg_namelen = self.name.len();
         self.header.msg_iov = &raw mut self.part;
         self.header.msg_iovlen = 1;
-        let send = opcode::SendMsg::new(fd, &raw const self.header).flags(flags as u32);
-        (send.build(), tracked_as)
+        opcode::SendMsg::new(fd, &raw const self.header)
+            .flags(flags as u32)
+            .build()
     }
 }
 
@@ -911,6 +960,7 @@ fn build(submissions: u32) -> io::Result<WideRing> {
         .setup_submit_all()
         .setup_single_issuer()
         .setup_defer_taskrun()
+        .setup_taskrun_flag()
         .build(submissions);
     match tuned {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build_plain(submissions),

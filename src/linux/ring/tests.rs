@@ -62,7 +62,7 @@ fn turn(ring: &mut Ring<u64>, track: bool) -> (usize, Vec<(u64, Stamp)>) {
             None => break,
         }
     }
-    ring.depart(realtime(), |reply| reply[0] = b'!')
+    ring.depart(realtime(), |reply, _| reply[0] = b'!')
         .expect("departed");
     (requests, departures)
 }
@@ -122,7 +122,7 @@ fn replies_leave_from_the_address_that_was_asked() {
         let stamp = arrival.stamp.expect("a kernel stamp");
         assert!(stamp.at >= before && stamp.at <= realtime());
         echo(&mut ring, arrival, false);
-        ring.depart(realtime(), |reply| reply[0] = b'!')
+        ring.depart(realtime(), |reply, _| reply[0] = b'!')
             .expect("departed");
         ring.wake().wake();
         ring.wait().expect("waited");
@@ -288,7 +288,7 @@ fn a_reply_that_fails_does_not_shift_the_stamps_of_others() {
                         Event::Woken => (),
                     }
                 }
-                ring.depart(realtime(), |_| ()).expect("departed");
+                ring.depart(realtime(), |_, _| ()).expect("departed");
             }
             // Let its stamp come before the next: restarting ids forgets those awaited.
             while number % 5 != 3 && tokens.last() != Some(&u64::from(number)) {
@@ -335,4 +335,74 @@ fn a_dropped_ring_leaves_no_socket_behind() {
     ring.wait().expect("waited");
     drop(ring);
     UdpSocket::bind(address).expect("the port is free");
+}
+
+/// The stamps of a sender whose error queue has no room are lost, and no more than
+/// the stamps.
+#[test]
+fn a_full_error_queue_costs_stamps_and_nothing_else() {
+    for collect in [Collect::Command, Collect::ErrorQueue] {
+        let (mut ring, address) = ring_on("127.0.0.1:0");
+        if ring.collect == Collect::Command {
+            ring.collect = collect;
+        }
+        // A queue that holds next to nothing: errors count as received.
+        let sender = ring.sockets[0].as_ref().expect("a socket").socket.sender();
+        crate::linux::socket::set(sender, libc::SOL_SOCKET, libc::SO_RCVBUF, 1).expect("set");
+        let client = client("127.0.0.1");
+        for number in 0..3_000_u32 {
+            let sent = [0, number as u8];
+            client.send_to(&sent, address).expect("sent");
+            if number % 8 == 7 {
+                let mut requests = 0;
+                while requests < 8 {
+                    requests += turn(&mut ring, true).0;
+                }
+                ring.wake().wake();
+                ring.wait().expect("waited");
+                for _ in 0..8 {
+                    client.recv(&mut [0; 8]).expect("a reply");
+                }
+            }
+        }
+        let tallies = ring.tallies();
+        assert!(tallies.departures_lost > 0, "{tallies:?}");
+        assert_eq!(tallies.send_errors + tallies.send_no_room, 0);
+        assert_eq!(tallies.no_slot + tallies.overflows, 0);
+    }
+}
+
+/// More requests than can be answered: what the buffers hold is answered, the rest
+/// is dropped by the socket, and the next request is answered at once.
+#[test]
+fn an_overload_ends_when_the_requests_do() {
+    let (mut ring, address) = ring_on("127.0.0.1:0");
+    let client = client("127.0.0.1");
+    let receiver = ring.sockets[0]
+        .as_ref()
+        .expect("a socket")
+        .socket
+        .receiver();
+    crate::linux::socket::set(receiver, libc::SOL_SOCKET, libc::SO_RCVBUF, 1 << 16).expect("set");
+    for _ in 0..5_000 {
+        client.send_to(b"flood", address).expect("sent");
+    }
+    let mut answered = 0;
+    loop {
+        ring.wake().wake();
+        match turn(&mut ring, false).0 {
+            0 => break,
+            requests => answered += requests,
+        }
+    }
+    assert!(answered > 0 && answered < 5_000, "{answered}");
+    assert_eq!(ring.tallies().no_slot, 0);
+    client.set_nonblocking(true).expect("set");
+    while client.recv(&mut [0; 8]).is_ok() {}
+    client.set_nonblocking(false).expect("set");
+    client.send_to(b"after", address).expect("sent");
+    echo_all(&mut ring, 1);
+    let mut reply = [0; 8];
+    let len = client.recv(&mut reply).expect("a reply");
+    assert_eq!(&reply[..len], b"!fter");
 }
