@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use common::net::{Namespace, Star, hub_v4, spoke_v4};
@@ -168,7 +169,9 @@ fn run(args: &Args) -> Result<(), String> {
                 if let Some(status) = servers[n].process.ended() {
                     return Err(format!("{} has ended: {status}", args.servers[n]));
                 }
+                servers[n].rest(false);
                 let cell = measure(&star.hub, n, load, args.seconds)?;
+                servers[n].rest(true);
                 measured[n].note(load, cell);
             }
         }
@@ -271,10 +274,24 @@ fn on_core(namespace: &Namespace, core: &str, program: &Path) -> std::process::C
 /// A server that runs, on its core.
 struct Server {
     process: Process,
+    /// It takes a core even when nobody asks.
+    is_restless: bool,
     _directory: TempDir,
 }
 
 impl Server {
+    /// Stops it while others are measured, or lets it go on.
+    fn rest(&mut self, now: bool) {
+        if self.is_restless {
+            let signal = if now {
+                Signal::SIGSTOP
+            } else {
+                Signal::SIGCONT
+            };
+            self.process.signal(signal);
+        }
+    }
+
     fn start(name: &str, namespace: &Namespace, args: &Args) -> Result<Self, String> {
         let directory = TempDir::new();
         let at = directory.path().display().to_string();
@@ -335,12 +352,14 @@ impl Server {
             other => return Err(format!("{other} is none of the servers")),
         };
         let process = Process::start(name, command, &directory.path().join("log"));
-        let server = Self {
+        let mut server = Self {
             process,
+            is_restless: name == "ptntp-busy-poll",
             _directory: directory,
         };
         let asked = common::ntp::Client::new(namespace, spoke_of(namespace));
         if wait_until(secs(30), || asked.time().is_some()) {
+            server.rest(true);
             return Ok(server);
         }
         Err(format!("{name} does not answer:\n{}", server.process.log()))

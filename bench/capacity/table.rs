@@ -14,7 +14,7 @@ pub struct Cell {
     cost_us: f64,
     /// The share of requests that were answered.
     answered: f64,
-    /// The share of interleaved answers, of those to requests that could have one.
+    /// Interleaved answers for each request that could have one.
     interleaved: f64,
     /// Delay from the intended time of the request: p50, p99, p99.9; microseconds.
     delays_us: [f64; 3],
@@ -30,8 +30,7 @@ impl Cell {
             answered_per_s: number("answered_per_s"),
             cost_us: busy_s * 1e6 / number("answered"),
             answered: number("answered") / number("sent"),
-            interleaved: number("interleaved") / number("asked_interleaved") * number("sent")
-                / number("answered"),
+            interleaved: number("interleaved") / number("asked_interleaved"),
             delays_us: [delay("p50"), delay("p99"), delay("p99_9")],
         }
     }
