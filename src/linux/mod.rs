@@ -11,6 +11,7 @@ pub mod ethtool;
 pub mod netlink;
 pub mod reuseport;
 pub mod ring;
+pub mod shared;
 pub mod signal;
 pub mod socket;
 pub mod stream;
