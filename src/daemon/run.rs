@@ -99,7 +99,9 @@ pub fn run(options: Options) -> Result<End, String> {
     };
     let end = match io {
         IoBackend::Uring => {
-            let cell = Arc::new(SnapshotCell::new(snapshot));
+            let cell = SnapshotCell::new(snapshot)
+                .map_err(|error| format!("no memory to share with the workers: {error}"))?;
+            let cell = Arc::new(cell);
             let workers =
                 start_workers(config, options.once, &cell, &rules, &mut without)?.map(Arc::new);
             let (serving, server): (_, Arc<dyn Collect>) = match &workers {

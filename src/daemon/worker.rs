@@ -585,7 +585,7 @@ mod tests {
                 rate: Ppm(50.0),
             },
         };
-        let snapshot = Arc::new(SnapshotCell::new(snapshot));
+        let snapshot = Arc::new(SnapshotCell::new(snapshot).expect("a cell"));
         Workers::start(setup, snapshot, Arc::new(Policy::default())).expect("workers")
     }
 

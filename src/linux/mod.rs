@@ -15,6 +15,7 @@ pub mod priority;
 pub mod reuseport;
 pub mod ring;
 pub mod route;
+pub mod shared;
 pub mod signal;
 pub mod socket;
 pub mod stream;
