@@ -2,6 +2,7 @@
 //! the default in them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -368,6 +369,16 @@ pub struct BenchArgs {
           value_parser = clap::value_parser!(u32).range(1..=1_000_000),
           conflicts_with_all = ["ramp", "search"])]
     pub closed: Option<u32>,
+
+    /// Send so many requests at a time, as network cards hand them over
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Load",
+        default_value = "1",
+        hide_default_value = true
+    )]
+    pub burst: NonZeroU32,
 
     /// Raise the rate in ten steps, each for --duration
     #[arg(long, value_name = "FROM..TO", help_heading = "Load", value_parser = bench_ramp,

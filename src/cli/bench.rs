@@ -466,6 +466,7 @@ impl Bench {
                 first_client,
                 clients: NonZeroU32::new(clients).unwrap_or(NonZeroU32::MIN),
                 run,
+                burst: args.burst,
                 stamp_every: (setup.rate / STAMPED_PER_S).max(1.0) as u32,
                 patience_ns: setup.patience_ns,
                 key: unguessable()?,

@@ -41,6 +41,8 @@ pub struct Setup {
     pub run: u32,
     /// Every how many requests one is to be stamped as it departs.
     pub stamp_every: u32,
+    /// So many requests leave together.
+    pub burst: NonZeroU32,
     /// How long to wait for an answer.
     pub patience_ns: i64,
     /// Unguessable.
@@ -123,7 +125,7 @@ impl Engine {
         self.book.reserve(capacity.min(BOOK_LEN_MAX));
         self.first = self.book.next();
         self.refused = 0;
-        self.schedule = Schedule::new(pace, start_ns, length_ns);
+        self.schedule = Schedule::new(pace, start_ns, length_ns).in_bursts(self.setup.burst);
         self.tally = Tally::new(length_ns);
     }
 
@@ -440,6 +442,7 @@ mod tests {
             clients: NonZeroU32::new(clients).unwrap(),
             run: 1,
             stamp_every: 1,
+            burst: NonZeroU32::MIN,
             patience_ns: SECOND_NS,
             key: 99,
         })

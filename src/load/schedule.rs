@@ -3,6 +3,8 @@
 //! with it whoever waits for it, can't hide the requests it kept from being sent
 //! (coordinated omission).
 
+use std::num::NonZeroU32;
+
 /// Requests that were meant to leave before the end and are late may still leave so
 /// long after it.
 const GRACE_NS: i64 = 50_000_000;
@@ -26,6 +28,8 @@ pub enum Pace {
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
     pace: Pace,
+    /// So many leave together.
+    burst: u64,
     start_ns: i64,
     length_ns: i64,
 }
@@ -35,9 +39,24 @@ impl Schedule {
     pub fn new(pace: Pace, start_ns: i64, length_ns: i64) -> Self {
         Self {
             pace,
+            burst: 1,
             start_ns,
             length_ns,
         }
+    }
+
+    /// The same on average, but `burst` at a time.
+    pub fn in_bursts(self, burst: NonZeroU32) -> Self {
+        Self {
+            burst: u64::from(burst.get()),
+            ..self
+        }
+    }
+
+    /// When request `n` of an open loop is meant to leave, before it is too late for it.
+    fn intended_ns(&self, n: u64, rate: f64) -> i64 {
+        let first = n - n % self.burst;
+        self.start_ns + (first as f64 / rate * 1e9) as i64
     }
 
     /// When request `n` (from 0) is meant to leave, where `in_flight` are under way;
@@ -45,13 +64,16 @@ impl Schedule {
     pub fn due(&self, n: u64, in_flight: u64, now_ns: i64) -> Option<i64> {
         match self.pace {
             Pace::Open { rate } => {
-                let at_ns = self.start_ns + (n as f64 / rate * 1e9) as i64;
+                let at_ns = self.intended_ns(n, rate);
                 let last_ns = self.end_ns() + GRACE_NS;
                 (at_ns <= now_ns && at_ns < self.end_ns() && now_ns < last_ns).then_some(at_ns)
             }
             Pace::Closed { outstanding } => {
                 let running = (self.start_ns..self.end_ns()).contains(&now_ns);
-                (running && in_flight < u64::from(outstanding)).then_some(now_ns)
+                // A burst begins when there is room for all of it.
+                let burst = self.burst.min(u64::from(outstanding));
+                let needed = burst - n % burst;
+                (running && in_flight + needed <= u64::from(outstanding)).then_some(now_ns)
             }
         }
     }
@@ -60,9 +82,7 @@ impl Schedule {
     /// loop the end, as answers and not time make requests due.
     pub fn next_ns(&self, n: u64) -> i64 {
         match self.pace {
-            Pace::Open { rate } => {
-                (self.start_ns + (n as f64 / rate * 1e9) as i64).min(self.end_ns())
-            }
+            Pace::Open { rate } => self.intended_ns(n, rate).min(self.end_ns()),
             Pace::Closed { .. } => self.end_ns(),
         }
     }
@@ -105,7 +125,8 @@ impl Schedule {
         match self.pace {
             Pace::Open { rate } => {
                 let passed_ns = (now_ns - self.start_ns).clamp(0, self.length_ns);
-                Some((passed_ns as f64 * 1e-9 * rate).ceil() as u64)
+                let bursts = passed_ns as f64 * 1e-9 * rate / self.burst as f64;
+                Some(bursts.ceil() as u64 * self.burst)
             }
             Pace::Closed { .. } => None,
         }
@@ -115,6 +136,21 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bursts_leave_together() {
+        let three = NonZeroU32::new(3).expect("three");
+        let open = Schedule::new(Pace::Open { rate: 1000.0 }, 0, 10_000_000).in_bursts(three);
+        assert_eq!(open.due(2, 0, 0), Some(0));
+        assert_eq!(open.due(3, 0, 2_999_999), None);
+        assert_eq!(open.due(5, 0, 3_000_000), Some(3_000_000));
+        assert_eq!(open.next_ns(4), 3_000_000);
+        assert_eq!(open.meant_by(10_000_000), Some(12));
+        let closed = Schedule::new(Pace::Closed { outstanding: 4 }, 0, 10_000_000).in_bursts(three);
+        assert_eq!(closed.due(0, 1, 5), Some(5));
+        assert_eq!(closed.due(0, 2, 5), None);
+        assert_eq!(closed.due(2, 3, 5), Some(5));
+    }
 
     #[test]
     fn an_open_loop_does_not_wait_for_anybody() {
