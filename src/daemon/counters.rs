@@ -70,9 +70,10 @@ const RING_EVENT_NAMES: [&str; RING_EVENTS] = [
     "send_no_room",
     "departure_lost",
     "overflow",
+    "left_over",
 ];
 
-const RING_EVENTS: usize = 9;
+const RING_EVENTS: usize = 10;
 
 fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
     let Tallies {
@@ -85,6 +86,7 @@ fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
         send_no_room,
         departures_lost,
         overflows,
+        left_over,
     } = *tallies;
     [
         rearmed_no_buffers,
@@ -96,6 +98,7 @@ fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
         send_no_room,
         departures_lost,
         overflows,
+        left_over,
     ]
 }
 
