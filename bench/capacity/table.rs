@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::{Args, CLIENTS, LOADS, Load, MANY_CLIENTS, MANY_RATE, PREFIXES};
+use super::{Args, CLIENTS, LOADS, Load, MANY_CLIENTS, MANY_RATE, MANY_SECONDS, PREFIXES};
+
+/// Requests of each client in interleaved mode.
+const EACH: f64 = 60_000.0 * MANY_SECONDS as f64 / MANY_CLIENTS as f64;
 
 /// One load on one server, once.
 #[derive(Clone, Copy)]
@@ -129,8 +132,12 @@ pub fn text(measured: &[Measured], ceiling: f64, args: &Args) -> String {
             one.memory_kib as f64 / 1024.0
         );
     }
-    for (load, rate) in [(Load::Light, "20,000"), (Load::Heavy, "100,000")] {
-        let _ = writeln!(out, "\n### Delay at {rate} requests a second\n");
+    let loads = [
+        (Load::Light, "20,000", ", evenly"),
+        (Load::Heavy, "100,000", ", sixteen at a time"),
+    ];
+    for (load, rate, how) in loads {
+        let _ = writeln!(out, "\n### Delay at {rate} requests a second{how}\n");
         let _ = writeln!(
             out,
             "| server | answered | p50 | ratio | p99 | ratio | p99.9 | ratio |"
@@ -162,9 +169,11 @@ pub fn text(measured: &[Measured], ceiling: f64, args: &Args) -> String {
     );
     let _ = writeln!(
         out,
-        "Twelve requests of each; the share is of those that could have an interleaved answer, \
-         and ptntp has one for a client's third request. chronyd-large has 100 MB for its table \
-         of clients.\n"
+        "The share is of requests that could have an interleaved answer; ptntp gives one from a \
+         client's third request on, so with {} requests of each client it reaches at most {:.0} %. \
+         chronyd-large has 100 MB for its table of clients.\n",
+        EACH,
+        100.0 * (EACH - 2.0) / (EACH - 1.0)
     );
     let _ = writeln!(
         out,
