@@ -73,7 +73,7 @@ const CEILING_PATIENCE_NS: i64 = 10_000_000;
 /// The rate that departures are stamped for where it is not known beforehand.
 const FAST_GUESS: f64 = 200_000.0;
 /// From the decision to the first request, so that all threads are up by then.
-const LEAD_NS: i64 = 5_000_000;
+const LEAD_NS: i64 = 100_000_000;
 /// How often progress is shown and Ctrl-C looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Departures stamped in a second, about: enough to judge by, and little work.
@@ -205,13 +205,19 @@ fn measure(
         let length_s = args.duration.unwrap_or(DURATION_DEFAULT_S);
         steps.push(bench.step(pace, length_s, stage, "")?);
     }
+    let Some(last) = steps.len().checked_sub(1) else {
+        return Err(Failure {
+            code: EXIT_FAILURE,
+            sentence: "nothing was measured: it was stopped, or this machine can't send".into(),
+        });
+    };
     Ok(Report {
         server: server.to_string(),
         origin: bench.origin,
         clients: bench.clients,
         threads: args.threads,
         ceiling,
-        chosen: chosen.unwrap_or(steps.len() - 1),
+        chosen: chosen.unwrap_or(last),
         steps,
         found,
         interrupted: false,

@@ -126,6 +126,9 @@ pub fn run(options: Options) -> Result<End, String> {
             })
         }
         IoBackend::Poll => {
+            if config.busy_poll {
+                log::warn!("busy polling needs io_uring: this one thread sleeps when nobody asks");
+            }
             let counters = Arc::new(single::Counted::default());
             let sockets = bind_single(config, options.once, &mut without)?;
             let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();

@@ -69,6 +69,8 @@ pub struct Workers {
 
 impl Collect for Workers {
     fn collect(&self) -> ServerCounts {
+        // Asked now and then, and never by a worker: a good time to tidy up.
+        self.free_retired();
         counters::collect(&self.shared.counters)
     }
 }
@@ -152,9 +154,13 @@ impl Workers {
 
     /// Replaces the policy whole. A request that is being judged is judged by the old one.
     pub fn set_policy(&self, policy: Arc<Policy>) {
-        let mut retired = lock(&self.shared.retired);
-        retired.push(self.shared.policy.swap(policy));
-        retired.retain(|policy| Arc::strong_count(policy) > 1);
+        let old = self.shared.policy.swap(policy);
+        lock(&self.shared.retired).push(old);
+        self.free_retired();
+    }
+
+    fn free_retired(&self) {
+        lock(&self.shared.retired).retain(|policy| Arc::strong_count(policy) > 1);
     }
 
     /// The served clock was stepped: forget stamps from before.

@@ -37,6 +37,8 @@ pub struct Frames {
     lens: Vec<usize>,
     /// Since the last flush, by the fast way.
     sent_fast: usize,
+    /// Why a frame that is stamped could not leave.
+    failure: Option<io::Error>,
     receive: ReceiveRing,
     epoll: OwnedFd,
     ready: Vec<libc::epoll_event>,
@@ -72,6 +74,7 @@ impl Frames {
             outgoing: vec![[0; DATAGRAM_LEN_MAX]; BATCH].into(),
             lens: Vec::with_capacity(BATCH),
             sent_fast: 0,
+            failure: None,
             receive,
             epoll,
             ready: Vec::with_capacity(BATCH),
@@ -104,9 +107,16 @@ impl Frames {
         if let Some(tag) = tag {
             let mut frame = [0; DATAGRAM_LEN_MAX];
             let len = write(&mut frame);
-            // One that finds no room is lost to the stamps, and its request unanswered.
-            let _ = self.send_stamped(&frame[..len], tag);
-            self.sent_fast += 1;
+            match self.send_stamped(&frame[..len], tag) {
+                Err(error)
+                    if self.failure.is_none()
+                        && !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) =>
+                {
+                    self.failure = Some(error);
+                }
+                // One that finds no room is lost to the stamps, and its request unanswered.
+                _ => self.sent_fast += 1,
+            }
         } else if let Some(ring) = &mut self.fast {
             ring.stage(write);
             self.sent_fast += 1;
@@ -122,6 +132,9 @@ impl Frames {
     /// # Errors
     /// What sendmmsg(2) says, other than that there is no room: ENETDOWN.
     pub fn flush(&mut self) -> io::Result<usize> {
+        if let Some(error) = self.failure.take() {
+            return Err(error);
+        }
         let mut left = mem::take(&mut self.sent_fast);
         match &mut self.fast {
             Some(ring) => ring.flush()?,

@@ -139,6 +139,9 @@ fn try_bind_group(mut address: SocketAddr, count: usize) -> io::Result<Vec<Liste
     choose_by_source(receivers[0].as_raw_fd(), address.ip(), count as u32)?;
     let pair = |receiver| {
         let (sender, _) = udp::bind_shared(address)?;
+        // Broadcasts go to every member of a group. Unread, they would fill the buffer
+        // that departure stamps are charged to.
+        accept_nothing(sender.as_raw_fd())?;
         let pair = ListenSocket {
             receiver,
             sender,
@@ -153,6 +156,16 @@ fn try_bind_group(mut address: SocketAddr, count: usize) -> io::Result<Vec<Liste
 /// `source` with the address it is about, as [`bind_group`] gives it.
 pub fn listen_error(address: SocketAddr, source: io::Error) -> io::Error {
     io::Error::new(source.kind(), ListenError { address, source })
+}
+
+/// Has the kernel drop whatever arrives at a socket. (The error queue is none of it.)
+fn accept_nothing(fd: RawFd) -> io::Result<()> {
+    let mut program = [op(libc::BPF_RET | libc::BPF_K, 0)];
+    let program = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    set(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
 }
 
 /// Attaches a program that returns a hash of the source address modulo `count`, the

@@ -67,6 +67,8 @@ const BUFFERS: u16 = 256;
 const SLOTS: usize = BATCH_MAX;
 /// Sockets at a time.
 const SOCKETS_MAX: usize = 256;
+/// Enough for own addresses and wildcards, where descriptors are scarce.
+const SOCKETS_MIN: usize = 80;
 /// A batch, and what sockets need to be armed again.
 const SUBMISSIONS: u32 = 256;
 /// No overflow: each completion uses a buffer, a slot, or one of a socket's few.
@@ -242,8 +244,10 @@ impl<T: Copy> Ring<T> {
         // SAFETY: `Drop` cancels every request before it frees the buffers, and leaks
         // them if it can't.
         unsafe { buffers.register(&ring.submitter())? };
-        ring.submitter()
-            .register_files_sparse(2 * SOCKETS_MAX as u32)?;
+        let submitter = ring.submitter();
+        let make_room = |sockets: usize| submitter.register_files_sparse(2 * sockets as u32);
+        // Not more than RLIMIT_NOFILE.
+        make_room(SOCKETS_MAX).or_else(|_| make_room(SOCKETS_MIN))?;
         let memory = Memory {
             buffers,
             slots: (0..SLOTS).map(|_| Slot::empty()).collect(),
@@ -982,6 +986,9 @@ fn explain(error: &io::Error) -> String {
                 }
                 _ => "denied by a seccomp profile or a security module",
             }
+        }
+        Some(libc::EMFILE) => {
+            "not enough descriptors; raise RLIMIT_NOFILE (ulimit -n, LimitNOFILE=) to 512"
         }
         Some(libc::ENOMEM) => {
             "not enough memory may be locked; raise RLIMIT_MEMLOCK (ulimit -l, LimitMEMLOCK=)"

@@ -126,7 +126,14 @@ impl Schedule {
             Pace::Open { rate } => {
                 let passed_ns = (now_ns - self.start_ns).clamp(0, self.length_ns);
                 let bursts = passed_ns as f64 * 1e-9 * rate / self.burst as f64;
-                Some(bursts.ceil() as u64 * self.burst)
+                let mut meant = bursts.ceil() as u64 * self.burst;
+                // Rounding must not add one that is never due.
+                while meant >= self.burst
+                    && self.intended_ns(meant - self.burst, rate) >= self.start_ns + passed_ns
+                {
+                    meant -= self.burst;
+                }
+                Some(meant)
             }
             Pace::Closed { .. } => None,
         }

@@ -32,11 +32,15 @@ use crate::time::timestamp::NtpTimestamp;
 /// Chains per set: three cache lines.
 const WAYS: usize = 8;
 /// Chains per address.
-const CHAINS: usize = 4;
+const CHAINS: usize = 8;
 /// A chain that was proven keeps its place for so many of its intervals without a
 /// request, and for so long at least.
 const KEPT_INTERVALS: f64 = 4.0;
 const KEPT_MIN_S: i64 = 1024;
+/// A chain that was not proven keeps its place for so long against others of its own
+/// address: two polls of 64 s. Otherwise more clients than an address has chains would
+/// take them from each other before any of them is back.
+const OWN_KEPT_S: i64 = 128;
 /// A reply that left so long after its request is not worth telling of,
 /// nor is one that left before: the clock was stepped in between.
 const DEPARTURE_DELAY_S: i64 = 1;
@@ -270,8 +274,10 @@ impl InterleaveTable {
         } else {
             [first, second]
         };
+        let is_young =
+            |chain: &Chain| now - chain.receive < NtpDuration::from_whole_seconds(OWN_KEPT_S);
         self.places(&by_room)
-            .filter(|place| !has_enough || is_own(place))
+            .filter(|place| !has_enough || (is_own(place) && !is_young(&self.chain(*place))))
             .filter_map(|place| Some((self.chain(place).worth(now)?, place)))
             .min_by_key(|(worth, _)| *worth)
             .map(|(_, place)| place)
@@ -421,6 +427,20 @@ mod tests {
         assert_eq!(Client::new(1).poll(&mut table, 6 * SECOND).token, None);
         let later = (KEPT_MIN_S + 6) * SECOND;
         assert!(Client::new(1).poll(&mut table, later).token.is_some());
+    }
+
+    #[test]
+    fn too_many_behind_one_address_leave_chains_to_those_who_have_them() {
+        let mut table = InterleaveTable::new(64, 1);
+        let mut clients: Vec<_> = (0..3 * CHAINS).map(|_| Client::new(1)).collect();
+        for round in 0..4 {
+            let mut told = 0;
+            for (n, client) in (0..).zip(&mut clients) {
+                let turn = client.poll(&mut table, round * 64 * SECOND + n * 1000);
+                told += usize::from(turn.previous.is_some());
+            }
+            assert_eq!(told, if round == 0 { 0 } else { CHAINS });
+        }
     }
 
     #[test]

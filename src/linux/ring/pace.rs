@@ -12,6 +12,11 @@ const MEMORY: i64 = 16;
 /// What a sample beyond twice the estimate may still add: a worker that was
 /// interrupted while it sent tells nothing of those that are not.
 const SURPRISE_MAX_NS: i64 = 5_000;
+/// A reply that took longer waited in a queue of its interface, which says nothing of
+/// replies that leave by another, or when it is empty again.
+const HEAD_MAX_NS: i64 = 50_000;
+/// And so much more for each reply before it.
+const STEP_MAX_NS: i64 = 20_000;
 
 /// The reply at position n of a batch leaves `head + n * step` after the stamp.
 #[derive(Clone, Copy, Default, Debug)]
@@ -49,12 +54,16 @@ impl Pace {
 
     /// The reply at `position` left so long after its batch was stamped.
     pub(super) fn learn(&mut self, position: usize, took: NtpDuration) {
+        let took_ns = took.as_nanos();
+        if took_ns > HEAD_MAX_NS + STEP_MAX_NS * position as i64 {
+            return;
+        }
         let most_ns = 2 * self.lead_ns(position) + SURPRISE_MAX_NS;
-        let took_ns = took.as_nanos().clamp(0, most_ns);
+        let took_ns = took_ns.clamp(0, most_ns);
         match position as i64 {
             0 => self.head_ns += (took_ns - self.head_ns) / MEMORY,
             position => {
-                let step_ns = (took_ns - self.head_ns).max(0) / position;
+                let step_ns = ((took_ns - self.head_ns) / position).clamp(0, STEP_MAX_NS);
                 self.step_ns += (step_ns - self.step_ns) / MEMORY;
             }
         }
@@ -86,6 +95,17 @@ mod tests {
                 "{position} {error_ns}"
             );
         }
+    }
+
+    #[test]
+    fn a_queue_is_not_taken_for_the_pace() {
+        let mut pace = Pace::default();
+        for round in 0..10_000 {
+            let queued_ns = 10_000 + round * 1_000;
+            pace.learn(round as usize % 4, NtpDuration::from_nanos(queued_ns));
+        }
+        assert!(pace.lead(0) <= NtpDuration::from_nanos(HEAD_MAX_NS));
+        assert!(pace.lead(7) <= NtpDuration::from_nanos(HEAD_MAX_NS + 7 * STEP_MAX_NS));
     }
 
     #[test]

@@ -176,7 +176,7 @@ fn what_is_missing_is_said_in_words() {
         (libc::ENOSYS, "seccomp"),
         (libc::EPERM, "denied"),
         (libc::ENOMEM, "memory"),
-        (libc::EMFILE, "open files"),
+        (libc::EMFILE, "RLIMIT_NOFILE"),
     ] {
         let said = explain(&io::Error::from_raw_os_error(errno));
         assert!(said.starts_with("io_uring: "), "{said}");
