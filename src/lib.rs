@@ -9,6 +9,7 @@ pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod linux;
+pub mod load;
 pub mod measurement;
 pub mod mechanisms;
 pub mod node;

@@ -14,6 +14,7 @@ const FLOOR_PLAN: &[(&str, &[&str])] = &[
     ("wire", &["time"]),
     ("linux", &["time"]),
     ("measurement", &["wire"]),
+    ("load", &["measurement"]),
     ("mechanisms", &[]),
     ("system", &["measurement", "mechanisms"]),
     ("sync", &["system"]),
@@ -23,7 +24,7 @@ const FLOOR_PLAN: &[(&str, &[&str])] = &[
     ("node", &["server", "client", "sync"]),
     ("daemon", &["node", "config", "linux"]),
     ("sim", &["node"]),
-    ("cli", &["daemon", "sim"]),
+    ("cli", &["daemon", "sim", "load"]),
     ("main", &["cli"]),
     ("lib", &[]),
 ];

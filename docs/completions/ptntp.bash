@@ -16,6 +16,9 @@ _ptntp() {
             ",$1")
                 cmd="ptntp"
                 ;;
+            ptntp,bench)
+                cmd="ptntp__subcmd__bench"
+                ;;
             ptntp,check)
                 cmd="ptntp__subcmd__check"
                 ;;
@@ -61,6 +64,9 @@ _ptntp() {
             ptntp__subcmd__generate__subcmd__help,man)
                 cmd="ptntp__subcmd__generate__subcmd__help__subcmd__man"
                 ;;
+            ptntp__subcmd__help,bench)
+                cmd="ptntp__subcmd__help__subcmd__bench"
+                ;;
             ptntp__subcmd__help,check)
                 cmd="ptntp__subcmd__help__subcmd__check"
                 ;;
@@ -101,12 +107,90 @@ _ptntp() {
 
     case "${cmd}" in
         ptntp)
-            opts="-h -V --help --version run check peers stat nics demo sim generate help"
+            opts="-h -V --help --version run check peers stat nics demo sim bench generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__bench)
+            opts="-4 -6 -r -d -h --ipv4 --ipv6 --rate --closed --ramp --search --max-loss --duration --timeout --ports --sources --clients --threads --ntp-version --interleaved --key --mix --realtime --self-test --i-own-this-server --json --html --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --closed)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ramp)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-loss)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --duration)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -d)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ports)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sources)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --clients)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --threads)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ntp-version)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --html)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -245,8 +329,22 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help)
-            opts="run check peers stat nics demo sim generate help"
+            opts="run check peers stat nics demo sim bench generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__bench)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -445,7 +543,7 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__run)
-            opts="-c -q -g -h --config --dialect --server --pool --clock --no-clock --once --panicgate --port --control --metrics --io --log-level --help"
+            opts="-c -q -g -h --config --dialect --server --pool --clock --no-clock --once --panicgate --port --busy-poll --control --metrics --io --log-level --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -33,6 +33,7 @@ complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "stat" -d 'Say whether t
 complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "nics" -d 'Show which network interfaces can stamp packets, and how well'
 complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "demo" -d 'Show it all on loopback: a server, and a client half a second off'
 complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "sim" -d 'Simulate a clock, a network and servers, and show how right the clock is'
+complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "bench" -d 'Measure how many requests an NTP server answers, how fast, and how well it stamps'
 complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "generate" -d 'Write man pages or shell completions'
 complete -c ptntp -n "__fish_ptntp_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -s c -l config -d 'Configuration file, such as /etc/ntp.conf' -r -F
@@ -56,6 +57,7 @@ trace\t''"
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l no-clock -d 'Observe, never steer; the same as --clock none'
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -s q -l once -d 'Set the clock once, with bursts, and exit; fails if nobody gives the time within 30 s'
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -s g -l panicgate -d 'Let the first correction exceed the panic limit (1000 s)'
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l busy-poll -d 'Look for requests all the time instead of sleeping until there are some: sooner answers, and a whole core for each of the server\'s threads'
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -s h -l help -d 'Print help'
 complete -c ptntp -n "__fish_ptntp_using_subcommand check" -l dialect -d 'Language of the file; auto recognises it by its words' -r -f -a "auto\t''
 ntp\t''
@@ -89,6 +91,29 @@ complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -l list -d 'List the sc
 complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -l json -d 'Print JSON'
 complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -s v -l verbose -d 'Also print what the service would have logged'
 complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -s h -l help -d 'Print help'
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -s r -l rate -d 'Requests a second, whatever comes back (open loop) [default: 1k]' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l closed -d 'A new request for each answer, so many under way at all times (closed loop)' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l ramp -d 'Raise the rate in ten steps, each for --duration' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l max-loss -d 'With --search: so many percent may be lost or refused [default: 1]' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -s d -l duration -d 'How long to send [default: 5s; a step of --ramp or --search 1s]' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l timeout -d 'How long to wait for an answer' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l ports -d 'Send from so many ports [default: 64; with --sources 4096]' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l sources -d 'Send from the addresses of this prefix, as raw frames (needs CAP_NET_RAW)' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l clients -d 'Of --sources, use so many addresses [default: all, at most 1,000,000]' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l threads -d 'Generate from so many cores' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l ntp-version -d 'NTP version of the requests' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l key -d 'Sign with this key, ID:TYPE:SECRET such as 10:SHA1:HEX:6b6579 (others may see it in the list of processes); TYPE is MD5, SHA1, SHA256, SHA384, SHA512, AES128 or AES256' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l mix -d 'Kinds of clients and their shares, such as basic=90,interleaved=10; a kind is words joined by +: basic, interleaved, key, v3' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l html -d 'Also write the result with its curves, as a web page of one file' -r -F
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -s 4 -l ipv4 -d 'Use IPv4 only, where SERVER is a name'
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -s 6 -l ipv6 -d 'Use IPv6 only, where SERVER is a name'
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l search -d 'Find the highest rate that is answered, each one tried for --duration'
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l interleaved -d 'Ask for interleaved answers (RFC 9769)'
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l realtime -d 'Let no ordinary program take a core from the generator (needs CAP_SYS_NICE); the server should have cores of its own'
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l self-test -d 'Measure the generator itself, against a sink on this machine'
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l i-own-this-server -d 'Allow a server, and --sources, with public addresses'
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l json -d 'Print JSON'
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -s h -l help -d 'Print help'
 complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and not __fish_seen_subcommand_from man completions help" -s h -l help -d 'Print help'
 complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and not __fish_seen_subcommand_from man completions help" -f -a "man" -d 'Write the man pages into a directory'
 complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and not __fish_seen_subcommand_from man completions help" -f -a "completions" -d 'Print the completions of a shell'
@@ -98,14 +123,15 @@ complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and __fish_seen_su
 complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and __fish_seen_subcommand_from help" -f -a "man" -d 'Write the man pages into a directory'
 complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and __fish_seen_subcommand_from help" -f -a "completions" -d 'Print the completions of a shell'
 complete -c ptntp -n "__fish_ptntp_using_subcommand generate; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "run" -d 'Run the time service in the foreground'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "check" -d 'Check a configuration file and show what it amounts to'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "peers" -d 'List the sources of the running service, as ntpq -p does'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "stat" -d 'Say whether the clock is synchronised, as ntpstat does'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "nics" -d 'Show which network interfaces can stamp packets, and how well'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "demo" -d 'Show it all on loopback: a server, and a client half a second off'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "sim" -d 'Simulate a clock, a network and servers, and show how right the clock is'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "generate" -d 'Write man pages or shell completions'
-complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim bench generate help" -f -a "run" -d 'Run the time service in the foreground'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim bench generate help" -f -a "check" -d 'Check a configuration file and show what it amounts to'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim bench generate help" -f -a "peers" -d 'List the sources of the running service, as ntpq -p does'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim bench generate help" -f -a "stat" -d 'Say whether the clock is synchronised, as ntpstat does'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim bench generate help" -f -a "nics" -d 'Show which network interfaces can stamp packets, and how well'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim bench generate help" -f -a "demo" -d 'Show it all on loopback: a server, and a client half a second off'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim bench generate help" -f -a "sim" -d 'Simulate a clock, a network and servers, and show how right the clock is'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim bench generate help" -f -a "bench" -d 'Measure how many requests an NTP server answers, how fast, and how well it stamps'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim bench generate help" -f -a "generate" -d 'Write man pages or shell completions'
+complete -c ptntp -n "__fish_ptntp_using_subcommand help; and not __fish_seen_subcommand_from run check peers stat nics demo sim bench generate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c ptntp -n "__fish_ptntp_using_subcommand help; and __fish_seen_subcommand_from generate" -f -a "man" -d 'Write the man pages into a directory'
 complete -c ptntp -n "__fish_ptntp_using_subcommand help; and __fish_seen_subcommand_from generate" -f -a "completions" -d 'Print the completions of a shell'

@@ -2,6 +2,7 @@
 //! the default in them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -10,6 +11,9 @@ use clap_complete::Shell;
 
 use crate::config::dialect::Dialect;
 use crate::daemon::options::{ClockChoice, IoChoice};
+use crate::load::key::Key;
+use crate::load::mix::Mix;
+use crate::load::prefix::Prefix;
 use crate::sim::parse;
 use crate::sim::world::Estimator;
 
@@ -43,6 +47,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Simulate a clock, a network and servers, and show how right the clock is
     Sim(SimArgs),
+    /// Measure how many requests an NTP server answers, how fast, and how well it stamps
+    Bench(BenchArgs),
     /// Write man pages or shell completions
     #[command(hide = true, subcommand)]
     Generate(Generate),
@@ -101,6 +107,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "PORT", help_heading = "Serving",
           value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
+
+    /// Look for requests all the time instead of sleeping until there are some: sooner answers, and
+    /// a whole core for each of the server's threads
+    #[arg(long, help_heading = "Serving")]
+    pub busy_poll: bool,
 
     /// Control socket for stat and peers
     #[arg(long, value_name = "PATH", help_heading = "Serving")]
@@ -315,6 +326,184 @@ fn simulated(text: &str) -> Result<f64, String> {
     parse::length(text)
 }
 
+/// Options of `bench`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "\
+Only for servers of your own: this is a load generator. Rates may be written 100k or 1.5M, times
+500ms, 5s or 1m.
+
+Examples:
+  ptntp bench 192.168.1.1                             1,000 requests/s for 5 s: a first look
+  ptntp bench 192.168.1.1 --rate 100k                 is the server good for this?
+  ptntp bench 192.168.1.1 --search                    what is it good for?
+  ptntp bench 192.168.1.1 --ramp 10k..500k --html r.html
+  ptntp bench 10.0.0.1 --search --sources 10.1.0.0/16 as root: 65,000 clients by raw frames
+  ptntp bench 10.0.0.1 --mix basic=90,interleaved=10 --sources 10.1.0.0/16 --rate 120k
+
+With --sources the server's host must route that prefix back here, such as by
+`ip route add 10.1.0.0/16 via THIS-HOST`. docs/BENCH.md says what the figures mean.
+
+Exit status: 0 measured, 1 not measured (no answers, no rights, no route), 2 wrong usage, 3 the
+generator was the limit and not the server (or nothing was steady enough to say), 130 interrupted
+(the result so far is printed).")]
+pub struct BenchArgs {
+    /// Name or address of the server, perhaps with its port: 192.0.2.1, [2001:db8::1]:123
+    #[arg(value_name = "SERVER[:PORT]", required_unless_present = "self_test")]
+    pub server: Option<String>,
+
+    /// Use IPv4 only, where SERVER is a name
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub ipv4: bool,
+
+    /// Use IPv6 only, where SERVER is a name
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+
+    /// Requests a second, whatever comes back (open loop) [default: 1k]
+    #[arg(short, long, value_name = "N", help_heading = "Load", value_parser = bench_rate,
+          conflicts_with_all = ["closed", "ramp", "search"])]
+    pub rate: Option<f64>,
+
+    /// A new request for each answer, so many under way at all times (closed loop)
+    #[arg(long, value_name = "N", help_heading = "Load",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+          conflicts_with_all = ["ramp", "search"])]
+    pub closed: Option<u32>,
+
+    /// Send so many requests at a time, as network cards hand them over
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Load",
+        default_value = "1",
+        hide_default_value = true
+    )]
+    pub burst: NonZeroU32,
+
+    /// Raise the rate in ten steps, each for --duration
+    #[arg(long, value_name = "FROM..TO", help_heading = "Load", value_parser = bench_ramp,
+          conflicts_with = "search")]
+    pub ramp: Option<(f64, f64)>,
+
+    /// Find the highest rate that is answered, each one tried for --duration
+    #[arg(long, help_heading = "Load")]
+    pub search: bool,
+
+    /// With --search: so many percent may be lost or refused [default: 1]
+    #[arg(long, value_name = "PERCENT", help_heading = "Load", requires = "search",
+          value_parser = bench_percent)]
+    pub max_loss: Option<f64>,
+
+    /// How long to send [default: 5s; a step of --ramp or --search 1s]
+    #[arg(short, long, value_name = "TIME", help_heading = "Load", value_parser = bench_seconds)]
+    pub duration: Option<f64>,
+
+    /// How long to wait for an answer
+    #[arg(long, value_name = "TIME", default_value = "1s", help_heading = "Load",
+          value_parser = bench_seconds)]
+    pub timeout: f64,
+
+    /// Send from so many ports [default: 64; with --sources 4096]
+    #[arg(long, value_name = "N", help_heading = "Clients",
+          value_parser = clap::value_parser!(u32).range(1..=28_672))]
+    pub ports: Option<u32>,
+
+    /// Send from the addresses of this prefix, as raw frames (needs CAP_NET_RAW)
+    #[arg(long, value_name = "PREFIX", help_heading = "Clients")]
+    pub sources: Option<Prefix>,
+
+    /// Of --sources, use so many addresses [default: all, at most 1,000,000]
+    #[arg(long, value_name = "N", help_heading = "Clients", requires = "sources",
+          value_parser = clap::value_parser!(u32).range(1..=16_000_000))]
+    pub clients: Option<u32>,
+
+    /// Generate from so many cores
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Clients",
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub threads: u32,
+
+    /// NTP version of the requests
+    #[arg(long, value_name = "V", default_value_t = 4, help_heading = "Requests",
+          value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub ntp_version: u8,
+
+    /// Ask for interleaved answers (RFC 9769)
+    #[arg(long, help_heading = "Requests")]
+    pub interleaved: bool,
+
+    /// Sign with this key, ID:TYPE:SECRET such as 10:SHA1:HEX:6b6579 (others may see it in the
+    /// list of processes); TYPE is MD5, SHA1, SHA256, SHA384, SHA512, AES128 or AES256
+    #[arg(long, value_name = "KEY", help_heading = "Requests")]
+    pub key: Option<Key>,
+
+    /// Kinds of clients and their shares, such as basic=90,interleaved=10; a kind is words joined
+    /// by +: basic, interleaved, key, v3
+    #[arg(long, value_name = "MIX", help_heading = "Requests",
+          conflicts_with_all = ["interleaved", "ntp_version"])]
+    pub mix: Option<Mix>,
+
+    /// Let no ordinary program take a core from the generator (needs CAP_SYS_NICE); the server
+    /// should have cores of its own
+    #[arg(long, help_heading = "Process")]
+    pub realtime: bool,
+
+    /// Measure the generator itself, against a sink on this machine
+    #[arg(long, help_heading = "Process")]
+    pub self_test: bool,
+
+    /// Allow a server, and --sources, with public addresses
+    #[arg(long, help_heading = "Process")]
+    pub i_own_this_server: bool,
+
+    /// Print JSON
+    #[arg(long, help_heading = "Result")]
+    pub json: bool,
+
+    /// Also write the result with its curves, as a web page of one file
+    #[arg(long, value_name = "FILE", help_heading = "Result")]
+    pub html: Option<PathBuf>,
+}
+
+/// `1000`, `100k`, `1.5M`.
+fn bench_rate(text: &str) -> Result<f64, String> {
+    let (number, factor) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1e3),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 1e6),
+        _ => (text, 1.0),
+    };
+    let rate = number.parse().map(|n: f64| n * factor);
+    rate.ok()
+        .filter(|rate| (1.0..=1e8).contains(rate))
+        .ok_or_else(|| "expected 1 to 100M, such as 500, 100k or 1.5M".to_owned())
+}
+
+fn bench_ramp(text: &str) -> Result<(f64, f64), String> {
+    let wrong = || "expected FROM..TO, such as 10k..500k, rising".to_owned();
+    let (from, to) = text.split_once("..").ok_or_else(wrong)?;
+    let (from, to) = (bench_rate(from)?, bench_rate(to)?);
+    (from < to).then_some((from, to)).ok_or_else(wrong)
+}
+
+fn bench_percent(text: &str) -> Result<f64, String> {
+    let percent = text.trim_end_matches('%').parse();
+    let percent = percent
+        .ok()
+        .filter(|percent| (0.0..100.0).contains(percent));
+    percent.ok_or_else(|| "expected a percentage, 0 to below 100".to_owned())
+}
+
+/// `500ms`, `5s`, `5`, `1m`.
+fn bench_seconds(text: &str) -> Result<f64, String> {
+    let units = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("", 1.0)];
+    let seconds = units.iter().find_map(|(unit, factor)| {
+        let number: f64 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(number * factor)
+    });
+    seconds
+        .filter(|seconds| (0.01..=3600.0).contains(seconds))
+        .ok_or_else(|| "expected 10ms to 60m, such as 500ms, 5s or 1m".to_owned())
+}
+
 /// What to generate.
 #[derive(Subcommand, Debug)]
 pub enum Generate {
@@ -363,6 +552,20 @@ mod tests {
             assert_eq!(run(&["--metrics", text]).unwrap().metrics, expected);
         }
         assert!(run(&["--metrics", "localhost"]).is_err());
+    }
+
+    #[test]
+    fn rates_and_times_have_units() {
+        assert_eq!(bench_rate("1.5M"), Ok(1.5e6));
+        assert_eq!(bench_rate("100k"), Ok(1e5));
+        assert_eq!(bench_rate("7"), Ok(7.0));
+        assert_eq!(bench_ramp("1k..2k"), Ok((1e3, 2e3)));
+        assert_eq!(bench_seconds("500ms"), Ok(0.5));
+        assert_eq!(bench_seconds("2m"), Ok(120.0));
+        assert_eq!(bench_percent("0.5%"), Ok(0.5));
+        assert!(bench_rate("0").is_err() && bench_rate("k").is_err());
+        assert!(bench_ramp("2k..1k").is_err() && bench_ramp("2k").is_err());
+        assert!(bench_seconds("1h").is_err() && bench_percent("100").is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::cli::args::{Cli, Command};
 
 pub mod args;
 pub mod ask;
+pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod generate;
@@ -39,6 +40,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Nics(args) => nics::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Bench(args) => bench::run(args),
         Command::Generate(what) => generate::run(&what),
     }
 }

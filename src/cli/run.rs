@@ -75,6 +75,7 @@ pub fn options(args: &RunArgs) -> Result<Options, String> {
     };
     config.step.first_unlimited |= args.panicgate;
     config.port = args.port.or(config.port);
+    config.busy_poll |= args.busy_poll;
     config.control = args.control.clone().or(config.control);
     config.metrics = match args.metrics {
         None => config.metrics,

@@ -83,6 +83,12 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             });
             said.collect()
         }
+        Statement::BusyPoll(true) => {
+            vec!["the server's threads look for requests all the time, a core each".into()]
+        }
+        Statement::BusyPoll(false) => {
+            vec!["the server's threads sleep until there are requests".into()]
+        }
         Statement::Control(path) => vec![format!(
             "`ptntp stat` and the other commands reach the daemon at {}",
             path.display()

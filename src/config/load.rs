@@ -57,8 +57,8 @@ pub fn load_text(path: &Path, text: &str, dialect: Dialect) -> Result<Loaded, Ve
     loader.finish(path)
 }
 
-/// Largest file that is read; ntp.conf is a few kilobytes.
-const FILE_MAX: u64 = 1 << 20;
+/// Largest file that is read; a million `restrict` lines are 50 MB.
+const FILE_MAX: u64 = 256 << 20;
 /// ntpd's limit on includes within includes.
 const DEPTH_MAX: usize = 5;
 /// Most includes in all.
@@ -73,7 +73,7 @@ fn read(path: &Path) -> Result<String, String> {
     };
     let bytes = file().map_err(|error| format!("it can't be read: {error}"))?;
     if bytes.len() as u64 > FILE_MAX {
-        return Err("it is larger than 1 MiB: that is no configuration file".into());
+        return Err("it is larger than 256 MiB: that is no configuration file".into());
     }
     // Comments may be in any encoding; words that are not UTF-8 are refused one by one.
     let text = String::from_utf8_lossy(&bytes);
@@ -279,6 +279,7 @@ impl Loader {
                 clients.interleaved = interleaved.unwrap_or(clients.interleaved);
                 clients.limited = limited.unwrap_or(clients.limited);
             }
+            Statement::BusyPoll(on) => config.busy_poll = *on,
             Statement::Control(path) => config.control = Some(path.clone()),
             Statement::Metrics(address) => config.metrics = *address,
             // The whole file has to be known first: see `local_clock`.

@@ -134,6 +134,9 @@ pub struct Config {
     pub clients: Sizes,
     /// UDP port to answer on; none: the standard one, or 1123 without the right to it.
     pub port: Option<u16>,
+    /// Do the server's threads look for requests all the time instead of sleeping
+    /// until there are some?
+    pub busy_poll: bool,
     /// Control socket; none: the default.
     pub control: Option<PathBuf>,
     /// Where Prometheus may scrape; none: switched off.
@@ -160,6 +163,7 @@ impl Default for Config {
             listen: Listen::Loopback,
             clients: Sizes::default(),
             port: None,
+            busy_poll: false,
             control: None,
             metrics: Some(METRICS_DEFAULT),
         }

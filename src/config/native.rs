@@ -59,6 +59,11 @@ pub fn lines(config: &Config) -> Vec<String> {
         config.clients.interleaved, config.clients.limited
     ));
     lines.extend(config.port.map(|port| format!("port {port}")));
+    lines.push(if config.busy_poll {
+        "busypoll on".into()
+    } else {
+        "busypoll off".into()
+    });
     let control = config.control.as_deref();
     lines.extend(control.map(|path| format!("control {}", quoted(path))));
     lines.push(match config.metrics {

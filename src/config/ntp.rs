@@ -7,8 +7,8 @@ use crate::config::association::{fudge, peer, pool, refclock, server, unpeer};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect;
 use crate::config::settings::{
-    clients, control, disable, drift_file, enable, include, interface, keys, leap_file, listen,
-    metrics, port, tinker, tos,
+    busypoll, clients, control, disable, drift_file, enable, include, interface, keys, leap_file,
+    listen, metrics, port, tinker, tos,
 };
 use crate::config::statement::{Line, Statement};
 use crate::config::words::{self, Word};
@@ -201,6 +201,7 @@ pub const DIRECTIVES: &[(&str, Treatment)] = &[
     ("listen", Reads(listen)),
     ("port", Reads(port)),
     ("clients", Reads(clients)),
+    ("busypoll", Reads(busypoll)),
     ("control", Reads(control)),
     ("metrics", Reads(metrics)),
 ];

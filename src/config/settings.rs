@@ -283,6 +283,20 @@ pub fn clients(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     })
 }
 
+/// `busypoll on|off` (native).
+pub fn busypoll(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let word = line.argument(directive, "`on` or `off`")?;
+    line.end()?;
+    match word.text.as_str() {
+        "on" => Some(Statement::BusyPoll(true)),
+        "off" => Some(Statement::BusyPoll(false)),
+        _ => {
+            line.unknown(&word, "busypoll", ["on", "off"]);
+            None
+        }
+    }
+}
+
 /// `control path` (native).
 pub fn control(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let path = line.argument(directive, "the path of a socket")?;

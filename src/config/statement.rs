@@ -68,6 +68,8 @@ pub enum Statement {
         /// See [`Sizes`](crate::server::respond::Sizes).
         limited: Option<usize>,
     },
+    /// `busypoll` (native).
+    BusyPoll(bool),
     /// `control` (native).
     Control(PathBuf),
     /// `metrics` (native).

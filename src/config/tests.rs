@@ -293,7 +293,7 @@ fn policy_lines_set_what_they_say() {
         "tinker panic 0 step 0.5 stepout 60 allan 1500\ntinker step 0\n\
          tos minclock 2 minsane 2 maxclock 7 maxdist 3 mindist 0.01 floor 2 ceiling 12\n\
          disable ntp monitor\nport 1123\ncontrol \"/run/a b.sock\"\nmetrics [::1]:9000\nlisten loopback\n\
-         clients interleaved 7\nclients limited 9",
+         clients interleaved 7\nclients limited 9\nbusypoll on",
     )
     .config;
     assert_eq!(config.step.threshold, None);
@@ -315,6 +315,8 @@ fn policy_lines_set_what_they_say() {
     assert_eq!(config.control.as_deref(), Some(Path::new("/run/a b.sock")));
     assert_eq!(config.metrics, "[::1]:9000".parse().ok());
     assert_eq!(config.listen, Listen::Loopback);
+    assert!(config.busy_poll);
+    assert!(!good("busypoll on\nbusypoll off").config.busy_poll);
     assert_eq!(good("metrics off").config.metrics, None);
     assert!(good("disable ntp\nenable ntp").config.discipline);
     assert!(good("disable kernel stats").config.discipline);
@@ -815,6 +817,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                     limited: rest.4.1,
                 },
                 port: rest.2,
+                busy_poll: rest.0,
                 control: paths.1.map(Into::into),
                 metrics: rest.3.map(Into::into),
             }

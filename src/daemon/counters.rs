@@ -67,9 +67,13 @@ const RING_EVENT_NAMES: [&str; RING_EVENTS] = [
     "no_slot",
     "departure",
     "departure_unmatched",
+    "send_no_room",
+    "departure_lost",
+    "overflow",
+    "left_over",
 ];
 
-const RING_EVENTS: usize = 6;
+const RING_EVENTS: usize = 10;
 
 fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
     let Tallies {
@@ -79,6 +83,10 @@ fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
         no_slot,
         departures,
         departures_unmatched,
+        send_no_room,
+        departures_lost,
+        overflows,
+        left_over,
     } = *tallies;
     [
         rearmed_no_buffers,
@@ -87,6 +95,10 @@ fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
         no_slot,
         departures,
         departures_unmatched,
+        send_no_room,
+        departures_lost,
+        overflows,
+        left_over,
     ]
 }
 

@@ -99,7 +99,9 @@ pub fn run(options: Options) -> Result<End, String> {
     };
     let end = match io {
         IoBackend::Uring => {
-            let cell = Arc::new(SnapshotCell::new(snapshot));
+            let cell = SnapshotCell::new(snapshot)
+                .map_err(|error| format!("no memory to share with the workers: {error}"))?;
+            let cell = Arc::new(cell);
             let workers =
                 start_workers(config, options.once, &cell, &rules, &mut without)?.map(Arc::new);
             let (serving, server): (_, Arc<dyn Collect>) = match &workers {
@@ -111,18 +113,22 @@ pub fn run(options: Options) -> Result<End, String> {
             threads::run(threads::Parts {
                 core,
                 errands: Errands::new(config.clone(), identity(serving, server, without), notifier),
-                workers,
-                snapshot: cell,
                 service: ServiceSetup {
                     control: desks.control?,
                     metrics: desks.metrics?,
                     drift_file: config.drift_file.clone(),
+                    workers: workers.clone(),
                 },
+                workers,
+                snapshot: cell,
                 waiter: Waiter::uring().map_err(|error| format!("io_uring: {error}"))?,
                 signals,
             })
         }
         IoBackend::Poll => {
+            if config.busy_poll {
+                log::warn!("busy polling needs io_uring: this one thread sleeps when nobody asks");
+            }
             let counters = Arc::new(single::Counted::default());
             let sockets = bind_single(config, options.once, &mut without)?;
             let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();
@@ -355,6 +361,7 @@ fn start_workers(
             workers: cores,
             listen: addresses.to_vec(),
             pin: cores > 1,
+            busy_poll: config.busy_poll,
             seed,
             sizes: config.clients,
         };

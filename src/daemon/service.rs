@@ -31,6 +31,7 @@ use crate::daemon::logging;
 use crate::daemon::metrics::Exporter;
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::status::Report;
+use crate::daemon::worker::Workers;
 use crate::linux::netlink::{self, Interface};
 use crate::sync::filter::Start;
 
@@ -87,6 +88,8 @@ pub struct Setup {
     pub metrics: Option<(OwnedFd, Exporter)>,
     /// Where the frequency is kept.
     pub drift_file: Option<PathBuf>,
+    /// Who serves on addresses that come and go.
+    pub workers: Option<Arc<Workers>>,
 }
 
 /// The time loop's end.
@@ -232,7 +235,7 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
             Err(error) => log::error!("metrics: {error}; nobody can scrape this daemon"),
         }
     }
-    tokio_uring::spawn(watch_links(answers.clone()));
+    tokio_uring::spawn(watch_links(setup.workers, answers.clone()));
 
     let resolver = Resolver::new();
     while let Some(order) = orders.recv().await {
@@ -543,8 +546,8 @@ async fn converse(
     stream.hang_up();
 }
 
-/// Tells the time loop of every change of links, addresses and routes.
-async fn watch_links(answers: Answers) {
+/// Tells workers and time loop of every change of links, addresses and routes.
+async fn watch_links(workers: Option<Arc<Workers>>, answers: Answers) {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
@@ -560,10 +563,10 @@ async fn watch_links(answers: Answers) {
                 let _handle = handle;
                 let connection = tokio_uring::spawn(connection);
                 // Whatever happened before we listened.
-                tell_links(&answers);
+                tell_links(workers.as_deref(), &answers);
                 while news.next().await.is_some() {
                     while let Ok(Some(_)) = timeout(SETTLE, news.next()).await {}
-                    tell_links(&answers);
+                    tell_links(workers.as_deref(), &answers);
                 }
                 connection.abort();
             }
@@ -572,7 +575,7 @@ async fn watch_links(answers: Answers) {
                 log::warn!(
                     "netlink: {error}; interfaces that come and go are noticed after a restart"
                 );
-                tell_links(&answers);
+                tell_links(workers.as_deref(), &answers);
             }
             Err(_) => {}
         }
@@ -580,9 +583,15 @@ async fn watch_links(answers: Answers) {
     }
 }
 
-fn tell_links(answers: &Answers) {
+fn tell_links(workers: Option<&Workers>, answers: &Answers) {
     match netlink::interfaces() {
-        Ok(interfaces) => answers.send(ToLoop::LinksChanged(interfaces)),
+        Ok(interfaces) => {
+            if let Some(workers) = workers {
+                let addresses = interfaces.iter().flat_map(|one| &one.addresses);
+                workers.follow(&addresses.map(|address| address.ip).collect::<Vec<_>>());
+            }
+            answers.send(ToLoop::LinksChanged(interfaces));
+        }
         Err(error) => log::warn!("netlink: interfaces can't be listed: {error}"),
     }
 }
@@ -631,6 +640,7 @@ mod tests {
             control: Some(control::Listener::bind(&directory.join("control.sock")).unwrap()),
             metrics: Some((listener, Exporter::new())),
             drift_file: Some(directory.join("drift")),
+            workers: None,
         };
         let woken = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&woken);

@@ -3,10 +3,13 @@
 //!
 //! The protocol is the one of Boehm, "Can seqlocks get along with programming
 //! language memory models?" (MSPC 2012): the words are atomics, so a reader that
-//! overlaps a writer reads a mix, notices, and reads again.
+//! overlaps a writer reads a mix, notices, and reads again. Readers have a mapping
+//! of their own that can't be written through.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::io;
+use std::sync::atomic::{Ordering, fence};
 
+use crate::linux::shared::SharedWords;
 use crate::system::SystemState;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
@@ -28,34 +31,35 @@ const WORDS: usize = 11;
 
 /// A [`Snapshot`] that one thread publishes and any number read, without locks.
 #[derive(Debug)]
-#[repr(align(128))]
 pub struct SnapshotCell {
-    /// Odd while a writer is at work.
-    sequence: AtomicU64,
-    words: [AtomicU64; WORDS],
+    /// First the sequence, odd while a writer is at work; then the snapshot.
+    words: SharedWords,
 }
 
 impl SnapshotCell {
     /// A cell that holds `snapshot`.
-    pub fn new(snapshot: Snapshot) -> Self {
-        Self {
-            sequence: AtomicU64::new(0),
-            words: encode(&snapshot).map(AtomicU64::new),
-        }
+    ///
+    /// # Errors
+    /// Those of [`SharedWords::new`].
+    pub fn new(snapshot: Snapshot) -> io::Result<Self> {
+        let cell = Self {
+            words: SharedWords::new(1 + WORDS)?,
+        };
+        cell.publish(&snapshot);
+        Ok(cell)
     }
 
     /// Replaces the snapshot. Meant for one thread; a second one at the same moment
     /// waits for the first.
     pub fn publish(&self, snapshot: &Snapshot) {
-        let mut sequence = self.sequence.load(Ordering::Relaxed);
+        let [lock, words @ ..] = self.words.writer() else {
+            return;
+        };
+        let mut sequence = lock.load(Ordering::Relaxed);
         loop {
             let even = sequence & !1;
-            let claimed = self.sequence.compare_exchange_weak(
-                even,
-                even + 1,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            );
+            let claimed =
+                lock.compare_exchange_weak(even, even + 1, Ordering::Acquire, Ordering::Relaxed);
             match claimed {
                 Ok(_) => {
                     sequence = even;
@@ -67,19 +71,20 @@ impl SnapshotCell {
         }
         // Whoever reads one of the new words also reads an odd or newer sequence.
         fence(Ordering::Release);
-        for (word, value) in self.words.iter().zip(encode(snapshot)) {
+        for (word, value) in words.iter().zip(encode(snapshot)) {
             word.store(value, Ordering::Relaxed);
         }
-        self.sequence.store(sequence + 2, Ordering::Release);
+        lock.store(sequence + 2, Ordering::Release);
     }
 
     /// The snapshot published last.
     pub fn read(&self) -> Snapshot {
         loop {
-            let before = self.sequence.load(Ordering::Acquire);
-            let words = std::array::from_fn(|i| self.words[i].load(Ordering::Relaxed));
+            let before = self.words.load(0);
             fence(Ordering::Acquire);
-            let after = self.sequence.load(Ordering::Relaxed);
+            let words = std::array::from_fn(|i| self.words.load(1 + i));
+            fence(Ordering::Acquire);
+            let after = self.words.load(0);
             if before == after && before & 1 == 0 {
                 return decode(&words);
             }
@@ -179,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_is_published_reads_back() {
-        let cell = SnapshotCell::new(numbered(0));
+        let cell = SnapshotCell::new(numbered(0)).expect("a cell");
         for n in [1, -1, 77, i64::from(i32::MAX)] {
             cell.publish(&numbered(n));
             assert_eq!(cell.read(), numbered(n));
@@ -188,7 +193,7 @@ mod tests {
 
     #[test]
     fn no_reader_ever_sees_a_torn_value() {
-        let cell = SnapshotCell::new(numbered(0));
+        let cell = SnapshotCell::new(numbered(0)).expect("a cell");
         thread::scope(|scope| {
             let read_many = || {
                 let mut last = 0;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +36,11 @@ use crate::wire::packet::PACKET_LEN_MAX;
 // What the ring carries is what the responder reads and writes.
 const _: () = assert!(ring::MESSAGE_LEN_MAX == PACKET_LEN_MAX);
 
+/// Own addresses with sockets of their own at most, and what they may take of the
+/// process's descriptors (1024 by custom): two per worker and address.
+const FOLLOWED_MAX: usize = 64;
+const FOLLOWED_DESCRIPTORS: usize = 512;
+
 /// How workers are to be started.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -45,6 +50,8 @@ pub struct Setup {
     pub listen: Vec<SocketAddr>,
     /// Keep each worker on a core of its own, as far as there are enough.
     pub pin: bool,
+    /// Look for requests all the time instead of sleeping until there are some.
+    pub busy_poll: bool,
     /// Unguessable; each worker derives its own.
     pub seed: u64,
     /// Memory for clients, shared out to the workers.
@@ -56,10 +63,14 @@ pub struct Workers {
     shared: Arc<Shared>,
     threads: Vec<Thread>,
     addresses: Vec<SocketAddr>,
+    /// Addresses of this host that a wildcard covers and that have sockets of their own.
+    followed: Mutex<Vec<SocketAddr>>,
 }
 
 impl Collect for Workers {
     fn collect(&self) -> ServerCounts {
+        // Asked now and then, and never by a worker: a good time to tidy up.
+        self.free_retired();
         counters::collect(&self.shared.counters)
     }
 }
@@ -81,6 +92,9 @@ enum Order {
 struct Shared {
     snapshot: Arc<SnapshotCell>,
     policy: ArcSwap<Policy>,
+    /// Replaced policies that workers may still hold. They are freed here, because
+    /// freeing a large one takes longer than a packet may wait.
+    retired: Mutex<Vec<Arc<Policy>>>,
     counters: Vec<WorkerCounters>,
     stop: AtomicBool,
     /// Why a worker ended, if one did of itself.
@@ -104,6 +118,7 @@ impl Workers {
         let shared = Arc::new(Shared {
             snapshot,
             policy: ArcSwap::new(policy),
+            retired: Mutex::default(),
             counters: (0..count).map(|_| WorkerCounters::default()).collect(),
             stop: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -112,6 +127,7 @@ impl Workers {
             shared,
             threads: Vec::with_capacity(count),
             addresses: groups.iter().map(|group| group[0].address()).collect(),
+            followed: Mutex::default(),
         };
         let cores = if setup.pin { cores() } else { Vec::new() };
         for (number, sockets) in transpose(groups, count).into_iter().enumerate() {
@@ -119,7 +135,13 @@ impl Workers {
             let seed = keyed_hash(setup.seed, number as u64);
             let responder = Responder::new(seed, setup.sizes.shared_by(count));
             // On an error, `workers` is dropped, which stops those that run.
-            let thread = workers.spawn(number, core, sockets, responder)?;
+            let thread = workers.spawn(Plan {
+                number,
+                core,
+                busy_poll: setup.busy_poll,
+                sockets,
+                responder,
+            })?;
             workers.threads.push(thread);
         }
         Ok(workers)
@@ -132,7 +154,13 @@ impl Workers {
 
     /// Replaces the policy whole. A request that is being judged is judged by the old one.
     pub fn set_policy(&self, policy: Arc<Policy>) {
-        self.shared.policy.store(policy);
+        let old = self.shared.policy.swap(policy);
+        lock(&self.shared.retired).push(old);
+        self.free_retired();
+    }
+
+    fn free_retired(&self) {
+        lock(&self.shared.retired).retain(|policy| Arc::strong_count(policy) > 1);
     }
 
     /// The served clock was stepped: forget stamps from before.
@@ -148,6 +176,13 @@ impl Workers {
     /// # Errors
     /// As [`start`](Self::start), for the address.
     pub fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
+        let followed = self.followed.get_mut();
+        let followed = followed.unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = followed.iter().position(|&ours| ours == address) {
+            followed.swap_remove(place);
+            self.addresses.push(address);
+            return Ok(address);
+        }
         // Our own wildcard socket would count as somebody else's.
         let beside_wildcard = self.addresses.iter().any(|ours| {
             ours.port() == address.port()
@@ -157,11 +192,7 @@ impl Workers {
         if !beside_wildcard {
             reuseport::probe_free(address)?;
         }
-        let group = reuseport::bind_group(address, self.threads.len())?;
-        let bound = group[0].address();
-        for (thread, socket) in self.threads.iter().zip(group) {
-            thread.order(Order::Listen(Box::new(socket)));
-        }
+        let bound = self.open(address)?;
         self.addresses.push(bound);
         Ok(bound)
     }
@@ -170,10 +201,60 @@ impl Workers {
     pub fn unlisten(&mut self, address: SocketAddr) -> bool {
         let before = self.addresses.len();
         self.addresses.retain(|&ours| ours != address);
+        self.close(address);
+        self.addresses.len() < before
+    }
+
+    /// `own` are the addresses of this host now. Where we listen on all, each of them
+    /// gets sockets of its own: a reply that leaves by such a socket need not say
+    /// from where, which saves a twentieth of its cost. What is sent to another
+    /// address, or to one of too many, comes to the wildcard's sockets as before.
+    pub fn follow(&self, own: &[IpAddr]) {
+        let wildcards = self.addresses.iter().filter(|a| a.ip().is_unspecified());
+        let mut wanted: Vec<SocketAddr> = wildcards
+            .flat_map(|wildcard| {
+                let ours = own.iter().filter(|ip| ip.is_ipv4() == wildcard.is_ipv4());
+                ours.map(|&ip| SocketAddr::new(ip, wildcard.port()))
+            })
+            // A link-local address is of one interface, and the wildcard knows of which.
+            .filter(|a| !is_link_local(a.ip()) && !self.addresses.contains(a))
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let max = FOLLOWED_DESCRIPTORS / 2 / self.threads.len();
+        wanted.truncate(max.min(FOLLOWED_MAX));
+        let mut followed = lock(&self.followed);
+        followed.retain(|&address| {
+            let stays = wanted.contains(&address);
+            if !stays {
+                self.close(address);
+            }
+            stays
+        });
+        for address in wanted {
+            if !followed.contains(&address) {
+                match self.open(address) {
+                    Ok(_) => followed.push(address),
+                    // It may be gone again.
+                    Err(error) => log::debug!("{error}; the wildcard serves it"),
+                }
+            }
+        }
+    }
+
+    fn open(&self, address: SocketAddr) -> io::Result<SocketAddr> {
+        let group = reuseport::bind_group(address, self.threads.len())?;
+        let bound = group[0].address();
+        for (thread, socket) in self.threads.iter().zip(group) {
+            thread.order(Order::Listen(Box::new(socket)));
+        }
+        Ok(bound)
+    }
+
+    fn close(&self, address: SocketAddr) {
         for thread in &self.threads {
             thread.order(Order::Unlisten(address));
         }
-        self.addresses.len() < before
     }
 
     /// Why a worker ended that nobody stopped, if one did. The daemon can't serve
@@ -182,13 +263,8 @@ impl Workers {
         lock(&self.shared.failure).clone()
     }
 
-    fn spawn(
-        &self,
-        number: usize,
-        core: Option<usize>,
-        sockets: Vec<ListenSocket>,
-        responder: Responder,
-    ) -> io::Result<Thread> {
+    fn spawn(&self, plan: Plan) -> io::Result<Thread> {
+        let number = plan.number;
         let shared = Arc::clone(&self.shared);
         let orders = Arc::new(Mutex::new(Vec::new()));
         let (started, has_started) = mpsc::channel();
@@ -196,7 +272,7 @@ impl Workers {
             let orders = Arc::clone(&orders);
             thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || run(&shared, number, core, sockets, responder, &orders, &started))?
+                .spawn(move || run(&shared, plan, &orders, &started))?
         };
         let wake = match has_started.recv() {
             Ok(started) => started?,
@@ -240,24 +316,31 @@ impl Thread {
     }
 }
 
+/// What makes one worker differ from the others.
+struct Plan {
+    number: usize,
+    core: Option<usize>,
+    busy_poll: bool,
+    sockets: Vec<ListenSocket>,
+    responder: Responder,
+}
+
 /// A worker's thread, whole: reports how its start went, then serves.
 fn run(
     shared: &Shared,
-    number: usize,
-    core: Option<usize>,
-    sockets: Vec<ListenSocket>,
-    responder: Responder,
+    plan: Plan,
     orders: &Mutex<Vec<Order>>,
     started: &Sender<io::Result<Wake>>,
 ) {
-    if let Some(core) = core {
+    let number = plan.number;
+    if let Some(core) = plan.core {
         // A core that was taken from us since is no reason not to serve.
         let _ = pin(core);
     }
     // Signals are for the thread that asked for them. Should this fail, one that
     // comes here ends a wait early, no more.
     let _ = signal::block_in_this_thread();
-    let ring = match ready_ring(sockets) {
+    let ring = match ready_ring(plan.sockets) {
         Ok(ring) => ring,
         Err(error) => {
             let _ = started.send(Err(error));
@@ -271,7 +354,8 @@ fn run(
         shared,
         counters: &shared.counters[number],
         ring,
-        responder,
+        responder: plan.responder,
+        busy_poll: plan.busy_poll,
         policy: Cache::new(&shared.policy),
     };
     if let Err(error) = worker.serve(orders) {
@@ -293,6 +377,7 @@ struct Worker<'a> {
     counters: &'a WorkerCounters,
     ring: Ring<TxToken>,
     responder: Responder,
+    busy_poll: bool,
     policy: Cache<&'a ArcSwap<Policy>, Arc<Policy>>,
 }
 
@@ -302,7 +387,11 @@ impl Worker<'_> {
         // When the requests of a batch arrived, for the latency of their replies.
         let mut arrived = Vec::with_capacity(BATCH_MAX);
         while !self.shared.stop.load(Ordering::Acquire) {
-            self.ring.wait()?;
+            if self.busy_poll {
+                self.ring.spin()?;
+            } else {
+                self.ring.wait()?;
+            }
             let snapshot = self.shared.snapshot.read();
             let started = monotonic();
             arrived.clear();
@@ -326,7 +415,7 @@ impl Worker<'_> {
             let now = realtime();
             let transmit = snapshot.clock.to_local(now);
             self.ring
-                .depart(now, |reply| set_transmit(reply, transmit))?;
+                .depart(now, |reply, lead| set_transmit(reply, transmit + lead))?;
             for &at in &arrived {
                 self.counters.note_latency(now - at);
             }
@@ -379,6 +468,13 @@ impl Worker<'_> {
             }
         }
         Ok(())
+    }
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
     }
 }
 
@@ -459,21 +555,29 @@ mod tests {
     use crate::time::timestamp::NtpTimestamp;
     use crate::time::units::{Ppm, Precision};
     use crate::wire::packet::{HEADER_LEN, Leap, Packet};
-    use std::net::{IpAddr, UdpSocket};
+    use std::net::UdpSocket;
 
     const ANY_V4: &str = "0.0.0.0:0";
     const LOOPBACK_V4: &str = "127.0.0.1:0";
     /// How far the served clock is ahead of CLOCK_REALTIME.
     const AHEAD_S: i64 = 1000;
 
-    fn start(workers: usize, listen: &[&str]) -> Workers {
-        let setup = Setup {
+    fn setup(workers: usize, listen: &[&str]) -> Setup {
+        Setup {
             workers,
             listen: listen.iter().map(|a| a.parse().expect("ok")).collect(),
             pin: true,
+            busy_poll: false,
             seed: 1,
             sizes: Sizes::default(),
-        };
+        }
+    }
+
+    fn start(workers: usize, listen: &[&str]) -> Workers {
+        started(&setup(workers, listen))
+    }
+
+    fn started(setup: &Setup) -> Workers {
         let now = realtime();
         let mut state = SystemState::unsynchronised(Precision::new(-24));
         state.leap = Leap::None;
@@ -487,8 +591,8 @@ mod tests {
                 rate: Ppm(50.0),
             },
         };
-        let snapshot = Arc::new(SnapshotCell::new(snapshot));
-        Workers::start(&setup, snapshot, Arc::new(Policy::default())).expect("workers")
+        let snapshot = Arc::new(SnapshotCell::new(snapshot).expect("a cell"));
+        Workers::start(setup, snapshot, Arc::new(Policy::default())).expect("workers")
     }
 
     fn client(ip: impl Into<IpAddr>) -> UdpSocket {
@@ -547,6 +651,68 @@ mod tests {
             assert!(Instant::now() < limit, "it never came true");
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    #[test]
+    fn a_reload_under_load_loses_and_misjudges_nothing() {
+        let host = |n: u8| IpAddr::from([127, 0, 0, n]);
+        let (served, ignored) = (host(7), host(8));
+        // Enough of others that a table takes time to make and to free.
+        let others = (0..100_000_u32).map(|n| {
+            let network = IpAddr::V4(((100 << 24) + n * 32).into());
+            (Prefix::new(network, 28).expect("short"), Flags::NOSERVE)
+        });
+        let rules: Vec<_> = others
+            .chain([(Prefix::host(ignored), Flags::IGNORE)])
+            .map(|(prefix, flags)| {
+                let ntpport = false;
+                Rule::Restrict(Who::Block { prefix, ntpport }, flags)
+            })
+            .collect();
+        let policy = || {
+            Arc::new(Policy {
+                access: AccessTable::compile(&rules, &[]),
+                ..Policy::default()
+            })
+        };
+        let workers = start(2, &["127.0.0.1:0"]);
+        workers.set_policy(policy());
+        let server = workers.addresses()[0];
+        let reloading = AtomicBool::new(true);
+        let (answered, refused) = thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                let client = client(served);
+                let mut answered = 0;
+                while reloading.load(Ordering::Relaxed) {
+                    assert!(ask(&client, server, &request(0, 0, 1)).is_some(), "lost");
+                    answered += 1;
+                }
+                answered
+            });
+            let knocking = scope.spawn(|| {
+                let client = client(ignored);
+                client.set_nonblocking(true).expect("set");
+                let mut sent = 0;
+                while reloading.load(Ordering::Relaxed) {
+                    client.send_to(&request(0, 0, 1), server).expect("sent");
+                    sent += 1;
+                    thread::sleep(Duration::from_micros(200));
+                    assert!(client.recv(&mut [0; HEADER_LEN]).is_err(), "let in");
+                }
+                sent
+            });
+            for _ in 0..20 {
+                workers.set_policy(policy());
+            }
+            reloading.store(false, Ordering::Relaxed);
+            (asking.join(), knocking.join())
+        });
+        assert!(answered.expect("no answer is lost") > 0);
+        let refused = refused.expect("nobody is let in");
+        let ignored = Verdict::Drop(Reason::Ignore).index();
+        eventually(|| verdicts(&workers, ignored) == refused);
+        // The one in force, and at most one that a worker has not let go of.
+        assert!(lock(&workers.shared.retired).len() <= 2);
     }
 
     #[test]
@@ -627,6 +793,24 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_never_sleeps_answers_obeys_and_ends() {
+        let mut workers = started(&Setup {
+            busy_poll: true,
+            ..setup(1, &[LOOPBACK_V4])
+        });
+        let server = workers.addresses()[0];
+        let client = client(server.ip());
+        for round in 1..=3 {
+            assert!(ask(&client, server, &request(0, 0, 2 * round)).is_some());
+        }
+        let beside = SocketAddr::new([127, 0, 0, 2].into(), server.port());
+        workers.listen(beside).expect("bound");
+        assert!(ask(&client, beside, &request(0, 0, 2)).is_some());
+        drop(workers);
+        UdpSocket::bind(server).expect("the port is free");
+    }
+
+    #[test]
     fn a_policy_is_replaced_under_load() {
         let workers = start(2, &[LOOPBACK_V4]);
         let server = workers.addresses()[0];
@@ -699,6 +883,48 @@ mod tests {
         UdpSocket::bind(first).expect("the port is free");
     }
 
+    /// 127.0.0.0/8 is ours as a whole, so that the wildcard answers for the others.
+    #[test]
+    fn own_addresses_have_sockets_of_their_own_while_they_are_ours() {
+        let workers = start(2, &[ANY_V4, "[::]:0"]);
+        let ports = workers.addresses().to_vec();
+        let ip = |text: &str| -> IpAddr { text.parse().expect("an address") };
+        let all_answer = || {
+            for (listener, asked) in [
+                (0, "127.0.0.1"),
+                (0, "127.0.0.2"),
+                (0, "127.9.9.9"),
+                (1, "::1"),
+            ] {
+                let server = SocketAddr::new(ip(asked), ports[listener].port());
+                let client = client(server.ip());
+                let patience = Some(Duration::from_millis(100));
+                client.set_read_timeout(patience).expect("a timeout");
+                // What comes while sockets close may be lost with them.
+                eventually(|| ask(&client, server, &request(0, 0, 2)).is_some());
+            }
+        };
+        let bound = || -> Vec<IpAddr> {
+            let followed = lock(&workers.followed);
+            followed.iter().map(SocketAddr::ip).collect()
+        };
+        for own in [
+            vec!["127.0.0.1", "127.0.0.2", "::1"],
+            vec!["127.0.0.2", "127.0.0.2", "fe80::1", "192.0.2.1"],
+            vec![],
+            vec!["::1"],
+        ] {
+            let own: Vec<IpAddr> = own.into_iter().map(ip).collect();
+            workers.follow(&own);
+            all_answer();
+            // Not link-local ones, nor those that are not here after all.
+            let expected: Vec<IpAddr> = own.into_iter().filter(IpAddr::is_loopback).collect();
+            assert!(bound().iter().all(|ip| expected.contains(ip)));
+            assert!(expected.iter().all(|ip| bound().contains(ip)));
+        }
+        assert_eq!(workers.failure(), None);
+    }
+
     #[test]
     fn an_address_that_cannot_be_bound_is_named() {
         let workers = start(1, &[LOOPBACK_V4]);
@@ -707,6 +933,7 @@ mod tests {
             workers: 2,
             listen: vec![taken],
             pin: false,
+            busy_poll: false,
             seed: 1,
             sizes: Sizes::default(),
         };

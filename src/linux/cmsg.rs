@@ -45,6 +45,9 @@ impl Default for ControlBuffer {
     }
 }
 
+/// Of linux/if_packet.h: where packet sockets say that a frame has departed.
+const PACKET_TX_TIMESTAMP: libc::c_int = 16;
+
 /// Kernel structs that are plain bytes: any bit pattern is a value and there is
 /// no padding that the kernel would read.
 ///
@@ -244,7 +247,9 @@ pub fn decode(control: &[u8]) -> Beside {
                     }
                 }
             }
-            (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
+            (libc::IPPROTO_IP, libc::IP_RECVERR)
+            | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+            | (libc::SOL_PACKET, PACKET_TX_TIMESTAMP) => {
                 if let Some(error) = message.read::<libc::sock_extended_err>() {
                     beside.error = Some(queued_error(&error));
                 }

@@ -112,7 +112,7 @@ fn address(message: &AddressMessage) -> Option<Address> {
 }
 
 /// Sends one dump request and hands every message of the answer to `each`.
-fn dump(
+pub(crate) fn dump(
     socket: &Socket,
     request: RouteNetlinkMessage,
     mut each: impl FnMut(RouteNetlinkMessage),

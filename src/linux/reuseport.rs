@@ -1,26 +1,28 @@
-//! The server's sockets: one per worker and address, in SO_REUSEPORT groups that
-//! give every client to one worker. First station of a request's journey.
+//! The server's sockets: a pair for each worker and address, in SO_REUSEPORT groups
+//! that give every client to one worker. First station of a request's journey.
 //!
 //! The worker is chosen by a classic BPF program over the source address alone
 //! (socket(7), SO_ATTACH_REUSEPORT_CBPF), never by port: clients use a fresh port
 //! for each request, and what we remember of a client lives in one worker.
+//!
+//! Of a pair, one socket receives and sends what needs no departure stamp; the other
+//! only sends what does. So the first has no use for SO_TIMESTAMPING, which costs more
+//! than SO_TIMESTAMPNS, and the second has an error queue that holds stamps alone.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::linux::socket::set;
-use crate::linux::udp::ServerSocket;
+use crate::linux::udp::{self, ServerSocket};
 
 /// Room for the requests that arrive while a worker is busy. The kernel clamps it
 /// to net.core.rmem_max.
 const RECEIVE_BUFFER_LEN: libc::c_int = 1 << 20;
 
-/// What [`ServerSocket`] asks of SO_TIMESTAMPING, without the ids.
-const STAMPING: u32 = libc::SOF_TIMESTAMPING_RX_SOFTWARE
-    | libc::SOF_TIMESTAMPING_SOFTWARE
-    | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+/// How departures are stamped: without the packet, and by request.
+const STAMPING: u32 = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_OPT_TSONLY;
 
 /// Why an address can't be listened on. Comes inside the [`io::Error`] of
 /// [`bind_group`], with its kind.
@@ -49,31 +51,52 @@ impl std::error::Error for ListenError {
     }
 }
 
-/// A worker's socket: a [`ServerSocket`] that shares its address.
+/// A worker's sockets for an address.
 #[derive(Debug)]
-pub struct ListenSocket(ServerSocket);
+pub struct ListenSocket {
+    receiver: OwnedFd,
+    /// Receives nothing: the group's program never chooses it.
+    sender: OwnedFd,
+    address: SocketAddr,
+}
 
 impl ListenSocket {
     /// What it is bound to, with the port the kernel chose if none was asked for.
     pub fn address(&self) -> SocketAddr {
-        self.0.local_addr()
+        self.address
     }
 
     /// Does it take what is sent to any local address? Then replies must name the
-    /// one they leave from.
+    /// one they leave from, and each that wants a departure stamp must ask for it.
+    /// Otherwise all that leave by [`sender`](Self::sender) are stamped.
     pub fn is_wildcard(&self) -> bool {
-        self.address().ip().is_unspecified()
+        self.address.ip().is_unspecified()
     }
 
     /// To give to a ring.
-    pub fn fd(&self) -> RawFd {
-        self.0.fd()
+    pub fn receiver(&self) -> RawFd {
+        self.receiver.as_raw_fd()
     }
 
-    /// Starts the ids of departure stamps at zero again.
+    /// For replies whose departure is to be stamped.
+    pub fn sender(&self) -> RawFd {
+        self.sender.as_raw_fd()
+    }
+
+    /// Starts the ids of departure stamps at zero (again).
     pub(crate) fn restart_ids(&self) -> io::Result<()> {
-        for flags in [STAMPING, STAMPING | libc::SOF_TIMESTAMPING_OPT_ID] {
-            set(self.fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, flags)?;
+        let all = if self.is_wildcard() {
+            0
+        } else {
+            libc::SOF_TIMESTAMPING_TX_SOFTWARE
+        };
+        for flags in [STAMPING, STAMPING | all | libc::SOF_TIMESTAMPING_OPT_ID] {
+            set(
+                self.sender(),
+                libc::SOL_SOCKET,
+                libc::SO_TIMESTAMPING,
+                flags,
+            )?;
         }
         Ok(())
     }
@@ -90,8 +113,8 @@ pub fn probe_free(address: SocketAddr) -> io::Result<()> {
         .map_err(|source| listen_error(address, source))
 }
 
-/// Binds `count` sockets to `address`, the n-th for worker n, and attaches the
-/// program that chooses between them. A port of 0 is chosen by the kernel once,
+/// Binds `count` pairs of sockets to `address`, the n-th for worker n, and attaches
+/// the program that chooses between them. A port of 0 is chosen by the kernel once,
 /// for all of them.
 ///
 /// # Errors
@@ -101,19 +124,33 @@ pub fn bind_group(address: SocketAddr, count: usize) -> io::Result<Vec<ListenSoc
 }
 
 fn try_bind_group(mut address: SocketAddr, count: usize) -> io::Result<Vec<ListenSocket>> {
-    let mut group: Vec<ListenSocket> = Vec::with_capacity(count);
     // The kernel numbers the members in the order in which they are bound.
+    let mut receivers = Vec::with_capacity(count);
     for _ in 0..count {
-        let socket = ListenSocket(ServerSocket::bind(address, true)?);
-        let fd = socket.fd();
+        let (receiver, bound) = udp::bind_shared(address)?;
+        let fd = receiver.as_raw_fd();
         set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER_LEN)?;
-        address = socket.address();
-        group.push(socket);
+        // Without it, clocks are read when a request is.
+        let _ = set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1);
+        address = bound;
+        receivers.push(receiver);
     }
-    if count > 1 {
-        choose_by_source(group[0].fd(), address.ip(), count as u32)?;
-    }
-    Ok(group)
+    // Before there is a sender, so that none is ever chosen.
+    choose_by_source(receivers[0].as_raw_fd(), address.ip(), count as u32)?;
+    let pair = |receiver| {
+        let (sender, _) = udp::bind_shared(address)?;
+        // Broadcasts go to every member of a group. Unread, they would fill the buffer
+        // that departure stamps are charged to.
+        accept_nothing(sender.as_raw_fd())?;
+        let pair = ListenSocket {
+            receiver,
+            sender,
+            address,
+        };
+        pair.restart_ids()?;
+        Ok(pair)
+    };
+    receivers.into_iter().map(pair).collect()
 }
 
 /// `source` with the address it is about, as [`bind_group`] gives it.
@@ -121,7 +158,18 @@ pub fn listen_error(address: SocketAddr, source: io::Error) -> io::Error {
     io::Error::new(source.kind(), ListenError { address, source })
 }
 
-/// Attaches a program that returns a hash of the source address modulo `count`.
+/// Has the kernel drop whatever arrives at a socket. (The error queue is none of it.)
+fn accept_nothing(fd: RawFd) -> io::Result<()> {
+    let mut program = [op(libc::BPF_RET | libc::BPF_K, 0)];
+    let program = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    set(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
+}
+
+/// Attaches a program that returns a hash of the source address modulo `count`, the
+/// first of the group's members.
 /// IPv6 sources count by their /64, since a host may use any number of addresses
 /// within one.
 fn choose_by_source(fd: RawFd, family: IpAddr, count: u32) -> io::Result<()> {
@@ -224,10 +272,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_sender_is_never_chosen() {
+        for count in [1, 3] {
+            let group = bind_group(loopback(), count).expect("a group");
+            let port = group[0].address().port();
+            for source in 1..=64_u8 {
+                let client =
+                    UdpSocket::bind((IpAddr::from([127, 0, 0, source]), 0)).expect("a client");
+                client
+                    .send_to(b"x", (IpAddr::from([127, 0, 0, 1]), port))
+                    .expect("sent");
+                assert!(group.iter().any(take_one), "{source} of {count}");
+            }
+        }
+    }
+
     fn take_one(socket: &ListenSocket) -> bool {
         let mut byte = [0_u8; 1];
         // SAFETY: recv(2) writes at most one octet to `byte`.
-        let n = unsafe { libc::recv(socket.fd(), byte.as_mut_ptr().cast(), 1, 0) };
+        let n = unsafe { libc::recv(socket.receiver(), byte.as_mut_ptr().cast(), 1, 0) };
         n == 1
     }
 }

@@ -9,26 +9,29 @@
 //! packet's way is io_uring_enter(2), in `wait`.
 
 mod buffers;
+mod pace;
 mod tracker;
 
-use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Fixed, RecvMsgOut, Timespec};
 use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
 
 use crate::linux::address::RawAddress;
 use crate::linux::cmsg::{self, ControlBuffer, Encoder, QueuedError};
 use crate::linux::reuseport::ListenSocket;
 use crate::linux::ring::buffers::{Buffer, BufferRing};
-use crate::linux::ring::tracker::{Ids, Tracker};
+use crate::linux::ring::pace::Pace;
+use crate::linux::ring::tracker::{Departing, Ids, Tracker};
 use crate::linux::udp::encode_source;
 use crate::linux::wake::Wake;
+use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
 use crate::time::stamp::{Stamp, StampOrigin};
 
@@ -41,52 +44,74 @@ pub const MESSAGE_LEN_MAX: usize = 2048;
 const KERNEL_MIN: (u32, u32) = (6, 1);
 /// The kernel that lets a sender choose the ids of departure stamps.
 const KERNEL_CHOSEN_IDS: (u32, u32) = (6, 13);
+/// The kernel that hands departure stamps to the ring.
+const KERNEL_STAMP_COMMAND: (u32, u32) = (6, 17);
+
+/// SOCKET_URING_OP_TX_TIMESTAMP of linux/io_uring.h. Its completions have the id as
+/// their result and a `struct io_timespec` in their second half.
+const STAMP_COMMAND: u32 = 4;
 
 /// Lets the sender choose the id of a departure stamp.
 const SCM_TS_OPT_ID: libc::c_int = 81;
 
 /// Replies between two submissions. A transmit stamp is taken for the whole batch
-/// just before it is submitted, so the last reply's is early by the time it takes
-/// to send the others, about 1.5 µs each.
-pub const BATCH_MAX: usize = 16;
+/// just before it is submitted, and what `pace` foretells for each reply may err the
+/// more the longer the batch is.
+pub const BATCH_MAX: usize = 8;
 
 /// Buffers for requests that arrived and were not yet answered.
-const BUFFERS: u16 = 1024;
-/// One batch, and one more in case the kernel keeps some.
-const SLOTS: usize = 2 * BATCH_MAX;
+/// Few enough to stay in a core's cache, since the kernel goes round all of them;
+/// more wait in the socket's own buffer.
+const BUFFERS: u16 = 256;
+/// One batch, all of which has left when the next begins.
+const SLOTS: usize = BATCH_MAX;
+/// Sockets at a time.
+const SOCKETS_MAX: usize = 256;
+/// Enough for own addresses and wildcards, where descriptors are scarce.
+const SOCKETS_MIN: usize = 80;
 /// A batch, and what sockets need to be armed again.
 const SUBMISSIONS: u32 = 256;
 /// No overflow: each completion uses a buffer, a slot, or one of a socket's few.
-const COMPLETIONS: u32 = 4096;
+const COMPLETIONS: u32 = 2048;
 /// Departure stamps asked for in one go.
 const DRAINS_MAX: usize = 16;
 
 /// In each buffer: the address of the sender, then the control messages
-/// (SCM_TIMESTAMPING 64, PKTINFO 40, on the error queue RECVERR 64), then the packet.
+/// (SCM_TIMESTAMPNS 32, PKTINFO 40), then the packet, which so begins a cache line.
 const NAME_LEN: usize = 32;
-const CONTROL_LEN: usize = 192;
+const CONTROL_LEN: usize = 80;
+/// On the error queue: no sender, SCM_TIMESTAMPING 64, RECVERR 64.
+const DEPARTURE_CONTROL_LEN: usize = 160;
 /// `struct io_uring_recvmsg_out`.
 const OUT_LEN: usize = 16;
-const BUFFER_LEN: usize = OUT_LEN + NAME_LEN + CONTROL_LEN + MESSAGE_LEN_MAX + 16;
+const BUFFER_LEN: usize = OUT_LEN + NAME_LEN + CONTROL_LEN + MESSAGE_LEN_MAX + 64;
+
+/// A ring whose completions have room for a stamp.
+type WideRing = IoUring<squeue::Entry, cqueue::Entry32>;
+type Completion = cqueue::Entry32;
 
 /// A worker's ring. It belongs to the thread that made it. `T` is what the caller
 /// uses to recognise a reply when its departure stamp comes.
 pub struct Ring<T> {
     // These two are dropped by hand, in this order and if it is safe; see `Drop`.
-    ring: ManuallyDrop<IoUring>,
+    ring: ManuallyDrop<WideRing>,
     memory: ManuallyDrop<Memory<T>>,
     sockets: Vec<Option<Socket<T>>>,
     wake: Wake,
+    /// Departure stamps of wildcard sockets.
     ids: Ids,
+    collect: Collect,
     /// Slots without a reply.
     free: Vec<usize>,
     /// Slots with a reply that was not yet submitted.
     ready: Vec<usize>,
-    /// Slots submitted whose completions were not yet read.
-    in_flight: usize,
-    /// Completions read from the ring and not yet dealt with. Those of replies are
-    /// never in here: they free their slots at once.
-    backlog: VecDeque<(Job, cqueue::Entry)>,
+    /// Slots to be submitted by the next wait, and free when it returns.
+    departing: Vec<usize>,
+    /// Completions read so far, wrapping.
+    completed: u32,
+    /// What was in the ring's last place, a lap ago.
+    last_of_lap: (u64, i32, u32, [u64; 2]),
+    pace: Pace,
     tallies: Tallies,
 }
 
@@ -104,11 +129,21 @@ struct Memory<T> {
 struct Socket<T> {
     socket: ListenSocket,
     receiving: bool,
-    polling: bool,
+    /// The ring hears of departures, in the way of `collect`.
+    listening: bool,
     drains: usize,
     drain_wanted: bool,
     closing: bool,
     tracker: Tracker<T>,
+}
+
+/// How departure stamps come from the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Collect {
+    /// Each as a completion of one standing command.
+    Command,
+    /// By reading the error queue when a poll says that there are some.
+    ErrorQueue,
 }
 
 /// A reply, from answer to completion.
@@ -125,7 +160,6 @@ struct Slot<T> {
     path: Option<(IpAddr, SocketAddr, u32)>,
     stamp_late: bool,
     track: Option<T>,
-    tracked_as: Option<u32>,
 }
 
 /// A request that arrived. Has to come back by [`Ring::answer`].
@@ -179,12 +213,20 @@ pub struct Tallies {
     pub rearmed_other: u64,
     /// Replies the kernel refused to send.
     pub send_errors: u64,
+    /// Replies for which it had no room just then (EAGAIN, ENOBUFS): shed, not kept.
+    pub send_no_room: u64,
     /// Requests dropped because every reply slot was in flight.
     pub no_slot: u64,
     /// Departure stamps that found their reply.
     pub departures: u64,
     /// Departure stamps that didn't.
     pub departures_unmatched: u64,
+    /// Departure stamps that were awaited in vain: the error queue was full.
+    pub departures_lost: u64,
+    /// Completions the kernel had to drop for want of memory.
+    pub overflows: u64,
+    /// Completions that were those of a lap before (see `is_left_over`).
+    pub left_over: u64,
 }
 
 impl<T: Copy> Ring<T> {
@@ -198,19 +240,30 @@ impl<T: Copy> Ring<T> {
             .map_err(|error| io::Error::new(error.kind(), explain(&error)))
     }
 
-    fn from_parts(ring: IoUring, buffers: BufferRing) -> io::Result<Self> {
+    fn from_parts(ring: WideRing, buffers: BufferRing) -> io::Result<Self> {
         // SAFETY: `Drop` cancels every request before it frees the buffers, and leaks
         // them if it can't.
         unsafe { buffers.register(&ring.submitter())? };
+        let submitter = ring.submitter();
+        let make_room = |sockets: usize| submitter.register_files_sparse(2 * sockets as u32);
+        // Not more than RLIMIT_NOFILE.
+        make_room(SOCKETS_MAX).or_else(|_| make_room(SOCKETS_MIN))?;
         let memory = Memory {
             buffers,
             slots: (0..SLOTS).map(|_| Slot::empty()).collect(),
             receive: Box::new(room(NAME_LEN, CONTROL_LEN)),
-            departure: Box::new(room(0, CONTROL_LEN)),
+            departure: Box::new(room(0, DEPARTURE_CONTROL_LEN)),
         };
-        let ids = match kernel_version() {
-            Some(version) if version >= KERNEL_CHOSEN_IDS => Ids::Chosen,
-            _ => Ids::Counted,
+        let since = |kernel| kernel_version().is_some_and(|version| version >= kernel);
+        let ids = if since(KERNEL_CHOSEN_IDS) {
+            Ids::Chosen
+        } else {
+            Ids::Counted
+        };
+        let collect = if since(KERNEL_STAMP_COMMAND) {
+            Collect::Command
+        } else {
+            Collect::ErrorQueue
         };
         let mut ring = Self {
             ring: ManuallyDrop::new(ring),
@@ -218,10 +271,13 @@ impl<T: Copy> Ring<T> {
             sockets: Vec::new(),
             wake: Wake::new()?,
             ids,
+            collect,
             free: (0..SLOTS).collect(),
             ready: Vec::with_capacity(SLOTS),
-            in_flight: 0,
-            backlog: VecDeque::with_capacity(COMPLETIONS as usize),
+            departing: Vec::with_capacity(SLOTS),
+            completed: 0,
+            last_of_lap: Default::default(),
+            pace: Pace::default(),
             tallies: Tallies::default(),
         };
         ring.await_wake()?;
@@ -231,21 +287,28 @@ impl<T: Copy> Ring<T> {
     /// Starts to receive from `socket`.
     ///
     /// # Errors
-    /// If the submission queue is full and can't be submitted.
+    /// If there are too many, or the submission queue is full and can't be submitted.
     pub fn add(&mut self, socket: ListenSocket) -> io::Result<()> {
         let place = self.sockets.iter().position(Option::is_none);
         let place = place.unwrap_or_else(|| {
             self.sockets.push(None);
             self.sockets.len() - 1
         });
+        self.register(place, [socket.receiver(), socket.sender()])?;
+        // Those of one address count: then SEND will do, which is cheaper than SENDMSG.
+        let ids = if socket.is_wildcard() {
+            self.ids
+        } else {
+            Ids::Counted
+        };
         self.sockets[place] = Some(Socket {
             socket,
             receiving: false,
-            polling: false,
+            listening: false,
             drains: 0,
             drain_wanted: false,
             closing: false,
-            tracker: Tracker::new(self.ids),
+            tracker: Tracker::new(ids),
         });
         self.receive(place)
     }
@@ -263,9 +326,10 @@ impl<T: Copy> Ring<T> {
                 continue;
             }
             socket.closing = true;
-            let fd = Fd(socket.socket.fd());
-            let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(fd).all());
-            self.push(cancel.build(), Job::Cancel)?;
+            for file in [receiver(place), sender(place)] {
+                let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(file).all());
+                self.push(cancel.build(), Job::Cancel)?;
+            }
         }
         Ok(())
     }
@@ -286,25 +350,42 @@ impl<T: Copy> Ring<T> {
     /// # Errors
     /// What io_uring_enter(2) says, if it is not about to pass.
     pub fn wait(&mut self) -> io::Result<()> {
-        let want = if self.backlog.is_empty() {
-            // Replies complete within the call; wait for one thing more than them.
-            self.in_flight + 1
-        } else {
-            0
-        };
-        match self.ring.submit_and_wait(want) {
+        let want = usize::from(self.ring.completion().is_empty());
+        self.enter(|ring| ring.submit_and_wait(want))
+    }
+
+    /// As [`wait`](Self::wait), and never sleeps: what arrives is seen at once, and
+    /// the thread takes all of its core.
+    ///
+    /// # Errors
+    /// Those of `wait`.
+    pub fn spin(&mut self) -> io::Result<()> {
+        loop {
+            // The kernel tells in shared memory that it has something for us.
+            let submission = self.ring.submission();
+            let idle = submission.is_empty() && !submission.taskrun();
+            drop(submission);
+            if !idle {
+                self.enter(|ring| ring.submit_and_wait(0))?;
+            }
+            if !self.ring.completion().is_empty() {
+                return Ok(());
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn enter(&mut self, submit: impl FnOnce(&mut WideRing) -> io::Result<usize>) -> io::Result<()> {
+        match submit(&mut self.ring) {
             Err(error) if !is_passing(&error) => return Err(error),
             _ => (),
         }
-        loop {
-            let Some(done) = self.ring.completion().next() else {
-                return Ok(());
-            };
-            match Job::from_user_data(done.user_data()) {
-                Job::Send(slot) => self.sent(slot, done.result())?,
-                job => self.backlog.push_back((job, done)),
-            }
+        self.tallies.overflows = u64::from(self.ring.completion().overflow());
+        // A reply leaves, or fails to, while it is submitted: it must not wait.
+        if self.ring.submission().is_empty() {
+            self.free.append(&mut self.departing);
         }
+        Ok(())
     }
 
     /// The next event that is at hand, if any. Deals with everything else on the way.
@@ -312,10 +393,18 @@ impl<T: Copy> Ring<T> {
     /// # Errors
     /// If a socket can't be read at all, or the ring can't be submitted to.
     pub fn next_event(&mut self) -> io::Result<Option<Event<T>>> {
-        while let Some((job, done)) = self.backlog.pop_front() {
-            let event = match job {
+        loop {
+            let Some(done) = self.ring.completion().next() else {
+                return Ok(None);
+            };
+            if self.is_left_over(&done) {
+                self.tallies.left_over += 1;
+                continue;
+            }
+            let event = match Job::from_user_data(done.user_data()) {
                 Job::Receive(place) => self.received(place, &done)?,
                 Job::Drain(place) => self.drained(place, &done)?,
+                Job::Stamps(place) => self.stamped(place, &done)?,
                 Job::Poll(place) => {
                     self.error_queue_stirred(place, &done)?;
                     None
@@ -325,13 +414,42 @@ impl<T: Copy> Ring<T> {
                     self.await_wake()?;
                     Some(Event::Woken)
                 }
-                Job::Send(_) | Job::Cancel => None,
+                Job::Send(place, tracked_as) => {
+                    self.send_failed(place, tracked_as, -done.result())?;
+                    None
+                }
+                Job::Cancel => None,
             };
             if event.is_some() {
                 return Ok(event);
             }
         }
-        Ok(None)
+    }
+
+    /// Linux 6.18 takes a ring of wide completions for one of mixed width when it has a
+    /// departure stamp for the last place: it leaves that place out, as if the stamp
+    /// did not fit, and we read there what we read a lap ago. Believing it would give
+    /// away a buffer that the kernel has already, for two requests at a time.
+    fn is_left_over(&mut self, done: &Completion) -> bool {
+        self.completed = self.completed.wrapping_add(1);
+        if !self.completed.is_multiple_of(COMPLETIONS) {
+            return false;
+        }
+        let now = (
+            done.user_data(),
+            done.result(),
+            done.flags(),
+            *done.big_cqe(),
+        );
+        let is_same = std::mem::replace(&mut self.last_of_lap, now) == now;
+        is_same
+            && cqueue::more(done.flags())
+            && match Job::from_user_data(done.user_data()) {
+                Job::Receive(_) => cqueue::buffer_select(done.flags())
+                    .is_some_and(|id| !self.memory.buffers.is_next(id)),
+                Job::Stamps(_) => true,
+                _ => false,
+            }
     }
 
     /// Lets `answer` read a request and write the reply, if it deserves one. The
@@ -370,44 +488,58 @@ impl<T: Copy> Ring<T> {
     }
 
     /// Queues the replies for the next [`wait`](Self::wait), which has to follow at
-    /// once: `stamp` writes the time into those that take it late. `now` is
-    /// CLOCK_REALTIME.
+    /// once: `stamp` writes the time into those that take it late, and is told how
+    /// long after `now`, which is CLOCK_REALTIME, each will leave.
     ///
     /// # Errors
     /// If the submission queue is full and can't be submitted.
-    pub fn depart(&mut self, now: WallInstant, mut stamp: impl FnMut(&mut [u8])) -> io::Result<()> {
-        for index in 0..self.ready.len() {
-            let place = self.ready[index];
+    pub fn depart(
+        &mut self,
+        now: WallInstant,
+        mut stamp: impl FnMut(&mut [u8], NtpDuration),
+    ) -> io::Result<()> {
+        let sample = self.pace.sample(self.ready.len());
+        for position in 0..self.ready.len() {
+            let place = self.ready[position];
             let slot = &mut self.memory.slots[place];
             if slot.stamp_late {
-                stamp(&mut slot.bytes[..slot.len]);
+                stamp(&mut slot.bytes[..slot.len], self.pace.lead(position));
             }
+            let token = slot.track.take();
+            let departing = Departing {
+                token,
+                not_before: now,
+                position,
+            };
+            let is_tracked = token.is_some() || sample == Some(position);
             match &mut self.sockets[slot.socket] {
                 Some(socket) if !socket.closing => {
-                    let entry = slot.entry(socket, now);
-                    let polling = socket.polling || slot.tracked_as.is_none();
                     let origin = slot.socket;
-                    self.push(entry, Job::Send(place))?;
-                    self.in_flight += 1;
-                    if !polling {
-                        self.poll_error_queue(origin)?;
+                    let tracked_as = is_tracked.then(|| socket.tracker.begin(departing));
+                    self.tallies.departures_lost += socket.tracker.take_lost();
+                    let entry = slot.entry(socket, tracked_as);
+                    let idle = is_tracked && !socket.listening;
+                    let entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
+                    self.push(entry, Job::Send(origin, tracked_as))?;
+                    if idle {
+                        self.await_departures(origin)?;
                     }
                 }
                 // Its socket is on the way out.
-                _ => self.free.push(place),
+                _ => (),
             }
         }
-        self.ready.clear();
+        self.departing.append(&mut self.ready);
         Ok(())
     }
 
-    fn received(&mut self, place: usize, done: &cqueue::Entry) -> io::Result<Option<Event<T>>> {
+    fn received(&mut self, place: usize, done: &Completion) -> io::Result<Option<Event<T>>> {
         let arrival = self.arrival(place, done);
         if !cqueue::more(done.flags()) {
             let socket = self.socket(place);
             socket.receiving = false;
             if socket.closing {
-                self.close_if_idle(place);
+                self.close_if_idle(place)?;
             } else {
                 match -done.result() {
                     libc::ENOBUFS => self.tallies.rearmed_no_buffers += 1,
@@ -424,7 +556,7 @@ impl<T: Copy> Ring<T> {
 
     /// The request in a receive's completion; gives the buffer back if it holds none
     /// that we could answer.
-    fn arrival(&mut self, place: usize, done: &cqueue::Entry) -> Option<Arrival> {
+    fn arrival(&mut self, place: usize, done: &Completion) -> Option<Arrival> {
         let memory = &mut *self.memory;
         let buffer = memory.buffers.take(cqueue::buffer_select(done.flags())?)?;
         let filled = done.result().max(0) as usize;
@@ -452,16 +584,13 @@ impl<T: Copy> Ring<T> {
         })
     }
 
-    fn sent(&mut self, place: usize, result: i32) -> io::Result<()> {
-        self.in_flight -= 1;
-        self.free.push(place);
-        let slot = &mut self.memory.slots[place];
-        let tracked_as = slot.tracked_as.take();
-        if result >= 0 {
-            return Ok(());
+    /// A reply was not sent. (Of those that are, nothing is heard.)
+    fn send_failed(&mut self, place: usize, tracked_as: Option<u32>, errno: i32) -> io::Result<()> {
+        match errno {
+            libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => self.tallies.send_no_room += 1,
+            _ => self.tallies.send_errors += 1,
         }
-        self.tallies.send_errors += 1;
-        if let (Some(id), Some(socket)) = (tracked_as, &mut self.sockets[slot.socket]) {
+        if let (Some(id), Some(socket)) = (tracked_as, &mut self.sockets[place]) {
             match socket.tracker.ids() {
                 Ids::Chosen => socket.tracker.cancel(id),
                 // Whether the kernel counted the packet depends on where it failed.
@@ -474,14 +603,34 @@ impl<T: Copy> Ring<T> {
         Ok(())
     }
 
+    /// The standing command has a stamp, or has ended.
+    fn stamped(&mut self, place: usize, done: &Completion) -> io::Result<Option<Event<T>>> {
+        if cqueue::more(done.flags()) {
+            let [seconds, nanoseconds] = done.big_cqe().map(|half| half as i64);
+            let at = WallInstant::from_unix_ns(seconds * 1_000_000_000 + nanoseconds);
+            return Ok(self.departed(place, done.result() as u32, at));
+        }
+        let socket = self.socket(place);
+        socket.listening = false;
+        if socket.closing {
+            self.close_if_idle(place)?;
+        } else {
+            if done.result() < 0 {
+                // It is not there after all, or not for this kind of socket.
+                self.collect = Collect::ErrorQueue;
+            }
+            self.await_departures(place)?;
+        }
+        Ok(None)
+    }
+
     /// A POLLERR came: there are departures to be read.
-    fn error_queue_stirred(&mut self, place: usize, done: &cqueue::Entry) -> io::Result<()> {
+    fn error_queue_stirred(&mut self, place: usize, done: &Completion) -> io::Result<()> {
         let more = cqueue::more(done.flags());
         let socket = self.socket(place);
-        socket.polling = more;
+        socket.listening = more;
         if socket.closing {
-            self.close_if_idle(place);
-            return Ok(());
+            return self.close_if_idle(place);
         }
         if socket.drains > 0 {
             socket.drain_wanted = true;
@@ -489,12 +638,12 @@ impl<T: Copy> Ring<T> {
             self.drain(place)?;
         }
         if !more {
-            self.poll_error_queue(place)?;
+            self.await_departures(place)?;
         }
         Ok(())
     }
 
-    fn drained(&mut self, place: usize, done: &cqueue::Entry) -> io::Result<Option<Event<T>>> {
+    fn drained(&mut self, place: usize, done: &Completion) -> io::Result<Option<Event<T>>> {
         let departure = self.departure(place, done);
         if !cqueue::more(done.flags()) {
             let socket = self.socket(place);
@@ -503,15 +652,15 @@ impl<T: Copy> Ring<T> {
             // multishot: the queue is dry only when a read says so.
             socket.drain_wanted |= done.result() >= 0 || done.result() == -libc::ENOBUFS;
             if socket.closing {
-                self.close_if_idle(place);
+                self.close_if_idle(place)?;
             } else if socket.drains == 0 && socket.drain_wanted {
                 self.drain(place)?;
             }
         }
-        Ok(departure.map(|(token, stamp)| Event::Departed(token, stamp)))
+        Ok(departure)
     }
 
-    fn departure(&mut self, place: usize, done: &cqueue::Entry) -> Option<(T, Stamp)> {
+    fn departure(&mut self, place: usize, done: &Completion) -> Option<Event<T>> {
         let memory = &mut *self.memory;
         let buffer = memory.buffers.take(cqueue::buffer_select(done.flags())?)?;
         let filled = done.result().max(0) as usize;
@@ -522,35 +671,41 @@ impl<T: Copy> Ring<T> {
         let (Some(at), Some(QueuedError::Departed { id })) = (beside.software, beside.error) else {
             return None;
         };
+        self.departed(place, id, at)
+    }
+
+    fn departed(&mut self, place: usize, id: u32, at: WallInstant) -> Option<Event<T>> {
         let tracker = &mut self.sockets[place].as_mut()?.tracker;
-        match tracker.finish(id, at) {
-            Some(token) => {
-                self.tallies.departures += 1;
-                Some((token, kernel_stamp(at)))
-            }
-            None => {
-                self.tallies.departures_unmatched += 1;
-                None
-            }
-        }
+        let Some(of) = tracker.finish(id, at) else {
+            self.tallies.departures_unmatched += 1;
+            return None;
+        };
+        self.pace.learn(of.position, at - of.not_before);
+        let token = of.token?;
+        self.tallies.departures += 1;
+        Some(Event::Departed(token, kernel_stamp(at)))
     }
 
     fn receive(&mut self, place: usize) -> io::Result<()> {
         let header = &raw const *self.memory.receive;
-        let socket = self.socket(place);
-        socket.receiving = true;
-        let fd = Fd(socket.socket.fd());
-        let receive = opcode::RecvMsgMulti::new(fd, header, buffers::GROUP);
+        self.socket(place).receiving = true;
+        let receive = opcode::RecvMsgMulti::new(receiver(place), header, buffers::GROUP);
         self.push(receive.build(), Job::Receive(place))
     }
 
-    /// Wakes us for departures and nothing else: POLLERR needs no asking. A
-    /// standing receive on the error queue would wake for every request too.
-    fn poll_error_queue(&mut self, place: usize) -> io::Result<()> {
-        let socket = self.socket(place);
-        socket.polling = true;
-        let poll = opcode::PollAdd::new(Fd(socket.socket.fd()), 0).multi(true);
-        self.push(poll.build(), Job::Poll(place))
+    /// Wakes us for departures and nothing else: POLLERR needs no asking.
+    fn await_departures(&mut self, place: usize) -> io::Result<()> {
+        self.socket(place).listening = true;
+        match self.collect {
+            Collect::Command => {
+                let command = opcode::UringCmd16::new(sender(place), STAMP_COMMAND);
+                self.push(command.build(), Job::Stamps(place))
+            }
+            Collect::ErrorQueue => {
+                let poll = opcode::PollAdd::new(sender(place), 0).multi(true);
+                self.push(poll.build(), Job::Poll(place))
+            }
+        }
     }
 
     fn drain(&mut self, place: usize) -> io::Result<()> {
@@ -561,9 +716,8 @@ impl<T: Copy> Ring<T> {
         // One more than awaited finds the queue dry.
         let drains = (awaited + 1).min(DRAINS_MAX);
         socket.drains += drains;
-        let fd = Fd(socket.socket.fd());
         let flags = (libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) as u32;
-        let read = opcode::RecvMsgMulti::new(fd, header, buffers::GROUP)
+        let read = opcode::RecvMsgMulti::new(sender(place), header, buffers::GROUP)
             .flags(flags)
             .build();
         for _ in 0..drains {
@@ -583,18 +737,30 @@ impl<T: Copy> Ring<T> {
             .expect("a socket stays until nothing is in flight for it")
     }
 
-    fn close_if_idle(&mut self, place: usize) {
+    fn close_if_idle(&mut self, place: usize) -> io::Result<()> {
         let socket = self.socket(place);
-        if !socket.receiving && !socket.polling && socket.drains == 0 {
+        if !socket.receiving && !socket.listening && socket.drains == 0 {
             self.sockets[place] = None;
+            self.register(place, [-1; 2])?;
         }
+        Ok(())
+    }
+
+    /// Makes two descriptors (or -1) the ring's files [`receiver`] and [`sender`] of a
+    /// place: that spares the kernel a look-up per packet.
+    fn register(&self, place: usize, fds: [RawFd; 2]) -> io::Result<()> {
+        let submitter = self.ring.submitter();
+        submitter
+            .register_files_update(2 * place as u32, &fds)
+            .map(drop)
     }
 
     fn push(&mut self, entry: squeue::Entry, job: Job) -> io::Result<()> {
         let entry = entry.user_data(job.user_data());
         // SAFETY: every entry we build points into `memory`, which outlives all
         // requests (see `Drop`), and to descriptors that are closed only when nothing
-        // is in flight for them. A slot, once pushed, is not touched until it completes.
+        // is in flight for them. A slot, once pushed, is not touched until it was
+        // submitted, and sends never wait (MSG_DONTWAIT), so it is done by then.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
             match self.ring.submit() {
                 Ok(_) => (),
@@ -618,6 +784,8 @@ impl<T> Drop for Ring<T> {
             Ok(()) => true,
             Err(error) => error.raw_os_error() == Some(libc::ENOENT),
         };
+        // Else the ring would let go of its sockets some time after it is gone.
+        let _ = self.ring.submitter().unregister_files();
         // What was cancelled holds on to its socket until its completion was run. This
         // runs them, so that ports are free when we return.
         let flags = EnterFlags::GETEVENTS.bits();
@@ -660,26 +828,27 @@ impl<T: Copy> Slot<T> {
             path: None,
             stamp_late: false,
             track: None,
-            tracked_as: None,
         }
     }
 
     /// The request that sends this reply. The slot must stay where it is, untouched,
-    /// until that completes.
-    fn entry(&mut self, socket: &mut Socket<T>, now: WallInstant) -> squeue::Entry {
-        let fd = Fd(socket.socket.fd());
+    /// until that is submitted.
+    fn entry(&mut self, socket: &Socket<T>, tracked_as: Option<u32>) -> squeue::Entry {
         // A socket buffer that is full drops the reply rather than let it grow old.
         let flags = libc::MSG_DONTWAIT;
         let mut control = Encoder::new(self.control.bytes_mut());
+        let wildcard = socket.socket.is_wildcard();
         if let Some((from, to, interface)) = self.path.take() {
             self.name = RawAddress::from(to);
-            if socket.socket.is_wildcard() {
+            if wildcard {
                 encode_source(&mut control, to, from, interface);
             }
         }
-        if let Some(token) = self.track.take() {
-            let id = socket.tracker.begin(token, now);
-            self.tracked_as = Some(id);
+        let fd = match tracked_as {
+            Some(_) => sender(self.socket),
+            None => receiver(self.socket),
+        };
+        if let (Some(id), true) = (tracked_as, wildcard) {
             let ask = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
             control.push(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, ask);
             if socket.tracker.ids() == Ids::Chosen {
@@ -688,11 +857,11 @@ impl<T: Copy> Slot<T> {
         }
         let control = control.finish();
         if control.is_empty() {
-            return opcode::Send::new(fd, self.bytes.as_ptr(), self.len as u32)
+            let send = opcode::Send::new(fd, self.bytes.as_ptr(), self.len as u32)
                 .flags(flags)
                 .dest_addr(self.name.as_ptr())
-                .dest_addr_len(self.name.len())
-                .build();
+                .dest_addr_len(self.name.len());
+            return send.build();
         }
         self.header.msg_control = control.as_ptr().cast_mut().cast();
         self.header.msg_controllen = control.len() as _;
@@ -708,11 +877,22 @@ impl<T: Copy> Slot<T> {
     }
 }
 
-/// What a submission was for; travels through the kernel as user data.
+fn receiver(place: usize) -> Fixed {
+    Fixed(2 * place as u32)
+}
+
+fn sender(place: usize) -> Fixed {
+    Fixed(2 * place as u32 + 1)
+}
+
+/// What a submission was for; travels through the kernel as user data. The number is
+/// that of the socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Job {
     Receive(usize),
-    Send(usize),
+    /// And the id of the departure stamp, if one is awaited.
+    Send(usize, Option<u32>),
+    Stamps(usize),
     Poll(usize),
     Drain(usize),
     Wake,
@@ -720,26 +900,32 @@ enum Job {
 }
 
 impl Job {
+    /// From the top: kind 16 bits, place 16, id 32.
     fn user_data(self) -> u64 {
-        let (kind, place) = match self {
-            Self::Receive(place) => (0, place),
-            Self::Send(place) => (1, place),
-            Self::Poll(place) => (2, place),
-            Self::Drain(place) => (3, place),
-            Self::Wake => (4, 0),
-            Self::Cancel => (5, 0),
+        let (kind, place, id) = match self {
+            // Not zero, which is what a place holds that was never written.
+            Self::Receive(place) => (8, place, 0),
+            Self::Send(place, None) => (1, place, 0),
+            Self::Send(place, Some(id)) => (2, place, id),
+            Self::Stamps(place) => (3, place, 0),
+            Self::Poll(place) => (4, place, 0),
+            Self::Drain(place) => (5, place, 0),
+            Self::Wake => (6, 0, 0),
+            Self::Cancel => (7, 0, 0),
         };
-        kind << 32 | place as u64
+        kind << 48 | (place as u64) << 32 | u64::from(id)
     }
 
     fn from_user_data(data: u64) -> Self {
-        let place = data as u32 as usize;
-        match data >> 32 {
-            0 => Self::Receive(place),
-            1 => Self::Send(place),
-            2 => Self::Poll(place),
-            3 => Self::Drain(place),
-            4 => Self::Wake,
+        let place = usize::from((data >> 32) as u16);
+        match data >> 48 {
+            8 => Self::Receive(place),
+            1 => Self::Send(place, None),
+            2 => Self::Send(place, Some(data as u32)),
+            3 => Self::Stamps(place),
+            4 => Self::Poll(place),
+            5 => Self::Drain(place),
+            6 => Self::Wake,
             _ => Self::Cancel,
         }
     }
@@ -801,6 +987,9 @@ fn explain(error: &io::Error) -> String {
                 _ => "denied by a seccomp profile or a security module",
             }
         }
+        Some(libc::EMFILE) => {
+            "not enough descriptors; raise RLIMIT_NOFILE (ulimit -n, LimitNOFILE=) to 512"
+        }
         Some(libc::ENOMEM) => {
             "not enough memory may be locked; raise RLIMIT_MEMLOCK (ulimit -l, LimitMEMLOCK=)"
         }
@@ -810,13 +999,14 @@ fn explain(error: &io::Error) -> String {
 }
 
 /// A ring tuned for one thread, or a plain one where the kernel refuses the flags.
-fn build(submissions: u32) -> io::Result<IoUring> {
-    let tuned = IoUring::builder()
+fn build(submissions: u32) -> io::Result<WideRing> {
+    let tuned = WideRing::builder()
         .dontfork()
         .setup_cqsize(COMPLETIONS)
         .setup_submit_all()
         .setup_single_issuer()
         .setup_defer_taskrun()
+        .setup_taskrun_flag()
         .build(submissions);
     match tuned {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build_plain(submissions),
@@ -824,8 +1014,8 @@ fn build(submissions: u32) -> io::Result<IoUring> {
     }
 }
 
-fn build_plain(submissions: u32) -> io::Result<IoUring> {
-    IoUring::builder()
+fn build_plain(submissions: u32) -> io::Result<WideRing> {
+    WideRing::builder()
         .dontfork()
         .setup_cqsize(COMPLETIONS)
         .build(submissions)

@@ -166,29 +166,9 @@ impl ServerSocket {
     /// What socket(2) and bind(2) say: EACCES for a port below 1024 without
     /// CAP_NET_BIND_SERVICE, EADDRINUSE, EADDRNOTAVAIL.
     pub fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Self> {
-        let fd = open(address)?;
-        if reuse_port {
-            set(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
-        }
-        match address {
-            SocketAddr::V4(_) => {
-                set(&fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
-                // No path MTU look-up per packet, and no fragments. Worth 3.7 %
-                // and no more: done without where it is unknown.
-                let probe = libc::IP_PMTUDISC_PROBE;
-                let _ = set(&fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, probe);
-            }
-            SocketAddr::V6(_) => {
-                set(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
-                set(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
-                let probe = libc::IPV6_PMTUDISC_PROBE;
-                let _ = set(&fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, probe);
-            }
-        }
+        let (fd, bound) = bind_server(address, reuse_port, true)?;
         // Departures are stamped for the packets that ask for it.
         let stamping = enable_stamping(&fd, 0);
-        bind(&fd, address)?;
-        let bound = local_addr(&fd).unwrap_or(address);
         Ok(Self {
             fd,
             stamping,
@@ -271,6 +251,49 @@ impl ServerSocket {
     pub fn fd(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
+}
+
+/// A bare socket that others of the same user may share its address with, and the
+/// address with its port. A wildcard one is told where datagrams were sent to. Takes
+/// no stamps yet.
+///
+/// # Errors
+/// As [`ServerSocket::bind`].
+pub fn bind_shared(address: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+    bind_server(address, true, address.ip().is_unspecified())
+}
+
+fn bind_server(
+    address: SocketAddr,
+    reuse_port: bool,
+    tell_destination: bool,
+) -> io::Result<(OwnedFd, SocketAddr)> {
+    let fd = open(address)?;
+    if reuse_port {
+        set(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    }
+    // No path MTU look-up per packet, and no fragments. Worth 3.7 % and no more: done
+    // without where it is unknown.
+    match address {
+        SocketAddr::V4(_) => {
+            if tell_destination {
+                set(&fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+            }
+            let probe = libc::IP_PMTUDISC_PROBE;
+            let _ = set(&fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, probe);
+        }
+        SocketAddr::V6(_) => {
+            set(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+            if tell_destination {
+                set(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+            }
+            let probe = libc::IPV6_PMTUDISC_PROBE;
+            let _ = set(&fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, probe);
+        }
+    }
+    bind(&fd, address)?;
+    let bound = local_addr(&fd).unwrap_or(address);
+    Ok((fd, bound))
 }
 
 /// Keeps the kernel's receive stamping switched on.

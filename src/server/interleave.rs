@@ -32,11 +32,18 @@ use crate::time::timestamp::NtpTimestamp;
 /// Chains per set: three cache lines.
 const WAYS: usize = 8;
 /// Chains per address.
-const CHAINS: usize = 4;
+const CHAINS: usize = 8;
 /// A chain that was proven keeps its place for so many of its intervals without a
 /// request, and for so long at least.
 const KEPT_INTERVALS: f64 = 4.0;
 const KEPT_MIN_S: i64 = 1024;
+/// The latter does not hold against the address itself: a client that was started anew
+/// leaves its old chain behind.
+const OWN_PROVEN_KEPT_MIN_S: i64 = 16;
+/// A chain that was not proven keeps its place for so long against others of its own
+/// address: two polls of 64 s. Otherwise more clients than an address has chains would
+/// take them from each other before any of them is back.
+const OWN_KEPT_S: i64 = 128;
 /// A reply that left so long after its request is not worth telling of,
 /// nor is one that left before: the clock was stepped in between.
 const DEPARTURE_DELAY_S: i64 = 1;
@@ -144,13 +151,14 @@ impl Chain {
 
     /// How much there is to lose: nothing at first, then the chains that may be
     /// replaced, the oldest first. None: it stays.
-    fn worth(&self, now: NtpTimestamp) -> Option<i64> {
+    fn worth(&self, now: NtpTimestamp, kept_min_s: i64) -> Option<i64> {
         let age = now - self.receive;
         if self.is_free() {
             return Some(i64::MIN);
         }
         let interval = self.receive - self.returned;
-        let kept = (interval * KEPT_INTERVALS).max(NtpDuration::from_whole_seconds(KEPT_MIN_S));
+        let kept_min = NtpDuration::from_whole_seconds(kept_min_s);
+        let kept = (interval * KEPT_INTERVALS).max(kept_min);
         // An age below zero is a clock that was set back.
         let stays = self.is_proven() && age < kept && !age.is_negative();
         (!stays).then(|| -age.units())
@@ -254,27 +262,38 @@ impl InterleaveTable {
         receive
     }
 
-    /// A place for a client that proved nothing yet: a free one, or the one with
-    /// the least to lose.
+    /// A place for a client that proved nothing yet: a free one, one that its address
+    /// has left, or the one with the least to lose.
     fn room(&self, homes: &[usize; 2], tag: u32, now: NtpTimestamp) -> Option<usize> {
         let is_own = |place: &usize| self.chain(*place).is_of(tag);
         let has_enough = self.places(homes).filter(is_own).count() >= CHAINS;
-        let free = |home: usize| {
+        let count_free = |home: usize| {
             let set = home..home + WAYS;
             set.filter(|&place| self.chain(place).is_free()).count()
         };
         let [first, second] = *homes;
         // Of equals, the first is taken.
-        let by_room = if free(second) > free(first) {
+        let by_room = if count_free(second) > count_free(first) {
             [second, first]
         } else {
             [first, second]
         };
-        self.places(&by_room)
-            .filter(|place| !has_enough || is_own(place))
-            .filter_map(|place| Some((self.chain(place).worth(now)?, place)))
-            .min_by_key(|(worth, _)| *worth)
-            .map(|(_, place)| place)
+        let is_young = |chain: &Chain| {
+            let age = now - chain.receive;
+            !chain.is_proven() && age < NtpDuration::from_whole_seconds(OWN_KEPT_S)
+        };
+        let least = |kept_min_s, own_only: bool| {
+            self.places(&by_room)
+                .filter(|place| !own_only || (is_own(place) && !is_young(&self.chain(*place))))
+                .filter_map(|place| Some((self.chain(place).worth(now, kept_min_s)?, place)))
+                .min_by_key(|(worth, _)| *worth)
+                .map(|(_, place)| place)
+        };
+        let free = self
+            .places(&by_room)
+            .find(|&place| !has_enough && self.chain(place).is_free());
+        free.or_else(|| least(OWN_PROVEN_KEPT_MIN_S, true))
+            .or_else(|| least(KEPT_MIN_S, has_enough))
     }
 }
 
@@ -424,6 +443,20 @@ mod tests {
     }
 
     #[test]
+    fn too_many_behind_one_address_leave_chains_to_those_who_have_them() {
+        let mut table = InterleaveTable::new(64, 1);
+        let mut clients: Vec<_> = (0..3 * CHAINS).map(|_| Client::new(1)).collect();
+        for round in 0..4 {
+            let mut told = 0;
+            for (n, client) in (0..).zip(&mut clients) {
+                let turn = client.poll(&mut table, round * 64 * SECOND + n * 1000);
+                told += usize::from(turn.previous.is_some());
+            }
+            assert_eq!(told, if round == 0 { 0 } else { CHAINS });
+        }
+    }
+
+    #[test]
     fn every_client_the_table_was_made_for_is_interleaved() {
         const CLIENTS: u32 = 50_000;
         let mut table = InterleaveTable::new(CLIENTS as usize, 1);
@@ -457,6 +490,23 @@ mod tests {
         }
         for client in &mut clients {
             assert!(client.poll(&mut table, 128 * SECOND).previous.is_some());
+        }
+    }
+
+    #[test]
+    fn clients_that_start_anew_take_the_places_they_had() {
+        const CLIENTS: u32 = 10_000;
+        let mut table = InterleaveTable::new(CLIENTS as usize, 1);
+        for start in 0..4 {
+            let mut clients: Vec<_> = (0..CLIENTS).map(Client::new).collect();
+            for round in 0..3 {
+                let mut told = 0;
+                for client in &mut clients {
+                    let at = (start * 100 + round * 2) * SECOND;
+                    told += u32::from(client.poll(&mut table, at).previous.is_some());
+                }
+                assert_eq!(told, if round == 0 { 0 } else { CLIENTS }, "{start}");
+            }
         }
     }
 

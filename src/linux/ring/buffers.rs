@@ -25,6 +25,8 @@ pub(super) struct BufferRing {
     count: u16,
     buffer_len: usize,
     tail: u16,
+    /// How many the kernel has taken from the queue, as far as we were told.
+    head: u16,
 }
 
 impl BufferRing {
@@ -38,6 +40,7 @@ impl BufferRing {
             count,
             buffer_len,
             tail: 0,
+            head: 0,
         };
         for id in 0..count {
             ring.give_back(Buffer { id });
@@ -58,8 +61,19 @@ impl BufferRing {
     }
 
     /// The buffer that a completion names; `None` if it can't be one of ours.
-    pub(super) fn take(&self, id: u16) -> Option<Buffer> {
+    pub(super) fn take(&mut self, id: u16) -> Option<Buffer> {
+        self.head = self.head.wrapping_add(1);
         (id < self.count).then_some(Buffer { id })
+    }
+
+    /// Is it the turn of this buffer? The kernel takes them in the order in which
+    /// they were given, and tells so in nearly that order.
+    pub(super) fn is_next(&self, id: u16) -> bool {
+        let index = usize::from(self.head & (self.count - 1));
+        // SAFETY: `index` is in range, and only we write entries. The kernel owns the
+        // buffer and not the entry, which we rewrite once the buffer was given back.
+        let entry = unsafe { &*self.queue.start.as_ptr().cast::<BufRingEntry>().add(index) };
+        entry.bid() == id
     }
 
     /// The first `len` octets of a buffer, or as many as it has.

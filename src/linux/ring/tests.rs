@@ -22,7 +22,7 @@ fn with_buffers(count: u16, address: &str) -> (Ring<u64>, SocketAddr) {
     (ring, address)
 }
 
-fn with_parts(ring: io::Result<IoUring>, count: u16) -> Ring<u64> {
+fn with_parts(ring: io::Result<WideRing>, count: u16) -> Ring<u64> {
     let buffers = BufferRing::new(count, BUFFER_LEN).expect("buffers");
     Ring::from_parts(ring.expect("a ring"), buffers).expect("a whole ring")
 }
@@ -62,7 +62,7 @@ fn turn(ring: &mut Ring<u64>, track: bool) -> (usize, Vec<(u64, Stamp)>) {
             None => break,
         }
     }
-    ring.depart(realtime(), |reply| reply[0] = b'!')
+    ring.depart(realtime(), |reply, _| reply[0] = b'!')
         .expect("departed");
     (requests, departures)
 }
@@ -118,11 +118,11 @@ fn replies_leave_from_the_address_that_was_asked() {
         };
         assert_eq!(arrival.to, asked.ip());
         assert_eq!(arrival.from, client.local_addr().expect("an address"));
-        assert_ne!(arrival.interface, 0);
+        assert_eq!(arrival.interface != 0, address.ip().is_unspecified());
         let stamp = arrival.stamp.expect("a kernel stamp");
         assert!(stamp.at >= before && stamp.at <= realtime());
         echo(&mut ring, arrival, false);
-        ring.depart(realtime(), |reply| reply[0] = b'!')
+        ring.depart(realtime(), |reply, _| reply[0] = b'!')
             .expect("departed");
         ring.wake().wake();
         ring.wait().expect("waited");
@@ -176,7 +176,7 @@ fn what_is_missing_is_said_in_words() {
         (libc::ENOSYS, "seccomp"),
         (libc::EPERM, "denied"),
         (libc::ENOMEM, "memory"),
-        (libc::EMFILE, "open files"),
+        (libc::EMFILE, "RLIMIT_NOFILE"),
     ] {
         let said = explain(&io::Error::from_raw_os_error(errno));
         assert!(said.starts_with("io_uring: "), "{said}");
@@ -212,19 +212,22 @@ fn empty_and_oversized_requests_do_not_end_the_service() {
 
 #[test]
 fn departures_come_back_with_their_tokens() {
-    for (listen, ids) in [
-        ("0.0.0.0:0", Ids::Chosen),
-        ("127.0.0.1:0", Ids::Chosen),
-        ("[::1]:0", Ids::Chosen),
-        ("127.0.0.1:0", Ids::Counted),
-        ("[::]:0", Ids::Counted),
-    ] {
+    let ways = ["0.0.0.0:0", "[::]:0", "127.0.0.1:0", "[::1]:0"]
+        .into_iter()
+        .flat_map(|listen| [Ids::Chosen, Ids::Counted].map(|ids| (listen, ids)))
+        .flat_map(|(listen, ids)| {
+            [Collect::Command, Collect::ErrorQueue].map(|collect| (listen, ids, collect))
+        });
+    for (listen, ids, collect) in ways {
         let (mut ring, address) = ring_on(listen);
-        if ids == Ids::Chosen && ring.ids == Ids::Counted {
-            // The kernel is older than 6.13.
-            continue;
+        // An older kernel has but one.
+        ring.collect = match ring.collect {
+            Collect::Command => collect,
+            Collect::ErrorQueue => Collect::ErrorQueue,
+        };
+        if address.ip().is_unspecified() && ring.ids == Ids::Chosen {
+            use_ids(&mut ring, ids);
         }
-        use_ids(&mut ring, ids);
         let ip = if address.is_ipv4() {
             "127.0.0.1"
         } else {
@@ -253,8 +256,13 @@ fn departures_come_back_with_their_tokens() {
 
 #[test]
 fn a_reply_that_fails_does_not_shift_the_stamps_of_others() {
-    for ids in [Ids::Chosen, Ids::Counted] {
-        let (mut ring, address) = ring_on("127.0.0.1:0");
+    for (listen, ids) in [
+        ("0.0.0.0:0", Ids::Chosen),
+        ("0.0.0.0:0", Ids::Counted),
+        ("127.0.0.1:0", Ids::Counted),
+    ] {
+        let (mut ring, mut address) = ring_on(listen);
+        address.set_ip([127, 0, 0, 1].into());
         if ids == Ids::Chosen && ring.ids == Ids::Counted {
             continue;
         }
@@ -280,7 +288,7 @@ fn a_reply_that_fails_does_not_shift_the_stamps_of_others() {
                         Event::Woken => (),
                     }
                 }
-                ring.depart(realtime(), |_| ()).expect("departed");
+                ring.depart(realtime(), |_, _| ()).expect("departed");
             }
             // Let its stamp come before the next: restarting ids forgets those awaited.
             while number % 5 != 3 && tokens.last() != Some(&u64::from(number)) {
@@ -327,4 +335,74 @@ fn a_dropped_ring_leaves_no_socket_behind() {
     ring.wait().expect("waited");
     drop(ring);
     UdpSocket::bind(address).expect("the port is free");
+}
+
+/// The stamps of a sender whose error queue has no room are lost, and no more than
+/// the stamps.
+#[test]
+fn a_full_error_queue_costs_stamps_and_nothing_else() {
+    for collect in [Collect::Command, Collect::ErrorQueue] {
+        let (mut ring, address) = ring_on("127.0.0.1:0");
+        if ring.collect == Collect::Command {
+            ring.collect = collect;
+        }
+        // A queue that holds next to nothing: errors count as received.
+        let sender = ring.sockets[0].as_ref().expect("a socket").socket.sender();
+        crate::linux::socket::set(sender, libc::SOL_SOCKET, libc::SO_RCVBUF, 1).expect("set");
+        let client = client("127.0.0.1");
+        for number in 0..3_000_u32 {
+            let sent = [0, number as u8];
+            client.send_to(&sent, address).expect("sent");
+            if number % 8 == 7 {
+                let mut requests = 0;
+                while requests < 8 {
+                    requests += turn(&mut ring, true).0;
+                }
+                ring.wake().wake();
+                ring.wait().expect("waited");
+                for _ in 0..8 {
+                    client.recv(&mut [0; 8]).expect("a reply");
+                }
+            }
+        }
+        let tallies = ring.tallies();
+        assert!(tallies.departures_lost > 0, "{tallies:?}");
+        assert_eq!(tallies.send_errors + tallies.send_no_room, 0);
+        assert_eq!(tallies.no_slot + tallies.overflows, 0);
+    }
+}
+
+/// More requests than can be answered: what the buffers hold is answered, the rest
+/// is dropped by the socket, and the next request is answered at once.
+#[test]
+fn an_overload_ends_when_the_requests_do() {
+    let (mut ring, address) = ring_on("127.0.0.1:0");
+    let client = client("127.0.0.1");
+    let receiver = ring.sockets[0]
+        .as_ref()
+        .expect("a socket")
+        .socket
+        .receiver();
+    crate::linux::socket::set(receiver, libc::SOL_SOCKET, libc::SO_RCVBUF, 1 << 16).expect("set");
+    for _ in 0..5_000 {
+        client.send_to(b"flood", address).expect("sent");
+    }
+    let mut answered = 0;
+    loop {
+        ring.wake().wake();
+        match turn(&mut ring, false).0 {
+            0 => break,
+            requests => answered += requests,
+        }
+    }
+    assert!(answered > 0 && answered < 5_000, "{answered}");
+    assert_eq!(ring.tallies().no_slot, 0);
+    client.set_nonblocking(true).expect("set");
+    while client.recv(&mut [0; 8]).is_ok() {}
+    client.set_nonblocking(false).expect("set");
+    client.send_to(b"after", address).expect("sent");
+    echo_all(&mut ring, 1);
+    let mut reply = [0; 8];
+    let len = client.recv(&mut reply).expect("a reply");
+    assert_eq!(&reply[..len], b"!fter");
 }

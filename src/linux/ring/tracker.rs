@@ -24,13 +24,24 @@ pub(super) struct Tracker<T> {
     next: u32,
     waiting: Box<[Option<Waiting<T>>]>,
     count: usize,
+    lost: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Waiting<T> {
     id: u32,
-    token: T,
-    not_before: WallInstant,
+    of: Departing<T>,
+}
+
+/// A reply whose departure stamp is awaited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Departing<T> {
+    /// The caller's, if he asked.
+    pub(super) token: Option<T>,
+    /// When its batch was stamped.
+    pub(super) not_before: WallInstant,
+    /// Its place in the batch.
+    pub(super) position: usize,
 }
 
 impl<T: Copy> Tracker<T> {
@@ -40,6 +51,7 @@ impl<T: Copy> Tracker<T> {
             next: 0,
             waiting: vec![None; WAITING_MAX].into(),
             count: 0,
+            lost: 0,
         }
     }
 
@@ -52,27 +64,29 @@ impl<T: Copy> Tracker<T> {
         self.count
     }
 
-    /// Awaits the stamp of a packet that leaves after `not_before`; its id.
-    pub(super) fn begin(&mut self, token: T, not_before: WallInstant) -> u32 {
+    /// Awaits the stamp of a packet that leaves after its batch was stamped; its id.
+    pub(super) fn begin(&mut self, of: Departing<T>) -> u32 {
         let id = self.next;
         self.next = id.wrapping_add(1);
-        let old = self.waiting[place(id)].replace(Waiting {
-            id,
-            token,
-            not_before,
-        });
+        let old = self.waiting[place(id)].replace(Waiting { id, of });
         self.count += usize::from(old.is_none());
+        self.lost += u64::from(old.is_some());
         id
     }
 
     /// Whose stamp it is. A stamp older than the packet it claims to be of is from
     /// before a [`restart`](Self::restart) and nobody's.
-    pub(super) fn finish(&mut self, id: u32, at: WallInstant) -> Option<T> {
+    pub(super) fn finish(&mut self, id: u32, at: WallInstant) -> Option<Departing<T>> {
         let place = &mut self.waiting[place(id)];
-        let found = (*place).filter(|w| w.id == id && at >= w.not_before)?;
+        let found = (*place).filter(|w| w.id == id && at >= w.of.not_before)?;
         *place = None;
         self.count -= 1;
-        Some(found.token)
+        Some(found.of)
+    }
+
+    /// How many were given up since it was last asked: so many came after them.
+    pub(super) fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
     }
 
     /// Awaits no longer: the packet was not sent.
@@ -102,15 +116,23 @@ mod tests {
 
     const AT: WallInstant = WallInstant::from_unix_ns(1_000);
 
+    fn reply<T>(token: T, not_before: WallInstant) -> Departing<T> {
+        Departing {
+            token: Some(token),
+            not_before,
+            position: 0,
+        }
+    }
+
     #[test]
     fn ids_wrap_and_still_match() {
         let mut tracker = Tracker::new(Ids::Counted);
         tracker.next = u32::MAX;
-        assert_eq!(tracker.begin('a', AT), u32::MAX);
-        assert_eq!(tracker.begin('b', AT), 0);
-        assert_eq!(tracker.finish(0, AT), Some('b'));
+        assert_eq!(tracker.begin(reply('a', AT)), u32::MAX);
+        assert_eq!(tracker.begin(reply('b', AT)), 0);
+        assert_eq!(tracker.finish(0, AT), Some(reply('b', AT)));
         assert_eq!(tracker.finish(0, AT), None);
-        assert_eq!(tracker.finish(u32::MAX, AT), Some('a'));
+        assert_eq!(tracker.finish(u32::MAX, AT), Some(reply('a', AT)));
         assert_eq!(tracker.count(), 0);
     }
 
@@ -118,23 +140,24 @@ mod tests {
     fn a_stamp_that_never_comes_costs_one_place() {
         let mut tracker = Tracker::new(Ids::Chosen);
         for n in 0..=WAITING_MAX as u32 {
-            tracker.begin(n, AT);
+            tracker.begin(reply(n, AT));
         }
         assert_eq!(tracker.count(), WAITING_MAX);
+        assert_eq!(tracker.take_lost(), 1);
         assert_eq!(tracker.finish(0, AT), None);
         assert_eq!(
             tracker.finish(WAITING_MAX as u32, AT),
-            Some(WAITING_MAX as u32)
+            Some(reply(WAITING_MAX as u32, AT))
         );
     }
 
     #[test]
     fn a_stamp_older_than_its_packet_is_nobodys() {
         let mut tracker = Tracker::new(Ids::Counted);
-        tracker.begin('a', WallInstant::from_unix_ns(0));
+        tracker.begin(reply('a', WallInstant::from_unix_ns(0)));
         tracker.restart();
-        tracker.begin('b', AT);
+        tracker.begin(reply('b', AT));
         assert_eq!(tracker.finish(0, WallInstant::from_unix_ns(999)), None);
-        assert_eq!(tracker.finish(0, AT), Some('b'));
+        assert_eq!(tracker.finish(0, AT), Some(reply('b', AT)));
     }
 }

@@ -1,0 +1,263 @@
+//! What was measured, as tables.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::{Args, CLIENTS, LOADS, Load, MANY_CLIENTS, MANY_RATE, MANY_SECONDS, PREFIXES};
+
+/// Requests of each client in interleaved mode.
+const EACH: f64 = 60_000.0 * MANY_SECONDS as f64 / MANY_CLIENTS as f64;
+
+/// One load on one server, once.
+#[derive(Clone, Copy)]
+pub struct Cell {
+    answered_per_s: f64,
+    /// Of the server's core, for one answer; microseconds.
+    cost_us: f64,
+    /// The share of requests that were answered.
+    answered: f64,
+    /// Interleaved answers for each request that could have one.
+    interleaved: f64,
+    /// Delay from the intended time of the request: p50, p99, p99.9; microseconds.
+    delays_us: [f64; 3],
+}
+
+impl Cell {
+    /// From what `ptntp bench --json` says of a load, and for how long the server's
+    /// core was busy meanwhile.
+    pub fn new(result: &Value, busy_s: f64) -> Self {
+        let number = |name: &str| result[name].as_f64().unwrap_or(f64::NAN);
+        let delay = |name: &str| result["delay_us"][name].as_f64().unwrap_or(f64::NAN);
+        Self {
+            answered_per_s: number("answered_per_s"),
+            cost_us: busy_s * 1e6 / number("answered"),
+            answered: number("answered") / number("sent"),
+            interleaved: number("interleaved") / number("asked_interleaved"),
+            delays_us: [delay("p50"), delay("p99"), delay("p99_9")],
+        }
+    }
+}
+
+/// All that was measured of a server.
+pub struct Measured {
+    name: String,
+    /// By load, as in [`LOADS`]; one for each round.
+    cells: [Vec<Cell>; LOADS.len()],
+    /// Resident, at the end.
+    pub memory_kib: u64,
+}
+
+impl Measured {
+    /// Nothing yet.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            cells: Default::default(),
+            memory_kib: 0,
+        }
+    }
+
+    /// One more round.
+    pub fn note(&mut self, load: Load, cell: Cell) {
+        self.cells[place(load)].push(cell);
+    }
+
+    fn each(&self, load: Load, what: fn(&Cell) -> f64) -> Vec<f64> {
+        self.cells[place(load)].iter().map(what).collect()
+    }
+
+    fn median(&self, load: Load, what: fn(&Cell) -> f64) -> f64 {
+        spread(self.each(load, what))[1]
+    }
+
+    /// This one's part of what `other` has, round by round: least, median, most.
+    fn part_of(&self, other: &Self, load: Load, what: fn(&Cell) -> f64) -> [f64; 3] {
+        let (ours, theirs) = (self.each(load, what), other.each(load, what));
+        spread(ours.iter().zip(&theirs).map(|(a, b)| a / b).collect())
+    }
+}
+
+fn place(load: Load) -> usize {
+    LOADS
+        .iter()
+        .position(|one| *one == load)
+        .expect("one of them")
+}
+
+/// Least, median, most.
+fn spread(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    match values.as_slice() {
+        [] => [f64::NAN; 3],
+        [first, .., last] => [*first, values[values.len() / 2], *last],
+        [only] => [*only; 3],
+    }
+}
+
+/// The tables, in Markdown.
+pub fn text(measured: &[Measured], ceiling: f64, args: &Args) -> String {
+    let first = &measured[0];
+    let mut text = String::new();
+    let out = &mut text;
+    let _ = writeln!(
+        out,
+        "Medians of {} rounds, with the least and the most in brackets; ratios are {}'s to the \
+         row's, round by round. {CLIENTS} clients; {} has an access list of {PREFIXES} prefixes, \
+         the others none. The generator alone can send {:.0}k/s.\n",
+        args.rounds,
+        first.name,
+        first.name,
+        ceiling / 1e3
+    );
+    let _ = writeln!(out, "### All that one core can answer\n");
+    let _ = writeln!(
+        out,
+        "| server | answers/s | ratio | CPU a request | ratio | at 20k/s | ratio | memory |"
+    );
+    let _ = writeln!(out, "| --- | --- | --- | --- | --- | --- | --- | --- |");
+    for one in with(measured, Load::Full) {
+        let rate = |cell: &Cell| cell.answered_per_s;
+        let cost = |cell: &Cell| cell.cost_us;
+        let _ = writeln!(
+            out,
+            "| {} | {:.0}k | {} | {:.2} µs | {} | {:.2} µs | {} | {:.0} MiB |",
+            one.name,
+            one.median(Load::Full, rate) / 1e3,
+            ratio(first.part_of(one, Load::Full, rate)),
+            one.median(Load::Full, cost),
+            ratio(first.part_of(one, Load::Full, cost)),
+            one.median(Load::Light, cost),
+            ratio(first.part_of(one, Load::Light, cost)),
+            one.memory_kib as f64 / 1024.0
+        );
+    }
+    let loads = [
+        (Load::Light, "20,000", ", evenly"),
+        (Load::Heavy, "100,000", ", sixteen at a time"),
+    ];
+    for (load, rate, how) in loads {
+        let _ = writeln!(out, "\n### Delay at {rate} requests a second{how}\n");
+        let _ = writeln!(
+            out,
+            "| server | answered | p50 | ratio | p99 | ratio | p99.9 | ratio |"
+        );
+        let _ = writeln!(out, "| --- | --- | --- | --- | --- | --- | --- | --- |");
+        for one in with(measured, load) {
+            let _ = write!(
+                out,
+                "| {} | {:.2} % |",
+                one.name,
+                one.median(load, |cell| cell.answered) * 100.0
+            );
+            let whats: [fn(&Cell) -> f64; 3] =
+                [|c| c.delays_us[0], |c| c.delays_us[1], |c| c.delays_us[2]];
+            for what in whats {
+                let _ = write!(
+                    out,
+                    " {:.0} µs | {} |",
+                    one.median(load, what),
+                    ratio(first.part_of(one, load, what))
+                );
+            }
+            let _ = writeln!(out);
+        }
+    }
+    let _ = writeln!(
+        out,
+        "\n### Interleaved mode: {MANY_CLIENTS} clients, {MANY_RATE} requests a second\n"
+    );
+    let _ = writeln!(
+        out,
+        "The share is of requests that could have an interleaved answer; ptntp gives one from a \
+         client's third request on, so with {} requests of each client it reaches at most {:.0} %. \
+         chronyd-large has 100 MB for its table of clients.\n",
+        EACH,
+        100.0 * (EACH - 2.0) / (EACH - 1.0)
+    );
+    let _ = writeln!(
+        out,
+        "| server | answered | interleaved | CPU a request | ratio | memory |"
+    );
+    let _ = writeln!(out, "| --- | --- | --- | --- | --- | --- |");
+    let load = Load::Interleaved;
+    for one in with(measured, load) {
+        let _ = writeln!(
+            out,
+            "| {} | {:.1} % | {:.1} % | {:.2} µs | {} | {:.0} MiB |",
+            one.name,
+            one.median(load, |cell| cell.answered) * 100.0,
+            one.median(load, |cell| cell.interleaved) * 100.0,
+            one.median(load, |cell| cell.cost_us),
+            ratio(first.part_of(one, load, |cell| cell.cost_us)),
+            one.memory_kib as f64 / 1024.0
+        );
+    }
+    text
+}
+
+/// Those that were measured under this load.
+fn with(measured: &[Measured], load: Load) -> impl Iterator<Item = &Measured> {
+    measured
+        .iter()
+        .filter(move |one| !one.cells[place(load)].is_empty())
+}
+
+/// Rewrites what stands between the marks in `docs/PERFORMANCE.md`, and the plot.
+pub fn write_docs(measured: &[Measured], text: &str) -> std::io::Result<()> {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let path = docs.join("PERFORMANCE.md");
+    let old = std::fs::read_to_string(&path)?;
+    let cut = |mark: &str| {
+        old.find(mark)
+            .ok_or_else(|| std::io::Error::other(format!("{} has no {mark}", path.display())))
+    };
+    let (begin, end) = (cut(BEGIN)? + BEGIN.len(), cut(END)?);
+    let new = format!("{}\n\n{}\n{}", &old[..begin], text.trim_end(), &old[end..]);
+    std::fs::write(&path, new)?;
+    std::fs::write(docs.join("performance.svg"), plot(measured))
+}
+
+const BEGIN: &str = "<!-- bench/compare --docs writes from here -->";
+const END: &str = "<!-- to here -->";
+
+/// Bars: answers a second of one core.
+fn plot(measured: &[Measured]) -> String {
+    const ROW: usize = 28;
+    let rate = |one: &Measured| one.median(Load::Full, |cell| cell.answered_per_s);
+    let most = measured.iter().map(rate).fold(0.0, f64::max);
+    let mut rows = String::new();
+    let mut y = 40;
+    for one in with(measured, Load::Full) {
+        let width = rate(one) / most * 420.0;
+        let colour = if one.name.starts_with("ptntp") {
+            "#1b6ca8"
+        } else {
+            "#9aa5b1"
+        };
+        let _ = writeln!(
+            rows,
+            "<text x=\"130\" y=\"{}\" text-anchor=\"end\">{}</text>\
+             <rect x=\"140\" y=\"{y}\" width=\"{width:.0}\" height=\"18\" fill=\"{colour}\"/>\
+             <text x=\"{:.0}\" y=\"{}\">{:.0}k</text>",
+            y + 14,
+            one.name,
+            width + 146.0,
+            y + 14,
+            rate(one) / 1e3
+        );
+        y += ROW;
+    }
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"640\" height=\"{}\" \
+         font-family=\"sans-serif\" font-size=\"13\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
+         <text x=\"10\" y=\"24\" font-size=\"15\">Answers a second, one core, {CLIENTS} clients</text>\n\
+         {rows}</svg>\n",
+        y + 10
+    )
+}
+
+fn ratio([least, median, most]: [f64; 3]) -> String {
+    format!("{median:.2} [{least:.2} {most:.2}]")
+}

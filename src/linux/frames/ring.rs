@@ -1,0 +1,268 @@
+//! A packet socket's receive ring (the kernel's Documentation/networking/
+//! packet_mmap.rst, TPACKET_V2): the kernel writes frames where we read them.
+
+use std::io;
+use std::mem;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::linux::ports::Event;
+use crate::linux::socket::{self, check, set};
+
+/// From linux/if_packet.h.
+const PACKET_RX_RING: libc::c_int = 5;
+const PACKET_STATISTICS: libc::c_int = 6;
+const PACKET_VERSION: libc::c_int = 10;
+const TPACKET_V2: libc::c_int = 1;
+const TP_STATUS_KERNEL: u32 = 0;
+const TP_STATUS_USER: u32 = 1;
+
+/// Octets of a frame with its header in the ring: the longest answer that we look
+/// at, IPv6 and a MAC behind it, has 134.
+const SLOT_LEN: usize = 256;
+/// Octets of a block.
+const BLOCK_LEN: usize = 1 << 16;
+/// Blocks: together 65,536 frames, a tenth of a second's at the highest rates.
+const BLOCKS: usize = 256;
+const SLOTS: usize = BLOCKS * BLOCK_LEN / SLOT_LEN;
+/// What a filter returns to let a frame in whole.
+const ACCEPT: u32 = u32::MAX;
+
+/// Which frames to take: UDP from one port of one address, to a range of ports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    /// The sender.
+    pub from: IpAddr,
+    /// Its port.
+    pub from_port: u16,
+    /// The first port of ours.
+    pub to_first: u16,
+    /// The last port of ours.
+    pub to_last: u16,
+}
+
+/// `struct tpacket_req`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Request {
+    block_size: u32,
+    block_nr: u32,
+    frame_size: u32,
+    frame_nr: u32,
+}
+
+/// `struct tpacket2_hdr`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct SlotHeader {
+    status: u32,
+    len: u32,
+    snaplen: u32,
+    mac: u16,
+    net: u16,
+    sec: u32,
+    nsec: u32,
+    vlan_tci: u16,
+    vlan_tpid: u16,
+    padding: [u8; 4],
+}
+
+/// See the top of the file.
+#[derive(Debug)]
+pub struct ReceiveRing {
+    fd: OwnedFd,
+    memory: NonNull<u8>,
+    next: usize,
+}
+
+// SAFETY: the memory belongs to this value alone, and all access is through `&mut`.
+unsafe impl Send for ReceiveRing {}
+
+impl ReceiveRing {
+    /// Takes what is `wanted` from an interface.
+    ///
+    /// # Errors
+    /// EPERM without CAP_NET_RAW, ENOMEM.
+    pub fn open(interface: u32, wanted: &Wanted) -> io::Result<Self> {
+        let socket = socket::open(libc::AF_PACKET, libc::SOCK_RAW)?;
+        let fd = socket.as_raw_fd();
+        // Before it is bound, so that nothing else ever comes in.
+        filter(fd, wanted)?;
+        set(fd, libc::SOL_PACKET, PACKET_VERSION, TPACKET_V2)?;
+        // Stamps as early as they can be had, not when the frame is put in the ring.
+        set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
+        let request = Request {
+            block_size: BLOCK_LEN as u32,
+            block_nr: BLOCKS as u32,
+            frame_size: SLOT_LEN as u32,
+            frame_nr: SLOTS as u32,
+        };
+        set(fd, libc::SOL_PACKET, PACKET_RX_RING, request)?;
+        // SAFETY: a new mapping of the ring's whole length, by its own descriptor.
+        let memory = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                SLOTS * SLOT_LEN,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                fd,
+                0,
+            )
+        };
+        if memory == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let memory = NonNull::new(memory.cast()).ok_or_else(io::Error::last_os_error)?;
+        let ring = Self {
+            fd: socket,
+            memory,
+            next: 0,
+        };
+        let protocol = match wanted.from {
+            IpAddr::V4(_) => libc::ETH_P_IP,
+            IpAddr::V6(_) => libc::ETH_P_IPV6,
+        };
+        bind(fd, interface, protocol as u16)?;
+        Ok(ring)
+    }
+
+    /// For waiting.
+    pub fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// Hands over all frames there are, a ring's length at most; true if there were
+    /// any.
+    pub fn drain(&mut self, each: &mut impl FnMut(Event<'_>)) -> bool {
+        let mut any = false;
+        for _ in 0..SLOTS {
+            // SAFETY: `next` is below SLOTS, so the slot lies within the mapping.
+            let slot = unsafe { self.memory.add(self.next * SLOT_LEN) };
+            // SAFETY: a slot begins with its status, aligned; the kernel writes it too,
+            // so it is looked at as an atomic.
+            let status = unsafe { AtomicU32::from_ptr(slot.as_ptr().cast()) };
+            if status.load(Ordering::Acquire) & TP_STATUS_USER == 0 {
+                break;
+            }
+            // SAFETY: the status says that the slot is ours, header and frame written.
+            let header = unsafe { ptr::read(slot.as_ptr().cast::<SlotHeader>()) };
+            let start = usize::from(header.mac).min(SLOT_LEN);
+            let len = (header.snaplen as usize).min(SLOT_LEN - start);
+            // SAFETY: within the slot, and the kernel leaves it alone until the status
+            // is set back.
+            let payload = unsafe { std::slice::from_raw_parts(slot.as_ptr().add(start), len) };
+            let at_ns = i64::from(header.sec) * 1_000_000_000 + i64::from(header.nsec);
+            each(Event::Arrived { payload, at_ns });
+            status.store(TP_STATUS_KERNEL, Ordering::Release);
+            self.next = (self.next + 1) % SLOTS;
+            any = true;
+        }
+        any
+    }
+
+    /// How many frames found no room since the last call.
+    pub fn overrun(&mut self) -> u64 {
+        // `struct tpacket_stats`: packets, drops.
+        let mut counts = [0_u32; 2];
+        let mut len = size_of_val(&counts) as libc::socklen_t;
+        // SAFETY: room for the two numbers, and `len` says so.
+        let result = unsafe {
+            libc::getsockopt(
+                self.fd(),
+                libc::SOL_PACKET,
+                PACKET_STATISTICS,
+                counts.as_mut_ptr().cast(),
+                &mut len,
+            )
+        };
+        check(result).map_or(0, |_| u64::from(counts[1]))
+    }
+}
+
+impl Drop for ReceiveRing {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `open` with this length, and nothing borrows from it.
+        unsafe { libc::munmap(self.memory.as_ptr().cast(), SLOTS * SLOT_LEN) };
+    }
+}
+
+/// Binds a packet socket to an interface and a protocol (host order).
+pub(super) fn bind(fd: RawFd, interface: u32, protocol: u16) -> io::Result<()> {
+    // SAFETY: an all-zero sockaddr_ll is valid.
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::c_ushort;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = interface as libc::c_int;
+    // SAFETY: `address` is a sockaddr_ll of the length stated.
+    check(unsafe {
+        libc::bind(
+            fd,
+            (&raw const address).cast(),
+            mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
+/// Attaches a classic BPF program that takes what is wanted. No fragments and no
+/// extension headers: NTP has none.
+fn filter(fd: RawFd, wanted: &Wanted) -> io::Result<()> {
+    let mut program = program(wanted);
+    let program = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    set(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
+}
+
+fn program(wanted: &Wanted) -> Vec<libc::sock_filter> {
+    let word = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let half = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
+    let byte = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+    // (load, offset in the frame, value). Offsets as RFC 791 and RFC 8200 have them,
+    // 14 octets of Ethernet before.
+    let udp = libc::IPPROTO_UDP as u32;
+    let (mut equal, ports) = match wanted.from {
+        IpAddr::V4(from) => (
+            vec![
+                (byte, 14, 0x45),
+                (byte, 23, udp),
+                (word, 26, u32::from(from)),
+            ],
+            34,
+        ),
+        IpAddr::V6(from) => {
+            let mut equal = vec![(byte, 20, udp)];
+            let words = from.octets();
+            for n in 0..4 {
+                let octets = words[4 * n..4 * n + 4].try_into().expect("four octets");
+                equal.push((word, 22 + 4 * n as u32, u32::from_be_bytes(octets)));
+            }
+            (equal, 54)
+        }
+    };
+    equal.push((half, ports, wanted.from_port.into()));
+    let op = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let jump = |test: u32| libc::BPF_JMP | test | libc::BPF_K;
+    // Each test that fails jumps to the end: past the tests that follow (two
+    // instructions each), the range (three) and the acceptance.
+    let mut program = Vec::new();
+    for (n, (load, offset, value)) in equal.iter().enumerate() {
+        let rest = (2 * (equal.len() - n - 1) + 3 + 1) as u8;
+        program.push(op(*load, *offset, 0, 0));
+        program.push(op(jump(libc::BPF_JEQ), *value, 0, rest));
+    }
+    program.push(op(half, ports + 2, 0, 0));
+    program.push(op(jump(libc::BPF_JGE), wanted.to_first.into(), 0, 2));
+    program.push(op(jump(libc::BPF_JGT), wanted.to_last.into(), 1, 0));
+    program.push(op(libc::BPF_RET, ACCEPT, 0, 0));
+    program.push(op(libc::BPF_RET, 0, 0, 0));
+    program
+}

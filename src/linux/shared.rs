@@ -1,0 +1,136 @@
+//! Words that some write and others may only read: one memory, mapped twice, so that
+//! whoever has but the second mapping can't write, by accident or bug, without a fault.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::linux::socket::check;
+
+/// A number of words, all zero at first.
+pub struct SharedWords {
+    writable: Mapping,
+    readable: Mapping,
+    count: usize,
+}
+
+impl SharedWords {
+    /// Makes them; page-aligned, so that nothing else is beside them.
+    ///
+    /// # Errors
+    /// What memfd_create(2), ftruncate(2) or mmap(2) say.
+    pub fn new(count: usize) -> io::Result<Self> {
+        let len = count * size_of::<AtomicU64>();
+        // SAFETY: the name is a terminated string.
+        let fd = check(unsafe { libc::memfd_create(c"ptntp".as_ptr(), libc::MFD_CLOEXEC) })?;
+        // SAFETY: `fd` was just opened and nobody else owns it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: ftruncate takes no pointers.
+        check(unsafe { libc::ftruncate(fd.as_raw_fd(), len as libc::off_t) })?;
+        Ok(Self {
+            writable: Mapping::new(&fd, len, libc::PROT_READ | libc::PROT_WRITE)?,
+            readable: Mapping::new(&fd, len, libc::PROT_READ)?,
+            count,
+        })
+    }
+
+    /// For those who write.
+    pub fn writer(&self) -> &[AtomicU64] {
+        let start = self.writable.start.as_ptr().cast();
+        // SAFETY: the mapping is page-aligned, has room for `count` words, was zeroed
+        // by the kernel, lives as long as `self`, and is only used as atomics.
+        unsafe { std::slice::from_raw_parts(start, self.count) }
+    }
+
+    /// A word, for those who read. Ordered as `Relaxed`: put a fence beside it.
+    ///
+    /// # Panics
+    /// If there is no such word.
+    pub fn load(&self, index: usize) -> u64 {
+        assert!(index < self.count);
+        let start = self.readable.start.as_ptr().cast::<AtomicU64>();
+        // SAFETY: as above, and the index is in range. A relaxed load of 8 octets is
+        // one that std::sync::atomic allows on read-only memory.
+        unsafe { &*start.add(index) }.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for SharedWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.writer()).finish()
+    }
+}
+
+struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread.
+unsafe impl Send for Mapping {}
+// SAFETY: it is only used through atomics.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(fd: &OwnedFd, len: usize, protection: libc::c_int) -> io::Result<Self> {
+        let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
+        let anywhere = std::ptr::null_mut();
+        // SAFETY: a mapping at a place of the kernel's choice touches no memory of ours.
+        let start = unsafe { libc::mmap(anywhere, len, protection, flags, fd.as_raw_fd(), 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).expect("mmap never maps page zero for us");
+        Ok(Self { start, len })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, whole, and nothing borrows from it any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_through_the_other_mapping() {
+        let words = SharedWords::new(600).expect("words");
+        assert!((0..600).all(|index| words.load(index) == 0));
+        for (index, word) in words.writer().iter().enumerate() {
+            word.store(index as u64 + 1, Ordering::Relaxed);
+        }
+        assert!((0..600).all(|index| words.load(index) == index as u64 + 1));
+    }
+
+    /// A child tries, and the fault ends it.
+    #[test]
+    fn a_write_through_the_readers_mapping_faults() {
+        let words = SharedWords::new(1).expect("words");
+        let start = words.readable.start.as_ptr().cast::<u64>();
+        // SAFETY: the child makes no call but _exit, and the write it tries harms
+        // nobody: it either faults or goes to memory of its own.
+        let child = unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::signal(libc::SIGSEGV, libc::SIG_DFL);
+                start.write_volatile(1);
+                libc::_exit(0);
+            }
+            child
+        };
+        assert!(child > 0);
+        let mut status = 0;
+        // SAFETY: `status` is writable.
+        let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(waited, child);
+        assert!(libc::WIFSIGNALED(status));
+        assert_eq!(libc::WTERMSIG(status), libc::SIGSEGV);
+        assert_eq!(words.load(0), 0);
+    }
+}
