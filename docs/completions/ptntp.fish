@@ -93,6 +93,7 @@ complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -s v -l verbose -d 'Als
 complete -c ptntp -n "__fish_ptntp_using_subcommand sim" -s h -l help -d 'Print help'
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -s r -l rate -d 'Requests a second, whatever comes back (open loop) [default: 1k]' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l closed -d 'A new request for each answer, so many under way at all times (closed loop)' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l burst -d 'Send so many requests at a time, as network cards hand them over' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l ramp -d 'Raise the rate in ten steps, each for --duration' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l max-loss -d 'With --search: so many percent may be lost or refused [default: 1]' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -s d -l duration -d 'How long to send [default: 5s; a step of --ramp or --search 1s]' -r
