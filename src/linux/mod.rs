@@ -9,6 +9,7 @@ pub mod clock;
 pub mod cmsg;
 pub mod ethtool;
 pub mod frames;
+pub(crate) mod mapping;
 pub mod netlink;
 pub mod ports;
 pub mod priority;

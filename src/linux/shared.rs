@@ -4,9 +4,9 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::linux::mapping::Mapping;
 use crate::linux::socket::check;
 
 /// A number of words, all zero at first.
@@ -30,15 +30,15 @@ impl SharedWords {
         // SAFETY: ftruncate takes no pointers.
         check(unsafe { libc::ftruncate(fd.as_raw_fd(), len as libc::off_t) })?;
         Ok(Self {
-            writable: Mapping::new(&fd, len, libc::PROT_READ | libc::PROT_WRITE)?,
-            readable: Mapping::new(&fd, len, libc::PROT_READ)?,
+            writable: Mapping::shared(fd.as_raw_fd(), len, 0, libc::PROT_READ | libc::PROT_WRITE)?,
+            readable: Mapping::shared(fd.as_raw_fd(), len, 0, libc::PROT_READ)?,
             count,
         })
     }
 
     /// For those who write.
     pub fn writer(&self) -> &[AtomicU64] {
-        let start = self.writable.start.as_ptr().cast();
+        let start = self.writable.start();
         // SAFETY: the mapping is page-aligned, has room for `count` words, was zeroed
         // by the kernel, lives as long as `self`, and is only used as atomics.
         unsafe { std::slice::from_raw_parts(start, self.count) }
@@ -50,7 +50,7 @@ impl SharedWords {
     /// If there is no such word.
     pub fn load(&self, index: usize) -> u64 {
         assert!(index < self.count);
-        let start = self.readable.start.as_ptr().cast::<AtomicU64>();
+        let start = self.readable.start::<AtomicU64>();
         // SAFETY: as above, and the index is in range. A relaxed load of 8 octets is
         // one that std::sync::atomic allows on read-only memory.
         unsafe { &*start.add(index) }.load(Ordering::Relaxed)
@@ -60,37 +60,6 @@ impl SharedWords {
 impl fmt::Debug for SharedWords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.writer()).finish()
-    }
-}
-
-struct Mapping {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: a mapping belongs to the process, not to a thread.
-unsafe impl Send for Mapping {}
-// SAFETY: it is only used through atomics.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    fn new(fd: &OwnedFd, len: usize, protection: libc::c_int) -> io::Result<Self> {
-        let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
-        let anywhere = std::ptr::null_mut();
-        // SAFETY: a mapping at a place of the kernel's choice touches no memory of ours.
-        let start = unsafe { libc::mmap(anywhere, len, protection, flags, fd.as_raw_fd(), 0) };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).expect("mmap never maps page zero for us");
-        Ok(Self { start, len })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, whole, and nothing borrows from it any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }
 
@@ -112,7 +81,7 @@ mod tests {
     #[test]
     fn a_write_through_the_readers_mapping_faults() {
         let words = SharedWords::new(1).expect("words");
-        let start = words.readable.start.as_ptr().cast::<u64>();
+        let start = words.readable.start::<u64>();
         // SAFETY: the child makes no call but _exit, and the write it tries harms
         // nobody: it either faults or goes to memory of its own.
         let child = unsafe {

@@ -5,9 +5,10 @@ use std::io;
 use std::mem;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::linux::mapping::Mapping;
 use crate::linux::ports::Event;
 use crate::linux::socket::{self, check, set};
 
@@ -73,12 +74,9 @@ struct SlotHeader {
 #[derive(Debug)]
 pub struct ReceiveRing {
     fd: OwnedFd,
-    memory: NonNull<u8>,
+    memory: Mapping,
     next: usize,
 }
-
-// SAFETY: the memory belongs to this value alone, and all access is through `&mut`.
-unsafe impl Send for ReceiveRing {}
 
 impl ReceiveRing {
     /// Takes what is `wanted` from an interface.
@@ -100,21 +98,8 @@ impl ReceiveRing {
             frame_nr: SLOTS as u32,
         };
         set(fd, libc::SOL_PACKET, PACKET_RX_RING, request)?;
-        // SAFETY: a new mapping of the ring's whole length, by its own descriptor.
-        let memory = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                SLOTS * SLOT_LEN,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                fd,
-                0,
-            )
-        };
-        if memory == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let memory = NonNull::new(memory.cast()).ok_or_else(io::Error::last_os_error)?;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let memory = Mapping::shared(fd, SLOTS * SLOT_LEN, 0, access)?;
         let ring = Self {
             fd: socket,
             memory,
@@ -138,21 +123,20 @@ impl ReceiveRing {
     pub fn drain(&mut self, each: &mut impl FnMut(Event<'_>)) -> bool {
         let mut any = false;
         for _ in 0..SLOTS {
-            // SAFETY: `next` is below SLOTS, so the slot lies within the mapping.
-            let slot = unsafe { self.memory.add(self.next * SLOT_LEN) };
+            let slot: *mut [u8; SLOT_LEN] = self.memory.at(self.next * SLOT_LEN);
             // SAFETY: a slot begins with its status, aligned; the kernel writes it too,
             // so it is looked at as an atomic.
-            let status = unsafe { AtomicU32::from_ptr(slot.as_ptr().cast()) };
+            let status = unsafe { AtomicU32::from_ptr(slot.cast()) };
             if status.load(Ordering::Acquire) & TP_STATUS_USER == 0 {
                 break;
             }
             // SAFETY: the status says that the slot is ours, header and frame written.
-            let header = unsafe { ptr::read(slot.as_ptr().cast::<SlotHeader>()) };
+            let header = unsafe { ptr::read(slot.cast::<SlotHeader>()) };
             let start = usize::from(header.mac).min(SLOT_LEN);
             let len = (header.snaplen as usize).min(SLOT_LEN - start);
             // SAFETY: within the slot, and the kernel leaves it alone until the status
             // is set back.
-            let payload = unsafe { std::slice::from_raw_parts(slot.as_ptr().add(start), len) };
+            let payload = unsafe { std::slice::from_raw_parts(slot.cast::<u8>().add(start), len) };
             let at_ns = i64::from(header.sec) * 1_000_000_000 + i64::from(header.nsec);
             each(Event::Arrived { payload, at_ns });
             status.store(TP_STATUS_KERNEL, Ordering::Release);
@@ -178,13 +162,6 @@ impl ReceiveRing {
             )
         };
         check(result).map_or(0, |_| u64::from(counts[1]))
-    }
-}
-
-impl Drop for ReceiveRing {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `open` with this length, and nothing borrows from it.
-        unsafe { libc::munmap(self.memory.as_ptr().cast(), SLOTS * SLOT_LEN) };
     }
 }
 
