@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 pub mod address;
+pub(crate) mod bpf;
 pub mod caps;
 pub mod clock;
 pub mod cmsg;

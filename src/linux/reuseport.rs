@@ -14,6 +14,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use crate::linux::bpf::{self, op};
 use crate::linux::socket::set;
 use crate::linux::udp::{self, ServerSocket};
 
@@ -160,12 +161,7 @@ pub fn listen_error(address: SocketAddr, source: io::Error) -> io::Error {
 
 /// Has the kernel drop whatever arrives at a socket. (The error queue is none of it.)
 fn accept_nothing(fd: RawFd) -> io::Result<()> {
-    let mut program = [op(libc::BPF_RET | libc::BPF_K, 0)];
-    let program = libc::sock_fprog {
-        len: program.len() as u16,
-        filter: program.as_mut_ptr(),
-    };
-    set(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
+    bpf::attach(fd, libc::SO_ATTACH_FILTER, &[bpf::refuse()])
 }
 
 /// Attaches a program that returns a hash of the source address modulo `count`, the
@@ -176,12 +172,7 @@ fn choose_by_source(fd: RawFd, family: IpAddr, count: u32) -> io::Result<()> {
     /// 2^32 / φ: multiplicative hashing spreads neighbouring addresses evenly.
     const GOLDEN: u32 = 0x9e37_79b1;
     // Offsets from the start of the IP header (linux/filter.h).
-    let load = |offset: i32| {
-        op(
-            libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
-            (libc::SKF_NET_OFF + offset) as u32,
-        )
-    };
+    let load = |offset: i32| bpf::load(libc::BPF_W, (libc::SKF_NET_OFF + offset) as u32);
     let multiply = op(libc::BPF_ALU | libc::BPF_MUL | libc::BPF_K, GOLDEN);
     let mut program = match family {
         IpAddr::V4(_) => vec![load(12)],
@@ -198,26 +189,9 @@ fn choose_by_source(fd: RawFd, family: IpAddr, count: u32) -> io::Result<()> {
         // The high bits of the product are the mixed ones.
         op(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K, 16),
         op(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, count),
-        op(libc::BPF_RET | BPF_RET_A, 0),
+        bpf::give(),
     ]);
-    let program = libc::sock_fprog {
-        len: program.len() as u16,
-        filter: program.as_mut_ptr(),
-    };
-    let option = libc::SO_ATTACH_REUSEPORT_CBPF;
-    set(fd, libc::SOL_SOCKET, option, program)
-}
-
-/// BPF_A of linux/filter.h: return the accumulator.
-const BPF_RET_A: u32 = 0x10;
-
-fn op(code: u32, k: u32) -> libc::sock_filter {
-    libc::sock_filter {
-        code: code as u16,
-        jt: 0,
-        jf: 0,
-        k,
-    }
+    bpf::attach(fd, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::linux::bpf::{self, Op};
 use crate::linux::mapping::Mapping;
 use crate::linux::ports::Event;
 use crate::linux::socket::{self, check, set};
@@ -28,8 +29,6 @@ const BLOCK_LEN: usize = 1 << 16;
 /// Blocks: together 65,536 frames, a tenth of a second's at the highest rates.
 const BLOCKS: usize = 256;
 const SLOTS: usize = BLOCKS * BLOCK_LEN / SLOT_LEN;
-/// What a filter returns to let a frame in whole.
-const ACCEPT: u32 = u32::MAX;
 
 /// Which frames to take: UDP from one port of one address, to a range of ports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -186,19 +185,12 @@ pub(super) fn bind(fd: RawFd, interface: u32, protocol: u16) -> io::Result<()> {
 /// Attaches a classic BPF program that takes what is wanted. No fragments and no
 /// extension headers: NTP has none.
 fn filter(fd: RawFd, wanted: &Wanted) -> io::Result<()> {
-    let mut program = program(wanted);
-    let program = libc::sock_fprog {
-        len: program.len() as u16,
-        filter: program.as_mut_ptr(),
-    };
-    set(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
+    bpf::attach(fd, libc::SO_ATTACH_FILTER, &program(wanted))
 }
 
-fn program(wanted: &Wanted) -> Vec<libc::sock_filter> {
-    let word = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let half = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
-    let byte = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
-    // (load, offset in the frame, value). Offsets as RFC 791 and RFC 8200 have them,
+fn program(wanted: &Wanted) -> Vec<Op> {
+    let (byte, half, word) = (libc::BPF_B, libc::BPF_H, libc::BPF_W);
+    // (width, offset in the frame, value). Offsets as RFC 791 and RFC 8200 have them,
     // 14 octets of Ethernet before.
     let udp = libc::IPPROTO_UDP as u32;
     let (mut equal, ports) = match wanted.from {
@@ -221,25 +213,18 @@ fn program(wanted: &Wanted) -> Vec<libc::sock_filter> {
         }
     };
     equal.push((half, ports, wanted.from_port.into()));
-    let op = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    };
-    let jump = |test: u32| libc::BPF_JMP | test | libc::BPF_K;
     // Each test that fails jumps to the end: past the tests that follow (two
     // instructions each), the range (three) and the acceptance.
     let mut program = Vec::new();
-    for (n, (load, offset, value)) in equal.iter().enumerate() {
+    for (n, &(width, offset, value)) in equal.iter().enumerate() {
         let rest = (2 * (equal.len() - n - 1) + 3 + 1) as u8;
-        program.push(op(*load, *offset, 0, 0));
-        program.push(op(jump(libc::BPF_JEQ), *value, 0, rest));
+        program.push(bpf::load(width, offset));
+        program.push(bpf::jump(libc::BPF_JEQ, value, 0, rest));
     }
-    program.push(op(half, ports + 2, 0, 0));
-    program.push(op(jump(libc::BPF_JGE), wanted.to_first.into(), 0, 2));
-    program.push(op(jump(libc::BPF_JGT), wanted.to_last.into(), 1, 0));
-    program.push(op(libc::BPF_RET, ACCEPT, 0, 0));
-    program.push(op(libc::BPF_RET, 0, 0, 0));
+    program.push(bpf::load(half, ports + 2));
+    program.push(bpf::jump(libc::BPF_JGE, wanted.to_first.into(), 0, 2));
+    program.push(bpf::jump(libc::BPF_JGT, wanted.to_last.into(), 1, 0));
+    program.push(bpf::accept());
+    program.push(bpf::refuse());
     program
 }
