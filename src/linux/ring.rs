@@ -849,8 +849,7 @@ impl<T: Copy> Slot<T> {
             None => receiver(self.socket),
         };
         if let (Some(id), true) = (tracked_as, wildcard) {
-            let ask = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
-            control.push(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, ask);
+            control.ask_departure();
             if socket.tracker.ids() == Ids::Chosen {
                 control.push(libc::SOL_SOCKET, SCM_TS_OPT_ID, id);
             }

@@ -479,11 +479,7 @@ fn send_from(
     let mut encoder = Encoder::new(buffer.bytes_mut());
     encode_source(&mut encoder, to, from, interface);
     if stamped {
-        encoder.push(
-            libc::SOL_SOCKET,
-            libc::SO_TIMESTAMPING,
-            libc::SOF_TIMESTAMPING_TX_SOFTWARE,
-        );
+        encoder.ask_departure();
     }
     let control = encoder.finish();
 
