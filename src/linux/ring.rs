@@ -71,7 +71,10 @@ const SOCKETS_MAX: usize = 256;
 const SOCKETS_MIN: usize = 80;
 /// A batch, and what sockets need to be armed again.
 const SUBMISSIONS: u32 = 256;
-/// No overflow: each completion uses a buffer, a slot, or one of a socket's few.
+/// Hardly an overflow: a completion is of a request, which takes one of the buffers,
+/// of a departure, of which a batch has few (replies themselves complete in silence),
+/// or of a socket that is armed again. What overflows all the same is kept by the
+/// kernel and counted.
 const COMPLETIONS: u32 = 2048;
 /// Departure stamps asked for in one go.
 const DRAINS_MAX: usize = 16;
@@ -227,6 +230,9 @@ pub struct Tallies {
     pub overflows: u64,
     /// Completions that were those of a lap before (see `is_left_over`).
     pub left_over: u64,
+    /// Submissions the kernel refused for the moment (EBUSY, EAGAIN), and that were
+    /// tried again.
+    pub submit_refused: u64,
 }
 
 impl<T: Copy> Ring<T> {
@@ -376,9 +382,8 @@ impl<T: Copy> Ring<T> {
     }
 
     fn enter(&mut self, submit: impl FnOnce(&mut WideRing) -> io::Result<usize>) -> io::Result<()> {
-        match submit(&mut self.ring) {
-            Err(error) if !is_passing(&error) => return Err(error),
-            _ => (),
+        if let Err(error) = submit(&mut self.ring) {
+            self.survive(error)?;
         }
         self.tallies.overflows = u64::from(self.ring.completion().overflow());
         // A reply leaves, or fails to, while it is submitted: it must not wait.
@@ -762,13 +767,28 @@ impl<T: Copy> Ring<T> {
         // is in flight for them. A slot, once pushed, is not touched until it was
         // submitted, and sends never wait (MSG_DONTWAIT), so it is done by then.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
-            match self.ring.submit() {
-                Ok(_) => (),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-                Err(error) => return Err(error),
+            if let Err(error) = self.ring.submit() {
+                self.survive(error)?;
+                // It ends: a full queue is refused for want of memory, and not because
+                // completions would have to be read first, which we don't here.
+                std::thread::yield_now();
             }
         }
         Ok(())
+    }
+
+    /// Passes over a refusal to submit that is about to pass: what was to be submitted
+    /// is still in the queue.
+    fn survive(&mut self, refusal: io::Error) -> io::Result<()> {
+        match refusal.raw_os_error() {
+            Some(libc::EINTR) => Ok(()),
+            // Completions have to be read first, or memory is short.
+            Some(libc::EBUSY | libc::EAGAIN) => {
+                self.tallies.submit_refused += 1;
+                Ok(())
+            }
+            _ => Err(refusal),
+        }
     }
 }
 
@@ -902,15 +922,15 @@ impl Job {
     /// From the top: kind 16 bits, place 16, id 32.
     fn user_data(self) -> u64 {
         let (kind, place, id) = match self {
-            // Not zero, which is what a place holds that was never written.
-            Self::Receive(place) => (8, place, 0),
-            Self::Send(place, None) => (1, place, 0),
-            Self::Send(place, Some(id)) => (2, place, id),
-            Self::Stamps(place) => (3, place, 0),
-            Self::Poll(place) => (4, place, 0),
-            Self::Drain(place) => (5, place, 0),
-            Self::Wake => (6, 0, 0),
-            Self::Cancel => (7, 0, 0),
+            // None is zero, which is what a place holds that was never written.
+            Self::Receive(place) => (1, place, 0),
+            Self::Send(place, None) => (2, place, 0),
+            Self::Send(place, Some(id)) => (3, place, id),
+            Self::Stamps(place) => (4, place, 0),
+            Self::Poll(place) => (5, place, 0),
+            Self::Drain(place) => (6, place, 0),
+            Self::Wake => (7, 0, 0),
+            Self::Cancel => (8, 0, 0),
         };
         kind << 48 | (place as u64) << 32 | u64::from(id)
     }
@@ -918,13 +938,13 @@ impl Job {
     fn from_user_data(data: u64) -> Self {
         let place = usize::from((data >> 32) as u16);
         match data >> 48 {
-            8 => Self::Receive(place),
-            1 => Self::Send(place, None),
-            2 => Self::Send(place, Some(data as u32)),
-            3 => Self::Stamps(place),
-            4 => Self::Poll(place),
-            5 => Self::Drain(place),
-            6 => Self::Wake,
+            1 => Self::Receive(place),
+            2 => Self::Send(place, None),
+            3 => Self::Send(place, Some(data as u32)),
+            4 => Self::Stamps(place),
+            5 => Self::Poll(place),
+            6 => Self::Drain(place),
+            7 => Self::Wake,
             _ => Self::Cancel,
         }
     }
@@ -1059,14 +1079,6 @@ fn kernel_stamp(at: WallInstant) -> Stamp {
         at,
         origin: StampOrigin::Kernel,
     }
-}
-
-/// Interrupted, or completions have to be read first.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
-    )
 }
 
 #[cfg(test)]

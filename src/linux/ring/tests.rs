@@ -98,6 +98,36 @@ fn this_machine_is_supported() {
 }
 
 #[test]
+fn a_refusal_that_passes_is_survived_and_counted() {
+    let (mut ring, _) = ring_on("127.0.0.1:0");
+    for errno in [libc::EINTR, libc::EBUSY, libc::EAGAIN] {
+        let refuse = |_: &mut WideRing| Err(io::Error::from_raw_os_error(errno));
+        ring.enter(refuse).expect("it passes");
+    }
+    assert_eq!(ring.tallies().submit_refused, 2);
+    let refuse = |_: &mut WideRing| Err(io::Error::from_raw_os_error(libc::EBADF));
+    ring.enter(refuse).expect_err("it stays");
+}
+
+#[test]
+fn a_job_comes_back_as_it_went() {
+    let jobs = [
+        Job::Receive(255),
+        Job::Send(3, None),
+        Job::Send(4, Some(u32::MAX)),
+        Job::Stamps(5),
+        Job::Poll(6),
+        Job::Drain(7),
+        Job::Wake,
+        Job::Cancel,
+    ];
+    for (n, job) in jobs.into_iter().enumerate() {
+        assert_eq!(job.user_data() >> 48, n as u64 + 1);
+        assert_eq!(Job::from_user_data(job.user_data()), job);
+    }
+}
+
+#[test]
 fn replies_leave_from_the_address_that_was_asked() {
     for (listen, ask, from) in [
         ("0.0.0.0:0", "127.0.0.2", "127.0.0.1"),
