@@ -52,9 +52,8 @@ impl SnapshotCell {
     /// Replaces the snapshot. Meant for one thread; a second one at the same moment
     /// waits for the first.
     pub fn publish(&self, snapshot: &Snapshot) {
-        let [lock, words @ ..] = self.words.writer() else {
-            return;
-        };
+        let all = self.words.writer();
+        let (lock, words) = all.split_first().expect("`new` made 1 + WORDS of them");
         let mut sequence = lock.load(Ordering::Relaxed);
         loop {
             let even = sequence & !1;

@@ -170,41 +170,6 @@ impl Workers {
         }
     }
 
-    /// Listens on one more address, without a pause for the others. The address as
-    /// bound.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start), for the address.
-    pub fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
-        let followed = self.followed.get_mut();
-        let followed = followed.unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = followed.iter().position(|&ours| ours == address) {
-            followed.swap_remove(place);
-            self.addresses.push(address);
-            return Ok(address);
-        }
-        // Our own wildcard socket would count as somebody else's.
-        let beside_wildcard = self.addresses.iter().any(|ours| {
-            ours.port() == address.port()
-                && ours.is_ipv4() == address.is_ipv4()
-                && ours.ip().is_unspecified() != address.ip().is_unspecified()
-        });
-        if !beside_wildcard {
-            reuseport::probe_free(address)?;
-        }
-        let bound = self.open(address)?;
-        self.addresses.push(bound);
-        Ok(bound)
-    }
-
-    /// Stops listening on an address, soon. Whether we did.
-    pub fn unlisten(&mut self, address: SocketAddr) -> bool {
-        let before = self.addresses.len();
-        self.addresses.retain(|&ours| ours != address);
-        self.close(address);
-        self.addresses.len() < before
-    }
-
     /// `own` are the addresses of this host now. Where we listen on all, each of them
     /// gets sockets of its own: a reply that leaves by such a socket need not say
     /// from where, which saves a twentieth of its cost. What is sent to another
@@ -234,7 +199,7 @@ impl Workers {
         for address in wanted {
             if !followed.contains(&address) {
                 match self.open(address) {
-                    Ok(_) => followed.push(address),
+                    Ok(()) => followed.push(address),
                     // It may be gone again.
                     Err(error) => log::debug!("{error}; the wildcard serves it"),
                 }
@@ -242,13 +207,12 @@ impl Workers {
         }
     }
 
-    fn open(&self, address: SocketAddr) -> io::Result<SocketAddr> {
+    fn open(&self, address: SocketAddr) -> io::Result<()> {
         let group = reuseport::bind_group(address, self.threads.len())?;
-        let bound = group[0].address();
         for (thread, socket) in self.threads.iter().zip(group) {
             thread.order(Order::Listen(Box::new(socket)));
         }
-        Ok(bound)
+        Ok(())
     }
 
     fn close(&self, address: SocketAddr) {
@@ -711,7 +675,7 @@ mod tests {
         let refused = refused.expect("nobody is let in");
         let ignored = Verdict::Drop(Reason::Ignore).index();
         eventually(|| verdicts(&workers, ignored) == refused);
-        // The one in force, and at most one that a worker has not let go of.
+        // A worker lets go of a policy when it judges by the next: each may hold one.
         assert!(lock(&workers.shared.retired).len() <= 2);
     }
 
@@ -794,20 +758,21 @@ mod tests {
 
     #[test]
     fn a_worker_that_never_sleeps_answers_obeys_and_ends() {
-        let mut workers = started(&Setup {
+        let workers = started(&Setup {
             busy_poll: true,
-            ..setup(1, &[LOOPBACK_V4])
+            ..setup(1, &[ANY_V4])
         });
-        let server = workers.addresses()[0];
+        let bound = workers.addresses()[0];
+        let server = SocketAddr::new([127, 0, 0, 1].into(), bound.port());
         let client = client(server.ip());
         for round in 1..=3 {
             assert!(ask(&client, server, &request(0, 0, 2 * round)).is_some());
         }
         let beside = SocketAddr::new([127, 0, 0, 2].into(), server.port());
-        workers.listen(beside).expect("bound");
+        workers.follow(&[beside.ip()]);
         assert!(ask(&client, beside, &request(0, 0, 2)).is_some());
         drop(workers);
-        UdpSocket::bind(server).expect("the port is free");
+        UdpSocket::bind(bound).expect("the port is free");
     }
 
     #[test]
@@ -867,20 +832,25 @@ mod tests {
 
     #[test]
     fn addresses_come_and_go_while_others_are_served() {
-        let mut workers = start(2, &[LOOPBACK_V4]);
-        let first = workers.addresses()[0];
+        let workers = start(2, &[ANY_V4, LOOPBACK_V4]);
+        let [any, first] = *workers.addresses() else {
+            panic!("two were asked for");
+        };
         let client = client([127, 0, 0, 1]);
-        let beside = SocketAddr::new([127, 0, 0, 2].into(), first.port());
-        assert_eq!(workers.listen(beside).expect("bound"), beside);
+        let beside = SocketAddr::new([127, 0, 0, 2].into(), any.port());
+        let followed = || lock(&workers.followed).clone();
+        workers.follow(&[beside.ip()]);
+        assert_eq!(followed(), [beside]);
         assert!(ask(&client, beside, &request(0, 0, 2)).is_some());
-        assert!(workers.unlisten(beside));
-        assert!(!workers.unlisten(beside));
-        eventually(|| UdpSocket::bind(beside).is_ok());
+        workers.follow(&[]);
+        assert_eq!(followed(), []);
         assert!(ask(&client, first, &request(0, 0, 2)).is_some());
         workers.clock_stepped();
         assert!(ask(&client, first, &request(0, 0, 2)).is_some());
         drop(workers);
-        UdpSocket::bind(first).expect("the port is free");
+        for address in [any, first, beside] {
+            UdpSocket::bind(address).expect("the port is free");
+        }
     }
 
     /// 127.0.0.0/8 is ours as a whole, so that the wildcard answers for the others.

@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::linux::mapping::Mapping;
 use crate::linux::socket::check;
 
+// Narrower machines load 8 octets in ways that may write.
+const _: () = assert!(cfg!(target_pointer_width = "64"));
+
 /// A number of words, all zero at first.
 pub struct SharedWords {
     writable: Mapping,
@@ -52,7 +55,7 @@ impl SharedWords {
         assert!(index < self.count);
         let start = self.readable.start::<AtomicU64>();
         // SAFETY: as above, and the index is in range. A relaxed load of 8 octets is
-        // one that std::sync::atomic allows on read-only memory.
+        // one that std::sync::atomic allows on read-only memory of a 64-bit machine.
         unsafe { &*start.add(index) }.load(Ordering::Relaxed)
     }
 }
