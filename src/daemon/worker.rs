@@ -172,8 +172,8 @@ impl Workers {
 
     /// `own` are the addresses of this host now. Where we listen on all, each of them
     /// gets sockets of its own: a reply that leaves by such a socket need not say
-    /// from where, which saves a twentieth of its cost. What is sent to another
-    /// address, or to one of too many, comes to the wildcard's sockets as before.
+    /// from where, which makes it cheaper. What is sent to another address, or to one
+    /// of too many, comes to the wildcard's sockets as before.
     pub fn follow(&self, own: &[IpAddr]) {
         let wildcards = self.addresses.iter().filter(|a| a.ip().is_unspecified());
         let mut wanted: Vec<SocketAddr> = wildcards
@@ -455,8 +455,7 @@ fn bind_all(addresses: &[SocketAddr], count: usize) -> io::Result<Vec<Vec<Listen
 }
 
 /// The ring of a process that was killed lets go of its sockets a moment after the
-/// process is gone (5 to 12 ms were seen), so a daemon that is restarted at once
-/// has to be patient.
+/// process is gone, so a daemon that is restarted at once has to be patient.
 fn wait_until_free(address: SocketAddr) -> io::Result<()> {
     const PATIENCE: Duration = Duration::from_millis(250);
     const PAUSE: Duration = Duration::from_millis(5);

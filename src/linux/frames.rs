@@ -1,12 +1,11 @@
 //! Whole Ethernet frames, out and in, without the kernel's UDP: for load from
 //! addresses that are not ours, and more of it than sockets can send.
 //!
-//! Out by AF_XDP in copy mode where it can be had (a third more frames a second from
-//! a core than sendmmsg on a packet socket, measured on veth; PACKET_TX_RING was no
-//! better than that), else by sendmmsg. Those that want a departure stamp go by the
-//! packet socket in either case. In by a packet socket's ring (packet(7),
-//! TPACKET_V2: version 3 hands over blocks and not frames, so that a closed loop
-//! would wait for a block to fill).
+//! Out by AF_XDP in copy mode where it can be had, which costs less per frame than
+//! sendmmsg on a packet socket (PACKET_TX_RING doesn't), else by sendmmsg. Those that
+//! want a departure stamp go by the packet socket in either case. In by a packet
+//! socket's ring (packet(7), TPACKET_V2: version 3 hands over blocks and not frames, so
+//! that a closed loop would wait for a block to fill).
 
 use std::io;
 use std::mem;

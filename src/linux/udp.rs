@@ -272,8 +272,8 @@ fn bind_server(
     if reuse_port {
         set(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
-    // No path MTU look-up per packet, and no fragments. Worth 3.7 % and no more: done
-    // without where it is unknown.
+    // No path MTU look-up per packet, and no fragments. It makes sending cheaper and
+    // nothing else: done without where it is unknown.
     match address {
         SocketAddr::V4(_) => {
             if tell_destination {
