@@ -49,6 +49,11 @@ impl SnapshotCell {
         Ok(cell)
     }
 
+    /// Would a write by a reader fault? Not where the kernel denies the means.
+    pub fn is_guarded(&self) -> bool {
+        self.words.is_guarded()
+    }
+
     /// Replaces the snapshot. Meant for one thread; a second one at the same moment
     /// waits for the first.
     pub fn publish(&self, snapshot: &Snapshot) {

@@ -12,31 +12,53 @@ use crate::linux::socket::check;
 // Narrower machines load 8 octets in ways that may write.
 const _: () = assert!(cfg!(target_pointer_width = "64"));
 
+/// MFD_NOEXEC_SEAL of linux/memfd.h, since 6.3: hosts may allow no other kind
+/// (sysctl vm.memfd_noexec=2).
+const NOEXEC: libc::c_uint = 0x8;
+
 /// A number of words, all zero at first.
 pub struct SharedWords {
     writable: Mapping,
-    readable: Mapping,
+    /// None where the same memory can't be mapped twice.
+    readable: Option<Mapping>,
     count: usize,
 }
 
 impl SharedWords {
-    /// Makes them; page-aligned, so that nothing else is beside them.
+    /// Makes them; page-aligned, so that nothing else is beside them. Where
+    /// memfd_create(2) is denied or missing, readers share the one mapping of those who
+    /// write; [`is_guarded`](Self::is_guarded) tells.
     ///
     /// # Errors
-    /// What memfd_create(2), ftruncate(2) or mmap(2) say.
+    /// What mmap(2) says: ENOMEM.
     pub fn new(count: usize) -> io::Result<Self> {
+        Self::guarded(count).or_else(|_| Self::unguarded(count))
+    }
+
+    fn guarded(count: usize) -> io::Result<Self> {
         let len = count * size_of::<AtomicU64>();
-        // SAFETY: the name is a terminated string.
-        let fd = check(unsafe { libc::memfd_create(c"ptntp".as_ptr(), libc::MFD_CLOEXEC) })?;
-        // SAFETY: `fd` was just opened and nobody else owns it.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let fd = memory_file()?;
         // SAFETY: ftruncate takes no pointers.
         check(unsafe { libc::ftruncate(fd.as_raw_fd(), len as libc::off_t) })?;
+        let map = |access| Mapping::shared(fd.as_raw_fd(), len, 0, access);
         Ok(Self {
-            writable: Mapping::shared(fd.as_raw_fd(), len, 0, libc::PROT_READ | libc::PROT_WRITE)?,
-            readable: Mapping::shared(fd.as_raw_fd(), len, 0, libc::PROT_READ)?,
+            writable: map(libc::PROT_READ | libc::PROT_WRITE)?,
+            readable: Some(map(libc::PROT_READ)?),
             count,
         })
+    }
+
+    fn unguarded(count: usize) -> io::Result<Self> {
+        Ok(Self {
+            writable: Mapping::anonymous(count * size_of::<AtomicU64>())?,
+            readable: None,
+            count,
+        })
+    }
+
+    /// Would a write by a reader fault?
+    pub fn is_guarded(&self) -> bool {
+        self.readable.is_some()
     }
 
     /// For those who write.
@@ -53,11 +75,22 @@ impl SharedWords {
     /// If there is no such word.
     pub fn load(&self, index: usize) -> u64 {
         assert!(index < self.count);
-        let start = self.readable.start::<AtomicU64>();
+        let mapping = self.readable.as_ref().unwrap_or(&self.writable);
+        let start = mapping.start::<AtomicU64>();
         // SAFETY: as above, and the index is in range. A relaxed load of 8 octets is
         // one that std::sync::atomic allows on read-only memory of a 64-bit machine.
         unsafe { &*start.add(index) }.load(Ordering::Relaxed)
     }
+}
+
+fn memory_file() -> io::Result<OwnedFd> {
+    let open = |flags| {
+        // SAFETY: the name is a terminated string.
+        check(unsafe { libc::memfd_create(c"ptntp".as_ptr(), libc::MFD_CLOEXEC | flags) })
+    };
+    let fd = open(NOEXEC).or_else(|_| open(0))?;
+    // SAFETY: `fd` was just opened and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 impl fmt::Debug for SharedWords {
@@ -72,19 +105,25 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_through_the_other_mapping() {
-        let words = SharedWords::new(600).expect("words");
-        assert!((0..600).all(|index| words.load(index) == 0));
-        for (index, word) in words.writer().iter().enumerate() {
-            word.store(index as u64 + 1, Ordering::Relaxed);
+        let guarded = SharedWords::new(600).expect("words");
+        assert!(guarded.is_guarded());
+        let unguarded = SharedWords::unguarded(600).expect("words");
+        assert!(!unguarded.is_guarded());
+        for words in [guarded, unguarded] {
+            assert!((0..600).all(|index| words.load(index) == 0));
+            for (index, word) in words.writer().iter().enumerate() {
+                word.store(index as u64 + 1, Ordering::Relaxed);
+            }
+            assert!((0..600).all(|index| words.load(index) == index as u64 + 1));
         }
-        assert!((0..600).all(|index| words.load(index) == index as u64 + 1));
     }
 
     /// A child tries, and the fault ends it.
     #[test]
     fn a_write_through_the_readers_mapping_faults() {
         let words = SharedWords::new(1).expect("words");
-        let start = words.readable.start::<u64>();
+        let readable = words.readable.as_ref().expect("a second mapping");
+        let start = readable.start::<u64>();
         // SAFETY: the child makes no call but _exit, and the write it tries harms
         // nobody: it either faults or goes to memory of its own.
         let child = unsafe {
