@@ -13,6 +13,7 @@ pub mod ethtool;
 pub mod frames;
 pub(crate) mod mapping;
 pub mod netlink;
+pub mod phc;
 pub mod ports;
 pub mod priority;
 pub mod reuseport;
