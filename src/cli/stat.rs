@@ -206,6 +206,7 @@ mod tests {
             pid: 1,
             uptime_s: 1.0,
             serving: Vec::new(),
+            cards: Vec::new(),
         }
     }
 

@@ -364,10 +364,7 @@ impl Association {
         self.pending = Some(Pending {
             transmit,
             receive,
-            departure: Stamp {
-                at: now.wall,
-                origin: StampOrigin::Daemon,
-            },
+            departure: Stamp::daemon(now.wall),
             deadline,
         });
         Some(Request {
@@ -479,10 +476,14 @@ impl Association {
             excess_max,
         } = complete;
         let origins = (halfway.departure.origin, halfway.arrival.origin);
+        // A card's clock is off by the same on both ways, and so is the offset.
+        let stamp_error = halfway.departure.error.max(halfway.arrival.error);
         let sample = Measurement {
             offset: exchange.offset(),
             delay: exchange.delay().max(precision.to_duration()),
-            dispersion: dispersion(&exchange, precision, packet.precision()) + excess_max,
+            dispersion: dispersion(&exchange, precision, packet.precision())
+                + excess_max
+                + stamp_error,
             precision: precision.to_duration(),
             at: midpoint(&exchange, halfway.arrived),
             origin: origins.0.min(origins.1),
@@ -757,10 +758,7 @@ mod tests {
 
         fn receive(&mut self, reply: &Header) -> Received {
             self.pass(2);
-            let arrival = Stamp {
-                at: self.now().wall,
-                origin: StampOrigin::Kernel,
-            };
+            let arrival = Stamp::kernel(self.now().wall);
             let now = self.now();
             self.association
                 .on_datagram(&reply.to_bytes(), arrival, now, PRECISION, &[])

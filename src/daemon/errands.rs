@@ -14,6 +14,7 @@ use crate::daemon::resolve::{Outcome, Question};
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{ClockKind, Collect, IoBackend, Report};
 use crate::daemon::time_loop::{Errand, TimeLoop};
+use crate::hardware::card::Cards;
 use crate::linux::clock;
 use crate::linux::netlink::Interface;
 use crate::linux::signal::{Signal, Signals};
@@ -31,6 +32,8 @@ const LEAPS_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(86_400);
 pub trait Hands {
     /// Answer requests with this from now on.
     fn publish(&mut self, snapshot: &Snapshot, stepped: bool);
+    /// Judge the stamps of network cards by this from now on.
+    fn publish_cards(&mut self, cards: &Cards);
     /// Judge requests by this from now on.
     fn set_policy(&mut self, policy: &Arc<Policy>);
     /// Look a name up; the answer comes back through [`Errands::resolved`].
@@ -93,6 +96,7 @@ impl Identity {
             serving: self.serving.clone(),
             offsets: core.offsets().clone(),
             true_errors: core.true_errors().cloned(),
+            cards: core.cards(),
             server: Arc::clone(&self.server),
         }
     }
@@ -165,6 +169,7 @@ impl Errands {
         for errand in errands.drain(..) {
             match errand {
                 Errand::Publish { snapshot, stepped } => hands.publish(&snapshot, stepped),
+                Errand::Cards(cards) => hands.publish_cards(&cards),
                 Errand::Resolve(source) => hands.resolve(source, self.question(source)),
                 Errand::Upstreams(addresses) => {
                     let policy = Arc::new(policy(&self.config, &addresses));

@@ -18,9 +18,10 @@ use arc_swap::cache::Cache;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::daemon::counters::{self, WorkerCounters};
-use crate::daemon::snapshot::{Snapshot, SnapshotCell};
+use crate::daemon::counters::{self, CardCounts, WorkerCounters};
+use crate::daemon::snapshot::{CardsCell, CardsReader, Snapshot, SnapshotCell};
 use crate::daemon::status::{Collect, ServerCounts};
+use crate::hardware::card::Cards;
 use crate::linux::clock::{monotonic, realtime};
 use crate::linux::reuseport::{self, ListenSocket};
 use crate::linux::ring::{self, Arrival, BATCH_MAX, Event, Outgoing, Ring};
@@ -85,12 +86,16 @@ struct Thread {
 enum Order {
     Listen(Box<ListenSocket>),
     Unlisten(SocketAddr),
+    StampByCard,
     ClockStepped,
 }
 
 /// What workers and the rest of the daemon have in common.
 struct Shared {
     snapshot: Arc<SnapshotCell>,
+    cards: CardsCell,
+    /// Workers were told to ask for the stamps of network cards.
+    by_card: AtomicBool,
     policy: ArcSwap<Policy>,
     /// Replaced policies that workers may still hold. They are freed here, because
     /// freeing a large one takes longer than a packet may wait.
@@ -117,6 +122,8 @@ impl Workers {
         let groups = bind_all(&setup.listen, count)?;
         let shared = Arc::new(Shared {
             snapshot,
+            cards: CardsCell::new()?,
+            by_card: AtomicBool::new(false),
             policy: ArcSwap::new(policy),
             retired: Mutex::default(),
             counters: (0..count).map(|_| WorkerCounters::default()).collect(),
@@ -161,6 +168,17 @@ impl Workers {
 
     fn free_retired(&self) {
         lock(&self.shared.retired).retain(|policy| Arc::strong_count(policy) > 1);
+    }
+
+    /// Judge the stamps of network cards by `cards` from now on.
+    pub fn publish_cards(&self, cards: &Cards) {
+        self.shared.cards.publish(cards);
+        // There is no way back: asking costs next to nothing, and cards come back.
+        if cards.iter().next().is_some() && !self.shared.by_card.swap(true, Ordering::Relaxed) {
+            for thread in &self.threads {
+                thread.order(Order::StampByCard);
+            }
+        }
     }
 
     /// The served clock was stepped: forget stamps from before.
@@ -321,6 +339,8 @@ fn run(
         responder: plan.responder,
         busy_poll: plan.busy_poll,
         policy: Cache::new(&shared.policy),
+        cards: CardsReader::new(&shared.cards),
+        card_counts: CardCounts::default(),
     };
     if let Err(error) = worker.serve(orders) {
         lock(&shared.failure).get_or_insert_with(|| format!("worker {number}: io_uring: {error}"));
@@ -343,6 +363,8 @@ struct Worker<'a> {
     responder: Responder,
     busy_poll: bool,
     policy: Cache<&'a ArcSwap<Policy>, Arc<Policy>>,
+    cards: CardsReader<'a>,
+    card_counts: CardCounts,
 }
 
 impl Worker<'_> {
@@ -364,7 +386,7 @@ impl Worker<'_> {
             {
                 match event {
                     Event::Arrived(arrival) => {
-                        let received = arrival.stamp.map_or_else(realtime, |stamp| stamp.at);
+                        let received = self.arrived(&arrival);
                         if self.answer(arrival, received, &snapshot, started) {
                             arrived.push(received);
                         }
@@ -372,6 +394,17 @@ impl Worker<'_> {
                     Event::Departed(token, stamp) => {
                         self.responder
                             .departed(token, snapshot.clock.to_local(stamp.at));
+                    }
+                    Event::DepartedByCard(token, stamp, left) => {
+                        let card = self.cards.cards().of_or_only(stamp.interface);
+                        match card.map(|card| card.departure(stamp.phc, left)) {
+                            Some(Ok(judged)) => {
+                                self.card_counts.departures += 1;
+                                let at = snapshot.clock.to_local(judged.at);
+                                self.responder.departed(token, at);
+                            }
+                            _ => self.card_counts.doubted += 1,
+                        }
                     }
                     Event::Woken => self.obey(orders)?,
                 }
@@ -384,8 +417,31 @@ impl Worker<'_> {
                 self.counters.note_latency(now - at);
             }
             self.counters.set_ring(&self.ring.tallies());
+            self.counters.set_cards(&self.card_counts);
         }
         Ok(())
+    }
+
+    /// When a request arrived: by the card if it has a stamp to believe, else by the
+    /// kernel, else now.
+    fn arrived(&mut self, arrival: &Arrival) -> WallInstant {
+        let Some(kernel) = arrival.stamp else {
+            return realtime();
+        };
+        let Some(stamp) = arrival.card else {
+            return kernel.at;
+        };
+        let card = self.cards.cards().of_or_only(stamp.interface);
+        match card.map(|card| card.arrival(stamp.phc, kernel.at, stamp.frame_len)) {
+            Some(Ok(judged)) => {
+                self.card_counts.arrivals += 1;
+                judged.at
+            }
+            _ => {
+                self.card_counts.doubted += 1;
+                kernel.at
+            }
+        }
     }
 
     /// Whether there was a reply. `received` is CLOCK_REALTIME.
@@ -428,6 +484,7 @@ impl Worker<'_> {
             match order {
                 Order::Listen(socket) => self.ring.add(*socket)?,
                 Order::Unlisten(address) => self.ring.remove(address)?,
+                Order::StampByCard => self.ring.stamp_by_card()?,
                 Order::ClockStepped => self.responder.clock_stepped(),
             }
         }

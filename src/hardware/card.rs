@@ -164,6 +164,15 @@ impl Cards {
         self.iter().find(|clock| clock.interface == interface)
     }
 
+    /// As [`of`](Self::of), and the only card there is for an interface that is not
+    /// known (zero): kernels don't always tell. The kernel's stamp is witness.
+    pub fn of_or_only(&self, interface: u32) -> Option<&CardClock> {
+        match self.clocks {
+            [Some(ref only), None, ..] if interface == 0 => Some(only),
+            _ => self.of(interface),
+        }
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &CardClock> {
         self.clocks.iter().flatten()

@@ -4,3 +4,4 @@
 
 pub mod card;
 pub mod track;
+pub mod wait;

@@ -91,6 +91,17 @@ impl Phc {
         self.index
     }
 
+    /// Is the other one the same device, opened again? A card that was pulled out and
+    /// put back is not.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let stat = |fd: &OwnedFd| {
+            nix::sys::stat::fstat(fd)
+                .map(|s| (s.st_rdev, s.st_ctime))
+                .ok()
+        };
+        self.index == other.index && stat(&self.fd) == stat(&other.fd)
+    }
+
     /// May it be steered by us?
     pub fn is_writable(&self) -> bool {
         self.writable

@@ -59,6 +59,7 @@ pub struct ListenSocket {
     /// Receives nothing: the group's program never chooses it.
     sender: OwnedFd,
     address: SocketAddr,
+    by_card: bool,
 }
 
 impl ListenSocket {
@@ -84,14 +85,39 @@ impl ListenSocket {
         self.sender.as_raw_fd()
     }
 
+    /// Whose departure stamps are to be asked for.
+    pub(crate) fn departures(&self) -> u32 {
+        if self.by_card {
+            libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_TX_HARDWARE
+        } else {
+            libc::SOF_TIMESTAMPING_TX_SOFTWARE
+        }
+    }
+
+    /// From now on arrivals and departures are stamped by network cards too.
+    pub(crate) fn stamp_by_card(&mut self) -> io::Result<()> {
+        let set = |option, value: u32| set(self.receiver(), libc::SOL_SOCKET, option, value);
+        set(libc::SO_TIMESTAMPING, udp::CARD_STAMPING)?;
+        // The same stamp twice would not fit.
+        set(libc::SO_TIMESTAMPNS, 0)?;
+        self.by_card = true;
+        Ok(())
+    }
+
     /// Starts the ids of departure stamps at zero (again).
     pub(crate) fn restart_ids(&self) -> io::Result<()> {
         let all = if self.is_wildcard() {
             0
         } else {
-            libc::SOF_TIMESTAMPING_TX_SOFTWARE
+            self.departures()
         };
-        for flags in [STAMPING, STAMPING | all | libc::SOF_TIMESTAMPING_OPT_ID] {
+        let told_apart = if self.by_card {
+            libc::SOF_TIMESTAMPING_RAW_HARDWARE | libc::SOF_TIMESTAMPING_OPT_TX_SWHW
+        } else {
+            0
+        };
+        let by_request = STAMPING | told_apart;
+        for flags in [by_request, by_request | all | libc::SOF_TIMESTAMPING_OPT_ID] {
             set(
                 self.sender(),
                 libc::SOL_SOCKET,
@@ -147,6 +173,7 @@ fn try_bind_group(mut address: SocketAddr, count: usize) -> io::Result<Vec<Liste
             receiver,
             sender,
             address,
+            by_card: false,
         };
         pair.restart_ids()?;
         Ok(pair)

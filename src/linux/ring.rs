@@ -24,7 +24,7 @@ use io_uring::types::{CancelBuilder, Fd, Fixed, RecvMsgOut, Timespec};
 use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
 
 use crate::linux::address::RawAddress;
-use crate::linux::cmsg::{self, ControlBuffer, Encoder, QueuedError};
+use crate::linux::cmsg::{self, CardStamp, ControlBuffer, Encoder, QueuedError};
 use crate::linux::reuseport::ListenSocket;
 use crate::linux::ring::buffers::{Buffer, BufferRing};
 use crate::linux::ring::pace::Pace;
@@ -33,7 +33,8 @@ use crate::linux::udp::encode_source;
 use crate::linux::wake::Wake;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
-use crate::time::stamp::{Stamp, StampOrigin};
+use crate::time::phc::PhcInstant;
+use crate::time::stamp::Stamp;
 
 /// The longest reply. A longer request is cut, to no less than one octet more, so
 /// that it still shows as too long.
@@ -50,6 +51,8 @@ const KERNEL_STAMP_COMMAND: (u32, u32) = (6, 17);
 /// SOCKET_URING_OP_TX_TIMESTAMP of linux/io_uring.h. Its completions have the id as
 /// their result and a `struct io_timespec` in their second half.
 const STAMP_COMMAND: u32 = 4;
+/// IORING_CQE_F_TSTAMP_HW of the same file: the stamp is a network card's.
+const STAMP_BY_CARD: u32 = 1 << 16;
 
 /// Lets the sender choose the id of a departure stamp.
 const SCM_TS_OPT_ID: libc::c_int = 81;
@@ -80,9 +83,9 @@ const COMPLETIONS: u32 = 2048;
 const DRAINS_MAX: usize = 16;
 
 /// In each buffer: the address of the sender, then the control messages
-/// (SCM_TIMESTAMPNS 32, PKTINFO 40), then the packet, which so begins a cache line.
+/// (SCM_TIMESTAMPING 64, its PKTINFO 32, PKTINFO 40), then the packet, which so begins a cache line.
 const NAME_LEN: usize = 32;
-const CONTROL_LEN: usize = 80;
+const CONTROL_LEN: usize = 144;
 /// On the error queue: no sender, SCM_TIMESTAMPING 64, RECVERR 64.
 const DEPARTURE_CONTROL_LEN: usize = 160;
 /// `struct io_uring_recvmsg_out`.
@@ -115,6 +118,8 @@ pub struct Ring<T> {
     /// What was in the ring's last place, a lap ago.
     last_of_lap: (u64, i32, u32, [u64; 2]),
     pace: Pace,
+    /// Network cards' stamps are asked for.
+    by_card: bool,
     tallies: Tallies,
 }
 
@@ -179,6 +184,8 @@ pub struct Arrival {
     pub interface: u32,
     /// When it arrived, CLOCK_REALTIME; `None` if the kernel didn't say.
     pub stamp: Option<Stamp>,
+    /// When it arrived by the network card, if that takes stamps.
+    pub card: Option<CardStamp>,
     socket: usize,
     buffer: Buffer,
     filled: usize,
@@ -202,6 +209,9 @@ pub enum Event<T> {
     Arrived(Arrival),
     /// A reply that was tracked has left, at this time of CLOCK_REALTIME.
     Departed(T, Stamp),
+    /// A network card stamped its departure too. The network stack let go of it at this
+    /// time of CLOCK_REALTIME, or later.
+    DepartedByCard(T, CardStamp, WallInstant),
     /// Somebody called [`Wake::wake`]. Several calls may be one event.
     Woken,
 }
@@ -284,6 +294,7 @@ impl<T: Copy> Ring<T> {
             completed: 0,
             last_of_lap: Default::default(),
             pace: Pace::default(),
+            by_card: false,
             tallies: Tallies::default(),
         };
         ring.await_wake()?;
@@ -294,7 +305,10 @@ impl<T: Copy> Ring<T> {
     ///
     /// # Errors
     /// If there are too many, or the submission queue is full and can't be submitted.
-    pub fn add(&mut self, socket: ListenSocket) -> io::Result<()> {
+    pub fn add(&mut self, mut socket: ListenSocket) -> io::Result<()> {
+        if self.by_card {
+            ask_cards(&mut socket);
+        }
         let place = self.sockets.iter().position(Option::is_none);
         let place = place.unwrap_or_else(|| {
             self.sockets.push(None);
@@ -336,6 +350,20 @@ impl<T: Copy> Ring<T> {
                 let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(file).all());
                 self.push(cancel.build(), Job::Cancel)?;
             }
+        }
+        Ok(())
+    }
+
+    /// From now on asks for the stamps of network cards too.
+    ///
+    /// # Errors
+    /// None that a socket in use is known to give.
+    pub fn stamp_by_card(&mut self) -> io::Result<()> {
+        self.by_card = true;
+        for socket in self.sockets.iter_mut().flatten() {
+            ask_cards(&mut socket.socket);
+            socket.tracker.restart();
+            socket.socket.restart_ids()?;
         }
         Ok(())
     }
@@ -515,6 +543,7 @@ impl<T: Copy> Ring<T> {
                 token,
                 not_before: now,
                 position,
+                interface: slot.path.map_or(0, |(_, _, interface)| interface),
             };
             let is_tracked = token.is_some() || sample == Some(position);
             match &mut self.sockets[slot.socket] {
@@ -577,12 +606,14 @@ impl<T: Copy> Ring<T> {
             memory.buffers.give_back(buffer);
             return None;
         };
+        let card = beside.card_stamp();
         Some(Arrival {
             from,
             to: beside.to.unwrap_or(local.ip()),
             group: beside.group,
             interface: beside.interface,
-            stamp: beside.software.map(kernel_stamp),
+            stamp: beside.software.map(Stamp::kernel),
+            card,
             socket: place,
             buffer,
             filled,
@@ -612,8 +643,13 @@ impl<T: Copy> Ring<T> {
     fn stamped(&mut self, place: usize, done: &Completion) -> io::Result<Option<Event<T>>> {
         if cqueue::more(done.flags()) {
             let [seconds, nanoseconds] = done.big_cqe().map(|half| half as i64);
-            let at = WallInstant::from_unix_ns(seconds * 1_000_000_000 + nanoseconds);
-            return Ok(self.departed(place, done.result() as u32, at));
+            let ns = seconds * 1_000_000_000 + nanoseconds;
+            let id = done.result() as u32;
+            return Ok(if done.flags() & STAMP_BY_CARD != 0 {
+                self.departed_by_card(place, id, PhcInstant::from_nanos(ns))
+            } else {
+                self.departed(place, id, WallInstant::from_unix_ns(ns))
+            });
         }
         let socket = self.socket(place);
         socket.listening = false;
@@ -673,10 +709,25 @@ impl<T: Copy> Ring<T> {
             .map(|out| cmsg::decode(out.control_data()));
         memory.buffers.give_back(buffer);
         let beside = beside.ok()?;
-        let (Some(at), Some(QueuedError::Departed { id })) = (beside.software, beside.error) else {
+        let Some(QueuedError::Departed { id }) = beside.error else {
             return None;
         };
-        self.departed(place, id, at)
+        match (beside.software, beside.hardware) {
+            (Some(at), _) => self.departed(place, id, at),
+            (None, Some(phc)) => self.departed_by_card(place, id, phc),
+            (None, None) => None,
+        }
+    }
+
+    fn departed_by_card(&mut self, place: usize, id: u32, phc: PhcInstant) -> Option<Event<T>> {
+        let tracker = &mut self.sockets[place].as_mut()?.tracker;
+        let (of, left) = tracker.finish_by_card(id)?;
+        let stamp = CardStamp {
+            phc,
+            interface: of.interface,
+            frame_len: 0,
+        };
+        Some(Event::DepartedByCard(of.token?, stamp, left))
     }
 
     fn departed(&mut self, place: usize, id: u32, at: WallInstant) -> Option<Event<T>> {
@@ -688,7 +739,7 @@ impl<T: Copy> Ring<T> {
         self.pace.learn(of.position, at - of.not_before);
         let token = of.token?;
         self.tallies.departures += 1;
-        Some(Event::Departed(token, kernel_stamp(at)))
+        Some(Event::Departed(token, Stamp::kernel(at)))
     }
 
     fn receive(&mut self, place: usize) -> io::Result<()> {
@@ -869,7 +920,7 @@ impl<T: Copy> Slot<T> {
             None => receiver(self.socket),
         };
         if let (Some(id), true) = (tracked_as, wildcard) {
-            control.ask_departure();
+            control.ask_departure_by(socket.socket.departures());
             if socket.tracker.ids() == Ids::Chosen {
                 control.push(libc::SOL_SOCKET, SCM_TS_OPT_ID, id);
             }
@@ -894,6 +945,11 @@ impl<T: Copy> Slot<T> {
             .flags(flags as u32)
             .build()
     }
+}
+
+/// A kernel that knows no stamps of cards gives its own, as before.
+fn ask_cards(socket: &mut ListenSocket) {
+    let _ = socket.stamp_by_card();
 }
 
 fn receiver(place: usize) -> Fixed {
@@ -1072,13 +1128,6 @@ fn room(name_len: usize, control_len: usize) -> libc::msghdr {
     header.msg_namelen = name_len as libc::socklen_t;
     header.msg_controllen = control_len as _;
     header
-}
-
-fn kernel_stamp(at: WallInstant) -> Stamp {
-    Stamp {
-        at,
-        origin: StampOrigin::Kernel,
-    }
 }
 
 #[cfg(test)]

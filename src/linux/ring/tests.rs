@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::linux::clock::realtime;
 use crate::linux::reuseport;
+use crate::time::stamp::StampOrigin;
 
 /// A ring with one socket on `address`, and where that is.
 fn ring_on(address: &str) -> (Ring<u64>, SocketAddr) {
@@ -58,7 +59,7 @@ fn turn(ring: &mut Ring<u64>, track: bool) -> (usize, Vec<(u64, Stamp)>) {
                 echo(ring, arrival, track);
             }
             Some(Event::Departed(token, stamp)) => departures.push((token, stamp)),
-            Some(Event::Woken) => (),
+            Some(Event::DepartedByCard(..) | Event::Woken) => (),
             None => break,
         }
     }
@@ -247,8 +248,9 @@ fn departures_come_back_with_their_tokens() {
         .flat_map(|listen| [Ids::Chosen, Ids::Counted].map(|ids| (listen, ids)))
         .flat_map(|(listen, ids)| {
             [Collect::Command, Collect::ErrorQueue].map(|collect| (listen, ids, collect))
-        });
-    for (listen, ids, collect) in ways {
+        })
+        .flat_map(|way| [false, true].map(|by_card| (way, by_card)));
+    for ((listen, ids, collect), by_card) in ways {
         let (mut ring, address) = ring_on(listen);
         // An older kernel has but one.
         ring.collect = match ring.collect {
@@ -257,6 +259,10 @@ fn departures_come_back_with_their_tokens() {
         };
         if address.ip().is_unspecified() && ring.ids == Ids::Chosen {
             use_ids(&mut ring, ids);
+        }
+        if by_card {
+            // Where there are no cards, the kernel's stamps come as before.
+            ring.stamp_by_card().expect("socket options");
         }
         let ip = if address.is_ipv4() {
             "127.0.0.1"
@@ -315,7 +321,7 @@ fn a_reply_that_fails_does_not_shift_the_stamps_of_others() {
                             echo(&mut ring, arrival, true);
                         }
                         Event::Departed(token, _) => tokens.push(token),
-                        Event::Woken => (),
+                        Event::DepartedByCard(..) | Event::Woken => (),
                     }
                 }
                 ring.depart(realtime(), |_, _| ()).expect("departed");
