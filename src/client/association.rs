@@ -568,8 +568,8 @@ impl Association {
     /// What came was not what was foretold: ask again soon, to learn whether the sample
     /// was wrong or what foretold it. Not of a server that wants to be asked less.
     pub fn ask_again(&mut self, now: MonoInstant) {
-        if self.poll_min == self.options.minpoll {
-            self.next = self.next.min(now + BURST_INTERVAL);
+        if self.mechanisms.have(Mechanism::AskAgain) {
+            self.ask_soon(now);
         }
     }
 
@@ -578,7 +578,13 @@ impl Association {
         if self.poll_min == self.options.minpoll {
             self.pace = Pace::slowing();
         }
-        self.ask_again(now);
+        self.ask_soon(now);
+    }
+
+    fn ask_soon(&mut self, now: MonoInstant) {
+        if self.poll_min == self.options.minpoll {
+            self.next = self.next.min(now + BURST_INTERVAL);
+        }
     }
 
     /// The clock was moved under our stamps: forget what spans the move. With

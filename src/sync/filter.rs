@@ -635,6 +635,7 @@ impl Track {
             even_var_s2,
         );
 
+        let suspicious = self.mechanisms.have(Mechanism::Suspicion);
         let odds = (elapsed_s / STEP_SELDOM_S).clamp(STEP_ODDS.0, STEP_ODDS.1);
         let mut fits = [[0.0; CLASSES.len()]; NOISES.len()];
         for (noise_index, noise) in NOISES.into_iter().enumerate() {
@@ -674,7 +675,7 @@ impl Track {
                         let variance_s2 = ahead.phase_var_s2 + reading.edge_var_s2 + even_var_s2;
                         off_s <= 0.0 || off_s * off_s <= USUAL_SIGMAS * USUAL_SIGMAS * variance_s2
                     });
-                    if !usual {
+                    if suspicious && !usual {
                         let stepped = ahead.stepped(elapsed_s);
                         let stepped_says = heard(&stepped);
                         let stepped_log = odds.ln() + stepped_says.log;
