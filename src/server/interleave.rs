@@ -24,7 +24,7 @@
 
 use std::net::IpAddr;
 
-use crate::server::dice::keyed_hash;
+use crate::dice::{below, keyed_hash};
 use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
 use crate::time::timestamp::NtpTimestamp;
@@ -239,9 +239,8 @@ impl InterleaveTable {
 
     /// The first places of the two sets of an address.
     fn homes(&self, hash: u64) -> [usize; 2] {
-        let sets = (self.chains.len() / WAYS) as u64;
-        // The high half of a product maps 32 random bits onto the sets evenly.
-        let first = |bits: u64| (((bits >> 32) * sets) >> 32) as usize * WAYS;
+        let sets = (self.chains.len() / WAYS) as u32;
+        let first = |bits: u64| below(sets, bits) as usize * WAYS;
         [first(hash), first(keyed_hash(self.seed, hash))]
     }
 

@@ -18,7 +18,7 @@
 
 use std::net::IpAddr;
 
-use crate::server::dice::keyed_hash;
+use crate::dice::{below, keyed_hash};
 use crate::server::rule::RateLimit;
 use crate::time::instant::MonoInstant;
 
@@ -133,9 +133,8 @@ impl RateTable {
     pub fn judge(&mut self, address: IpAddr, now: MonoInstant, limit: RateLimit) -> Headway {
         let key = Key::of(address);
         let now = (now.nanos() / TICK_NS) as u32;
-        let sets = (self.entries.len() / WAYS) as u64;
-        // The high half of a product maps 32 random bits onto the sets evenly.
-        let set = (((keyed_hash(self.seed, key.0) >> 32) * sets) >> 32) as usize;
+        let sets = (self.entries.len() / WAYS) as u32;
+        let set = below(sets, keyed_hash(self.seed, key.0)) as usize;
         let set = &mut self.entries[set * WAYS..][..WAYS];
         if let Some(words) = set.iter_mut().find(|words| words[0] == key.0) {
             let mut entry = Entry::from_words(*words);
@@ -186,7 +185,7 @@ fn judge_known(entry: &mut Entry, now: u32, limit: RateLimit) -> Headway {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::dice::Dice;
+    use crate::dice::Dice;
     use crate::time::duration::NtpDuration;
 
     fn at(seconds: f64) -> MonoInstant {

@@ -10,8 +10,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::dice::Dice;
 use crate::server::access::AccessTable;
-use crate::server::dice::Dice;
 use crate::server::interleave::{
     InterleaveTable, TxToken, is_marked_receive, mark_receive, mark_transmit,
 };
