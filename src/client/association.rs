@@ -762,6 +762,10 @@ mod tests {
         }
 
         fn receive(&mut self, reply: &Header) -> Received {
+            self.receive_bytes(&reply.to_bytes())
+        }
+
+        fn receive_bytes(&mut self, bytes: &[u8]) -> Received {
             self.pass(2);
             let arrival = Stamp {
                 at: self.now().wall,
@@ -769,7 +773,7 @@ mod tests {
             };
             let now = self.now();
             self.association
-                .on_datagram(&reply.to_bytes(), arrival, now, PRECISION, &[])
+                .on_datagram(bytes, arrival, now, PRECISION, &[])
         }
 
         fn rejects(&mut self, test: PacketTest, spoil: impl Fn(&mut Header)) {
@@ -827,6 +831,28 @@ mod tests {
         story().rejects(PacketTest::Delay, |reply| {
             reply.transmit = reply.transmit + later;
         });
+    }
+
+    #[test]
+    fn a_reply_with_a_mac_is_nothing_we_asked_for() {
+        let mut story = Story::new(SourceOptions::default());
+        let request = story.request();
+        let mut kiss = story.reply(&request);
+        kiss.stratum = 0;
+        kiss.refid = KissCode::Deny.to_refid();
+        for reply in [story.reply(&request), kiss] {
+            // A crypto-NAK, MD5 and SHA-1.
+            for mac_len in [4, 20, 24] {
+                let signed = [&reply.to_bytes()[..], &vec![1; mac_len]].concat();
+                let expected = Received::Rejected(PacketTest::Mac);
+                assert_eq!(story.receive_bytes(&signed), expected, "{mac_len}");
+            }
+        }
+        // Fields that nobody asked for do no harm, and the answer is still awaited.
+        let field = [0x7f, 0xff, 0, 28].into_iter().chain([0; 24]);
+        let reply = story.reply(&request).to_bytes();
+        let reply: Vec<u8> = reply.into_iter().chain(field).collect();
+        assert!(matches!(story.receive_bytes(&reply), Received::Sample(_)));
     }
 
     #[test]
