@@ -15,7 +15,7 @@
 //! the reply with that T2 left, and the T2 that it returned last. A client that
 //! returned one does not forge its address, and keeps its place; one that did not
 //! makes room for others. So a flood from invented addresses pushes out nobody who
-//! is served. An address has [`CHAINS`] chains at most, for the clients that may
+//! is served. An address has `CHAINS` chains at most, for the clients that may
 //! live behind it.
 //!
 //! One table per worker, allocated once: 36 octets for each client. An address has
