@@ -197,7 +197,7 @@ fn choose_by_source(fd: RawFd, family: IpAddr, count: u32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::UdpSocket;
+    use std::net::{Ipv4Addr, UdpSocket};
 
     fn loopback() -> SocketAddr {
         "127.0.0.1:0".parse().expect("an address")
@@ -262,10 +262,30 @@ mod tests {
         }
     }
 
+    /// The kernel gives a broadcast to every socket it may be for.
+    #[test]
+    fn a_sender_takes_in_no_broadcasts() {
+        let group = bind_group("0.0.0.0:0".parse().expect("ok"), 2).expect("a group");
+        let everybody = (Ipv4Addr::new(127, 255, 255, 255), group[0].address().port());
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a client");
+        client.set_broadcast(true).expect("set");
+        for _ in 0..100 {
+            client.send_to(b"x", everybody).expect("sent");
+        }
+        for socket in &group {
+            assert!((0..100).all(|_| take_one(socket)), "it is for receivers");
+            assert!(!take_one_by(socket.sender()), "nothing came in");
+        }
+    }
+
     fn take_one(socket: &ListenSocket) -> bool {
+        take_one_by(socket.receiver())
+    }
+
+    fn take_one_by(fd: RawFd) -> bool {
         let mut byte = [0_u8; 1];
         // SAFETY: recv(2) writes at most one octet to `byte`.
-        let n = unsafe { libc::recv(socket.receiver(), byte.as_mut_ptr().cast(), 1, 0) };
+        let n = unsafe { libc::recv(fd, byte.as_mut_ptr().cast(), 1, 0) };
         n == 1
     }
 }
