@@ -22,7 +22,7 @@ use crate::daemon::counters::{self, WorkerCounters};
 use crate::daemon::snapshot::{Snapshot, SnapshotCell};
 use crate::daemon::status::{Collect, ServerCounts};
 use crate::linux::clock::{monotonic, realtime};
-use crate::linux::reuseport::{self, ListenSocket};
+use crate::linux::reuseport::{self, GroupWatch, ListenSocket};
 use crate::linux::ring::{self, Arrival, BATCH_MAX, Event, Outgoing, Ring};
 use crate::linux::signal;
 use crate::linux::wake::Wake;
@@ -64,8 +64,13 @@ pub struct Workers {
     threads: Vec<Thread>,
     addresses: Vec<SocketAddr>,
     /// Addresses of this host that a wildcard covers and that have sockets of their own.
-    followed: Mutex<Vec<SocketAddr>>,
+    followed: Mutex<Vec<Followed>>,
+    /// Those that workers were told to close, as far as they haven't.
+    closing: Mutex<Vec<Followed>>,
 }
+
+/// An address and the sockets it has.
+type Followed = (SocketAddr, GroupWatch);
 
 impl Collect for Workers {
     fn collect(&self) -> ServerCounts {
@@ -128,6 +133,7 @@ impl Workers {
             threads: Vec::with_capacity(count),
             addresses: groups.iter().map(|group| group[0].address()).collect(),
             followed: Mutex::default(),
+            closing: Mutex::default(),
         };
         let cores = if setup.pin { cores() } else { Vec::new() };
         for (number, sockets) in transpose(groups, count).into_iter().enumerate() {
@@ -189,30 +195,35 @@ impl Workers {
         let max = FOLLOWED_DESCRIPTORS / 2 / self.threads.len();
         wanted.truncate(max.min(FOLLOWED_MAX));
         let mut followed = lock(&self.followed);
-        followed.retain(|&address| {
-            let stays = wanted.contains(&address);
-            if !stays {
-                self.close(address);
-            }
-            stays
-        });
+        let mut closing = lock(&self.closing);
+        for gone in followed.extract_if(.., |(address, _)| !wanted.contains(address)) {
+            self.close(gone.0);
+            closing.push(gone);
+        }
+        closing.retain(|(_, group)| !group.is_closed());
         for address in wanted {
-            if !followed.contains(&address) {
-                match self.open(address) {
-                    Ok(()) => followed.push(address),
-                    // It may be gone again.
-                    Err(error) => log::debug!("{error}; the wildcard serves it"),
-                }
+            if followed.iter().any(|(known, _)| *known == address) {
+                continue;
+            }
+            if !closes(address, &closing) {
+                log::debug!("{address}: its last sockets are still open; the wildcard serves it");
+                continue;
+            }
+            match self.open(address) {
+                Ok(group) => followed.push((address, group)),
+                // It may be gone again.
+                Err(error) => log::debug!("{error}; the wildcard serves it"),
             }
         }
     }
 
-    fn open(&self, address: SocketAddr) -> io::Result<()> {
+    fn open(&self, address: SocketAddr) -> io::Result<GroupWatch> {
         let group = reuseport::bind_group(address, self.threads.len())?;
+        let watch = group[0].group();
         for (thread, socket) in self.threads.iter().zip(group) {
             thread.order(Order::Listen(Box::new(socket)));
         }
-        Ok(())
+        Ok(watch)
     }
 
     fn close(&self, address: SocketAddr) {
@@ -470,6 +481,25 @@ fn wait_until_free(address: SocketAddr) -> io::Result<()> {
     }
 }
 
+/// An address that comes back at once has to wait for its last sockets, which takes
+/// workers no longer than a batch. False if one is stuck.
+fn closes(address: SocketAddr, closing: &[Followed]) -> bool {
+    const PATIENCE: Duration = Duration::from_millis(250);
+    const PAUSE: Duration = Duration::from_millis(1);
+    let limit = Instant::now() + PATIENCE;
+    let is_closing = || {
+        let mut sockets = closing.iter().filter(|(known, _)| *known == address);
+        sockets.any(|(_, group)| !group.is_closed())
+    };
+    while is_closing() {
+        if Instant::now() >= limit {
+            return false;
+        }
+        thread::sleep(PAUSE);
+    }
+    true
+}
+
 /// From one group per address to one list per worker.
 fn transpose(groups: Vec<Vec<ListenSocket>>, count: usize) -> Vec<Vec<ListenSocket>> {
     let mut lists: Vec<Vec<ListenSocket>> = (0..count).map(|_| Vec::new()).collect();
@@ -508,6 +538,7 @@ mod tests {
     //! Workers over real loopback sockets, with requests made by hand.
 
     use super::*;
+    use crate::linux::netlink;
     use crate::linux::reuseport::ListenError;
     use crate::server::access::AccessTable;
     use crate::server::rule::{Flags, Prefix, Rule, Who};
@@ -518,7 +549,9 @@ mod tests {
     use crate::time::timestamp::NtpTimestamp;
     use crate::time::units::{Ppm, Precision};
     use crate::wire::packet::{HEADER_LEN, Leap, Packet};
+    use nix::sched::{CloneFlags, unshare};
     use std::net::UdpSocket;
+    use std::process::Command;
 
     const ANY_V4: &str = "0.0.0.0:0";
     const LOOPBACK_V4: &str = "127.0.0.1:0";
@@ -837,7 +870,7 @@ mod tests {
         };
         let client = client([127, 0, 0, 1]);
         let beside = SocketAddr::new([127, 0, 0, 2].into(), any.port());
-        let followed = || lock(&workers.followed).clone();
+        let followed = || -> Vec<_> { lock(&workers.followed).iter().map(|f| f.0).collect() };
         workers.follow(&[beside.ip()]);
         assert_eq!(followed(), [beside]);
         assert!(ask(&client, beside, &request(0, 0, 2)).is_some());
@@ -875,7 +908,7 @@ mod tests {
         };
         let bound = || -> Vec<IpAddr> {
             let followed = lock(&workers.followed);
-            followed.iter().map(SocketAddr::ip).collect()
+            followed.iter().map(|(address, _)| address.ip()).collect()
         };
         for own in [
             vec!["127.0.0.1", "127.0.0.2", "::1"],
@@ -892,6 +925,53 @@ mod tests {
             assert!(expected.iter().all(|ip| bound().contains(ip)));
         }
         assert_eq!(workers.failure(), None);
+    }
+
+    /// In a network namespace of its own, where root may make one. Were an address
+    /// bound while the sockets it had before are still closing, it would join their
+    /// group, and the kernel give its clients to sockets that only send.
+    #[test]
+    fn an_address_that_comes_back_at_once_is_served_as_before() {
+        let ip = |arguments: &str| {
+            let mut command = Command::new("ip");
+            let status = command.args(arguments.split(' ')).status();
+            status.is_ok_and(|status| status.success())
+        };
+        let own = || -> Vec<IpAddr> {
+            let interfaces = netlink::interfaces().expect("interfaces");
+            let addresses = interfaces.iter().flat_map(|one| &one.addresses);
+            addresses.map(|address| address.ip).collect()
+        };
+        let alone = move || {
+            let is_ready = unshare(CloneFlags::CLONE_NEWNET).is_ok()
+                && ip("link set lo up")
+                && ip("address add 192.0.2.7/32 dev lo");
+            if !is_ready {
+                return;
+            }
+            let workers = start(2, &[ANY_V4]);
+            let server = SocketAddr::new([192, 0, 2, 7].into(), workers.addresses()[0].port());
+            workers.follow(&own());
+            for _ in 0..10 {
+                assert!(ip("address del 192.0.2.7/32 dev lo"));
+                workers.follow(&own());
+                assert!(ip("address add 192.0.2.7/32 dev lo"));
+                workers.follow(&own());
+                // Sooner than a change of addresses could be.
+                workers.follow(&[]);
+                workers.follow(&own());
+                assert!(lock(&workers.followed).iter().any(|f| f.0 == server));
+                for host in 1..=16 {
+                    let client = client([127, 0, 0, host]);
+                    let patience = Some(Duration::from_millis(500));
+                    client.set_read_timeout(patience).expect("a timeout");
+                    let reply = ask(&client, server, &request(0, 0, 2));
+                    assert!(reply.is_some(), "127.0.0.{host}");
+                }
+            }
+            assert_eq!(workers.failure(), None);
+        };
+        thread::spawn(alone).join().expect("served");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Weak};
 
 use crate::linux::bpf::{self, op};
 use crate::linux::socket::set;
@@ -59,12 +60,31 @@ pub struct ListenSocket {
     /// Receives nothing: the group's program never chooses it.
     sender: OwnedFd,
     address: SocketAddr,
+    /// Dropped last, when the sockets are closed.
+    group: Arc<()>,
+}
+
+/// Tells whether any socket of a group is still open.
+#[derive(Clone, Debug)]
+pub struct GroupWatch(Weak<()>);
+
+impl GroupWatch {
+    /// Has the last of them been closed? Only then may their address be bound again:
+    /// whoever joins them is numbered after them, and anew as they close.
+    pub fn is_closed(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 impl ListenSocket {
     /// What it is bound to, with the port the kernel chose if none was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Watches the group it is one of.
+    pub fn group(&self) -> GroupWatch {
+        GroupWatch(Arc::downgrade(&self.group))
     }
 
     /// Does it take what is sent to any local address? Then replies must name the
@@ -138,6 +158,7 @@ fn try_bind_group(mut address: SocketAddr, count: usize) -> io::Result<Vec<Liste
     }
     // Before there is a sender, so that none is ever chosen.
     choose_by_source(receivers[0].as_raw_fd(), address.ip(), count as u32)?;
+    let group = Arc::new(());
     let pair = |receiver| {
         let (sender, _) = udp::bind_shared(address)?;
         // Broadcasts go to every member of a group. Unread, they would fill the buffer
@@ -147,6 +168,7 @@ fn try_bind_group(mut address: SocketAddr, count: usize) -> io::Result<Vec<Liste
             receiver,
             sender,
             address,
+            group: Arc::clone(&group),
         };
         pair.restart_ids()?;
         Ok(pair)

@@ -776,8 +776,9 @@ impl<T: Copy> Ring<T> {
     fn close_if_idle(&mut self, place: usize) -> io::Result<()> {
         let socket = self.socket(place);
         if !socket.receiving && !socket.listening && socket.drains == 0 {
-            self.sockets[place] = None;
+            // In this order the sockets are closed when they are dropped.
             self.register(place, [-1; 2])?;
+            self.sockets[place] = None;
         }
         Ok(())
     }
