@@ -2,7 +2,9 @@
 //! *Packet in → ACL → respond → out*; the middle is [`Responder::respond`].
 //!
 //! A worker takes no lock on a packet's way: it reads a snapshot of our time once
-//! a batch, and the policy through a pointer that is replaced whole.
+//! a batch, and the policy through a pointer that is replaced whole. It can't write to
+//! either, by accident or bug: the snapshot's mapping and the policy's tables are
+//! read-only.
 
 use std::fmt;
 use std::io;
@@ -24,6 +26,7 @@ use crate::daemon::status::{Collect, ServerCounts};
 use crate::linux::clock::{monotonic, realtime};
 use crate::linux::reuseport::{self, GroupWatch, ListenSocket};
 use crate::linux::ring::{self, Arrival, BATCH_MAX, Event, Outgoing, Ring};
+use crate::linux::sealed::{Lists, Sealed};
 use crate::linux::signal;
 use crate::linux::wake::Wake;
 use crate::server::dice::keyed_hash;
@@ -96,10 +99,10 @@ enum Order {
 /// What workers and the rest of the daemon have in common.
 struct Shared {
     snapshot: Arc<SnapshotCell>,
-    policy: ArcSwap<Policy>,
+    policy: ArcSwap<Sealed<Policy>>,
     /// Replaced policies that workers may still hold. They are freed here, because
     /// freeing a large one takes longer than a packet may wait.
-    retired: Mutex<Vec<Arc<Policy>>>,
+    retired: Mutex<Vec<Arc<Sealed<Policy>>>>,
     counters: Vec<WorkerCounters>,
     stop: AtomicBool,
     /// Why a worker ended, if one did of itself.
@@ -122,7 +125,7 @@ impl Workers {
         let groups = bind_all(&setup.listen, count)?;
         let shared = Arc::new(Shared {
             snapshot,
-            policy: ArcSwap::new(policy),
+            policy: ArcSwap::new(sealed(policy)),
             retired: Mutex::default(),
             counters: (0..count).map(|_| WorkerCounters::default()).collect(),
             stop: AtomicBool::new(false),
@@ -160,7 +163,7 @@ impl Workers {
 
     /// Replaces the policy whole. A request that is being judged is judged by the old one.
     pub fn set_policy(&self, policy: Arc<Policy>) {
-        let old = self.shared.policy.swap(policy);
+        let old = self.shared.policy.swap(sealed(policy));
         lock(&self.shared.retired).push(old);
         self.free_retired();
     }
@@ -353,7 +356,7 @@ struct Worker<'a> {
     ring: Ring<TxToken>,
     responder: Responder,
     busy_poll: bool,
-    policy: Cache<&'a ArcSwap<Policy>, Arc<Policy>>,
+    policy: Cache<&'a ArcSwap<Sealed<Policy>>, Arc<Sealed<Policy>>>,
 }
 
 impl Worker<'_> {
@@ -444,6 +447,24 @@ impl Worker<'_> {
         }
         Ok(())
     }
+}
+
+/// A worker that wrote to the tables of the others would fault.
+fn sealed(policy: Arc<Policy>) -> Arc<Sealed<Policy>> {
+    Arc::new(Sealed::new(policy, |policy, lists| {
+        let (v4, v6) = policy.access.tables();
+        add_lists(lists, v4.lists());
+        add_lists(lists, v6.lists());
+    }))
+}
+
+fn add_lists<'a, A: Copy, B: Copy, C: Copy>(
+    to: &mut Lists<'a>,
+    (ranges, nodes, ways): (&'a [A], &'a [B], &'a [C]),
+) {
+    to.add(ranges);
+    to.add(nodes);
+    to.add(ways);
 }
 
 fn is_link_local(ip: IpAddr) -> bool {
@@ -540,6 +561,7 @@ mod tests {
     use super::*;
     use crate::linux::netlink;
     use crate::linux::reuseport::ListenError;
+    use crate::linux::sealed::write_faults;
     use crate::server::access::AccessTable;
     use crate::server::rule::{Flags, Prefix, Rule, Who};
     use crate::server::verdict::{Reason, ReplyKind};
@@ -847,6 +869,35 @@ mod tests {
             .set_read_timeout(Some(Duration::from_millis(50)))
             .expect("a timeout");
         assert!(ask(&client, server, &request(0, 0, 2)).is_none());
+    }
+
+    #[test]
+    fn a_write_to_the_tables_in_force_faults() {
+        let workers = start(1, &[LOOPBACK_V4]);
+        let networks = (0..5_000_u32).map(|n| {
+            let network = IpAddr::V4(((100 << 24) + n * 512).into());
+            let prefix = Prefix::new(network, 24).expect("short");
+            let ntpport = false;
+            Rule::Restrict(Who::Block { prefix, ntpport }, Flags::NOSERVE)
+        });
+        let rules: Vec<_> = networks.collect();
+        for rules in [&rules[..], &rules[..1]] {
+            workers.set_policy(Arc::new(Policy {
+                access: AccessTable::compile(rules, &[]),
+                ..Policy::default()
+            }));
+            let policy = workers.shared.policy.load();
+            let (v4, v6) = policy.access.tables();
+            assert!(middle_faults(v4.lists().0) && middle_faults(v6.lists().0));
+            if rules.len() > 1 {
+                assert!(middle_faults(v4.lists().1) && middle_faults(v4.lists().2));
+            }
+        }
+    }
+
+    /// The margins are as long as each other.
+    fn middle_faults<T>(list: &[T]) -> bool {
+        write_faults(&raw const list[list.len() / 2])
     }
 
     #[test]
