@@ -71,9 +71,10 @@ const RING_EVENT_NAMES: [&str; RING_EVENTS] = [
     "departure_lost",
     "overflow",
     "left_over",
+    "submit_refused",
 ];
 
-const RING_EVENTS: usize = 10;
+const RING_EVENTS: usize = 11;
 
 fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
     let Tallies {
@@ -87,6 +88,7 @@ fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
         departures_lost,
         overflows,
         left_over,
+        submit_refused,
     } = *tallies;
     [
         rearmed_no_buffers,
@@ -99,6 +101,7 @@ fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
         departures_lost,
         overflows,
         left_over,
+        submit_refused,
     ]
 }
 

@@ -49,12 +49,16 @@ impl SnapshotCell {
         Ok(cell)
     }
 
+    /// Would a write by a reader fault? Not where the kernel denies the means.
+    pub fn is_guarded(&self) -> bool {
+        self.words.is_guarded()
+    }
+
     /// Replaces the snapshot. Meant for one thread; a second one at the same moment
     /// waits for the first.
     pub fn publish(&self, snapshot: &Snapshot) {
-        let [lock, words @ ..] = self.words.writer() else {
-            return;
-        };
+        let all = self.words.writer();
+        let (lock, words) = all.split_first().expect("`new` made 1 + WORDS of them");
         let mut sequence = lock.load(Ordering::Relaxed);
         loop {
             let even = sequence & !1;

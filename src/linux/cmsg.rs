@@ -102,6 +102,12 @@ impl<'b> Encoder<'b> {
         self.used += space;
     }
 
+    /// Asks for a stamp of this datagram's departure, by the network stack.
+    pub fn ask_departure(&mut self) {
+        let ask = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
+        self.push(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, ask);
+    }
+
     /// The finished list.
     pub fn finish(self) -> &'b [u8] {
         &self.buffer[..self.used]

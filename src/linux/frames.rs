@@ -1,21 +1,21 @@
 //! Whole Ethernet frames, out and in, without the kernel's UDP: for load from
 //! addresses that are not ours, and more of it than sockets can send.
 //!
-//! Out by AF_XDP in copy mode where it can be had (a third more frames a second from
-//! a core than sendmmsg on a packet socket, measured on veth; PACKET_TX_RING was no
-//! better than that), else by sendmmsg. Those that want a departure stamp go by the
-//! packet socket in either case. In by a packet socket's ring (packet(7),
-//! TPACKET_V2: version 3 hands over blocks and not frames, so that a closed loop
-//! would wait for a block to fill).
+//! Out by AF_XDP in copy mode where it can be had, which costs less per frame than
+//! sendmmsg on a packet socket (PACKET_TX_RING doesn't), else by sendmmsg. Those that
+//! want a departure stamp go by the packet socket in either case. In by a packet
+//! socket's ring (packet(7), TPACKET_V2: version 3 hands over blocks and not frames, so
+//! that a closed loop would wait for a block to fill).
 
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::linux::cmsg::{self, ControlBuffer, Encoder, QueuedError};
+use crate::linux::epoll::Epoll;
 use crate::linux::frames::ring::{ReceiveRing, Wanted, bind};
 use crate::linux::frames::xdp::TransmitRing;
-use crate::linux::ports::{BATCH, DATAGRAM_LEN_MAX, Event, Stamped, is_full, wait, watch};
+use crate::linux::ports::{BATCH, DATAGRAM_LEN_MAX, Event, Stamped, is_full};
 use crate::linux::socket::{self, check, retry, set};
 
 pub mod ring;
@@ -40,8 +40,7 @@ pub struct Frames {
     /// Why a frame that is stamped could not leave.
     failure: Option<io::Error>,
     receive: ReceiveRing,
-    epoll: OwnedFd,
-    ready: Vec<libc::epoll_event>,
+    epoll: Epoll,
 }
 
 impl Frames {
@@ -61,11 +60,8 @@ impl Frames {
         // Of protocol 0: it receives nothing.
         bind(fd, interface, 0)?;
         let receive = ReceiveRing::open(interface, wanted)?;
-        // SAFETY: no pointers.
-        let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: just opened and nobody else owns it.
-        let epoll = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(epoll) };
-        watch(&epoll, receive.fd(), 0)?;
+        let epoll = Epoll::new()?;
+        epoll.watch(receive.fd(), 0)?;
         Ok(Self {
             // Without it (an old kernel, a queue that is taken) it works, but slower.
             fast: TransmitRing::open(interface, queue).ok(),
@@ -77,7 +73,6 @@ impl Frames {
             failure: None,
             receive,
             epoll,
-            ready: Vec::with_capacity(BATCH),
         })
     }
 
@@ -184,11 +179,7 @@ impl Frames {
     fn send_stamped(&mut self, frame: &[u8], tag: u64) -> io::Result<()> {
         let mut control = ControlBuffer::new();
         let mut encoder = Encoder::new(control.bytes_mut());
-        encoder.push(
-            libc::SOL_SOCKET,
-            libc::SO_TIMESTAMPING,
-            libc::SOF_TIMESTAMPING_TX_SOFTWARE,
-        );
+        encoder.ask_departure();
         let control = encoder.finish();
         let mut iov = libc::iovec {
             iov_base: frame.as_ptr().cast_mut().cast(),
@@ -223,7 +214,7 @@ impl Frames {
         while self.stamped.any() && self.departure(&mut each) {}
         let mut any = self.receive.drain(&mut each);
         if !any && patience_ns > 0 {
-            wait(&self.epoll, &mut self.ready, patience_ns)?;
+            self.epoll.wait(patience_ns)?;
             any = self.receive.drain(&mut each);
         }
         Ok(any)

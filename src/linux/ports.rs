@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::linux::address::RawAddress;
 use crate::linux::clock;
 use crate::linux::cmsg::{self, ControlBuffer, Encoder, QueuedError};
+use crate::linux::epoll::Epoll;
 use crate::linux::socket::{self, check, retry, set};
 
 /// Datagrams in one call.
@@ -103,12 +104,11 @@ struct Staged {
 #[derive(Debug)]
 pub struct Ports {
     ports: Vec<Port>,
-    epoll: OwnedFd,
+    epoll: Epoll,
     staged: Vec<Staged>,
     outgoing: Box<[[u8; DATAGRAM_LEN_MAX]]>,
     incoming: Box<[[u8; DATAGRAM_LEN_MAX]]>,
     controls: Box<[[u64; CONTROL_LEN / 8]]>,
-    ready: Vec<libc::epoll_event>,
 }
 
 impl Ports {
@@ -118,14 +118,11 @@ impl Ports {
     /// What socket(2) and connect(2) say: EMFILE when there may not be so many open
     /// files, ENETUNREACH without a route.
     pub fn connect(to: SocketAddr, count: usize) -> io::Result<Self> {
-        // SAFETY: no pointers.
-        let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: just opened and nobody else owns it.
-        let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+        let epoll = Epoll::new()?;
         let mut ports = Vec::with_capacity(count);
         for n in 0..count {
             let fd = open(to)?;
-            watch(&epoll, fd.as_raw_fd(), n as u64)?;
+            epoll.watch(fd.as_raw_fd(), n as u64)?;
             ports.push(Port {
                 fd,
                 stamped: Stamped::default(),
@@ -138,7 +135,6 @@ impl Ports {
             outgoing: vec![[0; DATAGRAM_LEN_MAX]; BATCH].into(),
             incoming: vec![[0; DATAGRAM_LEN_MAX]; BATCH].into(),
             controls: vec![[0; CONTROL_LEN / 8]; BATCH].into(),
-            ready: Vec::with_capacity(BATCH),
         })
     }
 
@@ -191,11 +187,7 @@ impl Ports {
     fn send_run(&mut self, first: usize, count: usize) -> io::Result<usize> {
         let mut control = ControlBuffer::new();
         let mut encoder = Encoder::new(control.bytes_mut());
-        encoder.push(
-            libc::SOL_SOCKET,
-            libc::SO_TIMESTAMPING,
-            libc::SOF_TIMESTAMPING_TX_SOFTWARE,
-        );
+        encoder.ask_departure();
         let stamped = encoder.finish();
         // SAFETY: all-zero iovecs and mmsghdrs are valid.
         let mut iovs: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
@@ -254,12 +246,12 @@ impl Ports {
         patience_ns: i64,
         mut each: impl FnMut(Event<'_>),
     ) -> io::Result<bool> {
-        let count = wait(&self.epoll, &mut self.ready, patience_ns)?;
+        let count = self.epoll.wait(patience_ns)?;
         let mut any = false;
         for n in 0..count {
-            let event = self.ready[n];
-            let port = event.u64 as usize;
-            if event.events & libc::EPOLLERR as u32 != 0 {
+            let ready = self.epoll.ready(n);
+            let port = ready.token as usize;
+            if ready.error {
                 while self.departures(port, &mut each) {}
             }
             while self.arrivals(port, &mut each) {
@@ -374,48 +366,6 @@ fn open(to: SocketAddr) -> io::Result<OwnedFd> {
     // SAFETY: `address` holds an address of the length it states.
     check(unsafe { libc::connect(raw, address.as_ptr(), address.len()) })?;
     Ok(fd)
-}
-
-/// Readiness to read, and errors, come with `token`.
-pub(crate) fn watch(epoll: &OwnedFd, fd: RawFd, token: u64) -> io::Result<()> {
-    let mut event = libc::epoll_event {
-        events: libc::EPOLLIN as u32,
-        u64: token,
-    };
-    // SAFETY: `event` is valid for the length of the call.
-    check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) })?;
-    Ok(())
-}
-
-/// Up to `BATCH` events into `ready`; an interrupted wait has none.
-pub(crate) fn wait(
-    epoll: &OwnedFd,
-    ready: &mut Vec<libc::epoll_event>,
-    patience_ns: i64,
-) -> io::Result<usize> {
-    ready.resize(BATCH, libc::epoll_event { events: 0, u64: 0 });
-    let patience = libc::timespec {
-        tv_sec: patience_ns / 1_000_000_000,
-        tv_nsec: patience_ns % 1_000_000_000,
-    };
-    // By number, as older C libraries lack the function.
-    // SAFETY: room for BATCH events, a valid timespec, no signal mask.
-    let count = unsafe {
-        libc::syscall(
-            libc::SYS_epoll_pwait2,
-            epoll.as_raw_fd(),
-            ready.as_mut_ptr(),
-            BATCH as libc::c_int,
-            &raw const patience,
-            std::ptr::null::<libc::sigset_t>(),
-            0_usize,
-        )
-    };
-    match check(count as libc::c_int) {
-        Ok(count) => Ok(count as usize),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-        Err(error) => Err(error),
-    }
 }
 
 /// Again after a signal, and after the news (once told) that an earlier datagram was
