@@ -222,22 +222,28 @@ impl Errands {
     /// The leap second file was read, or could not be. What an old one said stays
     /// good until it expires.
     pub fn leaps_read(&mut self, outcome: leaps::Outcome, core: &mut TimeLoop) {
-        let table = match outcome {
-            Ok(table) => table,
+        let file = match outcome {
+            Ok(file) => file,
             Err(sentence) => {
                 warn!("{sentence}; servers are believed about leap seconds");
                 return;
             }
         };
-        if table.expires() <= clock::realtime() {
-            let file = self.config.leap_file.as_deref().unwrap_or(Path::new(""));
+        let path = self.config.leap_file.as_deref().unwrap_or(Path::new(""));
+        if !file.checked {
+            info!(
+                "leap second file {}: it has no hash (line #h) to check it by",
+                path.display()
+            );
+        }
+        if file.table.expires() <= clock::realtime() {
             warn!(
                 "leap second file {}: it has expired; servers are believed about leap seconds \
                  until there is a new one",
-                file.display()
+                path.display()
             );
         }
-        core.set_leap_table(table);
+        core.set_leap_table(file.table);
     }
 
     /// Interfaces or addresses changed, and are like this now.

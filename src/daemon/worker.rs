@@ -2,7 +2,9 @@
 //! *Packet in → ACL → respond → out*; the middle is [`Responder::respond`].
 //!
 //! A worker takes no lock on a packet's way: it reads a snapshot of our time once
-//! a batch, and the policy through a pointer that is replaced whole.
+//! a batch, and the policy through a pointer that is replaced whole. It can't write to
+//! either, by accident or bug: the snapshot's mapping and the policy's tables are
+//! read-only.
 
 use std::fmt;
 use std::io;
@@ -21,13 +23,14 @@ use nix::unistd::Pid;
 use crate::daemon::counters::{self, CardCounts, WorkerCounters};
 use crate::daemon::snapshot::{CardsCell, CardsReader, Snapshot, SnapshotCell};
 use crate::daemon::status::{Collect, ServerCounts};
+use crate::dice::keyed_hash;
 use crate::hardware::card::Cards;
 use crate::linux::clock::{monotonic, realtime};
-use crate::linux::reuseport::{self, ListenSocket};
+use crate::linux::reuseport::{self, GroupWatch, ListenSocket};
 use crate::linux::ring::{self, Arrival, BATCH_MAX, Event, Outgoing, Ring};
+use crate::linux::sealed::{Lists, Sealed};
 use crate::linux::signal;
 use crate::linux::wake::Wake;
-use crate::server::dice::keyed_hash;
 use crate::server::interleave::TxToken;
 use crate::server::respond::{Policy, Request, Responder, Sizes, set_transmit};
 use crate::server::verdict::Verdict;
@@ -65,8 +68,13 @@ pub struct Workers {
     threads: Vec<Thread>,
     addresses: Vec<SocketAddr>,
     /// Addresses of this host that a wildcard covers and that have sockets of their own.
-    followed: Mutex<Vec<SocketAddr>>,
+    followed: Mutex<Vec<Followed>>,
+    /// Those that workers were told to close, as far as they haven't.
+    closing: Mutex<Vec<Followed>>,
 }
+
+/// An address and the sockets it has.
+type Followed = (SocketAddr, GroupWatch);
 
 impl Collect for Workers {
     fn collect(&self) -> ServerCounts {
@@ -96,10 +104,10 @@ struct Shared {
     cards: CardsCell,
     /// Workers were told to ask for the stamps of network cards.
     by_card: AtomicBool,
-    policy: ArcSwap<Policy>,
+    policy: ArcSwap<Sealed<Policy>>,
     /// Replaced policies that workers may still hold. They are freed here, because
     /// freeing a large one takes longer than a packet may wait.
-    retired: Mutex<Vec<Arc<Policy>>>,
+    retired: Mutex<Vec<Arc<Sealed<Policy>>>>,
     counters: Vec<WorkerCounters>,
     stop: AtomicBool,
     /// Why a worker ended, if one did of itself.
@@ -124,7 +132,7 @@ impl Workers {
             snapshot,
             cards: CardsCell::new()?,
             by_card: AtomicBool::new(false),
-            policy: ArcSwap::new(policy),
+            policy: ArcSwap::new(sealed(policy)),
             retired: Mutex::default(),
             counters: (0..count).map(|_| WorkerCounters::default()).collect(),
             stop: AtomicBool::new(false),
@@ -135,6 +143,7 @@ impl Workers {
             threads: Vec::with_capacity(count),
             addresses: groups.iter().map(|group| group[0].address()).collect(),
             followed: Mutex::default(),
+            closing: Mutex::default(),
         };
         let cores = if setup.pin { cores() } else { Vec::new() };
         for (number, sockets) in transpose(groups, count).into_iter().enumerate() {
@@ -161,7 +170,7 @@ impl Workers {
 
     /// Replaces the policy whole. A request that is being judged is judged by the old one.
     pub fn set_policy(&self, policy: Arc<Policy>) {
-        let old = self.shared.policy.swap(policy);
+        let old = self.shared.policy.swap(sealed(policy));
         lock(&self.shared.retired).push(old);
         self.free_retired();
     }
@@ -207,30 +216,35 @@ impl Workers {
         let max = FOLLOWED_DESCRIPTORS / 2 / self.threads.len();
         wanted.truncate(max.min(FOLLOWED_MAX));
         let mut followed = lock(&self.followed);
-        followed.retain(|&address| {
-            let stays = wanted.contains(&address);
-            if !stays {
-                self.close(address);
-            }
-            stays
-        });
+        let mut closing = lock(&self.closing);
+        for gone in followed.extract_if(.., |(address, _)| !wanted.contains(address)) {
+            self.close(gone.0);
+            closing.push(gone);
+        }
+        closing.retain(|(_, group)| !group.is_closed());
         for address in wanted {
-            if !followed.contains(&address) {
-                match self.open(address) {
-                    Ok(()) => followed.push(address),
-                    // It may be gone again.
-                    Err(error) => log::debug!("{error}; the wildcard serves it"),
-                }
+            if followed.iter().any(|(known, _)| *known == address) {
+                continue;
+            }
+            if !closes(address, &closing) {
+                log::debug!("{address}: its last sockets are still open; the wildcard serves it");
+                continue;
+            }
+            match self.open(address) {
+                Ok(group) => followed.push((address, group)),
+                // It may be gone again.
+                Err(error) => log::debug!("{error}; the wildcard serves it"),
             }
         }
     }
 
-    fn open(&self, address: SocketAddr) -> io::Result<()> {
+    fn open(&self, address: SocketAddr) -> io::Result<GroupWatch> {
         let group = reuseport::bind_group(address, self.threads.len())?;
+        let watch = group[0].group();
         for (thread, socket) in self.threads.iter().zip(group) {
             thread.order(Order::Listen(Box::new(socket)));
         }
-        Ok(())
+        Ok(watch)
     }
 
     fn close(&self, address: SocketAddr) {
@@ -362,9 +376,9 @@ struct Worker<'a> {
     ring: Ring<TxToken>,
     responder: Responder,
     busy_poll: bool,
-    policy: Cache<&'a ArcSwap<Policy>, Arc<Policy>>,
     cards: CardsReader<'a>,
     card_counts: CardCounts,
+    policy: Cache<&'a ArcSwap<Sealed<Policy>>, Arc<Sealed<Policy>>>,
 }
 
 impl Worker<'_> {
@@ -492,6 +506,24 @@ impl Worker<'_> {
     }
 }
 
+/// A worker that wrote to the tables of the others would fault.
+fn sealed(policy: Arc<Policy>) -> Arc<Sealed<Policy>> {
+    Arc::new(Sealed::new(policy, |policy, lists| {
+        let (v4, v6) = policy.access.tables();
+        add_lists(lists, v4.lists());
+        add_lists(lists, v6.lists());
+    }))
+}
+
+fn add_lists<'a, A: Copy, B: Copy, C: Copy>(
+    to: &mut Lists<'a>,
+    (ranges, nodes, ways): (&'a [A], &'a [B], &'a [C]),
+) {
+    to.add(ranges);
+    to.add(nodes);
+    to.add(ways);
+}
+
 fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
@@ -525,6 +557,25 @@ fn wait_until_free(address: SocketAddr) -> io::Result<()> {
             other => return other,
         }
     }
+}
+
+/// An address that comes back at once has to wait for its last sockets, which takes
+/// workers no longer than a batch. False if one is stuck.
+fn closes(address: SocketAddr, closing: &[Followed]) -> bool {
+    const PATIENCE: Duration = Duration::from_millis(250);
+    const PAUSE: Duration = Duration::from_millis(1);
+    let limit = Instant::now() + PATIENCE;
+    let is_closing = || {
+        let mut sockets = closing.iter().filter(|(known, _)| *known == address);
+        sockets.any(|(_, group)| !group.is_closed())
+    };
+    while is_closing() {
+        if Instant::now() >= limit {
+            return false;
+        }
+        thread::sleep(PAUSE);
+    }
+    true
 }
 
 /// From one group per address to one list per worker.
@@ -565,7 +616,9 @@ mod tests {
     //! Workers over real loopback sockets, with requests made by hand.
 
     use super::*;
+    use crate::linux::netlink;
     use crate::linux::reuseport::ListenError;
+    use crate::linux::sealed::write_faults;
     use crate::server::access::AccessTable;
     use crate::server::rule::{Flags, Prefix, Rule, Who};
     use crate::server::verdict::{Reason, ReplyKind};
@@ -575,7 +628,9 @@ mod tests {
     use crate::time::timestamp::NtpTimestamp;
     use crate::time::units::{Ppm, Precision};
     use crate::wire::packet::{HEADER_LEN, Leap, Packet};
+    use nix::sched::{CloneFlags, unshare};
     use std::net::UdpSocket;
+    use std::process::Command;
 
     const ANY_V4: &str = "0.0.0.0:0";
     const LOOPBACK_V4: &str = "127.0.0.1:0";
@@ -874,6 +929,35 @@ mod tests {
     }
 
     #[test]
+    fn a_write_to_the_tables_in_force_faults() {
+        let workers = start(1, &[LOOPBACK_V4]);
+        let networks = (0..5_000_u32).map(|n| {
+            let network = IpAddr::V4(((100 << 24) + n * 512).into());
+            let prefix = Prefix::new(network, 24).expect("short");
+            let ntpport = false;
+            Rule::Restrict(Who::Block { prefix, ntpport }, Flags::NOSERVE)
+        });
+        let rules: Vec<_> = networks.collect();
+        for rules in [&rules[..], &rules[..1]] {
+            workers.set_policy(Arc::new(Policy {
+                access: AccessTable::compile(rules, &[]),
+                ..Policy::default()
+            }));
+            let policy = workers.shared.policy.load();
+            let (v4, v6) = policy.access.tables();
+            assert!(middle_faults(v4.lists().0) && middle_faults(v6.lists().0));
+            if rules.len() > 1 {
+                assert!(middle_faults(v4.lists().1) && middle_faults(v4.lists().2));
+            }
+        }
+    }
+
+    /// The margins are as long as each other.
+    fn middle_faults<T>(list: &[T]) -> bool {
+        write_faults(&raw const list[list.len() / 2])
+    }
+
+    #[test]
     fn what_is_too_long_or_empty_is_counted_and_survived() {
         let workers = start(1, &[LOOPBACK_V4]);
         let server = workers.addresses()[0];
@@ -894,7 +978,7 @@ mod tests {
         };
         let client = client([127, 0, 0, 1]);
         let beside = SocketAddr::new([127, 0, 0, 2].into(), any.port());
-        let followed = || lock(&workers.followed).clone();
+        let followed = || -> Vec<_> { lock(&workers.followed).iter().map(|f| f.0).collect() };
         workers.follow(&[beside.ip()]);
         assert_eq!(followed(), [beside]);
         assert!(ask(&client, beside, &request(0, 0, 2)).is_some());
@@ -932,7 +1016,7 @@ mod tests {
         };
         let bound = || -> Vec<IpAddr> {
             let followed = lock(&workers.followed);
-            followed.iter().map(SocketAddr::ip).collect()
+            followed.iter().map(|(address, _)| address.ip()).collect()
         };
         for own in [
             vec!["127.0.0.1", "127.0.0.2", "::1"],
@@ -949,6 +1033,53 @@ mod tests {
             assert!(expected.iter().all(|ip| bound().contains(ip)));
         }
         assert_eq!(workers.failure(), None);
+    }
+
+    /// In a network namespace of its own, where root may make one. Were an address
+    /// bound while the sockets it had before are still closing, it would join their
+    /// group, and the kernel give its clients to sockets that only send.
+    #[test]
+    fn an_address_that_comes_back_at_once_is_served_as_before() {
+        let ip = |arguments: &str| {
+            let mut command = Command::new("ip");
+            let status = command.args(arguments.split(' ')).status();
+            status.is_ok_and(|status| status.success())
+        };
+        let own = || -> Vec<IpAddr> {
+            let interfaces = netlink::interfaces().expect("interfaces");
+            let addresses = interfaces.iter().flat_map(|one| &one.addresses);
+            addresses.map(|address| address.ip).collect()
+        };
+        let alone = move || {
+            let is_ready = unshare(CloneFlags::CLONE_NEWNET).is_ok()
+                && ip("link set lo up")
+                && ip("address add 192.0.2.7/32 dev lo");
+            if !is_ready {
+                return;
+            }
+            let workers = start(2, &[ANY_V4]);
+            let server = SocketAddr::new([192, 0, 2, 7].into(), workers.addresses()[0].port());
+            workers.follow(&own());
+            for _ in 0..10 {
+                assert!(ip("address del 192.0.2.7/32 dev lo"));
+                workers.follow(&own());
+                assert!(ip("address add 192.0.2.7/32 dev lo"));
+                workers.follow(&own());
+                // Sooner than a change of addresses could be.
+                workers.follow(&[]);
+                workers.follow(&own());
+                assert!(lock(&workers.followed).iter().any(|f| f.0 == server));
+                for host in 1..=16 {
+                    let client = client([127, 0, 0, host]);
+                    let patience = Some(Duration::from_millis(500));
+                    client.set_read_timeout(patience).expect("a timeout");
+                    let reply = ask(&client, server, &request(0, 0, 2));
+                    assert!(reply.is_some(), "127.0.0.{host}");
+                }
+            }
+            assert_eq!(workers.failure(), None);
+        };
+        thread::spawn(alone).join().expect("served");
     }
 
     #[test]

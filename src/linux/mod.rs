@@ -19,6 +19,7 @@ pub mod priority;
 pub mod reuseport;
 pub mod ring;
 pub mod route;
+pub mod sealed;
 pub mod shared;
 pub mod signal;
 pub mod socket;

@@ -13,6 +13,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Weak};
 
 use crate::linux::bpf::{self, op};
 use crate::linux::socket::set;
@@ -60,12 +61,31 @@ pub struct ListenSocket {
     sender: OwnedFd,
     address: SocketAddr,
     by_card: bool,
+    /// Dropped last, when the sockets are closed.
+    group: Arc<()>,
+}
+
+/// Tells whether any socket of a group is still open.
+#[derive(Clone, Debug)]
+pub struct GroupWatch(Weak<()>);
+
+impl GroupWatch {
+    /// Has the last of them been closed? Only then may their address be bound again:
+    /// whoever joins them is numbered after them, and anew as they close.
+    pub fn is_closed(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 impl ListenSocket {
     /// What it is bound to, with the port the kernel chose if none was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Watches the group it is one of.
+    pub fn group(&self) -> GroupWatch {
+        GroupWatch(Arc::downgrade(&self.group))
     }
 
     /// Does it take what is sent to any local address? Then replies must name the
@@ -164,6 +184,7 @@ fn try_bind_group(mut address: SocketAddr, count: usize) -> io::Result<Vec<Liste
     }
     // Before there is a sender, so that none is ever chosen.
     choose_by_source(receivers[0].as_raw_fd(), address.ip(), count as u32)?;
+    let group = Arc::new(());
     let pair = |receiver| {
         let (sender, _) = udp::bind_shared(address)?;
         // Broadcasts go to every member of a group. Unread, they would fill the buffer
@@ -174,6 +195,7 @@ fn try_bind_group(mut address: SocketAddr, count: usize) -> io::Result<Vec<Liste
             sender,
             address,
             by_card: false,
+            group: Arc::clone(&group),
         };
         pair.restart_ids()?;
         Ok(pair)
@@ -224,7 +246,7 @@ fn choose_by_source(fd: RawFd, family: IpAddr, count: u32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::UdpSocket;
+    use std::net::{Ipv4Addr, UdpSocket};
 
     fn loopback() -> SocketAddr {
         "127.0.0.1:0".parse().expect("an address")
@@ -289,10 +311,30 @@ mod tests {
         }
     }
 
+    /// The kernel gives a broadcast to every socket it may be for.
+    #[test]
+    fn a_sender_takes_in_no_broadcasts() {
+        let group = bind_group("0.0.0.0:0".parse().expect("ok"), 2).expect("a group");
+        let everybody = (Ipv4Addr::new(127, 255, 255, 255), group[0].address().port());
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a client");
+        client.set_broadcast(true).expect("set");
+        for _ in 0..100 {
+            client.send_to(b"x", everybody).expect("sent");
+        }
+        for socket in &group {
+            assert!((0..100).all(|_| take_one(socket)), "it is for receivers");
+            assert!(!take_one_by(socket.sender()), "nothing came in");
+        }
+    }
+
     fn take_one(socket: &ListenSocket) -> bool {
+        take_one_by(socket.receiver())
+    }
+
+    fn take_one_by(fd: RawFd) -> bool {
         let mut byte = [0_u8; 1];
         // SAFETY: recv(2) writes at most one octet to `byte`.
-        let n = unsafe { libc::recv(socket.receiver(), byte.as_mut_ptr().cast(), 1, 0) };
+        let n = unsafe { libc::recv(fd, byte.as_mut_ptr().cast(), 1, 0) };
         n == 1
     }
 }

@@ -104,6 +104,10 @@ pub struct Ring<T> {
     memory: ManuallyDrop<Memory<T>>,
     sockets: Vec<Option<Socket<T>>>,
     wake: Wake,
+    /// Commands given that stand, wrapping.
+    orders: u32,
+    /// Which of them waits for `wake`.
+    waking: u32,
     /// Departure stamps of wildcard sockets.
     ids: Ids,
     collect: Collect,
@@ -137,6 +141,9 @@ struct Memory<T> {
 struct Socket<T> {
     socket: ListenSocket,
     receiving: bool,
+    /// Of the ring's `orders`, those under which it receives and hears of departures.
+    receive_order: u32,
+    stamps_order: u32,
     /// The ring hears of departures, in the way of `collect`.
     listening: bool,
     drains: usize,
@@ -286,6 +293,8 @@ impl<T: Copy> Ring<T> {
             memory: ManuallyDrop::new(memory),
             sockets: Vec::new(),
             wake: Wake::new()?,
+            orders: 0,
+            waking: 0,
             ids,
             collect,
             free: (0..SLOTS).collect(),
@@ -324,6 +333,8 @@ impl<T: Copy> Ring<T> {
         self.sockets[place] = Some(Socket {
             socket,
             receiving: false,
+            receive_order: 0,
+            stamps_order: 0,
             listening: false,
             drains: 0,
             drain_wanted: false,
@@ -435,14 +446,14 @@ impl<T: Copy> Ring<T> {
                 continue;
             }
             let event = match Job::from_user_data(done.user_data()) {
-                Job::Receive(place) => self.received(place, &done)?,
+                Job::Receive(place, _) => self.received(place, &done)?,
                 Job::Drain(place) => self.drained(place, &done)?,
-                Job::Stamps(place) => self.stamped(place, &done)?,
+                Job::Stamps(place, _) => self.stamped(place, &done)?,
                 Job::Poll(place) => {
                     self.error_queue_stirred(place, &done)?;
                     None
                 }
-                Job::Wake => {
+                Job::Wake(_) => {
                     self.wake.clear();
                     self.await_wake()?;
                     Some(Event::Woken)
@@ -475,12 +486,21 @@ impl<T: Copy> Ring<T> {
             *done.big_cqe(),
         );
         let is_same = std::mem::replace(&mut self.last_of_lap, now) == now;
+        let more = cqueue::more(done.flags());
+        let socket = |place: usize| self.sockets.get(place)?.as_ref();
+        // What ended a standing command is of an order before; others may repeat.
         is_same
-            && cqueue::more(done.flags())
             && match Job::from_user_data(done.user_data()) {
-                Job::Receive(_) => cqueue::buffer_select(done.flags())
-                    .is_some_and(|id| !self.memory.buffers.is_next(id)),
-                Job::Stamps(_) => true,
+                Job::Receive(place, order) => {
+                    let is_next = |id| self.memory.buffers.is_next(id);
+                    socket(place).is_none_or(|socket| socket.receive_order != order)
+                        || more
+                            && cqueue::buffer_select(done.flags()).is_some_and(|id| !is_next(id))
+                }
+                Job::Stamps(place, order) => {
+                    more || socket(place).is_none_or(|socket| socket.stamps_order != order)
+                }
+                Job::Wake(order) => self.waking != order,
                 _ => false,
             }
     }
@@ -744,9 +764,12 @@ impl<T: Copy> Ring<T> {
 
     fn receive(&mut self, place: usize) -> io::Result<()> {
         let header = &raw const *self.memory.receive;
-        self.socket(place).receiving = true;
+        let order = self.next_order();
+        let socket = self.socket(place);
+        socket.receiving = true;
+        socket.receive_order = order;
         let receive = opcode::RecvMsgMulti::new(receiver(place), header, buffers::GROUP);
-        self.push(receive.build(), Job::Receive(place))
+        self.push(receive.build(), Job::Receive(place, order))
     }
 
     /// Wakes us for departures and nothing else: POLLERR needs no asking.
@@ -755,7 +778,9 @@ impl<T: Copy> Ring<T> {
         match self.collect {
             Collect::Command => {
                 let command = opcode::UringCmd16::new(sender(place), STAMP_COMMAND);
-                self.push(command.build(), Job::Stamps(place))
+                let order = self.next_order();
+                self.socket(place).stamps_order = order;
+                self.push(command.build(), Job::Stamps(place, order))
             }
             Collect::ErrorQueue => {
                 let poll = opcode::PollAdd::new(sender(place), 0).multi(true);
@@ -784,7 +809,13 @@ impl<T: Copy> Ring<T> {
 
     fn await_wake(&mut self) -> io::Result<()> {
         let poll = opcode::PollAdd::new(Fd(self.wake.fd()), libc::POLLIN as u32);
-        self.push(poll.build(), Job::Wake)
+        self.waking = self.next_order();
+        self.push(poll.build(), Job::Wake(self.waking))
+    }
+
+    fn next_order(&mut self) -> u32 {
+        self.orders = self.orders.wrapping_add(1);
+        self.orders
     }
 
     fn socket(&mut self, place: usize) -> &mut Socket<T> {
@@ -796,8 +827,9 @@ impl<T: Copy> Ring<T> {
     fn close_if_idle(&mut self, place: usize) -> io::Result<()> {
         let socket = self.socket(place);
         if !socket.receiving && !socket.listening && socket.drains == 0 {
-            self.sockets[place] = None;
+            // In this order the sockets are closed when they are dropped.
             self.register(place, [-1; 2])?;
+            self.sockets[place] = None;
         }
         Ok(())
     }
@@ -960,32 +992,32 @@ fn sender(place: usize) -> Fixed {
     Fixed(2 * place as u32 + 1)
 }
 
-/// What a submission was for; travels through the kernel as user data. The number is
-/// that of the socket.
+/// What a submission was for; travels through the kernel as user data. The first number
+/// is that of the socket, the second of the order, which is a new one each time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Job {
-    Receive(usize),
+    Receive(usize, u32),
     /// And the id of the departure stamp, if one is awaited.
     Send(usize, Option<u32>),
-    Stamps(usize),
+    Stamps(usize, u32),
     Poll(usize),
     Drain(usize),
-    Wake,
+    Wake(u32),
     Cancel,
 }
 
 impl Job {
-    /// From the top: kind 16 bits, place 16, id 32.
+    /// From the top: kind 16 bits, place 16, id or order 32.
     fn user_data(self) -> u64 {
         let (kind, place, id) = match self {
             // None is zero, which is what a place holds that was never written.
-            Self::Receive(place) => (1, place, 0),
+            Self::Receive(place, order) => (1, place, order),
             Self::Send(place, None) => (2, place, 0),
             Self::Send(place, Some(id)) => (3, place, id),
-            Self::Stamps(place) => (4, place, 0),
+            Self::Stamps(place, order) => (4, place, order),
             Self::Poll(place) => (5, place, 0),
             Self::Drain(place) => (6, place, 0),
-            Self::Wake => (7, 0, 0),
+            Self::Wake(order) => (7, 0, order),
             Self::Cancel => (8, 0, 0),
         };
         kind << 48 | (place as u64) << 32 | u64::from(id)
@@ -993,14 +1025,15 @@ impl Job {
 
     fn from_user_data(data: u64) -> Self {
         let place = usize::from((data >> 32) as u16);
+        let low = data as u32;
         match data >> 48 {
-            1 => Self::Receive(place),
+            1 => Self::Receive(place, low),
             2 => Self::Send(place, None),
-            3 => Self::Send(place, Some(data as u32)),
-            4 => Self::Stamps(place),
+            3 => Self::Send(place, Some(low)),
+            4 => Self::Stamps(place, low),
             5 => Self::Poll(place),
             6 => Self::Drain(place),
-            7 => Self::Wake,
+            7 => Self::Wake(low),
             _ => Self::Cancel,
         }
     }
