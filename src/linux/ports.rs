@@ -32,6 +32,8 @@ const DEPARTURES_AWAITED: usize = 256;
 struct Port {
     fd: OwnedFd,
     stamped: Stamped,
+    /// What the kernel's count of datagrams without room was when it was looked at.
+    dropped: u32,
 }
 
 /// Datagrams whose departures are to be stamped, by the kernel's count of them
@@ -129,6 +131,7 @@ impl Ports {
             ports.push(Port {
                 fd,
                 stamped: Stamped::default(),
+                dropped: 0,
             });
         }
         Ok(Self {
@@ -269,6 +272,18 @@ impl Ports {
         Ok(any)
     }
 
+    /// Datagrams that came in and found a socket's buffer full, since the last call:
+    /// answers that we and not the server lost.
+    pub fn overrun(&mut self) -> u64 {
+        let mut sum = 0;
+        for port in &mut self.ports {
+            let now = dropped(port.fd.as_raw_fd()).unwrap_or(port.dropped);
+            sum += u64::from(now.wrapping_sub(port.dropped));
+            port.dropped = now;
+        }
+        sum
+    }
+
     /// True if there may be more.
     fn departures(&mut self, port: usize, each: &mut impl FnMut(Event<'_>)) -> bool {
         let port = &mut self.ports[port];
@@ -374,6 +389,25 @@ fn open(to: SocketAddr) -> io::Result<OwnedFd> {
     // SAFETY: `address` holds an address of the length it states.
     check(unsafe { libc::connect(raw, address.as_ptr(), address.len()) })?;
     Ok(fd)
+}
+
+/// The kernel's count of what a socket had no room for; it goes round. None before
+/// Linux 4.12.
+fn dropped(fd: RawFd) -> Option<u32> {
+    let mut counts = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
+    let mut len = size_of_val(&counts) as libc::socklen_t;
+    // SAFETY: room for `len` octets of numbers; the kernel cuts what is more.
+    let result = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            counts.as_mut_ptr().cast(),
+            &mut len,
+        )
+    };
+    check(result).ok()?;
+    counts.last().copied()
 }
 
 /// Readiness to read, and errors, come with `token`.
@@ -483,6 +517,33 @@ mod tests {
         assert_eq!(tags.len(), 1);
         assert_eq!(tags[0].0, 44);
         assert!(stamps.iter().all(|at_ns| *at_ns > tags[0].1));
+    }
+
+    #[test]
+    fn answers_without_room_are_counted_once() {
+        let echo = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut ports = Ports::connect(echo.local_addr().unwrap(), 2).unwrap();
+        // The least that the kernel allows: a few datagrams.
+        let fd = ports.ports[1].fd.as_raw_fd();
+        set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, 1).unwrap();
+        ports.stage(1, &[1; 48], None);
+        assert_eq!(ports.flush().unwrap(), 1);
+        let mut buffer = [0; 100];
+        let (len, from) = echo.recv_from(&mut buffer).unwrap();
+        assert_eq!(ports.overrun(), 0);
+        for _ in 0..100 {
+            echo.send_to(&buffer[..len], from).unwrap();
+        }
+        let mut arrived = 0;
+        while ports
+            .receive(0, |event| {
+                arrived += u64::from(matches!(event, Event::Arrived { .. }));
+            })
+            .unwrap()
+        {}
+        assert!(arrived < 100, "{arrived}");
+        assert_eq!(ports.overrun(), 100 - arrived);
+        assert_eq!(ports.overrun(), 0);
     }
 
     #[test]

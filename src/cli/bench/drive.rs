@@ -110,7 +110,7 @@ impl Line {
     /// Answers that found no room on our side since the last call.
     fn overrun(&mut self) -> u64 {
         match self {
-            Self::Ports(_) => 0,
+            Self::Ports(ports) => ports.overrun(),
             Self::Frames(raw) => raw.frames.overrun(),
         }
     }
