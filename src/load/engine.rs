@@ -364,21 +364,19 @@ impl Engine {
         &mut self.tally
     }
 
-    /// Ends the measurement, perhaps before its time; what is still under way counts
-    /// as lost unless it was cut short.
+    /// Ends the measurement, perhaps before its time: what could still be answered then
+    /// is under way, and nobody knows what would have come of it.
     pub fn finish(&mut self, now_ns: i64) -> Tally {
-        let cut_short = !self.is_over(now_ns);
+        self.expire(now_ns);
         let requests = self.book.next() - self.first;
         self.tally.length_ns = self.schedule.spent_ns(requests, now_ns);
         self.tally.meant = self.schedule.meant_by(now_ns);
-        let waiting = self.book.expire(i64::MAX);
-        if cut_short {
-            // Nobody can know what would have come of them.
-            self.tally.sent -= waiting;
-            self.tally.meant = self.tally.meant.map(|meant| meant.saturating_sub(waiting));
-        } else {
-            self.tally.lost += waiting;
+        for entry in self.book.iter() {
+            if let Some(interval) = interval(&mut self.tally, &self.schedule, entry.intended_ns) {
+                interval.sent = interval.sent.saturating_sub(1);
+            }
         }
+        self.tally.under_way = self.book.expire(i64::MAX);
         std::mem::replace(&mut self.tally, Tally::new(0))
     }
 
@@ -625,8 +623,28 @@ mod tests {
             next(&mut engine, 10_000_000);
         }
         let tally = engine.finish(10_000_000);
-        assert_eq!((tally.sent, tally.lost), (0, 0));
+        assert_eq!((tally.sent, tally.under_way, tally.lost), (5, 5, 0));
+        assert_eq!(tally.intervals.iter().map(|i| i.sent).sum::<u64>(), 0);
         assert_eq!(tally.length_ns, 10_000_000);
+    }
+
+    #[test]
+    fn who_does_not_wait_for_the_last_answers_has_not_lost_them() {
+        let mut engine = plain();
+        let first = next(&mut engine, 10_000_000).1;
+        next(&mut engine, 10_000_000);
+        while engine
+            .request(SECOND_NS, &mut [0; REQUEST_LEN_MAX])
+            .is_some()
+        {}
+        deliver(&mut engine, &answer(&first, 1, 2), 11_000_000);
+        // All is sent. The second one's time was up a moment ago.
+        let now_ns = SECOND_NS + 1_500_000;
+        assert!(engine.is_over(now_ns) && !engine.is_done(now_ns));
+        let tally = engine.finish(now_ns);
+        assert_eq!((tally.sent, tally.basic), (1000, 1));
+        assert_eq!((tally.lost, tally.under_way), (1, 998));
+        assert_eq!((tally.loss(), tally.unsent()), (0.5, 0));
     }
 
     #[test]

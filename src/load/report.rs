@@ -14,6 +14,8 @@ pub const BEHIND_MAX: f64 = 0.01;
 /// A generator that works less of its time and is late all the same was kept from
 /// working.
 const BUSY: f64 = 0.85;
+/// A server that loses more than this share is told of.
+const LOSS_TOLD: f64 = 0.01;
 /// The percentiles that are told of.
 const QUANTILES: [(&str, f64); 6] = [
     ("p50", 0.5),
@@ -230,7 +232,7 @@ impl Report {
                     false => "something else keeps this machine's cores busy (--realtime helps)",
                 }
             );
-        } else if tally.answered() > 0 && tally.lost * 100 > tally.sent {
+        } else if tally.answered() > 0 && tally.loss() > LOSS_TOLD {
             let _ = writeln!(
                 text,
                 "The server, or the way to it, loses {} of this load.",
@@ -285,13 +287,17 @@ fn sent_line(tally: &Tally) -> String {
 }
 
 fn answered_line(tally: &Tally) -> String {
-    format!(
+    let mut line = format!(
         "{:<10} {}/s, {} lost ({})",
         tally.answered(),
         count(tally.answer_rate()),
         tally.lost,
-        percent(tally.lost, tally.sent)
-    )
+        share(tally.loss())
+    );
+    if tally.under_way > 0 {
+        let _ = write!(line, ", {} still under way", tally.under_way);
+    }
+    line
 }
 
 fn answers_line(tally: &Tally) -> String {
@@ -430,6 +436,7 @@ fn step_json(step: &Step) -> Value {
         "answered_per_s": tally.answer_rate(),
         "lost": tally.lost,
         "loss": tally.loss(),
+        "under_way": tally.under_way,
         "late": tally.late,
         "duplicates": tally.duplicates,
         "invalid": invalid,

@@ -95,6 +95,9 @@ pub struct Tally {
     pub kisses: BTreeMap<[u8; 4], u64>,
     /// Requests without an answer in time.
     pub lost: u64,
+    /// Requests whose answers could still have come when the measurement was ended
+    /// before its time.
+    pub under_way: u64,
     /// Answers that came later than that; their requests are lost.
     pub late: u64,
     /// Second and further answers.
@@ -134,6 +137,7 @@ impl Tally {
             unsynchronised: 0,
             kisses: BTreeMap::new(),
             lost: 0,
+            under_way: 0,
             late: 0,
             duplicates: 0,
             invalid: [0; Invalid::ALL.len()],
@@ -167,6 +171,7 @@ impl Tally {
             *self.kisses.entry(*code).or_default() += count;
         }
         self.lost += other.lost;
+        self.under_way += other.under_way;
         self.late += other.late;
         self.duplicates += other.duplicates;
         for (mine, theirs) in self.invalid.iter_mut().zip(other.invalid) {
@@ -212,15 +217,21 @@ impl Tally {
             .map_or(0, |meant| meant.saturating_sub(self.sent))
     }
 
-    /// Share of the requests sent that had no answer in time, 0 to 1.
-    pub fn loss(&self) -> f64 {
-        share(self.lost, self.sent)
+    /// Requests sent of which it is known what came of them.
+    fn settled(&self) -> u64 {
+        self.sent.saturating_sub(self.under_way)
     }
 
-    /// Share of the requests sent that did not bring an answer worth a request: lost,
-    /// or a kiss. 0 to 1.
+    /// Share of the requests sent that had no answer in time, 0 to 1; without those
+    /// under way.
+    pub fn loss(&self) -> f64 {
+        share(self.lost, self.settled())
+    }
+
+    /// Share of the same that did not bring an answer worth a request: lost, or a kiss.
+    /// 0 to 1.
     pub fn failure(&self) -> f64 {
-        share(self.lost + self.kissed(), self.sent)
+        share(self.lost + self.kissed(), self.settled())
     }
 
     /// Requests sent in a second.
