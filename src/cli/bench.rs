@@ -2,7 +2,7 @@
 //! how answers are judged is in `load/`; here the threads are started, watched and
 //! added up.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::num::NonZeroU32;
@@ -93,11 +93,15 @@ impl Failure {
         }
     }
 
-    fn of(what: &str, error: &io::Error) -> Self {
+    fn because(sentence: impl Into<String>) -> Self {
         Self {
             code: EXIT_FAILURE,
-            sentence: format!("{what}: {error}"),
+            sentence: sentence.into(),
         }
+    }
+
+    fn of(what: &str, error: &io::Error) -> Self {
+        Self::because(format!("{what}: {error}"))
     }
 }
 
@@ -125,12 +129,19 @@ fn bench(args: &BenchArgs) -> Result<u8, Failure> {
         signals,
         show: io::stderr().is_terminal(),
         interrupted: Cell::new(false),
+        error: RefCell::new(None),
     };
     let Some(server) = server else {
         return self_test(args, &ask, &stage);
     };
     let mut report = measure(args, server, &ask, &stage)?;
     report.interrupted = stage.interrupted.get();
+    report.error = stage.error.take();
+    if let Some(error) = &report.error
+        && report.steps.iter().all(|step| step.tally.sent == 0)
+    {
+        return Err(Failure::because(error));
+    }
     if let Some(path) = &args.html {
         std::fs::write(path, page::html(&report).map_err(Failure::usage)?)
             .map_err(|e| Failure::of(&format!("can't write {}", path.display()), &e))?;
@@ -140,12 +151,14 @@ fn bench(args: &BenchArgs) -> Result<u8, Failure> {
         false => report.text(),
     });
     let answered = report.steps.iter().any(|s| s.tally.answered() > 0);
-    if !answered && !report.interrupted {
+    if let Some(error) = &report.error {
+        eprintln!("ptntp bench: {error}");
+    } else if !answered && !report.interrupted {
         eprintln!("ptntp bench: {}", unanswered(args, server));
     }
     Ok(match report.found {
         _ if report.interrupted => EXIT_INTERRUPTED,
-        _ if !answered => EXIT_FAILURE,
+        _ if !answered || report.error.is_some() => EXIT_FAILURE,
         Some(found) if found.limit != Limit::Server => EXIT_GENERATOR,
         None if !report.result().generator_sent_all() => EXIT_GENERATOR,
         _ => 0,
@@ -171,7 +184,7 @@ fn measure(
             let rate = from + (to - from) * share;
             let label = format!("{}/{RAMP_STEPS}", n + 1);
             steps.push(bench.step(open(rate), step_s, stage, &label)?);
-            if stage.interrupted.get() {
+            if stage.is_ended() {
                 break;
             }
         }
@@ -181,14 +194,14 @@ fn measure(
         let percent = args.max_loss.unwrap_or(LOSS_DEFAULT_PERCENT);
         let mut search = Search::new(percent, limit);
         while let Some(trial) = search.next()
-            && !stage.interrupted.get()
+            && !stage.is_ended()
         {
             let length_s = if trial.proof { 2.0 * step_s } else { step_s };
             let label = format!("{:>8}/s", report::count(trial.rate));
             let step = bench.step(open(trial.rate), length_s, stage, &label)?;
             let outcome = Outcome::of(&step.tally, percent / 100.0);
             steps.push(step);
-            if stage.interrupted.get() {
+            if stage.is_ended() {
                 break;
             }
             if outcome == Outcome::Good {
@@ -205,11 +218,14 @@ fn measure(
         let length_s = args.duration.unwrap_or(DURATION_DEFAULT_S);
         steps.push(bench.step(pace, length_s, stage, "")?);
     }
+    // One that an error ended before it began says nothing.
+    if steps.len() > 1 {
+        steps.pop_if(|step| step.tally.sent == 0 && stage.error.borrow().is_some());
+    }
     let Some(last) = steps.len().checked_sub(1) else {
-        return Err(Failure {
-            code: EXIT_FAILURE,
-            sentence: "nothing was measured: it was stopped, or this machine can't send".into(),
-        });
+        return Err(Failure::because(
+            "nothing was measured: it was stopped, or this machine can't send",
+        ));
     };
     Ok(Report {
         server: server.to_string(),
@@ -221,6 +237,7 @@ fn measure(
         steps,
         found,
         interrupted: false,
+        error: None,
     })
 }
 
@@ -232,7 +249,10 @@ fn measure_ceiling(args: &BenchArgs, ask: &Ask, stage: &Stage) -> Result<f64, Fa
         rate: CEILING_RATE * f64::from(args.threads),
     };
     let step = bench.step(pace, CEILING_S, stage, "self-test")?;
-    Ok(step.tally.sent_rate())
+    match stage.error.take() {
+        Some(error) => Err(Failure::because(error)),
+        None => Ok(step.tally.sent_rate()),
+    }
 }
 
 /// Prints the generator's own ceiling.
@@ -309,13 +329,13 @@ fn server(args: &BenchArgs) -> Result<SocketAddr, Failure> {
                 .sources
                 .is_none_or(|sources| sources.is_ipv4() == address.is_ipv4())
     };
-    let mut addresses = (name, port).to_socket_addrs().map_err(|error| Failure {
-        code: EXIT_FAILURE,
-        sentence: format!("can't find {name}: {error}"),
-    })?;
-    let address = addresses.find(wanted).ok_or_else(|| Failure {
-        code: EXIT_FAILURE,
-        sentence: format!("{name} has no address of the family that is asked for"),
+    let mut addresses = (name, port)
+        .to_socket_addrs()
+        .map_err(|error| Failure::of(&format!("can't find {name}"), &error))?;
+    let address = addresses.find(wanted).ok_or_else(|| {
+        Failure::because(format!(
+            "{name} has no address of the family that is asked for"
+        ))
     })?;
     if is_public(address.ip()) && !args.i_own_this_server {
         return Err(Failure::usage(format!(
@@ -374,6 +394,15 @@ struct Stage {
     signals: Signals,
     show: bool,
     interrupted: Cell<bool>,
+    /// What went wrong on this side, in a sentence.
+    error: RefCell<Option<String>>,
+}
+
+impl Stage {
+    /// Is there to be no further measurement?
+    fn is_ended(&self) -> bool {
+        self.interrupted.get() || self.error.borrow().is_some()
+    }
 }
 
 /// Where nobody reads.
@@ -426,12 +455,6 @@ impl Sink {
 struct SetupArgs {
     rate: f64,
     patience_ns: i64,
-}
-
-/// Why a generating thread gave up.
-enum Trouble {
-    Network(io::Error),
-    Priority(io::Error),
 }
 
 /// The threads' parts, and what is common to them.
@@ -554,7 +577,8 @@ impl Bench {
         })
     }
 
-    /// All threads at once, watched.
+    /// All threads at once, watched. An error of the network ends it: the stage has it,
+    /// and what was measured until then counts.
     fn step(
         &mut self,
         pace: Pace,
@@ -568,7 +592,7 @@ impl Bench {
         let start_ns = clock::monotonic().nanos() + LEAD_NS;
         let mut progress = Progress::new(label, length_s);
         let mut sum: Option<Tally> = None;
-        let mut failure = None;
+        let mut no_priority = None;
         std::thread::scope(|scope| {
             let handles: Vec<_> = self
                 .generators
@@ -583,11 +607,10 @@ impl Bench {
                         // Without it waits end a little late.
                         let _ = priority::wake_on_time();
                         if generator.realtime {
-                            priority::realtime().map_err(Trouble::Priority)?;
+                            priority::realtime()?;
                         }
                         let start_ns = start_ns + apart_ns;
-                        let tally = generator.measure(pace, start_ns, length_ns, watch);
-                        tally.map_err(Trouble::Network)
+                        io::Result::Ok(generator.measure(pace, start_ns, length_ns, watch))
                     })
                 })
                 .collect();
@@ -606,25 +629,24 @@ impl Bench {
             }
             for handle in handles {
                 match handle.join() {
-                    Ok(Ok(tally)) => match &mut sum {
-                        None => sum = Some(tally),
-                        Some(sum) => sum.merge(&tally),
-                    },
-                    Ok(Err(error)) => failure = Some(error),
+                    Ok(Ok((tally, result))) => {
+                        match &mut sum {
+                            None => sum = Some(tally),
+                            Some(sum) => sum.merge(&tally),
+                        }
+                        if let Err(error) = result {
+                            let sentence = format!("can't send to {}: {error}", self.server);
+                            stage.error.replace(Some(sentence));
+                        }
+                    }
+                    Ok(Err(error)) => no_priority = Some(error),
                     Err(panic) => std::panic::resume_unwind(panic),
                 }
             }
         });
-        match failure {
-            Some(Trouble::Network(error)) => {
-                let what = format!("can't send to {}", self.server);
-                return Err(Failure::of(&what, &error));
-            }
-            Some(Trouble::Priority(error)) => {
-                let what = "--realtime needs CAP_SYS_NICE: run it as root";
-                return Err(Failure::of(what, &error));
-            }
-            None => {}
+        if let Some(error) = no_priority {
+            let what = "--realtime needs CAP_SYS_NICE: run it as root";
+            return Err(Failure::of(what, &error));
         }
         Ok(Step {
             offered: match pace {
@@ -638,13 +660,10 @@ impl Bench {
 
 fn raw_failure(interface: &str, error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::PermissionDenied {
-        return Failure {
-            code: EXIT_FAILURE,
-            sentence:
-                "--sources sends raw frames, which needs CAP_NET_RAW: run it as root, or once \
-                       `sudo setcap cap_net_raw+ep \"$(command -v ptntp)\"`"
-                    .to_owned(),
-        };
+        return Failure::because(
+            "--sources sends raw frames, which needs CAP_NET_RAW: run it as root, or once \
+             `sudo setcap cap_net_raw+ep \"$(command -v ptntp)\"`",
+        );
     }
     Failure::of(&format!("can't open {interface} for raw frames"), error)
 }
@@ -679,10 +698,8 @@ fn split(pace: Pace, n: usize, threads: usize) -> (Pace, i64) {
 
 fn unguessable() -> Result<u128, Failure> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| Failure {
-        code: EXIT_FAILURE,
-        sentence: format!("no random numbers: {error}"),
-    })?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Failure::because(format!("no random numbers: {error}")))?;
     Ok(u128::from_ne_bytes(bytes))
 }
 

@@ -163,11 +163,11 @@ impl Ports {
     }
 
     /// Sends the batch and empties it. Says how many, from the first on, left: the
-    /// others found no room.
+    /// others found no room, or what is wrong with them comes with the next batch.
     ///
     /// # Errors
-    /// What sendmmsg(2) says of the first that did not leave, other than that there
-    /// is no room. ECONNREFUSED, which tells of an earlier one, is passed over.
+    /// None left, and what sendmmsg(2) says of the first, other than that there is no
+    /// room. ECONNREFUSED, which tells of an earlier one, is passed over.
     pub fn flush(&mut self) -> io::Result<usize> {
         let mut done = 0;
         let mut result = Ok(());
@@ -181,7 +181,9 @@ impl Ports {
                 Ok(0) => break,
                 Ok(sent) => done += sent,
                 Err(error) => {
-                    result = Err(error);
+                    if done == 0 {
+                        result = Err(error);
+                    }
                     break;
                 }
             }

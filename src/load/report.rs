@@ -100,6 +100,8 @@ pub struct Report {
     pub found: Option<Found>,
     /// Ended by Ctrl-C.
     pub interrupted: bool,
+    /// Ended by an error on this side, in a sentence.
+    pub error: Option<String>,
 }
 
 impl Report {
@@ -117,6 +119,7 @@ impl Report {
             "threads": self.threads,
             "ceiling_per_s": self.ceiling,
             "interrupted": self.interrupted,
+            "error": self.error,
             "search": self.found.map(|found| json!({
                 "rate_per_s": found.rate,
                 "limit": found.limit.name(),
@@ -199,6 +202,12 @@ impl Report {
         let mut text = String::new();
         if self.interrupted {
             text.push_str("Interrupted: this is the result so far.\n");
+        }
+        if let Some(error) = &self.error {
+            let _ = writeln!(
+                text,
+                "Ended by an error: {error}.\nThis is the result so far."
+            );
         }
         if let Some(found) = self.found {
             let rate = count(found.rate);
@@ -529,6 +538,7 @@ mod tests {
             chosen: 0,
             found: None,
             interrupted: false,
+            error: None,
         }
     }
 
