@@ -137,6 +137,15 @@ fn chronyd_answers_basic_interleaved_and_signed_requests() {
         &[&load[..], &["--key", "10:SHA1:other"]].concat(),
     );
     assert_eq!(number(&wrong, "/result/basic"), 0.0, "{wrong}");
+    let short = ["--rate", "100", "--duration", "100ms", "--timeout", "100ms"];
+    let silent = bench(
+        from,
+        server,
+        &[&short[..], &["--key", "10:SHA1:other"]].concat(),
+    );
+    assert_eq!(silent.status.code(), Some(1));
+    let text = process::all(&silent);
+    assert!(text.contains("Does it have the key?"), "{text}");
 
     let report = json(from, server, &[&load[..], &["--ntp-version", "3"]].concat());
     assert_good(&report, "basic");
@@ -209,6 +218,18 @@ fn our_server_is_measured() {
     assert!((249_000.0..255_000.0).contains(&ahead_us), "{report}");
     let behind_us = number(&report, "/result/stamps/transmit_basic/median_us");
     assert!((-251_000.0..-245_000.0).contains(&behind_us), "{report}");
+
+    // It has no keys, and says so.
+    let output = bench(
+        from,
+        hub_v4(0),
+        &[&load[..], &["--key", "7:MD5:a"]].concat(),
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let text = process::all(&output);
+    assert!(text.contains("does not have the key of --key"), "{text}");
+    assert!(text.contains("invalid (crypto_nak)"), "{text}");
+    assert!(!text.contains("is it an NTP server"), "{text}");
 
     // The second request of a client makes the server remember; it asks in vain.
     let few = ["--interleaved", "--ports", "3"];

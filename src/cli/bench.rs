@@ -154,7 +154,17 @@ fn bench(args: &BenchArgs) -> Result<u8, Failure> {
     if let Some(error) = &report.error {
         eprintln!("ptntp bench: {error}");
     } else if !answered && !report.interrupted {
-        eprintln!("ptntp bench: {}", unanswered(args, server));
+        let instead = report
+            .steps
+            .iter()
+            .find_map(|step| report::instead_of_answers(&step.tally));
+        eprintln!(
+            "ptntp bench: {}",
+            match instead {
+                Some(instead) => format!("what {server} sent were no answers: {instead}"),
+                None => unanswered(args, &ask, server),
+            }
+        );
     }
     Ok(match report.found {
         _ if report.interrupted => EXIT_INTERRUPTED,
@@ -279,18 +289,22 @@ fn self_test(args: &BenchArgs, ask: &Ask, stage: &Stage) -> Result<u8, Failure> 
 }
 
 /// Where to look when nothing came back.
-fn unanswered(args: &BenchArgs, server: SocketAddr) -> String {
+fn unanswered(args: &BenchArgs, ask: &Ask, server: SocketAddr) -> String {
+    let keyed = match ask.mix.is_keyed() {
+        true => " Does it have the key? chronyd is silent if not.",
+        false => "",
+    };
     match args.sources {
         None => format!(
             "no answer from {server}: is it an NTP server, and does it let this host in (firewall, \
-             `restrict`, `allow`)?"
+             `restrict`, `allow`)?{keyed}"
         ),
         Some(sources) => {
             let ours = route::find(server.ip()).ok().and_then(|way| way.source);
             let ours = ours.map_or("THIS-HOST".to_owned(), |ip| ip.to_string());
             format!(
                 "no answer from {server} to clients of {sources}: its host must let them in, and must \
-                 route them back here. There:\n  ip route add {sources} via {ours}"
+                 route them back here.{keyed} There:\n  ip route add {sources} via {ours}"
             )
         }
     }

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 
 use crate::load::book::{Book, Entry, Found};
 use crate::load::cookie::{Cookies, Field};
-use crate::load::key::MAC_LEN_MAX;
+use crate::load::key::{MAC_LEN_MAX, is_crypto_nak};
 use crate::load::mix::Ask;
 use crate::load::schedule::{Pace, Schedule};
 use crate::load::stamps::unix_ns;
@@ -271,7 +271,11 @@ impl Engine {
             && let Some(key) = &self.setup.ask.key
             && !key.verifies(&bytes[..HEADER_LEN], packet.trailer())
         {
-            return Err(Invalid::Mac);
+            return Err(match packet.trailer() {
+                [] => Invalid::Unsigned,
+                trailer if is_crypto_nak(trailer) => Invalid::Nak,
+                _ => Invalid::Mac,
+            });
         }
         let kiss = kiss_code(&packet);
         let unsynchronised = kiss.is_none()
@@ -540,8 +544,8 @@ mod tests {
         assert_eq!(tally.unsynchronised, 4);
         assert_eq!(tally.kisses[b"RATE"], 1);
         assert_eq!((tally.duplicates, tally.late, tally.lost), (1, 2, 2));
-        // short, mode, version, origin, mac, stamps
-        assert_eq!(tally.invalid, [1, 1, 1, 1, 0, 1]);
+        // short, mode, version, origin, mac, stamps; no signature was wanted
+        assert_eq!(tally.invalid, [1, 1, 1, 1, 0, 1, 0, 0]);
         assert_eq!(tally.answered() + tally.lost, tally.sent);
     }
 
@@ -593,13 +597,17 @@ mod tests {
         let header = answer(&bytes, 1, 2);
         deliver(&mut engine, &header, 2);
         let mut signed = header.to_bytes().to_vec();
+        let with = |trailer: &[u8]| [&signed[..], trailer].concat();
+        engine.receive(&with(&[0; 4]), AHEAD_NS + 2, AHEAD_NS);
+        engine.receive(&with(&[1; 24]), AHEAD_NS + 2, AHEAD_NS);
         let mut mac = [0; MAC_LEN_MAX];
         let key = engine.setup.ask.key.clone().unwrap();
         let len = key.sign(&signed, &mut mac);
         signed.extend(&mac[..len]);
         engine.receive(&signed, AHEAD_NS + 3, AHEAD_NS);
         let tally = engine.finish(4);
-        assert_eq!((tally.basic, tally.invalid[Invalid::Mac as usize]), (1, 1));
+        // mac, stamps, unsigned, crypto_nak
+        assert_eq!((tally.basic, &tally.invalid[4..]), (1, &[1, 0, 1, 1][..]));
     }
 
     #[test]

@@ -262,6 +262,7 @@ impl Report {
         if tally.unsynchronised > 0 {
             let _ = writeln!(text, "The server says that it has no time to give.");
         }
+        text.push_str(&signatures(tally));
         let asked = tally.asked_interleaved as f64 * (1.0 - tally.loss());
         if (tally.interleaved as f64) < 0.9 * asked {
             let _ = writeln!(
@@ -273,6 +274,40 @@ impl Report {
         }
         text
     }
+}
+
+/// Why signed requests have no answers, a sentence a line, and what to do.
+fn signatures(tally: &Tally) -> String {
+    let mut text = String::new();
+    let reasons = [
+        (
+            Invalid::Nak,
+            "The server does not have the key of --key (crypto-NAK): its number, type and secret \
+             must be among the\nserver's keys (ntp.conf: `keys`, `trustedkey`; chrony.conf: `keyfile`).",
+        ),
+        (
+            Invalid::Unsigned,
+            "The server answers signed requests without a signature: it knows no keys, or not this \
+             one (--key).",
+        ),
+        (
+            Invalid::Mac,
+            "The server signs otherwise than --key says: type or secret of the key differ.",
+        ),
+    ];
+    for (reason, sentence) in reasons {
+        if tally.invalid[reason as usize] > 0 {
+            let _ = writeln!(text, "{sentence}");
+        }
+    }
+    text
+}
+
+/// What came instead of answers, and why; none if nothing did.
+pub fn instead_of_answers(tally: &Tally) -> Option<String> {
+    let odd = odd_line(tally).filter(|_| tally.invalid_sum() > 0)?;
+    let why = signatures(tally);
+    Some(format!("{odd}\n{why}").trim_end().to_owned())
 }
 
 fn stamp_rows(tally: &Tally) -> [(&'static str, &Differences, &'static str); 3] {
@@ -578,6 +613,18 @@ mod tests {
         let text = report(tally).text();
         assert!(text.contains("60 kiss RATE"), "{text}");
         assert!(text.contains("limits its clients"), "{text}");
+    }
+
+    #[test]
+    fn missing_keys_are_explained() {
+        let mut tally = good();
+        assert_eq!(instead_of_answers(&tally), None);
+        (tally.basic, tally.lost) = (0, 100);
+        tally.invalid[Invalid::Nak as usize] = 100;
+        let instead = instead_of_answers(&tally).unwrap();
+        assert!(instead.starts_with("100 invalid (crypto_nak)"), "{instead}");
+        let verdict = report(tally).verdict();
+        assert!(verdict.contains("does not have the key"), "{verdict}");
     }
 
     #[test]

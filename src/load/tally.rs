@@ -26,21 +26,28 @@ pub enum Invalid {
     Version,
     /// Its origin names no request of ours, or is no field that its request had.
     Origin,
-    /// Not signed, or wrongly.
+    /// Signed wrongly, where a signature was wanted.
     Mac,
     /// Receive or transmit stamp zero.
     Stamps,
+    /// Not signed, where that was wanted.
+    Unsigned,
+    /// A crypto-NAK instead of a signature (RFC 5905 section 9.2): the server does not
+    /// have the key.
+    Nak,
 }
 
 impl Invalid {
     /// All, with their names in JSON.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::Short, "short"),
         (Self::Mode, "mode"),
         (Self::Version, "version"),
         (Self::Origin, "origin"),
         (Self::Mac, "mac"),
         (Self::Stamps, "stamps"),
+        (Self::Unsigned, "unsigned"),
+        (Self::Nak, "crypto_nak"),
     ];
 }
 
