@@ -106,6 +106,18 @@ fn chronyd_answers_basic_interleaved_and_signed_requests() {
             assert!((0.0..5000.0).contains(&median_us), "{stamps} {median_us}");
         }
     }
+    // By its link-local address, which needs a zone.
+    star.hub.add_address("s0", "fe80::1/64");
+    from.add_address("eth", "fe80::2/64");
+    for server in ["fe80::1%eth", "fe80::1%eth:123", "[fe80::1%eth]:123"] {
+        let mut command = process::command(Some(from), BINARY);
+        command.args(["bench", server, "--rate", "100", "--duration", "100ms"]);
+        command.args(["--json", "--timeout", "5s"]);
+        let output = process::run(command, secs(20));
+        let report = serde_json::from_str(&process::stdout(&output));
+        let report: Value = report.unwrap_or_else(|_| panic!("{}", process::all(&output)));
+        assert_good(&report, "basic");
+    }
     let server = hub_v4(0);
     let load = ["--rate", "200", "--duration", "1s", "--ports", "4"];
     let report = json(from, server, &[&load[..], &["--interleaved"]].concat());

@@ -300,7 +300,7 @@ fn unanswered(args: &BenchArgs, ask: &Ask, server: SocketAddr) -> String {
              `restrict`, `allow`)?{keyed}"
         ),
         Some(sources) => {
-            let ours = route::find(server.ip()).ok().and_then(|way| way.source);
+            let ours = route::find(server).ok().and_then(|way| way.source);
             let ours = ours.map_or("THIS-HOST".to_owned(), |ip| ip.to_string());
             format!(
                 "no answer from {server} to clients of {sources}: its host must let them in, and must \
@@ -376,7 +376,8 @@ fn check_sources(args: &BenchArgs) -> Result<(), Failure> {
     }
 }
 
-/// `name`, `name:port`, `[address]:port`, `address` with colons.
+/// `name`, `name:port`, `[address]:port`, `address` with colons, perhaps with a zone
+/// (RFC 4007 section 11) and then perhaps with a port.
 fn split_port(text: &str) -> Result<(&str, u16), String> {
     let port = |text: &str| {
         text.parse()
@@ -396,6 +397,15 @@ fn split_port(text: &str) -> Result<(&str, u16), String> {
     }
     if text.parse::<IpAddr>().is_ok() {
         return Ok((text, NTP_PORT));
+    }
+    if let Some((address, zone)) = text.split_once('%')
+        && address.parse::<Ipv6Addr>().is_ok()
+    {
+        // No name of an interface has a colon (dev_valid_name of the kernel).
+        return match zone.split_once(':') {
+            Some((zone, number)) => Ok((&text[..address.len() + 1 + zone.len()], port(number)?)),
+            None => Ok((text, NTP_PORT)),
+        };
     }
     match text.split_once(':') {
         Some((name, number)) => Ok((name, port(number)?)),
@@ -492,7 +502,7 @@ impl Bench {
                 }),
             patience_ns: (args.timeout * 1e9) as i64,
         };
-        Self::towards(args, server, ask, &setup, || route::find(server.ip()))
+        Self::towards(args, server, ask, &setup, || route::find(server))
     }
 
     fn towards(
@@ -730,10 +740,14 @@ mod tests {
             ("[::1]:7", ("::1", 7)),
             ("[::1]", ("::1", 123)),
             ("fe80::1", ("fe80::1", 123)),
+            ("fe80::1%eth0", ("fe80::1%eth0", 123)),
+            ("fe80::1%eth0:7", ("fe80::1%eth0", 7)),
+            ("[fe80::1%eth0]", ("fe80::1%eth0", 123)),
+            ("[fe80::1%eth0]:7", ("fe80::1%eth0", 7)),
         ] {
             assert_eq!(split_port(text).unwrap(), expected);
         }
-        for wrong in ["a:0", "a:x", "[::1", "[::1]7"] {
+        for wrong in ["a:0", "a:x", "[::1", "[::1]7", "fe80::1%eth0:"] {
             assert!(split_port(wrong).is_err(), "{wrong}");
         }
     }
