@@ -3,6 +3,7 @@
 //! added up.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::num::NonZeroU32;
@@ -68,6 +69,14 @@ const CLIENTS_MAX: u32 = 1_000_000;
 const CEILING_RATE: f64 = 1e7;
 /// How long it tries.
 const CEILING_S: f64 = 0.5;
+/// Frames that a thread has room for: at least 1 MiB, at most 16 (a tenth of a second's
+/// at the highest rates). Most of the time a start with many threads takes is for these.
+const ROOM_MIN: usize = 1 << 12;
+const ROOM_MAX: usize = 1 << 16;
+/// And of all threads; a quarter of a gibibyte.
+const ROOM_OF_ALL: usize = 1 << 20;
+/// A thread may be kept from its core for so long, in seconds.
+const ROOM_S: f64 = 0.25;
 /// Nothing answers there, so that nothing need be remembered.
 const CEILING_PATIENCE_NS: i64 = 10_000_000;
 /// The rate that departures are stamped for where it is not known beforehand.
@@ -239,7 +248,7 @@ fn measure(
     };
     Ok(Report {
         server: server.to_string(),
-        origin: bench.origin,
+        origin: bench.origin.clone(),
         clients: bench.clients,
         threads: args.threads,
         ceiling,
@@ -469,6 +478,7 @@ impl Sink {
         };
         let setup = SetupArgs {
             rate: CEILING_RATE,
+            answers_max: Some(0.0),
             patience_ns: CEILING_PATIENCE_NS,
         };
         Bench::towards(args, self.address, ask, &setup, way)
@@ -478,6 +488,8 @@ impl Sink {
 /// What differs between a measurement and one of the generator itself.
 struct SetupArgs {
     rate: f64,
+    /// No more answers than that come back in a second; none if nobody knows.
+    answers_max: Option<f64>,
     patience_ns: i64,
 }
 
@@ -492,14 +504,13 @@ struct Bench {
 impl Bench {
     fn open(args: &BenchArgs, server: SocketAddr, ask: &Ask) -> Result<Self, Failure> {
         let top = args.ramp.map(|(_, to)| to);
+        let known = match args.search || args.closed.is_some() {
+            true => None,
+            false => args.rate.or(top).or(Some(RATE_DEFAULT)),
+        };
         let setup = SetupArgs {
-            rate: args
-                .rate
-                .or(top)
-                .unwrap_or(match args.search || args.closed.is_some() {
-                    true => FAST_GUESS,
-                    false => RATE_DEFAULT,
-                }),
+            rate: known.unwrap_or(FAST_GUESS),
+            answers_max: known,
             patience_ns: (args.timeout * 1e9) as i64,
         };
         Self::towards(args, server, ask, &setup, || route::find(server))
@@ -518,6 +529,7 @@ impl Bench {
                 ask: ask.clone(),
                 first_client,
                 clients: NonZeroU32::new(clients).unwrap_or(NonZeroU32::MIN),
+                engines: NonZeroU32::new(threads).unwrap_or(NonZeroU32::MIN),
                 run,
                 burst: args.burst,
                 stamp_every: (setup.rate / STAMPED_PER_S).max(1.0) as u32,
@@ -540,7 +552,8 @@ impl Bench {
                 .min(all)
                 .max(threads);
             let ports = args.ports.unwrap_or(RAW_PORTS_DEFAULT).max(threads);
-            for n in 0..threads {
+            let room = room_for_answers(setup.answers_max, threads);
+            let opened = at_once(0..threads, |n| {
                 let (first, last) = (part(ports, n), part(ports, n + 1) - 1);
                 let wanted = Wanted {
                     from: server.ip(),
@@ -548,8 +561,12 @@ impl Bench {
                     to_first: RAW_PORT_FIRST + first as u16,
                     to_last: RAW_PORT_FIRST + last as u16,
                 };
-                let frames = Frames::open(way.interface, n, &wanted)
-                    .map_err(|e| raw_failure(&way.name, &e))?;
+                Ok((Frames::open(way.interface, n, &wanted, room)?, wanted))
+            });
+            let mut ways = BTreeSet::new();
+            for (n, opened) in (0..threads).zip(opened) {
+                let (frames, wanted) = opened.map_err(|e: io::Error| raw_failure(&way.name, &e))?;
+                ways.insert(frames.way());
                 let raw = Raw {
                     frames,
                     template: Template::new(way.ours, way.next_hop, server),
@@ -564,13 +581,12 @@ impl Bench {
                     realtime: args.realtime,
                 });
             }
-            let way_out = match generators.first().map(|g| &g.line) {
-                Some(Line::Frames(raw)) => raw.frames.way(),
-                _ => "",
-            };
+            // An interface may have fewer queues than there are threads.
+            let ways: Vec<&str> = ways.into_iter().collect();
             origin = format!(
-                "{clients} addresses of {sources}, by {} ({way_out})",
-                way.name
+                "{clients} addresses of {sources}, by {} ({})",
+                way.name,
+                ways.join(", ")
             );
         } else {
             clients = args.ports.unwrap_or(PORTS_DEFAULT).max(threads);
@@ -703,6 +719,43 @@ fn ports_failure(server: SocketAddr, error: &io::Error) -> Failure {
     }
 }
 
+/// The kernel waits before it gives up a ring: for all of them at once.
+impl Drop for Bench {
+    fn drop(&mut self) {
+        at_once(self.generators.drain(..), drop);
+    }
+}
+
+/// Does `work` on all, a thread for each, for what is mostly waiting; results in order.
+fn at_once<T: Send, R: Send>(all: impl Iterator<Item = T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = all.map(|one| scope.spawn(move || work(one))).collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect()
+    })
+}
+
+/// Frames that each thread has room for: answers to as much as it asks while it is kept
+/// from its core, where the rate is known, and no more than a fair part of the memory
+/// that all may have.
+fn room_for_answers(rate: Option<f64>, threads: u32) -> usize {
+    let most = (ROOM_OF_ALL / threads as usize).clamp(ROOM_MIN, ROOM_MAX);
+    match rate {
+        Some(rate) => {
+            let asked = rate / f64::from(threads) * ROOM_S;
+            (asked as usize).clamp(ROOM_MIN, most)
+        }
+        None => most,
+    }
+}
+
 /// The n-th thread's part of a pace, and how much later than the first it begins, so
 /// that their requests don't fall on the same moments.
 fn split(pace: Pace, n: usize, threads: usize) -> (Pace, i64) {
@@ -750,6 +803,16 @@ mod tests {
         for wrong in ["a:0", "a:x", "[::1", "[::1]7", "fe80::1%eth0:"] {
             assert!(split_port(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn many_threads_take_no_more_room_than_they_need() {
+        assert_eq!(room_for_answers(None, 1), ROOM_MAX);
+        assert_eq!(room_for_answers(None, 4), ROOM_MAX);
+        assert_eq!(room_for_answers(None, 64), ROOM_OF_ALL / 64);
+        assert_eq!(room_for_answers(Some(1000.0), 64), ROOM_MIN);
+        assert_eq!(room_for_answers(Some(100_000.0), 1), 25_000);
+        assert_eq!(room_for_answers(Some(1e9), 1), ROOM_MAX);
     }
 
     #[test]

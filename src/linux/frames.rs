@@ -45,11 +45,12 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Opens `interface`, by its index. Threads have a `queue` each, from 0.
+    /// Opens `interface`, by its index, with room for so many frames that came in.
+    /// Threads have a `queue` each, from 0.
     ///
     /// # Errors
     /// EPERM without CAP_NET_RAW; what else socket(2) and bind(2) say.
-    pub fn open(interface: u32, queue: u32, wanted: &Wanted) -> io::Result<Self> {
+    pub fn open(interface: u32, queue: u32, wanted: &Wanted, room: usize) -> io::Result<Self> {
         let plain = socket::open(libc::AF_PACKET, libc::SOCK_RAW)?;
         let fd = plain.as_raw_fd();
         set(fd, libc::SOL_PACKET, PACKET_QDISC_BYPASS, 1)?;
@@ -60,7 +61,7 @@ impl Frames {
         set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, stamps)?;
         // Of protocol 0: it receives nothing.
         bind(fd, interface, 0)?;
-        let receive = ReceiveRing::open(interface, wanted)?;
+        let receive = ReceiveRing::open(interface, wanted, room)?;
         // SAFETY: no pointers.
         let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: just opened and nobody else owns it.

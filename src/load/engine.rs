@@ -22,8 +22,10 @@ use crate::wire::refid::RefId;
 /// Octets of the longest request.
 pub const REQUEST_LEN_MAX: usize = HEADER_LEN + MAC_LEN_MAX;
 /// Requests under way that are remembered in a closed loop, where the rate is not
-/// known beforehand: at two million a second, half a second's.
+/// known beforehand: at two million a second of all threads, half a second's.
 const BOOK_LEN_CLOSED: usize = 1 << 20;
+/// The least that a thread of many remembers.
+const BOOK_LEN_CLOSED_MIN: usize = 1 << 16;
 /// The most that is remembered at all (some 200 MB).
 const BOOK_LEN_MAX: usize = 1 << 22;
 
@@ -36,6 +38,8 @@ pub struct Setup {
     pub first_client: u32,
     /// How many are this engine's.
     pub clients: NonZeroU32,
+    /// So many engines, this one among them, share the load.
+    pub engines: NonZeroU32,
     /// So many requests of one client follow each other, which saves system calls
     /// where each client has a socket.
     pub run: u32,
@@ -120,7 +124,10 @@ impl Engine {
                 // Half as much again: a late generator catches up in a hurry.
                 (rate * 1.5e-9 * self.setup.patience_ns as f64) as usize + 4096
             }
-            Pace::Closed { .. } => BOOK_LEN_CLOSED,
+            Pace::Closed { .. } => {
+                let part = BOOK_LEN_CLOSED / self.setup.engines.get() as usize;
+                part.max(BOOK_LEN_CLOSED_MIN)
+            }
         };
         self.book.reserve(capacity.min(BOOK_LEN_MAX));
         self.first = self.book.next();
@@ -442,6 +449,7 @@ mod tests {
             },
             first_client: 0,
             clients: NonZeroU32::new(clients).unwrap(),
+            engines: NonZeroU32::MIN,
             run: 1,
             stamp_every: 1,
             burst: NonZeroU32::MIN,

@@ -24,9 +24,7 @@ const TP_STATUS_USER: u32 = 1;
 const SLOT_LEN: usize = 256;
 /// Octets of a block.
 const BLOCK_LEN: usize = 1 << 16;
-/// Blocks: together 65,536 frames, a tenth of a second's at the highest rates.
-const BLOCKS: usize = 256;
-const SLOTS: usize = BLOCKS * BLOCK_LEN / SLOT_LEN;
+const SLOTS_IN_BLOCK: usize = BLOCK_LEN / SLOT_LEN;
 /// What a filter returns to let a frame in whole.
 const ACCEPT: u32 = u32::MAX;
 
@@ -74,6 +72,7 @@ struct SlotHeader {
 pub struct ReceiveRing {
     fd: OwnedFd,
     memory: NonNull<u8>,
+    slots: usize,
     next: usize,
 }
 
@@ -81,11 +80,12 @@ pub struct ReceiveRing {
 unsafe impl Send for ReceiveRing {}
 
 impl ReceiveRing {
-    /// Takes what is `wanted` from an interface.
+    /// Takes what is `wanted` from an interface, with room for `frames` of it or a few
+    /// more. The kernel takes the time to make that room, and more to give it up.
     ///
     /// # Errors
     /// EPERM without CAP_NET_RAW, ENOMEM.
-    pub fn open(interface: u32, wanted: &Wanted) -> io::Result<Self> {
+    pub fn open(interface: u32, wanted: &Wanted, frames: usize) -> io::Result<Self> {
         let socket = socket::open(libc::AF_PACKET, libc::SOCK_RAW)?;
         let fd = socket.as_raw_fd();
         // Before it is bound, so that nothing else ever comes in.
@@ -93,18 +93,20 @@ impl ReceiveRing {
         set(fd, libc::SOL_PACKET, PACKET_VERSION, TPACKET_V2)?;
         // Stamps as early as they can be had, not when the frame is put in the ring.
         set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
+        let blocks = frames.div_ceil(SLOTS_IN_BLOCK).max(1);
+        let slots = blocks * SLOTS_IN_BLOCK;
         let request = Request {
             block_size: BLOCK_LEN as u32,
-            block_nr: BLOCKS as u32,
+            block_nr: blocks as u32,
             frame_size: SLOT_LEN as u32,
-            frame_nr: SLOTS as u32,
+            frame_nr: slots as u32,
         };
         set(fd, libc::SOL_PACKET, PACKET_RX_RING, request)?;
         // SAFETY: a new mapping of the ring's whole length, by its own descriptor.
         let memory = unsafe {
             libc::mmap(
                 ptr::null_mut(),
-                SLOTS * SLOT_LEN,
+                slots * SLOT_LEN,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 fd,
@@ -118,6 +120,7 @@ impl ReceiveRing {
         let ring = Self {
             fd: socket,
             memory,
+            slots,
             next: 0,
         };
         let protocol = match wanted.from {
@@ -137,8 +140,8 @@ impl ReceiveRing {
     /// any.
     pub fn drain(&mut self, each: &mut impl FnMut(Event<'_>)) -> bool {
         let mut any = false;
-        for _ in 0..SLOTS {
-            // SAFETY: `next` is below SLOTS, so the slot lies within the mapping.
+        for _ in 0..self.slots {
+            // SAFETY: `next` is below `slots`, so the slot lies within the mapping.
             let slot = unsafe { self.memory.add(self.next * SLOT_LEN) };
             // SAFETY: a slot begins with its status, aligned; the kernel writes it too,
             // so it is looked at as an atomic.
@@ -156,7 +159,7 @@ impl ReceiveRing {
             let at_ns = i64::from(header.sec) * 1_000_000_000 + i64::from(header.nsec);
             each(Event::Arrived { payload, at_ns });
             status.store(TP_STATUS_KERNEL, Ordering::Release);
-            self.next = (self.next + 1) % SLOTS;
+            self.next = (self.next + 1) % self.slots;
             any = true;
         }
         any
@@ -184,7 +187,7 @@ impl ReceiveRing {
 impl Drop for ReceiveRing {
     fn drop(&mut self) {
         // SAFETY: mapped by `open` with this length, and nothing borrows from it.
-        unsafe { libc::munmap(self.memory.as_ptr().cast(), SLOTS * SLOT_LEN) };
+        unsafe { libc::munmap(self.memory.as_ptr().cast(), self.slots * SLOT_LEN) };
     }
 }
 
