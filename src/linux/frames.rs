@@ -215,7 +215,7 @@ impl Frames {
     /// As [`Ports::receive`](crate::linux::ports::Ports::receive), of whole frames.
     ///
     /// # Errors
-    /// What epoll_pwait2(2) says.
+    /// What epoll_wait(2) says.
     pub fn receive(
         &mut self,
         patience_ns: i64,

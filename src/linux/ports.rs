@@ -8,6 +8,7 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::linux::address::RawAddress;
 use crate::linux::clock;
@@ -253,7 +254,7 @@ impl Ports {
     /// any.
     ///
     /// # Errors
-    /// What epoll_pwait2(2) says; never of a single datagram.
+    /// What epoll_wait(2) says; never of a single datagram.
     pub fn receive(
         &mut self,
         patience_ns: i64,
@@ -423,35 +424,79 @@ pub(crate) fn watch(epoll: &OwnedFd, fd: RawFd, token: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Up to `BATCH` events into `ready`; an interrupted wait has none.
+/// epoll_pwait2(2) came with Linux 5.11, and some sandboxes don't let it through: it was
+/// tried in vain.
+static COARSE: AtomicBool = AtomicBool::new(false);
+
+/// Up to `BATCH` events into `ready`; an interrupted wait has none. Where waits can't be
+/// told in nanoseconds, they end up to a millisecond early.
 pub(crate) fn wait(
     epoll: &OwnedFd,
     ready: &mut Vec<libc::epoll_event>,
     patience_ns: i64,
 ) -> io::Result<usize> {
     ready.resize(BATCH, libc::epoll_event { events: 0, u64: 0 });
+    let mut coarse = COARSE.load(Ordering::Relaxed);
+    let mut result = Ok(0);
+    if !coarse {
+        result = wait_finely(epoll, ready, patience_ns);
+        if let Err(error) = &result {
+            coarse = matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM));
+            COARSE.fetch_or(coarse, Ordering::Relaxed);
+        }
+    }
+    if coarse {
+        result = wait_coarsely(epoll, ready, patience_ns);
+    }
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+        other => other,
+    }
+}
+
+/// In milliseconds: rather early than late, because who is early waits for the rest by
+/// looking at the clock.
+fn wait_coarsely(
+    epoll: &OwnedFd,
+    ready: &mut [libc::epoll_event],
+    patience_ns: i64,
+) -> io::Result<usize> {
+    let patience_ms = (patience_ns / 1_000_000).min(i64::from(libc::c_int::MAX));
+    // SAFETY: room for as many events as stated.
+    let count = check(unsafe {
+        libc::epoll_wait(
+            epoll.as_raw_fd(),
+            ready.as_mut_ptr(),
+            ready.len() as libc::c_int,
+            patience_ms as libc::c_int,
+        )
+    })?;
+    Ok(count as usize)
+}
+
+fn wait_finely(
+    epoll: &OwnedFd,
+    ready: &mut [libc::epoll_event],
+    patience_ns: i64,
+) -> io::Result<usize> {
     let patience = libc::timespec {
         tv_sec: patience_ns / 1_000_000_000,
         tv_nsec: patience_ns % 1_000_000_000,
     };
     // By number, as older C libraries lack the function.
-    // SAFETY: room for BATCH events, a valid timespec, no signal mask.
+    // SAFETY: room for as many events as stated, a valid timespec, no signal mask.
     let count = unsafe {
         libc::syscall(
             libc::SYS_epoll_pwait2,
             epoll.as_raw_fd(),
             ready.as_mut_ptr(),
-            BATCH as libc::c_int,
+            ready.len() as libc::c_int,
             &raw const patience,
             std::ptr::null::<libc::sigset_t>(),
             0_usize,
         )
     };
-    match check(count as libc::c_int) {
-        Ok(count) => Ok(count as usize),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-        Err(error) => Err(error),
-    }
+    check(count as libc::c_int).map(|count| count as usize)
 }
 
 /// Again after a signal, and after the news (once told) that an earlier datagram was
@@ -546,6 +591,31 @@ mod tests {
         assert!(arrived < 100, "{arrived}");
         assert_eq!(ports.overrun(), 100 - arrived);
         assert_eq!(ports.overrun(), 0);
+    }
+
+    #[test]
+    fn an_older_kernel_waits_in_milliseconds() {
+        let echo = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut ports = Ports::connect(echo.local_addr().unwrap(), 1).unwrap();
+        let waits = [wait_coarsely, wait_finely];
+        ports
+            .ready
+            .resize(BATCH, libc::epoll_event { events: 0, u64: 0 });
+        for wait in waits {
+            assert_eq!(wait(&ports.epoll, &mut ports.ready, 999_999).unwrap(), 0);
+        }
+        ports.stage(0, &[1; 48], None);
+        ports.flush().unwrap();
+        let mut buffer = [0; 100];
+        let (len, from) = echo.recv_from(&mut buffer).unwrap();
+        echo.send_to(&buffer[..len], from).unwrap();
+        for wait in waits {
+            let patience_ns = 10_000_000_000;
+            assert_eq!(
+                wait(&ports.epoll, &mut ports.ready, patience_ns).unwrap(),
+                1
+            );
+        }
     }
 
     #[test]
