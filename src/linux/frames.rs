@@ -35,7 +35,8 @@ pub struct Frames {
     /// Batch of the packet socket, where there is no fast way.
     outgoing: Box<[[u8; DATAGRAM_LEN_MAX]]>,
     lens: Vec<usize>,
-    /// Since the last flush, by the fast way.
+    /// Frames of this batch that are beyond our reach: staged in the fast way's ring, or
+    /// stamped and gone. The rest is in `outgoing`.
     sent_fast: usize,
     /// Why a frame that is stamped could not leave.
     failure: Option<io::Error>,
@@ -92,10 +93,8 @@ impl Frames {
 
     /// Is there room for another frame in the batch?
     pub fn has_room(&mut self) -> bool {
-        match &mut self.fast {
-            Some(ring) => self.sent_fast < BATCH && ring.has_room(),
-            None => self.lens.len() < BATCH,
-        }
+        self.sent_fast + self.lens.len() < BATCH
+            && self.fast.as_mut().is_none_or(TransmitRing::has_room)
     }
 
     /// Adds a frame that `write` writes, and says the length of, to the batch, which
@@ -105,20 +104,26 @@ impl Frames {
         tag: Option<u64>,
         write: impl FnOnce(&mut [u8; DATAGRAM_LEN_MAX]) -> usize,
     ) {
-        if let Some(tag) = tag {
-            let mut frame = [0; DATAGRAM_LEN_MAX];
-            let len = write(&mut frame);
-            match self.send_stamped(&frame[..len], tag) {
-                Err(error)
-                    if self.failure.is_none()
-                        && !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) =>
-                {
-                    self.failure = Some(error);
-                }
-                // One that finds no room is lost to the stamps, and its request unanswered.
-                _ => self.sent_fast += 1,
+        let Some(tag) = tag else {
+            return self.stage_plain(write);
+        };
+        let mut frame = [0; DATAGRAM_LEN_MAX];
+        let len = write(&mut frame);
+        match self.send_stamped(&frame[..len], tag) {
+            Ok(()) => self.sent_fast += 1,
+            // Like any other then, without a stamp: no server is to lose it for us.
+            Err(error) if is_full(&error) => self.stage_plain(|out| {
+                *out = frame;
+                len
+            }),
+            Err(error) => {
+                self.failure.get_or_insert(error);
             }
-        } else if let Some(ring) = &mut self.fast {
+        }
+    }
+
+    fn stage_plain(&mut self, write: impl FnOnce(&mut [u8; DATAGRAM_LEN_MAX]) -> usize) {
+        if let Some(ring) = &mut self.fast {
             ring.stage(write);
             self.sent_fast += 1;
         } else {
