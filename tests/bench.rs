@@ -287,6 +287,29 @@ fn a_search_ends_and_says_who_was_the_limit() {
     assert_eq!(report["steps"].as_array().map(Vec::len), Some(10));
 }
 
+/// More than any generator sends: the loss that comes of it is not the server's.
+#[test]
+fn a_generator_beyond_its_ceiling_says_so() {
+    require!(root, peers);
+    let star = Star::new(1);
+    let _chronyd = ChronyServer::start(&star.hub);
+    let from = &star.spokes[0];
+    let short = ["--duration", "200ms", "--timeout", "1s"];
+    let output = bench(from, hub_v4(0), &[&["--rate", "20M"], &short[..]].concat());
+    let text = process::all(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("generator did not keep up"), "{text}");
+    assert!(!text.contains("The server, or the way"), "{text}");
+    let report = json(
+        from,
+        hub_v4(0),
+        &[&["--ramp", "10M..20M"], &short[..]].concat(),
+    );
+    for step in report["steps"].as_array().expect("steps") {
+        assert_eq!(step["limit"], "generator", "{report}");
+    }
+}
+
 #[test]
 fn a_liar_is_found_out_by_its_stamps() {
     require!(root);

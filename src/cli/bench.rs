@@ -179,7 +179,7 @@ fn bench(args: &BenchArgs) -> Result<u8, Failure> {
         _ if report.interrupted => EXIT_INTERRUPTED,
         _ if !answered || report.error.is_some() => EXIT_FAILURE,
         Some(found) if found.limit != Limit::Server => EXIT_GENERATOR,
-        None if !report.result().generator_sent_all() => EXIT_GENERATOR,
+        None if report.result().limit() == Some(Limit::Generator) => EXIT_GENERATOR,
         _ => 0,
     })
 }

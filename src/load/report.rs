@@ -37,8 +37,23 @@ pub struct Step {
 
 impl Step {
     /// Did the generator send what it was told, if not in time?
-    pub fn generator_sent_all(&self) -> bool {
+    fn generator_sent_all(&self) -> bool {
         self.tally.unsent() as f64 <= BEHIND_MAX * self.tally.meant.unwrap_or(0) as f64
+    }
+
+    /// Whose doing it is that there were no more answers; none if all that were wanted
+    /// came. In a closed loop more are always wanted.
+    pub fn limit(&self) -> Option<Limit> {
+        let is_closed = self.offered.is_none();
+        if !self.generator_sent_all() || is_closed && self.tally.is_busy() {
+            Some(Limit::Generator)
+        } else if self.tally.failure() <= LOSS_TOLD {
+            None
+        } else if self.generator_kept_up() {
+            Some(Limit::Server)
+        } else {
+            Some(Limit::Generator)
+        }
     }
 
     /// Did the generator do its part?
@@ -230,6 +245,13 @@ impl Report {
                      was not proved by a\nlonger trial."
                 ),
             };
+        } else if step.tally.overrun > 0 {
+            let _ = writeln!(
+                text,
+                "The generator did not keep up: {} answers came and found no room here.\nWhat is lost \
+                 need not be the server's: ask for less, or use more cores (--threads).",
+                tally.overrun
+            );
         } else if !step.generator_kept_up() {
             let _ = writeln!(
                 text,
@@ -240,6 +262,11 @@ impl Report {
                     true => "ask for less, or use more cores (--threads)",
                     false => "something else keeps this machine's cores busy (--realtime helps)",
                 }
+            );
+        } else if step.limit() == Some(Limit::Generator) {
+            text.push_str(
+                "The generator was busy all the time: the server may answer more than it was asked \
+                 (--threads).\n",
             );
         } else if tally.answered() > 0 && tally.loss() > LOSS_TOLD {
             let _ = writeln!(
@@ -410,8 +437,17 @@ fn spread_line(spread: &Spread, of: &str) -> String {
 /// One line for each.
 fn steps_table(steps: &[Step]) -> String {
     let mut text = format!(
-        "{:>10} {:>10} {:>10} {:>9} {:>10} {:>10} {:>10} {:>6} {:>8}\n",
-        "offered/s", "sent/s", "answers/s", "lost", "p50", "p99", "p99.9", "busy", "behind"
+        "{:>10} {:>10} {:>10} {:>9} {:>10} {:>10} {:>10} {:>6} {:>8} {:>9}\n",
+        "offered/s",
+        "sent/s",
+        "answers/s",
+        "lost",
+        "p50",
+        "p99",
+        "p99.9",
+        "busy",
+        "behind",
+        "limit"
     );
     for step in steps {
         let tally = &step.tally;
@@ -421,7 +457,7 @@ fn steps_table(steps: &[Step]) -> String {
         };
         let _ = writeln!(
             text,
-            "{:>10} {:>10} {:>10} {:>9} {:>10} {:>10} {:>10} {:>4.0} % {:>8}",
+            "{:>10} {:>10} {:>10} {:>9} {:>10} {:>10} {:>10} {:>4.0} % {:>8} {:>9}",
             step.offered.map_or_else(|| "-".to_owned(), count),
             count(tally.sent_rate()),
             count(tally.answer_rate()),
@@ -431,6 +467,7 @@ fn steps_table(steps: &[Step]) -> String {
             quantile(0.999),
             100.0 * tally.busy(),
             share(tally.behind()),
+            step.limit().map_or("-", Limit::name),
         );
     }
     text
@@ -495,6 +532,7 @@ fn step_json(step: &Step) -> Value {
             "transmit_basic": stamps(&tally.transmit_basic),
             "transmit_interleaved": stamps(&tally.transmit_interleaved),
         },
+        "limit": step.limit().map(Limit::name),
         "generator": {
             "kept_up": step.generator_kept_up(),
             "busy": tally.busy(),
@@ -603,6 +641,62 @@ mod tests {
         let verdict = report(tally).verdict();
         assert!(verdict.contains("generator did not keep up"), "{verdict}");
         assert!(!verdict.contains("The server"), "{verdict}");
+    }
+
+    #[test]
+    fn only_a_generator_that_did_its_part_blames_the_server() {
+        let lossy = |change: fn(&mut Tally)| {
+            let mut tally = good();
+            (tally.basic, tally.lost) = (90, 10);
+            change(&mut tally);
+            report(tally)
+        };
+        let limit = |report: &Report| report.result().limit();
+        let server = lossy(|_| {});
+        assert_eq!(limit(&server), Some(Limit::Server));
+        assert!(
+            server
+                .verdict()
+                .contains("The server, or the way to it, loses 10 %")
+        );
+        let changes: [fn(&mut Tally); 3] =
+            [|t| t.overrun = 3, |t| t.sent_late = 20, |t| t.sent = 95];
+        for change in changes {
+            let report = lossy(change);
+            assert_eq!(limit(&report), Some(Limit::Generator));
+            let verdict = report.verdict();
+            assert!(verdict.contains("generator did not keep up"), "{verdict}");
+            assert!(!verdict.contains("The server"), "{verdict}");
+        }
+        // Late, but all was answered.
+        let mut late = good();
+        late.sent_late = 20;
+        assert_eq!(limit(&report(late)), None);
+
+        // A closed loop asks for more until one of both has no more to give.
+        let mut closed = report(good());
+        (closed.steps[0].offered, closed.steps[0].tally.meant) = (None, None);
+        assert_eq!(limit(&closed), None);
+        closed.steps[0].tally.busy_ns = 99;
+        closed.steps[0].tally.spent_ns = 100;
+        assert_eq!(limit(&closed), Some(Limit::Generator));
+        let verdict = closed.verdict();
+        assert!(verdict.contains("busy all the time"), "{verdict}");
+    }
+
+    #[test]
+    fn each_step_of_a_ramp_says_who_was_the_limit() {
+        let mut report = report(good());
+        for change in [|t: &mut Tally| t.lost = 50, |t: &mut Tally| t.sent = 50] {
+            let mut step = report.steps[0].clone();
+            change(&mut step.tally);
+            report.steps.push(step);
+        }
+        let text = report.text();
+        let lines: Vec<&str> = text.lines().skip(1).take(3).collect();
+        for (line, limit) in lines.iter().zip(["-", "server", "generator"]) {
+            assert!(line.ends_with(limit), "{text}");
+        }
     }
 
     #[test]

@@ -14,6 +14,9 @@ pub const INTERVALS: usize = 50;
 /// A request that left later than this after it was meant to is late.
 pub const LATE_NS: i64 = 100_000;
 
+/// More of its time at work, and the generator has no more to give.
+const BUSY_MAX: f64 = 0.98;
+
 /// Why a datagram is no answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
@@ -262,6 +265,11 @@ impl Tally {
     /// Share of its time the generator worked.
     pub fn busy(&self) -> f64 {
         self.busy_ns as f64 / self.spent_ns.max(1) as f64
+    }
+
+    /// Did it work all the time? Then it may be why there were no more answers.
+    pub fn is_busy(&self) -> bool {
+        self.busy() > BUSY_MAX
     }
 
     /// A delay, in nanoseconds.
