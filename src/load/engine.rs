@@ -249,6 +249,10 @@ impl Engine {
         if !(1..self.book.next()).contains(&sequence) {
             return Err(Invalid::Origin);
         }
+        if sequence < self.first {
+            // Of the measurement before, which has counted its request.
+            return Ok(());
+        }
         let entry = match self.book.peek(sequence) {
             Found::Nothing => return Err(Invalid::Origin),
             Found::GivenUp => {
@@ -661,6 +665,18 @@ mod tests {
         assert_eq!((tally.sent, tally.basic), (1000, 1));
         assert_eq!((tally.lost, tally.under_way), (1, 998));
         assert_eq!((tally.loss(), tally.unsent()), (0.5, 0));
+    }
+
+    #[test]
+    fn answers_to_the_measurement_before_count_in_none() {
+        let mut engine = plain();
+        let request = next(&mut engine, 10_000_000).1;
+        assert_eq!(engine.finish(3 * SECOND_NS).lost, 1);
+        engine.begin(Pace::Open { rate: 1000.0 }, 3 * SECOND_NS, SECOND_NS);
+        next(&mut engine, 4 * SECOND_NS);
+        deliver(&mut engine, &answer(&request, 1, 2), 4 * SECOND_NS);
+        let tally = engine.finish(4 * SECOND_NS);
+        assert_eq!((tally.sent, tally.late, tally.invalid_sum()), (1, 0, 0));
     }
 
     #[test]
