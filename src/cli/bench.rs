@@ -629,6 +629,9 @@ impl Bench {
         let length_ns = (length_s * 1e9) as i64;
         let threads = self.generators.len();
         let watch = Watch::default();
+        for (n, generator) in self.generators.iter_mut().enumerate() {
+            generator.engine.reserve(split(pace, n, threads).0);
+        }
         let start_ns = clock::monotonic().nanos() + LEAD_NS;
         let mut progress = Progress::new(label, length_s);
         let mut sum: Option<Tally> = None;

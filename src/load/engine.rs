@@ -117,8 +117,9 @@ impl Engine {
         }
     }
 
-    /// Begins a measurement; one before must have been [finished](Self::finish).
-    pub fn begin(&mut self, pace: Pace, start_ns: i64, length_ns: i64) {
+    /// Makes room for a measurement, which takes a moment at high rates; one before must
+    /// have been [finished](Self::finish).
+    pub fn reserve(&mut self, pace: Pace) {
         let capacity = match pace {
             Pace::Open { rate } => {
                 // Half as much again: a late generator catches up in a hurry.
@@ -130,6 +131,11 @@ impl Engine {
             }
         };
         self.book.reserve(capacity.min(BOOK_LEN_MAX));
+    }
+
+    /// Begins a measurement; one before must have been [finished](Self::finish).
+    pub fn begin(&mut self, pace: Pace, start_ns: i64, length_ns: i64) {
+        self.reserve(pace);
         self.first = self.book.next();
         self.refused = 0;
         self.schedule = Schedule::new(pace, start_ns, length_ns).in_bursts(self.setup.burst);
