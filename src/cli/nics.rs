@@ -173,8 +173,8 @@ fn nic(ethtool: &Ethtool, interface: &Interface) -> io::Result<Nic> {
         capabilities,
         rx_filters,
         tx_types,
-        rx_filter: present.map(|config| config.rx_filter.to_owned()),
-        tx_type: present.map(|config| config.tx_type.to_owned()),
+        rx_filter: present.map(|config| config.rx_filter.name().to_owned()),
+        tx_type: present.map(|config| config.tx_type.name().to_owned()),
     })
 }
 
