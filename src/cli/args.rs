@@ -243,9 +243,9 @@ pub struct NicsArgs {
     #[arg(value_name = "INTERFACE")]
     pub interfaces: Vec<String>,
 
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    /// Whom to ask what stamps really arrive, if one runs, and in what form to print.
+    #[command(flatten)]
+    pub control: ControlArgs,
 }
 
 /// Options of `demo`.
