@@ -28,6 +28,10 @@
  * frame adds it.
  *
  * A transmit stamp is taken after the stack's own software stamp, and so never before.
+ *
+ * What lies between the stack and the wire (queues, moderated interrupts) is latency_ns:
+ * a packet leaves up to that much after the stack's stamp, and is handed to the stack up
+ * to that much after it arrived. It spoils the stack's stamps and none of ours.
  */
 #include <linux/debugfs.h>
 #include <linux/delay.h>
@@ -109,6 +113,7 @@ struct hwts_phc {
  * struct hwts_knobs - what is set in debugfs
  * @wire_ns: from the sender's stamp to the receiver's
  * @jitter_ns: at most this is added to @wire_ns, evenly distributed
+ * @latency_ns: at most this is between the stack and the wire, both ways
  * @read_ns: a reading of the PHC takes twice this; the clock is read in the middle
  * @speed_mbps: the link's speed as ethtool reports it; 0: unknown
  * @tx_lose_every: of the transmit stamps every one of this many is lost; 0: none
@@ -129,6 +134,7 @@ struct hwts_phc {
 struct hwts_knobs {
 	u32 wire_ns;
 	u32 jitter_ns;
+	u32 latency_ns;
 	u32 read_ns;
 	u32 speed_mbps;
 	u32 tx_lose_every;
@@ -170,8 +176,9 @@ struct hwts_counts {
  * @lower_tracker: its reference to @lower
  * @napi: hands arrived packets to the stack; its id leads from a packet to @dev
  * @wire: packets under way, in order of arrival
- * @arrival: runs out when the first of them arrives
+ * @due: runs out when the first of them is to be handed to the stack
  * @arrival_raw_ns: of the last of them; a wire doesn't change the order
+ * @due_raw_ns: when the last of them is handed to the stack
  * @late: packets whose transmit stamp is yet to be handed over
  * @late_work: hands them over
  * @ptp: the PHC, as the kernel has it
@@ -188,8 +195,9 @@ struct hwts_nic {
 	netdevice_tracker lower_tracker;
 	struct napi_struct napi;
 	struct sk_buff_head wire;
-	struct hrtimer arrival;
+	struct hrtimer due;
 	u64 arrival_raw_ns;
+	u64 due_raw_ns;
 	struct sk_buff_head late;
 	struct delayed_work late_work;
 	struct ptp_clock *ptp;
@@ -203,7 +211,8 @@ struct hwts_nic {
 
 /* In sk_buff.cb of a packet on the wire. */
 struct hwts_wire_cb {
-	u64 raw_ns;
+	u64 arrival_raw_ns;
+	u64 due_raw_ns;
 };
 
 /* In sk_buff.cb of a packet whose transmit stamp is late. */
@@ -409,6 +418,11 @@ static bool hwts_has(enum hwts_packets packets, const struct sk_buff *skb)
 	return packets == HWTS_ALL || packets == hwts_class_of(skb);
 }
 
+static u32 hwts_random_below(u32 limit)
+{
+	return limit ? get_random_u32_below(limit) : 0;
+}
+
 /* Counts one more; is it one of every so many? */
 static bool hwts_is_nth(atomic_t *count, u32 every)
 {
@@ -499,7 +513,7 @@ static netdev_tx_t hwts_start_xmit(struct sk_buff *skb, struct net_device *dev)
 	if (is_asked_for)
 		skb_shinfo(skb)->tx_flags |= SKBTX_IN_PROGRESS;
 	skb_tx_timestamp(skb);
-	raw_ns = ktime_get_raw_ns();
+	raw_ns = ktime_get_raw_ns() + hwts_random_below(READ_ONCE(nic->knobs.latency_ns));
 	if (is_asked_for)
 		hwts_tx_stamp(nic, skb, raw_ns);
 
@@ -527,15 +541,11 @@ static netdev_tx_t hwts_start_xmit(struct sk_buff *skb, struct net_device *dev)
 static u64 hwts_arrival_of(struct hwts_nic *nic, struct sk_buff *skb)
 {
 	u64 sent_raw_ns = ktime_to_ns(skb_hwtstamps(skb)->hwtstamp);
-	u32 jitter_ns = READ_ONCE(nic->knobs.jitter_ns);
-	u64 raw_ns;
 
 	if (!sent_raw_ns)
 		return ktime_get_raw_ns();
-	raw_ns = sent_raw_ns + nic->knobs.wire_ns;
-	if (jitter_ns)
-		raw_ns += get_random_u32_below(jitter_ns);
-	return raw_ns;
+	return sent_raw_ns + nic->knobs.wire_ns +
+	       hwts_random_below(READ_ONCE(nic->knobs.jitter_ns));
 }
 
 /* Puts what the lower device has received onto the wire. */
@@ -555,27 +565,30 @@ static rx_handler_result_t hwts_handle_frame(struct sk_buff **pskb)
 	raw_ns = hwts_arrival_of(nic, skb);
 	spin_lock_bh(&nic->wire.lock);
 	nic->arrival_raw_ns = max(raw_ns, nic->arrival_raw_ns);
-	HWTS_WIRE_CB(skb)->raw_ns = nic->arrival_raw_ns;
+	raw_ns = nic->arrival_raw_ns + hwts_random_below(READ_ONCE(nic->knobs.latency_ns));
+	nic->due_raw_ns = max(raw_ns, nic->due_raw_ns);
+	HWTS_WIRE_CB(skb)->arrival_raw_ns = nic->arrival_raw_ns;
+	HWTS_WIRE_CB(skb)->due_raw_ns = nic->due_raw_ns;
 	__skb_queue_tail(&nic->wire, skb);
 	spin_unlock_bh(&nic->wire.lock);
 	napi_schedule(&nic->napi);
 	return RX_HANDLER_CONSUMED;
 }
 
-/* How long until the first packet on the wire arrives; none: KTIME_MAX. */
-static s64 hwts_until_arrival(struct hwts_nic *nic)
+/* How long until the first packet on the wire is due; none: KTIME_MAX. */
+static s64 hwts_until_due(struct hwts_nic *nic)
 {
 	const struct sk_buff *skb = skb_peek(&nic->wire);
 
-	return skb ? (s64)(HWTS_WIRE_CB(skb)->raw_ns - ktime_get_raw_ns()) : KTIME_MAX;
+	return skb ? (s64)(HWTS_WIRE_CB(skb)->due_raw_ns - ktime_get_raw_ns()) : KTIME_MAX;
 }
 
-static struct sk_buff *hwts_next_arrived(struct hwts_nic *nic)
+static struct sk_buff *hwts_next_due(struct hwts_nic *nic)
 {
 	struct sk_buff *skb = NULL;
 
 	spin_lock_bh(&nic->wire.lock);
-	if (hwts_until_arrival(nic) <= 0)
+	if (hwts_until_due(nic) <= 0)
 		skb = __skb_dequeue(&nic->wire);
 	spin_unlock_bh(&nic->wire.lock);
 	return skb;
@@ -599,7 +612,7 @@ static void hwts_rx_stamp(struct hwts_nic *nic, struct sk_buff *skb, u64 raw_ns)
 
 static void hwts_receive(struct hwts_nic *nic, struct sk_buff *skb)
 {
-	hwts_rx_stamp(nic, skb, HWTS_WIRE_CB(skb)->raw_ns);
+	hwts_rx_stamp(nic, skb, HWTS_WIRE_CB(skb)->arrival_raw_ns);
 	/* The stack's own stamp, of the lower device's, was of before the wire. */
 	skb->tstamp = 0;
 	skb->dev = nic->dev;
@@ -617,23 +630,23 @@ static int hwts_poll(struct napi_struct *napi, int budget)
 	int done = 0;
 	s64 rest_ns;
 
-	while (done < budget && (skb = hwts_next_arrived(nic))) {
+	while (done < budget && (skb = hwts_next_due(nic))) {
 		hwts_receive(nic, skb);
 		done++;
 	}
 	if (done < budget && napi_complete_done(napi, done)) {
 		spin_lock_bh(&nic->wire.lock);
-		rest_ns = hwts_until_arrival(nic);
+		rest_ns = hwts_until_due(nic);
 		spin_unlock_bh(&nic->wire.lock);
 		if (rest_ns != KTIME_MAX)
-			hrtimer_start(&nic->arrival, max(rest_ns, 0), HRTIMER_MODE_REL_SOFT);
+			hrtimer_start(&nic->due, max(rest_ns, 0), HRTIMER_MODE_REL_SOFT);
 	}
 	return done;
 }
 
-static enum hrtimer_restart hwts_arrival(struct hrtimer *timer)
+static enum hrtimer_restart hwts_due(struct hrtimer *timer)
 {
-	napi_schedule(&container_of(timer, struct hwts_nic, arrival)->napi);
+	napi_schedule(&container_of(timer, struct hwts_nic, due)->napi);
 	return HRTIMER_NORESTART;
 }
 
@@ -661,7 +674,7 @@ static int hwts_stop(struct net_device *dev)
 
 	netif_carrier_off(dev);
 	napi_disable(&nic->napi);
-	hrtimer_cancel(&nic->arrival);
+	hrtimer_cancel(&nic->due);
 	skb_queue_purge(&nic->wire);
 	dev_set_promiscuity(nic->lower, -1);
 	return 0;
@@ -880,6 +893,7 @@ static void hwts_debugfs_init(struct hwts_nic *nic)
 	nic->debugfs = dir;
 	debugfs_create_u32("wire_ns", 0644, dir, &knobs->wire_ns);
 	debugfs_create_u32("jitter_ns", 0644, dir, &knobs->jitter_ns);
+	debugfs_create_u32("latency_ns", 0644, dir, &knobs->latency_ns);
 	debugfs_create_u32("read_ns", 0644, dir, &knobs->read_ns);
 	debugfs_create_u32("speed_mbps", 0644, dir, &knobs->speed_mbps);
 	debugfs_create_u32("tx_lose_every", 0644, dir, &knobs->tx_lose_every);
@@ -947,8 +961,8 @@ static int hwts_newlink(struct net *src_net, struct net_device *dev, struct nlat
 	skb_queue_head_init(&nic->wire);
 	skb_queue_head_init(&nic->late);
 	INIT_DELAYED_WORK(&nic->late_work, hwts_late);
-	hrtimer_init(&nic->arrival, CLOCK_MONOTONIC, HRTIMER_MODE_REL_SOFT);
-	nic->arrival.function = hwts_arrival;
+	hrtimer_init(&nic->due, CLOCK_MONOTONIC, HRTIMER_MODE_REL_SOFT);
+	nic->due.function = hwts_due;
 	err = hwts_phc_init(nic);
 	if (err)
 		return err;

@@ -11,13 +11,13 @@
 # nic_with ADDRESS: the name of the interface with that MAC.
 nic_with() { basename "$(dirname "$(grep -l "$1" /sys/class/net/*/address)")"; }
 
-# probe NIC: 5 packets from near to far and back; says what stamps near got.
-probe() { on near hwstamp "$1" probe 10.0.0.2 7 5 >probe.out && tail -n 1 probe.out; }
+# probe NIC: 5 packets, to the port of PTP, from near to far and back; says what stamps near got.
+probe() { on near hwstamp "$1" probe 10.0.0.2 319 5 >probe.out && tail -n 1 probe.out; }
 
 # begin NIC_NEAR NIC_FAR: stamping is on, and what is sent to far comes back.
 begin() {
     netns_pair near far "$1" "$2"
-    on far hwstamp "$2" echo 7 >>echo.log 2>&1 &
+    on far hwstamp "$2" echo 319 >>echo.log 2>&1 &
     echo=$!
     phc=$(phc_of near "$1")
 }
@@ -35,8 +35,8 @@ igb() {
     near=$(nic_with 52:54:00:00:01:00)
     far=$(nic_with 52:54:00:00:01:01)
     begin "$near" "$far"
-    check "igb: it promises to stamp all" equal "$(on near hwstamp "$near" caps | cut -d ' ' -f 1-2)" "tx=0x3 rx=0x3"
-    check "igb: and switches it on" on near hwstamp "$near" set 1 1
+    check "igb: it promises to stamp PTP packets" equal "$(on near hwstamp "$near" caps | cut -d ' ' -f 1-2)" "tx=0x3 rx=0x1031"
+    check "igb: and switches it on" equal "$(on near hwstamp "$near" set 1 12)" "tx=1 rx=12"
     probe "$near" >/dev/null
     check "igb: transmit stamps come, receive stamps don't" equal "$(probe "$near")" "tx=5 tx_sw=5 tx_hw=5 rx=5 rx_sw=5 rx_hw=0"
     check "igb: its clock can be read" phc "$phc" read
