@@ -65,6 +65,15 @@ on() {
     ip netns exec "$netns" "$@"
 }
 
+# start_on NETNS LOG COMMAND...: starts it there, in the background; $started is its
+# process. With `on NETNS COMMAND &` it would be a shell's, and killing that leaves COMMAND.
+start_on() {
+    local netns="$1" log="$2"
+    shift 2
+    ip netns exec "$netns" "$@" >>"$log" 2>&1 &
+    started=$!
+}
+
 # netns_pair A B NIC_A NIC_B: two network namespaces, each with a NIC; 10.0.0.1 and .2.
 netns_pair() {
     local number=1 netns nic
@@ -126,7 +135,7 @@ start_chronyd() {
         echo "bindcmdaddress $PWD/run-$name/sock"
         echo "cmdport 0"
     } >"$name.conf"
-    on "$netns" chronyd -x -u root -f "$PWD/$name.conf" -d >"$name.log" 2>&1 &
+    start_on "$netns" "$name.log" chronyd -x -u root -f "$PWD/$name.conf" -d
     within 10 test -S "run-$name/sock" >/dev/null || give_up "chronyd $name does not start: $(tail -n 1 "$name.log")"
 }
 

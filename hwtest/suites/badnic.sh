@@ -17,13 +17,12 @@ probe() { on near hwstamp "$1" probe 10.0.0.2 319 5 >probe.out && tail -n 1 prob
 # begin NIC_NEAR NIC_FAR: stamping is on, and what is sent to far comes back.
 begin() {
     netns_pair near far "$1" "$2"
-    on far hwstamp "$2" echo 319 >>echo.log 2>&1 &
-    echo=$!
+    start_on far echo.log hwstamp "$2" echo 319
     phc=$(phc_of near "$1")
 }
 
 end() {
-    kill $echo
+    kill $started
     unpair near far
 }
 

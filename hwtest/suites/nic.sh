@@ -67,8 +67,7 @@ clocks() {
 }
 
 stamps() {
-    on far hwstamp hw1 echo $port >echo.log 2>&1 &
-    echo=$!
+    start_on far echo.log hwstamp hw1 echo $port
     probe >/dev/null
     check "stamps: none before they are asked for" stamps_are "$no_hw"
     check "stamps: can be switched on" on near hwstamp hw0 set 1 1
@@ -110,13 +109,12 @@ stamps() {
     check "knob: which refuses all" equal "$(on near hwstamp hw0 set 1 1 2>&1)" "SIOCSHWTSTAMP: Numerical result out of range"
     check "knob: and takes PTP" equal "$(on near hwstamp hw0 set 1 12)" "tx=1 rx=12"
     check "knob: and stamps no other packet" stamps_are "$no_rx"
-    kill $echo
+    kill $started
     port=319
-    on far hwstamp hw1 echo $port >>echo.log 2>&1 &
-    echo=$!
+    start_on far echo.log hwstamp hw1 echo $port
     probe >/dev/null
     check "knob: but those to port 319" stamps_are "$all"
-    kill $echo
+    kill $started
     port=7
     knob hw0 rx_packets ntp
     check "knob: capabilities of one for NTP" equal "$(on near hwstamp hw0 caps | cut -d ' ' -f 1-2)" "tx=0x3 rx=0x8001"
