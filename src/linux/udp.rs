@@ -60,6 +60,8 @@ pub struct Answer {
     pub stamp: Stamp,
     /// When it came in by the card, where it takes stamps.
     pub card: Option<CardStamp>,
+    /// Index of the interface it came in by, zero if unknown.
+    pub interface: u32,
 }
 
 /// A datagram that came in to a [`ServerSocket`].
@@ -145,6 +147,7 @@ impl ClientSocket {
             len: received.len,
             stamp: received.stamp(),
             card: received.beside.card_stamp(),
+            interface: received.beside.interface,
         }))
     }
 
