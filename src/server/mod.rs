@@ -10,6 +10,7 @@ pub mod dice;
 pub mod interleave;
 pub mod ranges;
 pub mod rate;
+pub mod recent;
 pub mod respond;
 pub mod rule;
 pub mod verdict;
