@@ -15,6 +15,7 @@ use crate::daemon::desk::Desk;
 use crate::daemon::drift;
 use crate::daemon::errands::{End, Errands, Hands, told_to_stop};
 use crate::daemon::leaps;
+use crate::daemon::query::{Answerer, Knowledge, Query};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{Collect, Report, ServerCounts};
@@ -23,13 +24,15 @@ use crate::linux::clock;
 use crate::linux::netlink::{self, Changes};
 use crate::linux::ring::Tallies;
 use crate::linux::signal::Signals;
-use crate::linux::udp::{SendId, ServerSocket};
+use crate::linux::udp::{Arrival, SendId, ServerSocket};
 use crate::linux::wait::{Interest, Ready, Waiter};
 use crate::node::action::SourceId;
 use crate::server::interleave::TxToken;
+use crate::server::recent::RecentTable;
 use crate::server::respond::{Policy, Request, Responder, set_transmit};
-use crate::server::verdict::Verdict;
+use crate::server::verdict::{Reason, Verdict};
 use crate::sync::filter::Start;
+use crate::time::duration::NtpDuration;
 use crate::time::instant::MonoInstant;
 use crate::wire::packet::PACKET_LEN_MAX;
 
@@ -42,6 +45,28 @@ const CLIENTS: u64 = 3 << 32;
 /// microseconds; what is older than so many sends will not come.
 const AWAITED_MAX: usize = 64;
 
+/// Requests of ntpq in one turn.
+const QUERIES_MAX: usize = 16;
+
+/// What ntpq asks, and who asked before.
+pub struct Asked {
+    /// To be answered at the end of the turn; which socket was asked.
+    waiting: Vec<(usize, Query)>,
+    answerer: Answerer,
+    recent: Arc<RecentTable>,
+}
+
+impl Asked {
+    /// `secret` and `seed` are unguessable; so many clients are remembered.
+    pub fn new(secret: [u8; 32], seed: u64, clients: usize) -> Self {
+        Self {
+            waiting: Vec::with_capacity(QUERIES_MAX),
+            answerer: Answerer::new(secret, clock::monotonic()),
+            recent: Arc::new(RecentTable::new(clients, seed)),
+        }
+    }
+}
+
 /// The server's part of the loop: the one worker that there is.
 pub struct Server {
     sockets: Vec<Socket>,
@@ -52,6 +77,7 @@ pub struct Server {
     tallies: Tallies,
     buffer: Box<[u8; PACKET_LEN_MAX + 1]>,
     reply: Box<[u8; PACKET_LEN_MAX]>,
+    asked: Asked,
 }
 
 struct Socket {
@@ -86,11 +112,13 @@ impl Server {
     /// Answers on `sockets`.
     pub fn new(
         sockets: Vec<ServerSocket>,
-        responder: Responder,
+        mut responder: Responder,
         snapshot: Snapshot,
         policy: Arc<Policy>,
         counters: Arc<Counted>,
+        asked: Asked,
     ) -> Self {
+        responder.remember(Arc::clone(&asked.recent));
         Self {
             sockets: sockets
                 .into_iter()
@@ -106,6 +134,7 @@ impl Server {
             tallies: Tallies::default(),
             buffer: Box::new([0; PACKET_LEN_MAX + 1]),
             reply: Box::new([0; PACKET_LEN_MAX]),
+            asked,
         }
     }
 
@@ -145,6 +174,22 @@ impl Server {
             &mut self.reply,
         );
         self.counters.0.count(&verdict);
+        if verdict == Verdict::Drop(Reason::Control) {
+            let Arrival {
+                from,
+                to,
+                interface,
+                len,
+                ..
+            } = arrival;
+            let bound = socket.socket.local_addr();
+            match Query::new(&self.buffer[..len], from, to, interface, bound) {
+                Some(query) if self.asked.waiting.len() < QUERIES_MAX => {
+                    self.asked.waiting.push((index, query));
+                }
+                _ => self.counters.0.note_control_dropped(),
+            }
+        }
         let Verdict::Reply { len, kind, track } = verdict else {
             return;
         };
@@ -167,6 +212,37 @@ impl Server {
             // Lost like any other datagram; counted like a ring's.
             self.tallies.send_errors += 1;
             self.counters.0.set_ring(&self.tallies);
+        }
+    }
+
+    /// Answers ntpq; what is asked beyond our means is dropped, since nobody may wait.
+    fn serve_queries(&mut self, report: impl FnOnce() -> Report) {
+        if self.asked.waiting.is_empty() {
+            return;
+        }
+        let report = report();
+        let recent = Arc::clone(&self.asked.recent);
+        for (index, query) in self.asked.waiting.drain(..) {
+            if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
+                self.counters.0.note_control_dropped();
+                continue;
+            }
+            let knowledge = Knowledge {
+                report: &report,
+                flags: self
+                    .policy
+                    .access
+                    .lookup(query.from.ip(), query.from.port()),
+                now: self.snapshot.clock.to_local(clock::realtime()),
+                clients: &|| recent.clients().collect(),
+                clients_max: recent.capacity(),
+            };
+            let socket = &self.sockets[index].socket;
+            let answerer = &mut self.asked.answerer;
+            for message in answerer.answer(query.bytes(), query.from, &knowledge) {
+                // Lost like any other datagram.
+                let _ = socket.send(&message, query.from, query.to, query.interface);
+            }
         }
     }
 
@@ -318,6 +394,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
                 _ => hands.server.on_ready(ready),
             }
         }
+        hands.server.serve_queries(|| errands.report(&core));
         serve_desks(&mut desks, &core, &errands, &ready);
     };
     errands.finish(&end, &mut core, &mut hands);
