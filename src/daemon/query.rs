@@ -605,7 +605,8 @@ fn peer_variables(source: &SourceReport, report: &Report) -> Vec<Variable> {
         let texts: Vec<_> = stages.map(|s| format!("{:.2}", ms(s))).collect();
         Bare(texts.join(" "))
     };
-    let dispersion_s = source.recent.first().map_or(DISPERSION_MAX_S, |newest| {
+    let unmeasured_s = if local { 0.0 } else { DISPERSION_MAX_S };
+    let dispersion_s = source.recent.first().map_or(unmeasured_s, |newest| {
         newest.dispersion_s + newest.age_s * PHI.ratio()
     });
     let reach = if local { 0xff } else { source.reach };
@@ -674,7 +675,7 @@ fn peer_variables(source: &SourceReport, report: &Report) -> Vec<Variable> {
             Always,
             filter(
                 |sample| sample.dispersion_s + sample.age_s * PHI.ratio(),
-                DISPERSION_MAX_S,
+                unmeasured_s,
             ),
         ),
         (
