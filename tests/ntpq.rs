@@ -66,7 +66,7 @@ fn names(text: &str) -> BTreeSet<String> {
 
 fn ntpq_reads_us(backend: &str) {
     let star = Star::new(1);
-    let (_server, _ptntp) = following(&star, backend, "restrict default\n");
+    let (_server, _ptntp) = following(&star, backend, "restrict default\nenable monitor\n");
     let ask = |args: &[&str]| ntpq(&star.hub, LOOPBACK, args);
 
     let table = ask(&["-pn"]);
@@ -228,7 +228,7 @@ fn hostile(backend: &str) {
     let star = Star::new(1);
     star.spokes[0].add_address("eth", "10.77.0.10/24");
     let mut ptntp = in_namespace(&star.hub)
-        .config("server 127.127.1.0\nrestrict default\n")
+        .config("server 127.127.1.0\nrestrict default\nmru maxdepth 100\n")
         .args(&["--io", backend])
         .start();
     let client = Client::new(&star.spokes[0], hub_v4(0));

@@ -43,9 +43,6 @@ use crate::sync::filter::Start;
 const PORT: u16 = 123;
 /// The port for those who may not.
 const PORT_UNPRIVILEGED: u16 = 1123;
-/// Clients remembered for `ntpq -c mrulist`, of 64 octets each: few enough to stay in a
-/// core's cache, where they cost nothing to speak of.
-const RECENT: usize = 4096;
 
 /// Runs a daemon until it is told to stop or must, and says why it ended.
 ///
@@ -137,7 +134,7 @@ pub fn run(options: Options) -> Result<End, String> {
             let sockets = bind_single(config, options.once, &mut without)?;
             let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();
             let responder = Responder::new(random_u64()?, config.clients);
-            let asked = single::Asked::new(random()?, random_u64()?, RECENT);
+            let asked = single::Asked::new(random()?, random_u64()?, config.recent_clients());
             let server = single::Server::new(
                 sockets,
                 responder,
@@ -375,7 +372,7 @@ fn start_workers(
             busy_poll: config.busy_poll,
             seed,
             sizes: config.clients,
-            recent: RECENT,
+            recent: config.recent_clients(),
         };
         Workers::start(&setup, Arc::clone(snapshot), Arc::clone(rules))
     })

@@ -53,7 +53,7 @@ pub struct Asked {
     /// To be answered at the end of the turn; which socket was asked.
     waiting: Vec<(usize, Query)>,
     answerer: Answerer,
-    recent: Arc<RecentTable>,
+    recent: Option<Arc<RecentTable>>,
 }
 
 impl Asked {
@@ -62,7 +62,7 @@ impl Asked {
         Self {
             waiting: Vec::with_capacity(QUERIES_MAX),
             answerer: Answerer::new(secret, clock::monotonic()),
-            recent: Arc::new(RecentTable::new(clients, seed)),
+            recent: (clients > 0).then(|| Arc::new(RecentTable::new(clients, seed))),
         }
     }
 }
@@ -118,7 +118,9 @@ impl Server {
         counters: Arc<Counted>,
         asked: Asked,
     ) -> Self {
-        responder.remember(Arc::clone(&asked.recent));
+        if let Some(recent) = &asked.recent {
+            responder.remember(Arc::clone(recent));
+        }
         Self {
             sockets: sockets
                 .into_iter()
@@ -221,7 +223,8 @@ impl Server {
             return;
         }
         let report = report();
-        let recent = Arc::clone(&self.asked.recent);
+        let recent = self.asked.recent.clone();
+        let recent = recent.as_deref();
         for (index, query) in self.asked.waiting.drain(..) {
             if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
                 self.counters.0.note_control_dropped();
@@ -234,8 +237,13 @@ impl Server {
                     .access
                     .lookup(query.from.ip(), query.from.port()),
                 now: self.snapshot.clock.to_local(clock::realtime()),
-                clients: &|| recent.clients().collect(),
-                clients_max: recent.capacity(),
+                clients: &|| {
+                    recent
+                        .into_iter()
+                        .flat_map(|table| table.clients())
+                        .collect()
+                },
+                clients_max: recent.map_or(0, |table| table.capacity()),
             };
             let socket = &self.sockets[index].socket;
             let answerer = &mut self.asked.answerer;
