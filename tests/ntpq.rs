@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use common::net::{Star, host_v4, hub_v4, hub_v6, spoke_v4, spoke_v6};
 use common::ntp::Client;
 use common::peers::{ChronyServer, Ntpd, ntpq};
+use common::process::stdout;
 use common::ptntp::{Ptntp, in_namespace};
 use common::{secs, wait_until};
 
@@ -66,7 +67,7 @@ fn names(text: &str) -> BTreeSet<String> {
 
 fn ntpq_reads_us(backend: &str) {
     let star = Star::new(1);
-    let (_server, _ptntp) = following(&star, backend, "restrict default\nenable monitor\n");
+    let (_server, ptntp) = following(&star, backend, "restrict default\nenable monitor\n");
     let ask = |args: &[&str]| ntpq(&star.hub, LOOPBACK, args);
 
     let table = ask(&["-pn"]);
@@ -93,6 +94,10 @@ fn ntpq_reads_us(backend: &str) {
         associations.contains(" 961a   yes   yes  none  sys.peer    sys_peer  1"),
         "{associations}"
     );
+    let ours = stdout(&ptntp.tell(&["associations"]));
+    assert_eq!(ours.trim_end(), associations.trim_end());
+    let ours = stdout(&ptntp.tell(&["variables", "&1"]));
+    assert_eq!(names(&ours), names(&ask(&["-c", "rv &1"])));
     let peer = ask(&["-c", "rv &1"]);
     assert!(peer.contains("srcadr=10.77.0.2, srcport=123"), "{peer}");
     assert!(peer.contains("flash=00 ok"), "{peer}");

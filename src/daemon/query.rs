@@ -6,8 +6,10 @@
 //! them out of its text. Everything is read-only: what would change something is
 //! refused whoever asks, as ntpd does without a control key.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::daemon::status::Report;
@@ -87,6 +89,60 @@ impl Query {
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
+}
+
+/// A source as `ntpq -c as` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AssociationStatus {
+    /// Which.
+    pub id: u16,
+    /// Its status word (RFC 9327 section 3.2).
+    pub status: u16,
+}
+
+/// What `ntpq -c rv` reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Variables {
+    /// Whose; 0: the system's.
+    pub association: u16,
+    /// Its status word.
+    pub status: u16,
+    /// Names and values, as they stand in answers.
+    pub variables: Vec<(String, String)>,
+}
+
+/// All sources.
+pub fn associations(report: &Report) -> Vec<AssociationStatus> {
+    let sources = report.node.sources.iter();
+    let mut all: Vec<_> = sources
+        .map(|source| AssociationStatus {
+            id: source.id,
+            status: peer_word(source),
+        })
+        .collect();
+    // As ntpq lists them.
+    all.sort_by_key(|one| one.id);
+    all
+}
+
+/// The variables that come unasked; none if there is no such association.
+pub fn variables(report: &Report, association: u16) -> Option<Variables> {
+    let (status, all) = if association == 0 {
+        let now = report.map.to_local(report.real);
+        (system_word(report), system_variables(report, now))
+    } else {
+        let mut sources = report.node.sources.iter();
+        let source = sources.find(|source| source.id == association)?;
+        (peer_word(source), peer_variables(source, report))
+    };
+    let shown = all.iter().filter(|(_, shown, _)| *shown == Always);
+    Some(Variables {
+        association,
+        status,
+        variables: shown
+            .map(|(name, _, value)| ((*name).to_owned(), value.to_string()))
+            .collect(),
+    })
 }
 
 /// Answers within its means.
@@ -196,7 +252,7 @@ impl Answerer {
             },
             Operation::ReadVariables => match source {
                 None => {
-                    let mut variables = system_variables(knowledge);
+                    let mut variables = system_variables(knowledge.report, knowledge.now);
                     let counted = |name: &str| {
                         name.starts_with("ss_") || name.starts_with("mru_") || name == SYSTEM_LIST
                     };
@@ -314,6 +370,22 @@ enum Value {
 }
 use Value::{Bare, Hex, Number, Quoted, Real, Stamp};
 
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Number(value) => write!(f, "{value}"),
+            Real(value, decimals) => {
+                let value = if value.is_finite() { *value } else { 0.0 };
+                write!(f, "{value:.decimals$}")
+            }
+            Hex(value) => write!(f, "{value:#x}"),
+            Stamp(stamp) => write!(f, "0x{stamp:?}"),
+            Bare(value) => f.write_str(value),
+            Quoted(value) => write!(f, "\"{value}\""),
+        }
+    }
+}
+
 /// Those that are asked for by name, or those that come unasked.
 fn select(
     request: &Request<'_>,
@@ -322,12 +394,8 @@ fn select(
 ) -> Result<Vec<u8>, Refusal> {
     let mut text = Text::default();
     let mut put = |(name, _, value): &Variable| match value {
-        Number(value) => text.put(name, value),
-        Real(value, decimals) => text.put_f64(name, *value, *decimals),
-        Hex(value) => text.put(name, format_args!("{value:#x}")),
-        Stamp(stamp) => text.put_stamp(name, *stamp),
-        Bare(value) => text.put(name, value),
         Quoted(value) => text.put_quoted(name, value),
+        value => text.put(name, value),
     };
     let mut any = false;
     for (name, _) in request.items() {
@@ -426,8 +494,7 @@ fn log2(interval_s: f64) -> i64 {
     interval_s.max(1e-6).log2().round() as i64
 }
 
-fn system_variables(knowledge: &Knowledge<'_>) -> Vec<Variable> {
-    let report = knowledge.report;
+fn system_variables(report: &Report, now: WallInstant) -> Vec<Variable> {
     let system = &report.node.system;
     let peer = system_peer(report);
     let reference = system.reference_unix_s.map_or(NtpTimestamp::ZERO, |s| {
@@ -462,11 +529,7 @@ fn system_variables(knowledge: &Knowledge<'_>) -> Vec<Variable> {
         ("frequency", Always, Real(system.frequency_ppm, 6)),
         ("sys_jitter", Always, Real(jitter, 6)),
         ("clk_jitter", Always, Real(jitter, 6)),
-        (
-            "clock",
-            Always,
-            Stamp(NtpTimestamp::from_wall(knowledge.now)),
-        ),
+        ("clock", Always, Stamp(NtpTimestamp::from_wall(now))),
         ("processor", Always, Quoted(uname(|all| all.machine()))),
         (
             "system",
@@ -896,4 +959,203 @@ fn put_client(text: &mut Text, row: usize, client: &RecentClient) {
     text.put(&format!("rs.{row}"), format_args!("{restricted:#x}"));
     text.put_f64(&format!("sc.{row}"), score, 3);
     text.put(&format!("dr.{row}"), client.dropped);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::status::tests::example;
+    use proptest::prelude::*;
+
+    const ASKER: &str = "192.0.2.7:40000";
+
+    fn at(seconds: i64) -> WallInstant {
+        WallInstant::from_unix_ns(1_800_000_000_000_000_000)
+            + NtpDuration::from_whole_seconds(seconds)
+    }
+
+    fn clients(count: u32) -> Vec<RecentClient> {
+        let one = |n: u32| RecentClient {
+            address: SocketAddr::new(Ipv4Addr::from(0x0a00_0000 + n).into(), 123),
+            first: at(-5000),
+            last: at(i64::from(n) - 4000),
+            count: u64::from(n) + 1,
+            dropped: 0,
+            mode: 3,
+            version: 4,
+            restricted: 0,
+        };
+        // In no order, as tables are.
+        let even = (0..count).filter(|n| n % 2 == 0);
+        even.chain((0..count).filter(|n| n % 2 == 1))
+            .map(one)
+            .collect()
+    }
+
+    fn request(operation: u8, association: u16, data: &str) -> Vec<u8> {
+        let mut bytes = vec![0x16, operation, 0, 1, 0, 0];
+        bytes.extend(association.to_be_bytes());
+        bytes.extend([0, 0]);
+        bytes.extend((data.len() as u16).to_be_bytes());
+        bytes.extend(data.as_bytes());
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn answerer() -> Answerer {
+        Answerer::new([7; 32], MonoInstant::ZERO)
+    }
+
+    fn ask(answerer: &mut Answerer, bytes: &[u8], clients: &[RecentClient]) -> Vec<Vec<u8>> {
+        let knowledge = Knowledge {
+            report: &example(),
+            flags: Flags::NONE,
+            now: at(0),
+            clients: &|| clients.to_vec(),
+            clients_max: 4096,
+        };
+        answerer.answer(bytes, ASKER.parse().unwrap(), &knowledge)
+    }
+
+    /// Status and text of an answer.
+    fn text(messages: &[Vec<u8>]) -> (u16, String) {
+        let mut data = Vec::new();
+        for message in messages {
+            assert_eq!(message[1] & 0x40, 0, "{message:x?}");
+            let count = u16::from_be_bytes([message[10], message[11]]);
+            data.extend_from_slice(&message[12..12 + usize::from(count)]);
+        }
+        let status = u16::from_be_bytes([messages[0][4], messages[0][5]]);
+        (status, String::from_utf8(data).unwrap())
+    }
+
+    fn refusal(messages: &[Vec<u8>]) -> u8 {
+        assert_eq!((messages.len(), messages[0].len()), (1, 12));
+        assert_eq!(messages[0][1] & 0xc0, 0xc0);
+        messages[0][4]
+    }
+
+    fn value<'a>(text: &'a str, name: &str) -> &'a str {
+        let start = text.find(&format!("{name}=")).expect(name) + name.len() + 1;
+        text[start..].split([',', '\r']).next().unwrap()
+    }
+
+    #[test]
+    fn variables_are_given_by_name_or_all() {
+        let mut answerer = answerer();
+        let (status, all) = text(&ask(&mut answerer, &request(2, 0, ""), &[]));
+        assert_eq!(status, 0x0615);
+        assert_eq!(value(&all, "stratum"), "3");
+        assert_eq!(value(&all, "offset"), "-0.001500");
+        assert!(!all.contains("rootdist"));
+        let (_, one) = text(&ask(&mut answerer, &request(2, 0, "refid,rootdist"), &[]));
+        assert!(one.starts_with("refid=192.0.2.1, rootdist="), "{one}");
+        assert_eq!(
+            refusal(&ask(&mut answerer, &request(2, 0, "leap,x"), &[])),
+            5
+        );
+        let (status, peer) = text(&ask(&mut answerer, &request(2, 1, "srcadr,reach"), &[]));
+        assert_eq!(status >> 12, 9);
+        assert!(peer.starts_with("srcadr=192.0.2.1"), "{peer}");
+        assert_eq!(refusal(&ask(&mut answerer, &request(2, 2, ""), &[])), 4);
+        let (_, list) = text(&ask(&mut answerer, &request(2, 0, "sys_var_list"), &[]));
+        assert!(list.contains("tai") || list.contains("mru_depth"), "{list}");
+    }
+
+    /// As ntpq does it: page by page, going on from the newest it has.
+    #[test]
+    fn the_list_of_clients_comes_whole_in_pages() {
+        let all = clients(300);
+        let mut answerer = answerer();
+        let (_, nonce) = text(&ask(&mut answerer, &request(12, 0, ""), &all));
+        let mut nonce = value(&nonce, "nonce").to_owned();
+        let (mut seen, mut from) = (Vec::new(), String::new());
+        for page in 0.. {
+            assert!(page < 100, "it never ends");
+            let asked = request(10, 0, &format!("nonce={nonce}, frags=8{from}"));
+            let messages = ask(&mut answerer, &asked, &all);
+            assert!(messages.len() <= 8);
+            let (_, text) = text(&messages);
+            nonce = value(&text, "nonce").to_owned();
+            let rows = (0..).take_while(|n| text.contains(&format!("addr.{n}=")));
+            let last = rows
+                .map(|n| {
+                    seen.push(value(&text, &format!("addr.{n}")).to_owned());
+                    format!(
+                        ", addr.0={}, last.0={}",
+                        seen[seen.len() - 1],
+                        value(&text, &format!("last.{n}"))
+                    )
+                })
+                .last();
+            if text.contains("now=") {
+                break;
+            }
+            from = last.expect("each page has some");
+        }
+        let expected: Vec<String> = {
+            let mut all = all.clone();
+            all.sort_by_key(|client| client.last);
+            all.iter()
+                .map(|client| client.address.to_string())
+                .collect()
+        };
+        assert_eq!(seen, expected);
+        let gone = request(
+            10,
+            0,
+            &format!("nonce={nonce}, frags=8, addr.0=10.9.9.9:1, last.0=0x1.1"),
+        );
+        assert_eq!(refusal(&ask(&mut answerer, &gone, &all)), 5);
+        let few = request(10, 0, &format!("nonce={nonce}, frags=8, mincount=299"));
+        let (_, few) = text(&ask(&mut answerer, &few, &all));
+        assert!(few.contains("addr.1=") && !few.contains("addr.2="), "{few}");
+    }
+
+    #[test]
+    fn a_nonce_is_good_for_one_address_and_a_while() {
+        let answerer = answerer();
+        let (here, there) = ("192.0.2.7".parse().unwrap(), "192.0.2.8".parse().unwrap());
+        let nonce = answerer.nonce(here, at(0));
+        assert!(answerer.is_nonce(&nonce, here, at(NONCE_SECONDS)));
+        assert!(!answerer.is_nonce(&nonce, here, at(NONCE_SECONDS + 1)));
+        assert!(!answerer.is_nonce(&nonce, here, at(-1)));
+        assert!(!answerer.is_nonce(&nonce, there, at(0)));
+        assert!(!Answerer::new([8; 32], MonoInstant::ZERO).is_nonce(&nonce, here, at(0)));
+        assert!(nonce.parse::<f64>().is_err());
+    }
+
+    #[test]
+    fn nobody_makes_us_talk_without_end() {
+        let mut answerer = answerer();
+        let mut answered = 0;
+        while answerer.pause(MonoInstant::ZERO) == NtpDuration::ZERO {
+            answered += ask(&mut answerer, &request(2, 1, ""), &[]).len();
+        }
+        assert!((900..1100).contains(&answered), "{answered}");
+        let later = MonoInstant::ZERO + NtpDuration::from_whole_seconds(1);
+        assert_eq!(answerer.pause(later), NtpDuration::ZERO);
+    }
+
+    proptest! {
+        /// Whatever the data: an answer, a refusal no longer than the request, or nothing.
+        #[test]
+        fn any_request_is_survived(
+            operation in 0_u8..32, association in 0_u16..4, data in "[ -~]{0,300}",
+        ) {
+            let bytes = request(operation, association, &data);
+            for message in ask(&mut answerer(), &bytes, &clients(3)) {
+                prop_assert!(message[1] & 0x40 == 0 || message.len() <= bytes.len());
+            }
+        }
+
+        /// A page's parameters, with a true nonce.
+        #[test]
+        fn any_page_is_survived(data in "((frags|limit|mincount|resall|addr\\.[0-9]{1,2}|last\\.0|recent)=[0-9a-fx.:]{0,12},){0,6}") {
+            let mut answerer = answerer();
+            let (_, nonce) = text(&ask(&mut answerer, &request(12, 0, ""), &[]));
+            let bytes = request(10, 0, &format!("{data}nonce={}", value(&nonce, "nonce")));
+            let _ = ask(&mut answerer, &bytes, &clients(50));
+        }
+    }
 }
