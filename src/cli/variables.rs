@@ -171,7 +171,7 @@ fn date(stamp: &str) -> Option<String> {
         second / 3600,
         second / 60 % 60,
         second % 60,
-        fraction * 1000 >> 32
+        (fraction * 1000) >> 32
     ))
 }
 

@@ -222,6 +222,13 @@ impl Server {
         if self.asked.waiting.is_empty() {
             return;
         }
+        // Before the report is made, which a flood is not worth.
+        if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
+            for _ in self.asked.waiting.drain(..) {
+                self.counters.0.note_control_dropped();
+            }
+            return;
+        }
         let report = report();
         let recent = self.asked.recent.clone();
         let recent = recent.as_deref();

@@ -530,7 +530,8 @@ impl Worker<'_> {
                 }),
                 Verdict::Drop(Reason::Control) => {
                     let query = Query::new(bytes, from, to, interface, bound);
-                    if !query.is_some_and(|query| self.shared.queries.try_send(query).is_ok()) {
+                    let send = |query| self.shared.queries.try_send(query).is_err();
+                    if query.is_none_or(send) {
                         self.counters.note_control_dropped();
                     }
                     None
