@@ -286,6 +286,29 @@ fn hostile(backend: &str) {
         "{list:x?}"
     );
     refused(&control(10, 0, &[&nonce[..], b", frags=500"].concat()), 6);
+    // Who floods does not decide how much we say.
+    let start = std::time::Instant::now();
+    let asked = control(2, 0, b"leap");
+    let mut answers = 0;
+    for n in 0..6000 {
+        client.send(&asked);
+        if n % 20 == 0 {
+            answers += client.drain().len();
+        }
+    }
+    while let Some(_answer) = client.receive() {
+        answers += 1;
+    }
+    let most = 1000.0 + 1000.0 * (start.elapsed().as_secs_f64() + 1.0);
+    eprintln!(
+        "{answers} answers to 6000 questions in {:?}",
+        start.elapsed()
+    );
+    assert!((answers as f64) < most, "{answers} answers");
+    assert!(
+        wait_until(secs(5), || other.time().is_some()),
+        "no time after a flood"
+    );
     assert!(ptntp.process.ended().is_none());
     assert!(!ptntp.process.log().contains("panicked"));
 }

@@ -60,19 +60,11 @@ pub struct Query {
     pub to: IpAddr,
     /// By which interface it came; 0 if unknown.
     pub interface: u32,
-    /// What the socket is bound to that it came to.
-    pub bound: SocketAddr,
 }
 
 impl Query {
     /// None if it is longer than any request.
-    pub fn new(
-        request: &[u8],
-        from: SocketAddr,
-        to: IpAddr,
-        interface: u32,
-        bound: SocketAddr,
-    ) -> Option<Self> {
+    pub fn new(request: &[u8], from: SocketAddr, to: IpAddr, interface: u32) -> Option<Self> {
         let mut bytes = [0; REQUEST_LEN_MAX];
         bytes.get_mut(..request.len())?.copy_from_slice(request);
         Some(Self {
@@ -81,7 +73,6 @@ impl Query {
             from,
             to,
             interface,
-            bound,
         })
     }
 

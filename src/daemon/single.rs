@@ -184,8 +184,7 @@ impl Server {
                 len,
                 ..
             } = arrival;
-            let bound = socket.socket.local_addr();
-            match Query::new(&self.buffer[..len], from, to, interface, bound) {
+            match Query::new(&self.buffer[..len], from, to, interface) {
                 Some(query) if self.asked.waiting.len() < QUERIES_MAX => {
                     self.asked.waiting.push((index, query));
                 }

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -324,7 +324,12 @@ impl Workers {
     /// datagram.
     pub fn reply(&self, query: &Query, messages: &[Vec<u8>]) {
         let sockets = lock(&self.reply_sockets);
-        if let Some(socket) = sockets.iter().find(|s| s.local_addr() == query.bound) {
+        let bound_to = |ip: IpAddr| sockets.iter().find(|s| s.local_addr().ip() == ip);
+        let any: IpAddr = match query.to {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        if let Some(socket) = bound_to(query.to).or_else(|| bound_to(any)) {
             for message in messages {
                 let _ = socket.send(message, query.from, query.to, query.interface);
             }
@@ -507,7 +512,7 @@ impl Worker<'_> {
         now: MonoInstant,
     ) -> bool {
         let (from, to, group) = (arrival.from, arrival.to, arrival.group);
-        let (interface, bound) = (arrival.interface, self.ring.bound(&arrival));
+        let interface = arrival.interface;
         let received = snapshot.clock.to_local(received);
         let before = self.ring.replies_ready();
         self.ring.answer(arrival, |bytes, out| {
@@ -529,7 +534,7 @@ impl Worker<'_> {
                     track,
                 }),
                 Verdict::Drop(Reason::Control) => {
-                    let query = Query::new(bytes, from, to, interface, bound);
+                    let query = Query::new(bytes, from, to, interface);
                     let send = |query| self.shared.queries.try_send(query).is_err();
                     if query.is_none_or(send) {
                         self.counters.note_control_dropped();

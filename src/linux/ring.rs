@@ -339,12 +339,6 @@ impl<T: Copy> Ring<T> {
         self.wake.clone()
     }
 
-    /// What the socket is bound to that a request came to.
-    pub fn bound(&self, arrival: &Arrival) -> SocketAddr {
-        let socket = self.sockets.get(arrival.socket).and_then(Option::as_ref);
-        socket.map_or(SocketAddr::new(arrival.to, 0), |s| s.socket.address())
-    }
-
     /// Counts since the start.
     pub fn tallies(&self) -> Tallies {
         self.tallies
