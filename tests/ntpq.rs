@@ -59,7 +59,9 @@ fn names(text: &str) -> BTreeSet<String> {
         .expect("some")
         .1
     {
-        let name = part.trim_end().rsplit([' ', ',', '\n']).next();
+        // Debian's ntpd has stray bytes in its filter's lists, of which anything may come.
+        let end = |c: char| !(c.is_ascii_lowercase() || c == '_');
+        let name = part.trim_end().rsplit(end).next();
         names.insert(name.expect("a name").to_owned());
     }
     names
