@@ -16,6 +16,9 @@ _ptntp() {
             ",$1")
                 cmd="ptntp"
                 ;;
+            ptntp,associations)
+                cmd="ptntp__subcmd__associations"
+                ;;
             ptntp,bench)
                 cmd="ptntp__subcmd__bench"
                 ;;
@@ -46,6 +49,9 @@ _ptntp() {
             ptntp,stat)
                 cmd="ptntp__subcmd__stat"
                 ;;
+            ptntp,variables)
+                cmd="ptntp__subcmd__variables"
+                ;;
             ptntp__subcmd__generate,completions)
                 cmd="ptntp__subcmd__generate__subcmd__completions"
                 ;;
@@ -63,6 +69,9 @@ _ptntp() {
                 ;;
             ptntp__subcmd__generate__subcmd__help,man)
                 cmd="ptntp__subcmd__generate__subcmd__help__subcmd__man"
+                ;;
+            ptntp__subcmd__help,associations)
+                cmd="ptntp__subcmd__help__subcmd__associations"
                 ;;
             ptntp__subcmd__help,bench)
                 cmd="ptntp__subcmd__help__subcmd__bench"
@@ -94,6 +103,9 @@ _ptntp() {
             ptntp__subcmd__help,stat)
                 cmd="ptntp__subcmd__help__subcmd__stat"
                 ;;
+            ptntp__subcmd__help,variables)
+                cmd="ptntp__subcmd__help__subcmd__variables"
+                ;;
             ptntp__subcmd__help__subcmd__generate,completions)
                 cmd="ptntp__subcmd__help__subcmd__generate__subcmd__completions"
                 ;;
@@ -107,12 +119,30 @@ _ptntp() {
 
     case "${cmd}" in
         ptntp)
-            opts="-h -V --help --version run check peers stat nics demo sim bench generate help"
+            opts="-h -V --help --version run check peers stat variables associations nics demo sim bench generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__associations)
+            opts="-h --control --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --control)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -333,8 +363,22 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help)
-            opts="run check peers stat nics demo sim bench generate help"
+            opts="run check peers stat variables associations nics demo sim bench generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__associations)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -514,6 +558,20 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__help__subcmd__variables)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__nics)
             opts="-h --control --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -658,6 +716,24 @@ _ptntp() {
                     return 0
                     ;;
                 --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__variables)
+            opts="-h --control --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --control)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

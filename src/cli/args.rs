@@ -41,6 +41,12 @@ pub enum Command {
     Peers(PeersArgs),
     /// Say whether the clock is synchronised, as ntpstat does
     Stat(StatArgs),
+    /// Print the service's variables, or a source's, as ntpq -c rv does
+    #[command(hide = true)]
+    Variables(VariablesArgs),
+    /// List the sources with their status words, as ntpq -c as does
+    #[command(hide = true)]
+    Associations(AssociationsArgs),
     /// Show which network interfaces can stamp packets, and how well
     Nics(NicsArgs),
     /// Show it all on loopback: a server, and a client half a second off
@@ -234,6 +240,26 @@ pub struct StatArgs {
     /// Wait until the clock follows a server (the local clock does not count), at most this long
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32))]
     pub wait: Option<u32>,
+}
+
+/// Options of `variables`.
+#[derive(Args, Debug, Clone)]
+pub struct VariablesArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub control: ControlArgs,
+
+    /// Of this source: its association id, or &1 for the first of the list
+    #[arg(value_name = "ASSOCIATION")]
+    pub association: Option<String>,
+}
+
+/// Options of `associations`.
+#[derive(Args, Debug, Clone)]
+pub struct AssociationsArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub control: ControlArgs,
 }
 
 /// Options of `nics`.

@@ -52,10 +52,18 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
         Statement::Switch {
             discipline: true,
             on,
+            ..
         } => vec![if *on {
             "the clock is steered".into()
         } else {
             "the clock is measured and served, never steered".into()
+        }],
+        Statement::Switch {
+            monitor: true, on, ..
+        } => vec![if *on {
+            "`ntpq -c mrulist` lists who asked lately".into()
+        } else {
+            "nobody is remembered for `ntpq -c mrulist`".into()
         }],
         Statement::Switch { .. } | Statement::Inert => Vec::new(),
         Statement::Include(path) => vec![format!("the lines of {} follow", path.display())],
@@ -89,6 +97,9 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             });
             said.collect()
         }
+        Statement::Recent(clients) => vec![format!(
+            "`ntpq -c mrulist` lists the last {clients} who asked"
+        )],
         Statement::BusyPoll(true) => {
             vec!["the server's threads look for requests all the time, a core each".into()]
         }

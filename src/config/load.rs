@@ -13,7 +13,9 @@ use crate::config::dialect::{self, Dialect};
 use crate::config::ntp;
 use crate::config::stamping::CardLine;
 use crate::config::statement::{Statement, Tinker, Tos};
-use crate::config::{Config, Family, Listen, LocalClock, Location, SourceConfig, SourceKind};
+use crate::config::{
+    Config, Family, Listen, LocalClock, Location, RECENT_DEFAULT, SourceConfig, SourceKind,
+};
 use crate::server::rule::{Flags, Prefix, Rule, Who};
 
 /// A configuration that can be run.
@@ -264,7 +266,14 @@ impl Loader {
             }
             Statement::DriftFile(path) => config.drift_file.clone_from(path),
             Statement::LeapFile(path) => config.leap_file = Some(path.clone()),
-            Statement::Switch { on, discipline } => {
+            Statement::Switch {
+                on,
+                discipline,
+                monitor,
+            } => {
+                if *monitor {
+                    config.recent = Some(if *on { RECENT_DEFAULT } else { 0 });
+                }
                 if *discipline {
                     config.discipline = *on;
                 }
@@ -282,6 +291,7 @@ impl Loader {
                 clients.interleaved = interleaved.unwrap_or(clients.interleaved);
                 clients.limited = limited.unwrap_or(clients.limited);
             }
+            Statement::Recent(clients) => config.recent = Some(*clients),
             Statement::BusyPoll(on) => config.busy_poll = *on,
             Statement::Control(path) => config.control = Some(path.clone()),
             Statement::Metrics(address) => config.metrics = *address,

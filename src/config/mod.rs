@@ -35,7 +35,7 @@ use serde::{Serialize, Serializer};
 use crate::client::options::SourceOptions;
 use crate::config::stamping::StampingConfig;
 use crate::server::respond::Sizes;
-use crate::server::rule::{RateLimit, Rule};
+use crate::server::rule::{Flags, RateLimit, Rule};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
 
 /// Where a thing was said.
@@ -137,6 +137,9 @@ pub struct Config {
     pub listen: Listen,
     /// How many clients are remembered, by all workers together.
     pub clients: Sizes,
+    /// Clients listed by `ntpq -c mrulist`; none: as the rules say, see
+    /// [`recent_clients`](Self::recent_clients).
+    pub recent: Option<usize>,
     /// UDP port to answer on; none: the standard one, or 1123 without the right to it.
     pub port: Option<u16>,
     /// Do the server's threads look for requests all the time instead of sleeping
@@ -146,6 +149,28 @@ pub struct Config {
     pub control: Option<PathBuf>,
     /// Where Prometheus may scrape; none: switched off.
     pub metrics: Option<SocketAddr>,
+}
+
+/// Clients listed by `ntpq -c mrulist` where they are listed at all: few enough to stay in
+/// a core's cache.
+pub const RECENT_DEFAULT: usize = 4096;
+
+impl Config {
+    /// How many clients to remember for those who look on. It costs each request some
+    /// 13 ns, so that is done where the file asks for it, by `enable monitor` or `mru`, or
+    /// as in ntpd by a `limited` rule; and not after `disable monitor`.
+    pub fn recent_clients(&self) -> usize {
+        let limited = |rule: &Rule| match rule {
+            Rule::Restrict(_, flags) => flags.contains(Flags::LIMITED),
+            Rule::Unrestrict(..) => false,
+        };
+        let by_rules = if self.rules.iter().any(limited) {
+            RECENT_DEFAULT
+        } else {
+            0
+        };
+        self.recent.unwrap_or(by_rules)
+    }
 }
 
 /// Where Prometheus finds us unless told otherwise.
@@ -168,6 +193,7 @@ impl Default for Config {
             stamping: StampingConfig::default(),
             listen: Listen::Loopback,
             clients: Sizes::default(),
+            recent: None,
             port: None,
             busy_poll: false,
             control: None,

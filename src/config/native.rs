@@ -61,6 +61,11 @@ pub fn lines(config: &Config) -> Vec<String> {
         "clients interleaved {} limited {}",
         config.clients.interleaved, config.clients.limited
     ));
+    lines.extend(
+        config
+            .recent
+            .map(|clients| format!("mru maxdepth {clients}")),
+    );
     lines.extend(config.port.map(|port| format!("port {port}")));
     lines.push(if config.busy_poll {
         "busypoll on".into()

@@ -9,7 +9,7 @@ use crate::config::dialect;
 use crate::config::hwtimestamp::{hwtimestamp, hwtstimeout};
 use crate::config::settings::{
     busypoll, clients, control, disable, drift_file, enable, include, interface, keys, leap_file,
-    listen, metrics, port, tinker, tos,
+    listen, metrics, mru, port, tinker, tos,
 };
 use crate::config::statement::{Line, Statement};
 use crate::config::words::{self, Word};
@@ -106,10 +106,6 @@ pub const DIRECTIVES: &[(&str, Treatment)] = &[
     ),
     ("ttl", Note("no effect: it belongs to manycast")),
     (
-        "mru",
-        Note("no effect: the table of clients has a fixed size and forgets the oldest"),
-    ),
-    (
         "dscp",
         Note("no effect yet: packets leave with the system's default priority"),
     ),
@@ -205,6 +201,7 @@ pub const DIRECTIVES: &[(&str, Treatment)] = &[
     ("port", Reads(port)),
     ("clients", Reads(clients)),
     ("busypoll", Reads(busypoll)),
+    ("mru", Reads(mru)),
     ("control", Reads(control)),
     ("metrics", Reads(metrics)),
 ];

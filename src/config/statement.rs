@@ -49,12 +49,14 @@ pub enum Statement {
     DriftFile(Option<PathBuf>),
     /// `leapfile`.
     LeapFile(PathBuf),
-    /// `enable` or `disable`; only `ntp` has an effect.
+    /// `enable` or `disable`; only `ntp` and `monitor` have an effect.
     Switch {
         /// `enable`?
         on: bool,
         /// Is `ntp` among the words?
         discipline: bool,
+        /// Does it speak of `monitor`?
+        monitor: bool,
     },
     /// `includefile`.
     Include(PathBuf),
@@ -73,6 +75,8 @@ pub enum Statement {
         /// See [`Sizes`](crate::server::respond::Sizes).
         limited: Option<usize>,
     },
+    /// `mru`: so many clients are listed by `ntpq -c mrulist`; 0: none.
+    Recent(usize),
     /// `busypoll` (native).
     BusyPoll(bool),
     /// `control` (native).

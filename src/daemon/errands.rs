@@ -22,6 +22,7 @@ use crate::linux::signal::{Signal, Signals};
 use crate::node::action::SourceId;
 use crate::server::access::AccessTable;
 use crate::server::respond::Policy;
+use crate::server::rule::with_built_in;
 use crate::sync::filter::Start;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::MonoInstant;
@@ -106,7 +107,7 @@ impl Identity {
 /// The rules as they are while `upstreams` are our servers.
 pub fn policy(config: &Config, upstreams: &[IpAddr]) -> Policy {
     Policy {
-        access: AccessTable::compile(&config.rules, upstreams),
+        access: AccessTable::compile(&with_built_in(&config.rules), upstreams),
         rate_limit: config.rate_limit,
     }
 }

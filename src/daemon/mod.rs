@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod notify;
 pub mod options;
 pub mod paths;
+pub mod query;
 pub mod resolve;
 pub mod run;
 pub mod sequence_lock;

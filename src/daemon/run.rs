@@ -123,6 +123,7 @@ pub fn run(options: Options) -> Result<End, String> {
                     drift_file: config.drift_file.clone(),
                     cards: config.stamping.cards.clone(),
                     workers: workers.clone(),
+                    secret: random()?,
                 },
                 workers,
                 snapshot: cell,
@@ -138,8 +139,15 @@ pub fn run(options: Options) -> Result<End, String> {
             let sockets = bind_single(config, options.once, &mut without)?;
             let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();
             let responder = Responder::new(random_u64()?, config.clients);
-            let server =
-                single::Server::new(sockets, responder, snapshot, rules, Arc::clone(&counters));
+            let asked = single::Asked::new(random()?, random_u64()?, config.recent_clients());
+            let server = single::Server::new(
+                sockets,
+                responder,
+                snapshot,
+                rules,
+                Arc::clone(&counters),
+                asked,
+            );
             let desks = open_desks(config, options.once).for_one_thread(&mut without);
             announce(&serving);
             single::run(single::Parts {
@@ -374,6 +382,7 @@ fn start_workers(
             busy_poll: config.busy_poll,
             seed,
             sizes: config.clients,
+            recent: config.recent_clients(),
         };
         Workers::start(&setup, Arc::clone(snapshot), Arc::clone(rules))
     })

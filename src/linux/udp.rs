@@ -293,6 +293,43 @@ impl ServerSocket {
     }
 }
 
+/// Sends from an address that somebody else receives at: a second handle on his socket.
+#[derive(Debug)]
+pub struct ReplySocket {
+    fd: OwnedFd,
+    bound: SocketAddr,
+}
+
+impl ReplySocket {
+    /// Beside `fd`, which is bound to `bound`.
+    ///
+    /// # Errors
+    /// What fcntl(2) says: EMFILE.
+    pub fn beside(fd: &OwnedFd, bound: SocketAddr) -> io::Result<Self> {
+        let fd = fd.try_clone()?;
+        Ok(Self { fd, bound })
+    }
+
+    /// What it is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.bound
+    }
+
+    /// As [`ServerSocket::send`].
+    ///
+    /// # Errors
+    /// What sendmsg(2) says, WouldBlock included.
+    pub fn send(
+        &self,
+        payload: &[u8],
+        to: SocketAddr,
+        from: IpAddr,
+        interface: u32,
+    ) -> io::Result<()> {
+        send_from(&self.fd, payload, to, from, interface, 0)
+    }
+}
+
 /// A bare socket that others of the same user may share its address with, and the
 /// address with its port. A wildcard one is told where datagrams were sent to. Takes
 /// no stamps yet.
