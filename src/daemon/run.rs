@@ -69,7 +69,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 .to_owned(),
         );
     }
-    let clock = open_clock(options.clock, options.once, &mut without)?;
+    let clock = open_clock(&options, &mut without)?;
     let frequency = read_drift(config.drift_file.as_deref(), &mut without);
     let kind = clock.kind();
     let node = Node::new(node_config(&options, &clock, frequency)?, clock.now());
@@ -207,11 +207,11 @@ fn belongs_to_us(directory: &Path) -> bool {
         .is_ok_and(|metadata| metadata.uid() == nix::unistd::Uid::effective().as_raw())
 }
 
-fn open_clock(choice: ClockChoice, once: bool, without: &mut Without) -> Result<Clock, String> {
-    let clock = match choice {
+fn open_clock(options: &Options, without: &mut Without) -> Result<Clock, String> {
+    let clock = match options.clock {
         ClockChoice::None => Clock::Observed,
         ClockChoice::Virtual { error, frequency } => Clock::virtual_from(error, frequency),
-        ClockChoice::System => match Clock::system() {
+        ClockChoice::System => match Clock::system(options.config.rtc.kernel_sets) {
             Ok(Some(clock)) => clock,
             Ok(None) => {
                 without.say(
@@ -223,7 +223,7 @@ fn open_clock(choice: ClockChoice, once: bool, without: &mut Without) -> Result<
             Err(error) => return Err(format!("the system clock can't be steered: {error}")),
         },
     };
-    if once && !clock.is_steered() {
+    if options.once && !clock.is_steered() {
         return Err(
             "--once is to set the clock, and the clock is only observed: run as root with --clock \
              system"
