@@ -17,6 +17,7 @@ pub mod generate;
 pub mod nics;
 pub mod peers;
 pub mod render;
+pub mod rtc;
 pub mod run;
 pub mod sim;
 pub mod stat;
@@ -38,6 +39,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Peers(args) => peers::run(&args),
         Command::Stat(args) => stat::run(&args),
         Command::Nics(args) => nics::run(&args),
+        Command::Rtc(command) => rtc::run(&command),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Bench(args) => bench::run(args),

@@ -17,6 +17,7 @@ pub mod notify;
 pub mod options;
 pub mod paths;
 pub mod resolve;
+pub mod rtc;
 pub mod run;
 pub mod service;
 pub mod single;

@@ -19,6 +19,7 @@ use crate::daemon::metrics::Exporter;
 use crate::daemon::notify::Notifier;
 use crate::daemon::options::{ClockChoice, IoChoice, Options};
 use crate::daemon::paths::control_default;
+use crate::daemon::rtc::{self, Keeper};
 use crate::daemon::service::Setup as ServiceSetup;
 use crate::daemon::single;
 use crate::daemon::snapshot::SnapshotCell;
@@ -37,6 +38,7 @@ use crate::mechanisms::Mechanisms;
 use crate::node::engine::{Node, NodeConfig};
 use crate::node::pool::SourceSpec;
 use crate::server::respond::{Policy, Responder};
+use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
 
 /// The port of RFC 5905, for those who may have it.
@@ -69,7 +71,10 @@ pub fn run(options: Options) -> Result<End, String> {
                 .to_owned(),
         );
     }
-    let clock = open_clock(&options, &mut without)?;
+    let mut clock = open_clock(&options, &mut without)?;
+    if options.from_rtc {
+        set_from_rtc(&mut clock, config);
+    }
     let frequency = read_drift(config.drift_file.as_deref(), &mut without);
     let kind = clock.kind();
     let node = Node::new(node_config(&options, &clock, frequency)?, clock.now());
@@ -89,6 +94,7 @@ pub fn run(options: Options) -> Result<End, String> {
         Notifier::silent()
     });
     let snapshot = core.snapshot();
+    let keeper = keep_rtc(&options, &core, &mut without);
     let identity = |serving, server, without: Without| Identity {
         clock: kind,
         io,
@@ -112,7 +118,12 @@ pub fn run(options: Options) -> Result<End, String> {
             announce(&serving);
             threads::run(threads::Parts {
                 core,
-                errands: Errands::new(config.clone(), identity(serving, server, without), notifier),
+                errands: Errands::new(
+                    config.clone(),
+                    identity(serving, server, without),
+                    notifier,
+                    keeper,
+                ),
                 service: ServiceSetup {
                     control: desks.control?,
                     metrics: desks.metrics?,
@@ -143,6 +154,7 @@ pub fn run(options: Options) -> Result<End, String> {
                     config.clone(),
                     identity(serving, counters, without),
                     notifier,
+                    keeper,
                 ),
                 server,
                 desks,
@@ -231,6 +243,40 @@ fn open_clock(options: &Options, without: &mut Without) -> Result<Clock, String>
         );
     }
     Ok(clock)
+}
+
+/// `-s`: before anybody is asked, or served.
+fn set_from_rtc(clock: &mut Clock, config: &Config) {
+    if !matches!(clock, Clock::System { .. }) {
+        warn!("-s: {clock} is not set from the real-time clock: that is for the system clock");
+        return;
+    }
+    let (step, sentence) = rtc::start_step(&config.rtc, config.drift_file.as_deref());
+    match step.map(|step| clock.apply(ClockCommand::Step(step))) {
+        Err(level) => log::log!(level, "{sentence}"),
+        Ok(Ok(_)) => info!("{sentence}"),
+        Ok(Err(error)) => warn!("-s: the system clock can't be set: {error}"),
+    }
+}
+
+/// Only who steers the system clock knows whether the real-time clock is right.
+fn keep_rtc(options: &Options, core: &TimeLoop, without: &mut Without) -> Option<Keeper> {
+    let config = &options.config;
+    config.rtc.file.as_ref()?;
+    let steers = config.discipline && matches!(core.clock(), Clock::System { .. });
+    if !steers {
+        warn!(
+            "rtcfile: the real-time clock is left alone, because the system clock is not steered"
+        );
+        return None;
+    }
+    if options.once {
+        return None;
+    }
+    Keeper::start(&config.rtc, core.snapshot()).unwrap_or_else(|sentence| {
+        without.say(format!("{sentence}; the real-time clock is left alone"));
+        None
+    })
 }
 
 fn read_drift(path: Option<&Path>, without: &mut Without) -> Option<Start> {
