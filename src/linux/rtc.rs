@@ -122,39 +122,39 @@ impl Rtc {
     }
 
     fn open_first(paths: &[&Path]) -> io::Result<Self> {
-        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        let mut opened = Err(io::ErrorKind::NotFound.into());
         for path in paths {
-            match File::open(path) {
+            opened = File::open(path);
+            match opened {
                 Ok(file) => {
                     let path = path.to_path_buf();
                     return Ok(Self { file, path });
                 }
-                Err(error) => {
-                    let what_to_do = match error.kind() {
-                        io::ErrorKind::NotFound => {
-                            "this host has no real-time clock, or `rtcdevice` should name it"
-                        }
-                        io::ErrorKind::ResourceBusy => {
-                            "another program keeps it open (chronyd with rtcfile, hwclock)"
-                        }
-                        io::ErrorKind::PermissionDenied => {
-                            "run as root, or let a udev rule give the device away (docs/RTC.md)"
-                        }
-                        _ => "is it a real-time clock?",
-                    };
-                    let named = path.display();
-                    last = io::Error::new(
-                        error.kind(),
-                        format!("real-time clock {named}: {error}: {what_to_do}"),
-                    );
-                    // Another name would only be for another clock.
-                    if error.kind() != io::ErrorKind::NotFound {
-                        break;
-                    }
-                }
+                // Another name would only be for another clock.
+                Err(ref error) if error.kind() != io::ErrorKind::NotFound => break,
+                Err(_) => {}
             }
         }
-        Err(last)
+        let error = opened.map(drop).expect_err("an open file was returned");
+        let what_to_do = match error.kind() {
+            io::ErrorKind::NotFound => "this host has none, or it has another name",
+            io::ErrorKind::ResourceBusy => {
+                "another program keeps it open (chronyd with rtcfile, hwclock)"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "run as root, or let a udev rule give the device away (docs/RTC.md)"
+            }
+            _ => "is it a real-time clock?",
+        };
+        let named = paths
+            .first()
+            .unwrap_or(&Path::new(""))
+            .display()
+            .to_string();
+        Err(io::Error::new(
+            error.kind(),
+            format!("real-time clock {named}: {error}: {what_to_do}"),
+        ))
     }
 
     /// The device's path.
