@@ -424,6 +424,10 @@ impl Duty {
                          kept to the nearest second, and its error in {}",
                         self.file.display()
                     );
+                } else {
+                    info!(
+                        "real-time clock {name}: set to the nearest second; it was {was_s:+.6} s off, now {is_s:+.6} s"
+                    );
                 }
                 self.alignable = false;
                 SET_PAUSE
