@@ -24,6 +24,20 @@ fn run_suite(suite: &str) {
     );
 }
 
+/// The real-time clock: read, set, measured and disciplined, and the clock set from it.
+#[test]
+fn a_real_time_clock_is_kept() {
+    require!(guest);
+    run_suite("rtc");
+}
+
+/// The same where its seconds can't be moved.
+#[test]
+fn a_real_time_clock_that_cannot_be_aligned_is_survived() {
+    require!(guest);
+    run_suite("rtc_amd");
+}
+
 /// discipline -> adjtimex: steps, frequency, what the kernel tells others, another
 /// hand on the clock, a death, a restart, `-q`; on io_uring and on poll.
 #[test]

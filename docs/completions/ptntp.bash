@@ -40,6 +40,9 @@ _ptntp() {
             ptntp,peers)
                 cmd="ptntp__subcmd__peers"
                 ;;
+            ptntp,rtc)
+                cmd="ptntp__subcmd__rtc"
+                ;;
             ptntp,run)
                 cmd="ptntp__subcmd__run"
                 ;;
@@ -94,6 +97,9 @@ _ptntp() {
             ptntp__subcmd__help,peers)
                 cmd="ptntp__subcmd__help__subcmd__peers"
                 ;;
+            ptntp__subcmd__help,rtc)
+                cmd="ptntp__subcmd__help__subcmd__rtc"
+                ;;
             ptntp__subcmd__help,run)
                 cmd="ptntp__subcmd__help__subcmd__run"
                 ;;
@@ -112,6 +118,39 @@ _ptntp() {
             ptntp__subcmd__help__subcmd__generate,man)
                 cmd="ptntp__subcmd__help__subcmd__generate__subcmd__man"
                 ;;
+            ptntp__subcmd__help__subcmd__rtc,read)
+                cmd="ptntp__subcmd__help__subcmd__rtc__subcmd__read"
+                ;;
+            ptntp__subcmd__help__subcmd__rtc,status)
+                cmd="ptntp__subcmd__help__subcmd__rtc__subcmd__status"
+                ;;
+            ptntp__subcmd__help__subcmd__rtc,write)
+                cmd="ptntp__subcmd__help__subcmd__rtc__subcmd__write"
+                ;;
+            ptntp__subcmd__rtc,help)
+                cmd="ptntp__subcmd__rtc__subcmd__help"
+                ;;
+            ptntp__subcmd__rtc,read)
+                cmd="ptntp__subcmd__rtc__subcmd__read"
+                ;;
+            ptntp__subcmd__rtc,status)
+                cmd="ptntp__subcmd__rtc__subcmd__status"
+                ;;
+            ptntp__subcmd__rtc,write)
+                cmd="ptntp__subcmd__rtc__subcmd__write"
+                ;;
+            ptntp__subcmd__rtc__subcmd__help,help)
+                cmd="ptntp__subcmd__rtc__subcmd__help__subcmd__help"
+                ;;
+            ptntp__subcmd__rtc__subcmd__help,read)
+                cmd="ptntp__subcmd__rtc__subcmd__help__subcmd__read"
+                ;;
+            ptntp__subcmd__rtc__subcmd__help,status)
+                cmd="ptntp__subcmd__rtc__subcmd__help__subcmd__status"
+                ;;
+            ptntp__subcmd__rtc__subcmd__help,write)
+                cmd="ptntp__subcmd__rtc__subcmd__help__subcmd__write"
+                ;;
             *)
                 ;;
         esac
@@ -119,7 +158,7 @@ _ptntp() {
 
     case "${cmd}" in
         ptntp)
-            opts="-h -V --help --version run check peers stat variables associations nics demo sim bench generate help"
+            opts="-h -V --help --version run check peers stat variables associations nics rtc demo sim bench generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -363,7 +402,7 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help)
-            opts="run check peers stat variables associations nics demo sim bench generate help"
+            opts="run check peers stat variables associations nics rtc demo sim bench generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -516,6 +555,62 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__help__subcmd__rtc)
+            opts="read write status"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__rtc__subcmd__read)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__rtc__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__rtc__subcmd__write)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__help__subcmd__run)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -608,8 +703,186 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__rtc)
+            opts="-h --help read write status help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__help)
+            opts="read write status help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__help__subcmd__read)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__help__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__help__subcmd__write)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__read)
+            opts="-f -u -l -h --rtc --device --utc --localtime --adjfile --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rtc)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --adjfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__status)
+            opts="-f -u -l -h --rtc --device --utc --localtime --adjfile --rtcfile --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rtc)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --adjfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rtcfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__write)
+            opts="-f -u -l -h --rtc --device --utc --localtime --adjfile --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rtc)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --adjfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__run)
-            opts="-c -q -g -h --config --dialect --server --pool --clock --no-clock --once --panicgate --port --busy-poll --control --metrics --io --log-level --help"
+            opts="-c -q -g -s -h --config --dialect --server --pool --clock --no-clock --once --panicgate --from-rtc --port --busy-poll --control --metrics --io --log-level --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -18,6 +18,7 @@ pub mod nics;
 pub mod old_names;
 pub mod peers;
 pub mod render;
+pub mod rtc;
 pub mod run;
 pub mod sim;
 pub mod stat;
@@ -50,6 +51,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Variables(args) => variables::run(&args),
         Command::Associations(args) => variables::associations(&args),
         Command::Nics(args) => nics::run(&args),
+        Command::Rtc(command) => rtc::run(&command),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Bench(args) => bench::run(args),

@@ -17,6 +17,7 @@ pub mod leapfile;
 pub mod load;
 pub mod native;
 pub mod ntp;
+pub mod rtc;
 pub mod settings;
 pub mod stamping;
 pub mod statement;
@@ -37,6 +38,7 @@ use crate::config::stamping::StampingConfig;
 use crate::server::respond::Sizes;
 use crate::server::rule::{Flags, RateLimit, Rule};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
+use crate::time::duration::NtpDuration;
 
 /// Where a thing was said.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
@@ -110,6 +112,42 @@ pub enum Listen {
     Loopback,
 }
 
+/// What is done with the real-time clock, which keeps the time while the machine is off.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RtcConfig {
+    /// While the time is good the kernel copies it to the clock every 11 minutes (by
+    /// STA_UNSYNC being clear). Never together with `file`.
+    pub kernel_sets: bool,
+    /// We measure the clock, set it, and keep its error here; none: we don't.
+    pub file: Option<PathBuf>,
+    /// Which clock; none: the host's first.
+    pub device: Option<PathBuf>,
+    /// Is it on UTC (or on local time)? None: as hwclock's file says.
+    pub on_utc: Option<bool>,
+    /// With `file` the clock is set when it is off by more than this; none: never.
+    pub autotrim: Option<NtpDuration>,
+    /// hwclock's file, which goes over `on_utc`, and gets our figures with `file`;
+    /// none: hwclock's own, which then is only read.
+    pub hwclock_file: Option<PathBuf>,
+}
+
+/// The clock is set when it is off by more than this, unless told otherwise: as much
+/// as an ordinary one gains in a quarter of an hour.
+pub const AUTOTRIM_DEFAULT: NtpDuration = NtpDuration::from_units(42_949_673); // 10 ms
+
+impl Default for RtcConfig {
+    fn default() -> Self {
+        Self {
+            kernel_sets: true,
+            file: None,
+            device: None,
+            on_utc: None,
+            autotrim: Some(AUTOTRIM_DEFAULT),
+            hwclock_file: None,
+        }
+    }
+}
+
 /// Everything a daemon needs to know, defaults filled in.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
@@ -145,6 +183,8 @@ pub struct Config {
     /// Do the server's threads look for requests all the time instead of sleeping
     /// until there are some?
     pub busy_poll: bool,
+    /// The real-time clock.
+    pub rtc: RtcConfig,
     /// Control socket; none: the default.
     pub control: Option<PathBuf>,
     /// Where Prometheus may scrape; none: switched off.
@@ -196,6 +236,7 @@ impl Default for Config {
             recent: None,
             port: None,
             busy_poll: false,
+            rtc: RtcConfig::default(),
             control: None,
             metrics: Some(METRICS_DEFAULT),
         }

@@ -7,6 +7,7 @@ use crate::config::association::{fudge, peer, pool, refclock, server, unpeer};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect;
 use crate::config::hwtimestamp::{hwtimestamp, hwtstimeout};
+use crate::config::rtc;
 use crate::config::settings::{
     busypoll, clients, control, disable, drift_file, enable, include, interface, keys, leap_file,
     listen, metrics, mru, port, tinker, tos,
@@ -202,6 +203,12 @@ pub const DIRECTIVES: &[(&str, Treatment)] = &[
     ("clients", Reads(clients)),
     ("busypoll", Reads(busypoll)),
     ("mru", Reads(mru)),
+    ("rtcsync", Reads(rtc::sync)),
+    ("rtcfile", Reads(rtc::file)),
+    ("rtcdevice", Reads(rtc::device)),
+    ("rtconutc", Reads(rtc::on_utc)),
+    ("rtcautotrim", Reads(rtc::autotrim)),
+    ("hwclockfile", Reads(rtc::hwclock_file)),
     ("control", Reads(control)),
     ("metrics", Reads(metrics)),
 ];

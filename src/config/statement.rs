@@ -79,6 +79,8 @@ pub enum Statement {
     Recent(usize),
     /// `busypoll` (native).
     BusyPoll(bool),
+    /// `rtcsync`, `rtcfile` and their like.
+    Rtc(RtcSetting),
     /// `control` (native).
     Control(PathBuf),
     /// `metrics` (native).
@@ -96,6 +98,23 @@ pub enum Tinker {
     Panic(Option<NtpDuration>),
     /// `stepout`.
     Stepout(NtpDuration),
+}
+
+/// One setting of the real-time clock; see [`RtcConfig`](crate::config::RtcConfig).
+#[derive(Clone, PartialEq, Debug)]
+pub enum RtcSetting {
+    /// `rtcsync`.
+    Sync(bool),
+    /// `rtcfile`.
+    File(PathBuf),
+    /// `rtcdevice`.
+    Device(PathBuf),
+    /// `rtconutc`.
+    OnUtc(bool),
+    /// `rtcautotrim`; none: never.
+    Autotrim(Option<NtpDuration>),
+    /// `hwclockfile`.
+    HwclockFile(PathBuf),
 }
 
 /// One setting of `tos`.

@@ -12,6 +12,7 @@ use crate::daemon::cards::Card;
 use crate::daemon::leaps;
 use crate::daemon::notify::Notifier;
 use crate::daemon::resolve::{Outcome, Question};
+use crate::daemon::rtc::Keeper;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{ClockKind, Collect, IoBackend, Report};
 use crate::daemon::time_loop::{Errand, TimeLoop};
@@ -134,11 +135,18 @@ pub struct Errands {
     leaps_at: MonoInstant,
     /// Names that were told not to resolve, by source: once, until they do.
     unresolved: Vec<bool>,
+    /// Who looks after the real-time clock.
+    rtc: Option<Keeper>,
 }
 
 impl Errands {
     /// For the daemon of `config`.
-    pub fn new(config: Config, identity: Identity, notifier: Notifier) -> Self {
+    pub fn new(
+        config: Config,
+        identity: Identity,
+        notifier: Notifier,
+        rtc: Option<Keeper>,
+    ) -> Self {
         let unresolved = vec![false; config.sources.len()];
         Self {
             config,
@@ -148,6 +156,7 @@ impl Errands {
             alive_at: MonoInstant::ZERO,
             leaps_at: MonoInstant::ZERO,
             unresolved,
+            rtc,
         }
     }
 
@@ -170,7 +179,12 @@ impl Errands {
     ) -> Option<End> {
         for errand in errands.drain(..) {
             match errand {
-                Errand::Publish { snapshot, stepped } => hands.publish(&snapshot, stepped),
+                Errand::Publish { snapshot, stepped } => {
+                    hands.publish(&snapshot, stepped);
+                    if let Some(rtc) = &self.rtc {
+                        rtc.tell(&snapshot, stepped);
+                    }
+                }
                 Errand::Cards(cards) => hands.publish_cards(&cards),
                 Errand::Resolve(source) => hands.resolve(source, self.question(source)),
                 Errand::Upstreams(addresses) => {
@@ -268,12 +282,15 @@ impl Errands {
         core.on_network_change(own, errands);
     }
 
-    /// The end: says so, and leaves clock and drift file in good order.
+    /// The end: says so, and leaves clocks and their files in good order.
     pub fn finish(&mut self, end: &End, core: &mut TimeLoop, hands: &mut impl Hands) {
         self.notifier.stopping();
         core.finish();
         if let Some(frequency) = core.drift() {
             hands.keep_frequency(frequency);
+        }
+        if let Some(rtc) = self.rtc.take() {
+            rtc.stop();
         }
         // A bad end is told by whoever started the daemon.
         if *end == End::Good {

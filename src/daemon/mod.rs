@@ -21,6 +21,7 @@ pub mod options;
 pub mod paths;
 pub mod query;
 pub mod resolve;
+pub mod rtc;
 pub mod run;
 pub mod sequence_lock;
 pub mod service;
