@@ -67,3 +67,18 @@ fn two_machines_agree() {
     require!(guest);
     run_suite("two");
 }
+
+/// Stamps of network cards from end to end, beside chronyd and with it; the targets of
+/// hardware stamps.
+#[test]
+fn network_cards_stamp_end_to_end() {
+    require!(guest);
+    run_suite("stamps");
+}
+
+/// Cards that jump, lie, are late or vanish: noticed, told of, done without.
+#[test]
+fn bad_network_cards_are_survived() {
+    require!(guest);
+    run_suite("badcards");
+}
