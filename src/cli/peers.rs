@@ -122,6 +122,7 @@ mod tests {
             sent: 9,
             received: 8,
             rejected: Default::default(),
+            detail: Default::default(),
         }
     }
 

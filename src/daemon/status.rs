@@ -239,6 +239,7 @@ pub(crate) mod tests {
                     precision: -25,
                     steps: 1,
                     foreign_steps: 0,
+                    detail: Default::default(),
                 },
                 sources: vec![SourceReport {
                     name: "ntp.example.net".to_owned(),
@@ -260,6 +261,7 @@ pub(crate) mod tests {
                     sent: 9,
                     received: 8,
                     rejected: [("bogus".to_owned(), 1)].into(),
+                    detail: Default::default(),
                 }],
             },
             clock: ClockKind::Virtual,
