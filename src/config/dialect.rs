@@ -60,7 +60,7 @@ pub fn instead_of(word: &str) -> Option<&'static str> {
 }
 
 /// Words of both dialects.
-const SHARED: [&str; 9] = [
+const SHARED: [&str; 11] = [
     "server",
     "pool",
     "peer",
@@ -70,6 +70,8 @@ const SHARED: [&str; 9] = [
     "port",
     "pidfile",
     "dscp",
+    "cmdport",
+    "bindcmdaddress",
 ];
 
 const DELETE: &str = "delete the line; ptntp has nothing like it";
@@ -96,13 +98,11 @@ const CHRONY: &[(&str, &str)] = &[
         "bindaddress",
         "say who is served with `restrict`, or write `listen loopback`",
     ),
-    ("bindcmdaddress", NO_COMMANDS),
     ("binddevice", DELETE),
     ("clientloglimit", UNNEEDED),
     ("clockprecision", UNNEEDED),
     ("cmdallow", NO_COMMANDS),
     ("cmddeny", NO_COMMANDS),
-    ("cmdport", NO_COMMANDS),
     ("cmdratelimit", NO_COMMANDS),
     ("combinelimit", SELECTION),
     ("commandkey", NO_COMMANDS),

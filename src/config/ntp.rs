@@ -7,8 +7,8 @@ use crate::config::association::{fudge, peer, pool, refclock, server, unpeer};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect;
 use crate::config::settings::{
-    busypoll, clients, control, disable, drift_file, enable, include, interface, keys, leap_file,
-    listen, metrics, port, tinker, tos,
+    bindcmdaddress, busypoll, clients, cmdport, control, disable, drift_file, enable, include,
+    interface, keys, leap_file, listen, metrics, port, tinker, tos,
 };
 use crate::config::statement::{Line, Statement};
 use crate::config::words::{self, Word};
@@ -204,6 +204,8 @@ pub const DIRECTIVES: &[(&str, Treatment)] = &[
     ("busypoll", Reads(busypoll)),
     ("control", Reads(control)),
     ("metrics", Reads(metrics)),
+    ("cmdport", Reads(cmdport)),
+    ("bindcmdaddress", Reads(bindcmdaddress)),
 ];
 
 /// What becomes of `directive`; none: nobody knows it.

@@ -319,6 +319,21 @@ fn policy_lines_set_what_they_say() {
     assert!(!good("busypoll on\nbusypoll off").config.busy_poll);
     assert_eq!(good("metrics off").config.metrics, None);
     assert!(good("disable ntp\nenable ntp").config.discipline);
+    let commands = good(
+        "cmdport 323\nbindcmdaddress 192.0.2.1\nbindcmdaddress \"/run/c d.sock\"\n\
+         bindcmdaddress ::",
+    );
+    assert_eq!(
+        commands.config.commands,
+        Commands {
+            port: 323,
+            v4: "192.0.2.1".parse().expect("an address"),
+            v6: "::".parse().expect("an address"),
+            path: Some("/run/c d.sock".into()),
+        }
+    );
+    let none = good("bindcmdaddress /run/x\nbindcmdaddress /\ncmdport 0").config;
+    assert_eq!(none.commands, Commands::default());
     assert!(good("disable kernel stats").config.discipline);
     assert!(
         good("tinker step 1e-15").config.step.threshold.is_some(),

@@ -128,6 +128,8 @@ pub struct Errands {
     leaps_at: MonoInstant,
     /// Names that were told not to resolve, by source: once, until they do.
     unresolved: Vec<bool>,
+    /// Our servers' addresses now.
+    upstreams: Vec<IpAddr>,
 }
 
 impl Errands {
@@ -142,6 +144,7 @@ impl Errands {
             alive_at: MonoInstant::ZERO,
             leaps_at: MonoInstant::ZERO,
             unresolved,
+            upstreams: Vec::new(),
         }
     }
 
@@ -167,7 +170,8 @@ impl Errands {
                 Errand::Publish { snapshot, stepped } => hands.publish(&snapshot, stepped),
                 Errand::Resolve(source) => hands.resolve(source, self.question(source)),
                 Errand::Upstreams(addresses) => {
-                    let policy = Arc::new(policy(&self.config, &addresses));
+                    self.upstreams = addresses;
+                    let policy = Arc::new(policy(&self.config, &self.upstreams));
                     core.set_policy(Arc::clone(&policy));
                     hands.set_policy(&policy);
                 }
@@ -306,3 +310,6 @@ impl Errands {
         }
     }
 }
+
+#[path = "orders.rs"]
+pub mod orders;

@@ -3,6 +3,7 @@
 //! away from the time loop.
 
 pub mod clock;
+pub mod cmdmon;
 pub mod control;
 pub mod counters;
 pub mod desk;
@@ -16,6 +17,7 @@ pub mod metrics;
 pub mod notify;
 pub mod options;
 pub mod paths;
+pub mod reports;
 pub mod resolve;
 pub mod run;
 pub mod service;

@@ -18,22 +18,28 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use rtnetlink::MulticastGroup;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::io::Interest;
+use tokio::net::{UdpSocket, UnixDatagram};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpStream, UnixStream};
 
+use crate::daemon::cmdmon::{Asker, BUFFER_LEN, Desk, Post, Step};
 use crate::daemon::control;
 use crate::daemon::desk::{CONVERSATIONS_MAX, PATIENCE, control_answer, metrics_answer};
 use crate::daemon::drift;
+use crate::daemon::errands::orders::Answer;
 use crate::daemon::leaps;
 use crate::daemon::logging;
 use crate::daemon::metrics::Exporter;
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::status::Report;
 use crate::daemon::worker::Workers;
+use crate::linux::clock;
 use crate::linux::netlink::{self, Interface};
 use crate::sync::filter::Start;
+use crate::wire::candm::Request;
 
 /// Links that change, change several times in a row: wait for the last of it.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -76,6 +82,17 @@ pub enum ToLoop {
     LinksChanged(Vec<Interface>),
     /// The leap second file was read.
     Leaps(leaps::Outcome),
+    /// chronyc gives an order.
+    Order(Ordered),
+}
+
+/// An order under way to the time loop.
+#[derive(Debug)]
+pub struct Ordered {
+    /// What is to be done.
+    pub request: Box<Request>,
+    /// Where the answer goes, with what can be told from then on.
+    pub done: oneshot::Sender<(Answer, Arc<Report>)>,
 }
 
 /// What the service thread is to do. The sockets are bound before any thread
@@ -88,6 +105,8 @@ pub struct Setup {
     pub metrics: Option<(OwnedFd, Exporter)>,
     /// Where the frequency is kept.
     pub drift_file: Option<PathBuf>,
+    /// Where chronyc is heard.
+    pub posts: Vec<Post>,
     /// Who serves on addresses that come and go.
     pub workers: Option<Arc<Workers>>,
 }
@@ -234,6 +253,11 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
             ))),
             Err(error) => log::error!("metrics: {error}; nobody can scrape this daemon"),
         }
+    }
+    let desk = Rc::new(RefCell::new(Desk::default()));
+    for post in setup.posts {
+        let (desk, latest) = (Rc::clone(&desk), latest.clone());
+        tokio_uring::spawn(serve_chronyc(post, desk, latest, answers.clone()));
     }
     tokio_uring::spawn(watch_links(setup.workers, answers.clone()));
 
@@ -423,9 +447,81 @@ async fn serve_metrics(
     }
 }
 
+/// A second handle on a post's socket, by which the runtime hears of datagrams.
+enum Ear {
+    Udp(UdpSocket),
+    Unix(UnixDatagram),
+}
+
+impl Ear {
+    fn of(post: &Post) -> io::Result<Self> {
+        let fd = post.as_fd().try_clone_to_owned()?;
+        Ok(if post.is_unix() {
+            Self::Unix(UnixDatagram::from_std(fd.into())?)
+        } else {
+            Self::Udp(UdpSocket::from_std(fd.into())?)
+        })
+    }
+
+    async fn receive(&self, post: &Post, buffer: &mut [u8]) -> io::Result<(usize, Asker)> {
+        let receive = || {
+            post.receive(buffer)?
+                .ok_or(io::ErrorKind::WouldBlock.into())
+        };
+        match self {
+            Self::Udp(socket) => socket.async_io(Interest::READABLE, receive).await,
+            Self::Unix(socket) => socket.async_io(Interest::READABLE, receive).await,
+        }
+    }
+}
+
+/// Answers datagrams. An order is waited for before the next datagram is read: they are an
+/// operator's, and come one after the other.
+async fn serve_chronyc(post: Post, desk: Rc<RefCell<Desk>>, latest: Latest, answers: Answers) {
+    let ear = match Ear::of(&post) {
+        Ok(ear) => ear,
+        Err(error) => {
+            log::error!("chronyc is not answered: {error}");
+            return;
+        }
+    };
+    let mut buffer = [0; BUFFER_LEN];
+    loop {
+        let (len, asker) = match ear.receive(&post, &mut buffer).await {
+            Ok(received) => received,
+            // The fate of an earlier answer, or what passes; but it must not spin.
+            Err(error) => {
+                pause("chronyc", &error).await;
+                continue;
+            }
+        };
+        let Some(report) = latest.get() else { continue };
+        let now = clock::monotonic();
+        let step = desk
+            .borrow_mut()
+            .judge(&buffer[..len], &asker, &report, now);
+        let reply = match step {
+            Step::Silence => None,
+            Step::Reply(reply) => Some(reply),
+            Step::Order(header, request) => {
+                let (done, outcome) = oneshot::channel();
+                answers.send(ToLoop::Order(Ordered { request, done }));
+                // Without an answer the daemon ends.
+                outcome.await.ok().and_then(|(answer, report)| {
+                    latest.set(report);
+                    Desk::finish(&header, &answer)
+                })
+            }
+        };
+        if let Some(reply) = reply {
+            post.send(&reply, &asker);
+        }
+    }
+}
+
 /// Out of descriptors or memory: that passes, or not, but must not spin.
 async fn pause(what: &str, error: &io::Error) {
-    log::debug!("{what}: accept: {error}");
+    log::debug!("{what}: {error}");
     sleep(Duration::from_secs(1)).await;
 }
 
@@ -693,6 +789,7 @@ mod tests {
                     assert!(!outcome.unwrap().is_empty());
                     resolved = true;
                 }
+                Ok(ToLoop::Order(order)) => panic!("nobody ordered: {order:?}"),
                 Ok(ToLoop::Leaps(outcome)) => panic!("nobody asked: {outcome:?}"),
                 Err(error) => panic!("{error}"),
             }

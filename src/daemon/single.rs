@@ -4,12 +4,14 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use log::warn;
 
+use crate::daemon::cmdmon::{self, BUFFER_LEN, Post, Step, TURN_MAX};
 use crate::daemon::counters::{self, WorkerCounters};
 use crate::daemon::desk::Desk;
 use crate::daemon::drift;
@@ -36,6 +38,7 @@ use crate::wire::packet::PACKET_LEN_MAX;
 const NETLINK: u64 = 0;
 const SERVERS: u64 = 1 << 32;
 const DESKS: u64 = 2 << 32;
+const POSTS: u64 = 5 << 31;
 const CLIENTS: u64 = 3 << 32;
 
 /// Replies whose departure stamp is awaited, per socket. A stamp comes within
@@ -243,6 +246,8 @@ pub struct Parts {
     pub server: Server,
     /// Control socket and metrics, as far as there are any.
     pub desks: Vec<Desk>,
+    /// Where chronyc is heard.
+    pub posts: Vec<Post>,
     /// Where the frequency is kept.
     pub drift_file: Option<PathBuf>,
     /// Caught signals.
@@ -256,6 +261,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         mut errands,
         server,
         mut desks,
+        posts,
         drift_file,
         signals,
     } = parts;
@@ -267,6 +273,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         drift_file,
     };
     let mut to_do = Vec::new();
+    let mut chronyc = cmdmon::Desk::default();
     let mut changes = watch_links(&mut core, &mut errands, &mut to_do);
     let mut waiter = Waiter::poll();
     let mut interests = Vec::new();
@@ -304,6 +311,8 @@ pub fn run(parts: Parts) -> io::Result<End> {
                 error: false,
             }));
         }
+        let numbered = (POSTS..).zip(&posts);
+        interests.extend(numbered.map(|(token, post)| Interest::read(post.as_raw_fd(), token)));
         core.interests(CLIENTS, &mut interests);
         // The tick keeps this within a second, so a signal that comes just before
         // the wait is seen within one too.
@@ -313,7 +322,18 @@ pub fn run(parts: Parts) -> io::Result<End> {
         for ready in &ready {
             match ready.token {
                 NETLINK => reread_links(&mut changes, &mut core, &mut errands, &mut to_do),
-                DESKS..CLIENTS => {}
+                DESKS..POSTS => {}
+                POSTS..CLIENTS => {
+                    let post = &posts[(ready.token - POSTS) as usize];
+                    answer_chronyc(
+                        post,
+                        &mut chronyc,
+                        &mut core,
+                        &mut errands,
+                        &mut hands,
+                        &mut to_do,
+                    );
+                }
                 CLIENTS.. => core.on_ready(ready, CLIENTS, &mut to_do),
                 _ => hands.server.on_ready(ready),
             }
@@ -329,7 +349,7 @@ fn serve_desks(desks: &mut [Desk], core: &TimeLoop, errands: &Errands, ready: &[
     let now = clock::monotonic();
     let asked = ready
         .iter()
-        .any(|ready| (DESKS..CLIENTS).contains(&ready.token));
+        .any(|ready| (DESKS..POSTS).contains(&ready.token));
     let late = |desk: &Desk| desk.deadline().is_some_and(|deadline| deadline <= now);
     if !asked && !desks.iter().any(late) {
         return;
@@ -337,6 +357,37 @@ fn serve_desks(desks: &mut [Desk], core: &TimeLoop, errands: &Errands, ready: &[
     let report = errands.report(core);
     for desk in desks {
         desk.turn(now, Some(&report));
+    }
+}
+
+/// A few datagrams: more would keep the clock waiting.
+fn answer_chronyc(
+    post: &Post,
+    desk: &mut cmdmon::Desk,
+    core: &mut TimeLoop,
+    errands: &mut Errands,
+    hands: &mut Own,
+    to_do: &mut Vec<Errand>,
+) {
+    let mut report = errands.report(core);
+    let mut buffer = [0; BUFFER_LEN];
+    for _ in 0..TURN_MAX {
+        // An error is the fate of an earlier answer.
+        let Ok(Some((len, asker))) = post.receive(&mut buffer) else {
+            return;
+        };
+        let reply = match desk.judge(&buffer[..len], &asker, &report, clock::monotonic()) {
+            Step::Silence => None,
+            Step::Reply(reply) => Some(reply),
+            Step::Order(header, request) => {
+                let answer = errands.obey(&request, core, hands, to_do);
+                report = errands.report(core);
+                cmdmon::Desk::finish(&header, &answer)
+            }
+        };
+        if let Some(reply) = reply {
+            post.send(&reply, &asker);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod address;
 pub mod caps;
 pub mod clock;
 pub mod cmsg;
+pub mod datagram;
 pub mod ethtool;
 pub mod frames;
 pub mod netlink;
