@@ -12,9 +12,11 @@ pub mod args;
 pub mod ask;
 pub mod bench;
 pub mod check;
+pub mod chronyc;
 pub mod demo;
 pub mod generate;
 pub mod nics;
+pub mod old_names;
 pub mod peers;
 pub mod render;
 pub mod run;
@@ -23,7 +25,15 @@ pub mod stat;
 
 /// Runs what the command line asks for.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    match old_names::translate(&arguments) {
+        None => {}
+        Some(Ok(line)) => arguments = line,
+        Some(Err(sentence)) => {
+            eprintln!("{sentence}");
+            return ExitCode::FAILURE;
+        }
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -37,6 +47,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(args) => check::run(&args.file, args.dialect, args.explain, args.json),
         Command::Peers(args) => peers::run(&args),
         Command::Stat(args) => stat::run(&args),
+        Command::Tracking(args) => chronyc::tracking(&args),
+        Command::Sources(args) => chronyc::sources(&args),
+        Command::Sourcestats(args) => chronyc::source_stats(&args),
         Command::Nics(args) => nics::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),

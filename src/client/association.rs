@@ -679,6 +679,8 @@ impl Association {
             }
             (Standing::Active | Standing::Excursion, false) => {
                 self.standing = Standing::Offline;
+                self.pace = Pace::Poll;
+                self.burst_good = 0;
                 self.pending = None;
                 self.previous = None;
                 self.reach = 0;

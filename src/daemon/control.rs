@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::daemon::reports;
 use crate::daemon::status::Report;
 use crate::linux::stream;
 
@@ -38,7 +39,8 @@ struct Failure {
 ///
 /// `stat` gives a [`Status`](crate::daemon::status::Status), `peers` an array of
 /// [`SourceReport`](crate::node::report::SourceReport), `server` a
-/// [`ServerStatus`](crate::daemon::status::ServerStatus).
+/// [`ServerStatus`](crate::daemon::status::ServerStatus), `tracking`, `sources` and
+/// `sourcestats` chronyc's reports ([`reports`]).
 pub fn answer(line: &str, report: &Report) -> String {
     let request: Request = match serde_json::from_str(line.trim()) {
         Ok(request) => request,
@@ -52,10 +54,15 @@ pub fn answer(line: &str, report: &Report) -> String {
         "stat" => json(&report.status()),
         "peers" => json(&report.node.sources),
         "server" => json(&report.server_status()),
+        "tracking" => json(&reports::named_tracking(report)),
+        "sources" => json(&reports::named(report, reports::source_data)),
+        "sourcestats" => json(&reports::named(report, reports::source_stats)),
         "reload" => failure(
             "reload is not there yet: restart the daemon to have it read its configuration again",
         ),
-        _ => failure("unknown command; there are stat, peers and server"),
+        _ => failure(
+            "unknown command; there are stat, peers, server, tracking, sources and sourcestats",
+        ),
     }
 }
 

@@ -292,6 +292,16 @@ pub fn manual_samples(report: &Report) -> Vec<ManualSample> {
         .collect()
 }
 
+/// `tracking`, with the name of whom we follow.
+pub fn named_tracking(report: &Report) -> Named<Tracking> {
+    let data = tracking(report);
+    let source = source_at(report, data.address);
+    Named {
+        name: source.map_or_else(String::new, |source| source.name.clone()),
+        data,
+    }
+}
+
 /// For each source: its name, and what `make` makes of it.
 pub fn named<T>(report: &Report, make: impl Fn(u32, &SourceReport) -> T) -> Vec<Named<T>> {
     let sources = sources(report);
