@@ -356,7 +356,12 @@ impl Association {
         let (quick, pace) = self.pace.step();
         let slows =
             self.mechanisms.have(Mechanism::QuickStart) || !matches!(pace, Pace::Slowing { .. });
-        let wait = if let Some(quick) = quick.filter(|&quick| quick < interval && slows) {
+        let quick = if self.burst_good > 0 {
+            quick.map(|quick| quick.min(interval))
+        } else {
+            quick.filter(|&quick| quick < interval && slows)
+        };
+        let wait = if let Some(quick) = quick {
             self.pace = pace;
             quick
         } else {
@@ -674,8 +679,10 @@ impl Association {
         match (self.standing, online) {
             (Standing::Offline | Standing::Excursion, true) => {
                 self.standing = Standing::Active;
-                self.pace = Pace::start(&self.options);
-                self.next = now;
+                if self.burst_good == 0 {
+                    self.pace = Pace::start(&self.options);
+                    self.next = now;
+                }
             }
             (Standing::Active | Standing::Excursion, false) => {
                 self.standing = Standing::Offline;

@@ -158,9 +158,11 @@ impl Errands {
         let Some(blocks) = blocks(&access) else {
             return Status::BadSubnet;
         };
+        let word = if access.allow { "allow" } else { "deny" };
         let before = policy(&self.config, &self.upstreams);
         let rules = &mut self.config.rules;
         for prefix in blocks {
+            info!("chronyc says: {word} {prefix}");
             let flags = served(before.access.lookup(prefix.address(), 0));
             rules.retain(|rule| {
                 let (Rule::Restrict(who, _) | Rule::Unrestrict(who, _)) = *rule;
@@ -189,12 +191,6 @@ impl Errands {
         if !rules.iter().any(for_sources) {
             rules.push(Rule::Restrict(Who::Source, Flags::NONE));
         }
-        info!(
-            "chronyc says: {} {:?}/{}",
-            if access.allow { "allow" } else { "deny" },
-            access.address,
-            access.bits
-        );
         let policy = Arc::new(policy(&self.config, &self.upstreams));
         core.set_policy(Arc::clone(&policy));
         hands.set_policy(&policy);

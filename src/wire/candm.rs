@@ -1050,7 +1050,10 @@ impl Writer {
                 19
             }
             Reply::NoAuthentication => {
-                self.u8s(&[0; 24]);
+                self.u8s(&[0; 12]);
+                // No key was ever established.
+                self.u32(u32::MAX);
+                self.u8s(&[0; 8]);
                 20
             }
             Reply::SelectData(data) => self.select_data(data),
