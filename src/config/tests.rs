@@ -11,7 +11,7 @@ use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
 use crate::config::load::{Loaded, load, load_text};
 use crate::config::{
-    Config, Family, Listen, LocalClock, SourceConfig, SourceKind, explain, native, ntp,
+    Commands, Config, Family, Listen, LocalClock, SourceConfig, SourceKind, explain, native, ntp,
 };
 use crate::server::respond::Sizes;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
@@ -763,6 +763,18 @@ fn any_rule() -> impl Strategy<Value = Rule> {
     })
 }
 
+fn any_commands() -> impl Strategy<Value = Commands> {
+    let path = prop::option::of("/[a-z #]{1,20}");
+    (any::<u16>(), any::<[u8; 4]>(), any::<[u8; 16]>(), path).prop_map(|(port, v4, v6, path)| {
+        Commands {
+            port,
+            v4: v4.into(),
+            v6: v6.into(),
+            path: path.map(Into::into),
+        }
+    })
+}
+
 fn any_config() -> impl Strategy<Value = Config> {
     let sources = prop::collection::vec(any_source(), 0..5);
     let rules = prop::collection::vec(any_rule(), 0..8);
@@ -791,6 +803,7 @@ fn any_config() -> impl Strategy<Value = Config> {
         prop::option::of(1_u16..),
         prop::option::of(any::<std::net::SocketAddrV4>()),
         (1..=1_usize << 24, 1..=1_usize << 24),
+        any_commands(),
     );
     (sources, rules, step, select, strata, limit, paths, rest).prop_map(
         |(mut sources, rules, step, select, strata, limit, paths, rest)| {
@@ -819,6 +832,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                     floor: strata.0,
                     ceiling: strata.1,
                 },
+                commands: rest.5,
                 drift_file: paths.0.map(Into::into),
                 leap_file: paths.2.map(Into::into),
                 discipline: rest.0,

@@ -249,7 +249,7 @@ pub struct Post(Socket);
 
 #[derive(Debug)]
 enum Socket {
-    Udp(ServerSocket),
+    Udp(Box<ServerSocket>),
     Unix(Named),
 }
 
@@ -280,7 +280,7 @@ impl Post {
             let addresses = [IpAddr::V4(commands.v4), IpAddr::V6(commands.v6)];
             for address in addresses.map(|ip| SocketAddr::new(ip, commands.port)) {
                 match ServerSocket::bind(address, false) {
-                    Ok(socket) => posts.push(Self(Socket::Udp(socket))),
+                    Ok(socket) => posts.push(Self(Socket::Udp(Box::new(socket)))),
                     Err(error) => problems.push(format!(
                         "chronyc is not answered on {address}: {error}; another port can be \
                          given with `cmdport`"

@@ -736,6 +736,7 @@ mod tests {
             control: Some(control::Listener::bind(&directory.join("control.sock")).unwrap()),
             metrics: Some((listener, Exporter::new())),
             drift_file: Some(directory.join("drift")),
+            posts: Vec::new(),
             workers: None,
         };
         let woken = Arc::new(AtomicUsize::new(0));
