@@ -13,7 +13,7 @@ use common::net::{Namespace, Star, hub_v4, spoke_v4};
 use common::ntp::{Liar, Lie};
 use common::peers::{ChronyServer, root};
 use common::process::{self, Process};
-use common::ptntp::{Ptntp, in_namespace};
+use common::ptntp::{BINARY, Ptntp, in_namespace};
 use common::{Random, TempDir, secs, wait_until};
 
 const CONFIG: &str = "\
@@ -176,6 +176,15 @@ fn compare_texts(ptntp: &Ptntp<'_>, ours: &Asked<'_>, theirs: &Asked<'_>) {
             }
         }
     }
+    // By a link of that name the binary is chronyc.
+    let link = ptntp.directory.path().join("chronyc");
+    std::os::unix::fs::symlink(BINARY, &link).expect("a link");
+    let mut command = process::command(Some(ours.namespace), &link);
+    command.args(["-n", "-c", "sources", "--control"]);
+    command.arg(ptntp.control());
+    let linked = process::stdout(&process::run(command, secs(10)));
+    let fields: Vec<&str> = linked.trim().split(',').collect();
+    assert_eq!(fields[..4], ours.fields("sources")[..4], "{linked}");
     // Ours prints the same without chronyc.
     for words in ["tracking", "sources", "sourcestats"] {
         let text = process::stdout(&ptntp.tell(&[words, "-n"]));

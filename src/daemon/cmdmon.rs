@@ -101,15 +101,10 @@ impl Desk {
         report: &Report,
         now: MonoInstant,
     ) -> Step {
-        let trusted = match asker {
-            Asker::Unix(_) => true,
-            Asker::Ip { from, .. } => {
-                if !self.may_ask(from.ip()) {
-                    return Step::Silence;
-                }
-                false
-            }
-        };
+        if !self.hears(asker) {
+            return Step::Silence;
+        }
+        let trusted = matches!(asker, Asker::Unix(_));
         let parsed = candm::parse(bytes);
         if parsed == Parsed::Noise {
             return Step::Silence;
@@ -137,9 +132,15 @@ impl Desk {
         candm::answer(header, answer.0, &answer.1)
     }
 
-    fn may_ask(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        address.is_loopback() || self.is_allowed(address)
+    /// May he ask anything at all? Who may not is not worth a report.
+    pub fn hears(&self, asker: &Asker) -> bool {
+        match asker {
+            Asker::Unix(_) => true,
+            Asker::Ip { from, .. } => {
+                let address = from.ip().to_canonical();
+                address.is_loopback() || self.is_allowed(address)
+            }
+        }
     }
 
     fn is_allowed(&self, address: IpAddr) -> bool {

@@ -369,19 +369,23 @@ fn answer_chronyc(
     hands: &mut Own,
     to_do: &mut Vec<Errand>,
 ) {
-    let mut report = errands.report(core);
+    let mut report = None;
     let mut buffer = [0; BUFFER_LEN];
     for _ in 0..TURN_MAX {
         // An error is the fate of an earlier answer.
         let Ok(Some((len, asker))) = post.receive(&mut buffer) else {
             return;
         };
-        let reply = match desk.judge(&buffer[..len], &asker, &report, clock::monotonic()) {
+        if !desk.hears(&asker) {
+            continue;
+        }
+        let told = report.get_or_insert_with(|| errands.report(core));
+        let reply = match desk.judge(&buffer[..len], &asker, told, clock::monotonic()) {
             Step::Silence => None,
             Step::Reply(reply) => Some(reply),
             Step::Order(header, request) => {
                 let answer = errands.obey(&request, core, hands, to_do);
-                report = errands.report(core);
+                report = None;
                 cmdmon::Desk::finish(&header, &answer)
             }
         };
