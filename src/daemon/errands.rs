@@ -311,5 +311,4 @@ impl Errands {
     }
 }
 
-#[path = "orders.rs"]
 pub mod orders;

@@ -1068,7 +1068,6 @@ impl Node {
     }
 }
 
-#[path = "orders.rs"]
 mod orders;
 
 #[cfg(test)]
