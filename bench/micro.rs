@@ -10,8 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 use divan::Bencher;
 use ip_network_table::IpNetworkTable;
 
+use ptntp::dice::Dice;
 use ptntp::server::access::AccessTable;
-use ptntp::server::dice::Dice;
 use ptntp::server::interleave::InterleaveTable;
 use ptntp::server::rate::RateTable;
 use ptntp::server::respond::{Policy, Request, Responder, Sizes};

@@ -67,6 +67,27 @@ pub struct Measurement {
     pub root_dispersion: NtpDuration,
 }
 
+#[cfg(test)]
+impl Measurement {
+    /// For tests: a sample that kernel stamps made of a perfect server.
+    pub fn of_perfect_server(at_s: f64, offset_s: f64, delay_s: f64) -> Self {
+        Self {
+            offset: NtpDuration::from_seconds(offset_s),
+            delay: NtpDuration::from_seconds(delay_s),
+            dispersion: NtpDuration::from_nanos(120),
+            precision: NtpDuration::from_nanos(60),
+            at: MonoInstant::from_nanos((at_s * 1e9) as i64),
+            origin: StampOrigin::Kernel,
+            interleaved: false,
+            leap: Leap::None,
+            stratum: 1,
+            refid: RefId::INIT,
+            root_delay: NtpDuration::ZERO,
+            root_dispersion: NtpDuration::ZERO,
+        }
+    }
+}
+
 /// ε of one exchange: both clocks' precision, and PHI over its length.
 pub fn dispersion(exchange: &Exchange, local: Precision, remote: Precision) -> NtpDuration {
     let length = (exchange.destination - exchange.origin).abs();

@@ -20,6 +20,11 @@ pub enum Mechanism {
     LearnedWander,
     /// The frequency may drift as well as walk.
     Drift,
+    /// Each filter of the bank suspects a step of the frequency where a sample is strange.
+    Suspicion,
+    /// Stamps may be coarser than the noise: no sample counts for more than their ticks
+    /// allow.
+    Ticks,
     /// An offset is slewed away gradually; else within a second.
     Fading,
     /// A source apart from the others counts less.
@@ -32,11 +37,13 @@ pub enum Mechanism {
     Prompt,
     /// The requests of a start slow down gradually; else at once.
     QuickStart,
+    /// After an outlier the source is asked again soon; else when the poll is due.
+    AskAgain,
 }
 
 impl Mechanism {
     /// All, with the words for them.
-    pub const ALL: [(&'static str, Self); 13] = [
+    pub const ALL: [(&'static str, Self); 16] = [
         ("box", Self::Box),
         ("round-trip", Self::RoundTrip),
         ("even-noise", Self::EvenNoise),
@@ -44,12 +51,15 @@ impl Mechanism {
         ("levels", Self::Levels),
         ("learned-wander", Self::LearnedWander),
         ("drift", Self::Drift),
+        ("suspicion", Self::Suspicion),
+        ("ticks", Self::Ticks),
         ("fading", Self::Fading),
         ("robust-combination", Self::RobustCombination),
         ("near-only", Self::NearOnly),
         ("poll-by-gain", Self::PollByGain),
         ("prompt", Self::Prompt),
         ("quick-start", Self::QuickStart),
+        ("ask-again", Self::AskAgain),
     ];
 }
 

@@ -126,7 +126,7 @@ fn synchronised_daemon_is_readable() {
         .strip_prefix("   time correct to within ")
         .and_then(|rest| rest.strip_suffix(" ms"));
     assert!(
-        correct.is_some_and(|ms| ms.parse::<u32>().is_ok()),
+        correct.is_some_and(|ms| ms.parse::<u32>().is_ok_and(|ms| ms > 0)),
         "{said}"
     );
     let polling = lines[2]

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use common::net::{Star, host_v4, host_v6, hub_v4, hub_v6};
 use common::ntp::Client;
 use common::peers::{busybox, chronyd_query, ntpdig};
-use common::ptntp::{Setup, in_namespace};
+use common::ptntp::{OPEN, Setup, in_namespace};
 use common::{secs, wait_until};
 
 /// How far the served clock is ahead.
@@ -20,9 +20,7 @@ const CLOSE_S: f64 = 0.01;
 
 /// Serves its own clock, which nobody steers.
 fn server(star: &Star) -> Setup<'_> {
-    in_namespace(&star.hub)
-        .clock("virtual:0.25,0")
-        .config("server 127.127.1.0\nfudge 127.127.1.0 stratum 3\nrestrict default\n")
+    in_namespace(&star.hub).clock("virtual:0.25,0").config(OPEN)
 }
 
 fn close(seen: f64, client: &str) {

@@ -11,13 +11,10 @@ use std::time::Duration;
 
 use common::net::{Star, host_v4, hub_v4, hub_v6, spoke_v4, spoke_v6};
 use common::ntp::{Client, Reply, request};
-use common::ptntp::in_namespace;
+use common::ptntp::{OPEN, in_namespace};
 use common::{Random, secs, wait_until};
 
 const LONGEST: usize = 2048;
-
-/// Everything may be asked: only the packets' own faults count.
-const OPEN: &str = "server 127.127.1.0\nfudge 127.127.1.0 stratum 3\nrestrict default\n";
 
 /// Must a packet go unanswered? Only what is certain: no header, no version we
 /// speak, no mode that asks for anything.

@@ -8,15 +8,11 @@ use std::time::Duration;
 
 use common::net::{Star, host_v4, host_v6, hub_v4, hub_v6, spoke_v4};
 use common::ntp::{Client, Liar, Lie, Reply, read_variables, request};
-use common::ptntp::{Ptntp, in_namespace};
+use common::ptntp::{OPEN, Ptntp, in_namespace};
 use common::{secs, wait_until};
 
-/// Serves its own clock at once. What follows are the rules.
-const LOCAL: &str = "server 127.127.1.0\nfudge 127.127.1.0 stratum 3\n";
-
-/// A rule for each host of 10.77.0.0/24; the rest may do everything.
+/// After [`OPEN`], a rule for each host of 10.77.0.0/24; the rest may do everything.
 const RULES: &str = "\
-restrict default
 restrict 10.77.0.10 ignore
 restrict 10.77.0.11 noserve
 restrict 10.77.0.12 noquery
@@ -50,7 +46,7 @@ fn served<T>(work: impl FnOnce(&Star, &Ptntp) -> T) -> T {
     }
     let ptntp = in_namespace(&star.hub)
         .clock("virtual:0.25,0")
-        .config(&format!("{LOCAL}{RULES}"))
+        .config(&format!("{OPEN}{RULES}"))
         .start();
     let plain = Client::new(spoke, hub_v4(0));
     assert!(
@@ -260,7 +256,7 @@ fn poll_obeys_the_rules_too() {
     }
     let _ptntp = in_namespace(&star.hub)
         .clock("virtual:0.25,0")
-        .config(&format!("{LOCAL}{RULES}"))
+        .config(&format!("{OPEN}{RULES}"))
         .args(&["--io", "poll"])
         .start();
     let plain = Client::new(spoke, hub_v4(0));

@@ -82,10 +82,11 @@ pub fn sentence(system: &SystemReport) -> String {
             None | Some(LOCAL) => "local net".to_owned(),
             Some(address) => format!("NTP server ({})", render::printable(address)),
         };
-        let distance_ms = (system.root_delay_s / 2.0 + system.root_dispersion_s) * 1e3;
+        let distance_s = system.root_delay_s / 2.0 + system.root_dispersion_s;
         format!(
-            "synchronised to {source} at stratum {}\n   time correct to within {distance_ms:.0} ms\n",
-            system.stratum
+            "synchronised to {source} at stratum {}\n   time correct to within {} ms\n",
+            system.stratum,
+            milliseconds_above(distance_s)
         )
     } else {
         "unsynchronised\n".to_owned()
@@ -94,6 +95,14 @@ pub fn sentence(system: &SystemReport) -> String {
         text.push_str(&format!("   polling server every {} s\n", poll_s.ceil()));
     }
     text
+}
+
+/// Whole milliseconds, as ntpstat's readers expect them; but never fewer than there are,
+/// where ntpstat rounds to the nearest, and says 0 on a LAN.
+fn milliseconds_above(seconds: f64) -> f64 {
+    // What arithmetic adds to a whole number is no reason for another.
+    let milliseconds = (seconds * 1e3 - 1e-6).ceil();
+    milliseconds.max(1.0)
 }
 
 /// What `--verbose` adds.
@@ -169,7 +178,7 @@ mod tests {
         assert_eq!(
             sentence(&good()),
             "synchronised to NTP server (192.0.2.1) at stratum 3\n   \
-             time correct to within 8 ms\n   polling server every 64 s\n"
+             time correct to within 9 ms\n   polling server every 64 s\n"
         );
     }
 
@@ -182,8 +191,22 @@ mod tests {
         assert_eq!(verdict(&system, true), Verdict::Unsynchronised);
         assert_eq!(
             sentence(&system),
-            "synchronised to local net at stratum 3\n   time correct to within 8 ms\n"
+            "synchronised to local net at stratum 3\n   time correct to within 9 ms\n"
         );
+    }
+
+    #[test]
+    fn the_time_is_never_called_better_than_it_is() {
+        for (seconds, milliseconds) in [
+            (0.0, 1.0),
+            (20e-6, 1.0),
+            (0.001, 1.0),
+            (0.0011, 2.0),
+            (0.008 + 0.001, 9.0),
+            (1.2345, 1235.0),
+        ] {
+            assert_eq!(milliseconds_above(seconds), milliseconds, "{seconds}");
+        }
     }
 
     #[test]
@@ -207,6 +230,7 @@ mod tests {
             pid: 1,
             uptime_s: 1.0,
             serving: Vec::new(),
+            cards: Vec::new(),
         }
     }
 

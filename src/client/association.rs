@@ -410,10 +410,7 @@ impl Association {
         self.pending = Some(Pending {
             transmit,
             receive,
-            departure: Stamp {
-                at: now.wall,
-                origin: StampOrigin::Daemon,
-            },
+            departure: Stamp::daemon(now.wall),
             deadline,
         });
         Some(Request {
@@ -525,10 +522,14 @@ impl Association {
             excess_max,
         } = complete;
         let origins = (halfway.departure.origin, halfway.arrival.origin);
+        // A card's clock is off by the same on both ways, and so is the offset.
+        let stamp_error = halfway.departure.error.max(halfway.arrival.error);
         let sample = Measurement {
             offset: exchange.offset(),
             delay: exchange.delay().max(precision.to_duration()),
-            dispersion: dispersion(&exchange, precision, packet.precision()) + excess_max,
+            dispersion: dispersion(&exchange, precision, packet.precision())
+                + excess_max
+                + stamp_error,
             precision: precision.to_duration(),
             at: midpoint(&exchange, halfway.arrived),
             origin: origins.0.min(origins.1),
@@ -628,8 +629,8 @@ impl Association {
     /// What came was not what was foretold: ask again soon, to learn whether the sample
     /// was wrong or what foretold it. Not of a server that wants to be asked less.
     pub fn ask_again(&mut self, now: MonoInstant) {
-        if self.poll_min == self.options.minpoll {
-            self.next = self.next.min(now + BURST_INTERVAL);
+        if self.mechanisms.have(Mechanism::AskAgain) {
+            self.ask_soon(now);
         }
     }
 
@@ -638,7 +639,13 @@ impl Association {
         if self.poll_min == self.options.minpoll {
             self.pace = Pace::slowing();
         }
-        self.ask_again(now);
+        self.ask_soon(now);
+    }
+
+    fn ask_soon(&mut self, now: MonoInstant) {
+        if self.poll_min == self.options.minpoll {
+            self.next = self.next.min(now + BURST_INTERVAL);
+        }
     }
 
     /// The clock was moved under our stamps: forget what spans the move. With
@@ -894,14 +901,15 @@ mod tests {
         }
 
         fn receive(&mut self, reply: &Header) -> Received {
+            self.receive_bytes(&reply.to_bytes())
+        }
+
+        fn receive_bytes(&mut self, bytes: &[u8]) -> Received {
             self.pass(2);
-            let arrival = Stamp {
-                at: self.now().wall,
-                origin: StampOrigin::Kernel,
-            };
+            let arrival = Stamp::kernel(self.now().wall);
             let now = self.now();
             self.association
-                .on_datagram(&reply.to_bytes(), arrival, now, PRECISION, &[])
+                .on_datagram(bytes, arrival, now, PRECISION, &[])
         }
 
         fn rejects(&mut self, test: PacketTest, spoil: impl Fn(&mut Header)) {
@@ -959,6 +967,28 @@ mod tests {
         story().rejects(PacketTest::Delay, |reply| {
             reply.transmit = reply.transmit + later;
         });
+    }
+
+    #[test]
+    fn a_reply_with_a_mac_is_nothing_we_asked_for() {
+        let mut story = Story::new(SourceOptions::default());
+        let request = story.request();
+        let mut kiss = story.reply(&request);
+        kiss.stratum = 0;
+        kiss.refid = KissCode::Deny.to_refid();
+        for reply in [story.reply(&request), kiss] {
+            // A crypto-NAK, MD5 and SHA-1.
+            for mac_len in [4, 20, 24] {
+                let signed = [&reply.to_bytes()[..], &vec![1; mac_len]].concat();
+                let expected = Received::Rejected(PacketTest::Mac);
+                assert_eq!(story.receive_bytes(&signed), expected, "{mac_len}");
+            }
+        }
+        // Fields that nobody asked for do no harm, and the answer is still awaited.
+        let field = [0x7f, 0xff, 0, 28].into_iter().chain([0; 24]);
+        let reply = story.reply(&request).to_bytes();
+        let reply: Vec<u8> = reply.into_iter().chain(field).collect();
+        assert!(matches!(story.receive_bytes(&reply), Received::Sample(_)));
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub enum PacketTest {
     Short,
     /// The octets after the header are neither extension fields nor a MAC.
     Trailer,
+    /// It is signed (RFC 5905 test 5), or says that our signature is wrong. We sign no
+    /// request and have no key to check it with, so who asked for it was not us.
+    Mac,
     /// Our own `restrict` rules forbid this server's packets.
     Access,
     /// Another version than we asked with.
@@ -42,9 +45,10 @@ pub enum PacketTest {
 
 impl PacketTest {
     /// All of them, in order of [`index`](Self::index).
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Short,
         Self::Trailer,
+        Self::Mac,
         Self::Access,
         Self::Version,
         Self::Mode,
@@ -68,6 +72,7 @@ impl PacketTest {
         match self {
             Self::Short => "short",
             Self::Trailer => "trailer",
+            Self::Mac => "mac",
             Self::Access => "access",
             Self::Version => "version",
             Self::Mode => "mode",
@@ -94,8 +99,11 @@ pub fn check_form(packet: &Packet<'_>, version: u8) -> Result<(), PacketTest> {
     if packet.mode() != Mode::Server {
         return Err(PacketTest::Mode);
     }
-    Trailer::parse(packet.version(), packet.trailer()).map_err(|_| PacketTest::Trailer)?;
-    Ok(())
+    let trailer = Trailer::parse(packet.version(), packet.trailer());
+    match trailer.map_err(|_malformed| PacketTest::Trailer)?.mac {
+        Some(_) => Err(PacketTest::Mac),
+        None => Ok(()),
+    }
 }
 
 /// Tests of what the server says about itself. A kiss (stratum 0) has been

@@ -6,8 +6,8 @@ use crate::config::access::flags_of;
 use crate::config::native::seconds;
 use crate::config::statement::{CommandAddress, Statement, Tinker, Tos};
 use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
-use crate::server::respond::{INTERLEAVED_LEN, LIMITED_LEN};
 use crate::server::rule::{Flags, Prefix, Rule, Who};
+use crate::server::{interleave, rate};
 use crate::time::duration::NtpDuration;
 use crate::time::units::PollExponent;
 
@@ -71,8 +71,8 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
         } => {
             let mebibytes = |octets: usize| octets as f64 / f64::from(1 << 20);
             let kinds = [
-                (*interleaved, INTERLEAVED_LEN, "interleaved mode"),
-                (*limited, LIMITED_LEN, "`limited`"),
+                (*interleaved, interleave::CLIENT_LEN, "interleaved mode"),
+                (*limited, rate::CLIENT_LEN, "`limited`"),
             ];
             let said = kinds.into_iter().filter_map(|(clients, len, what)| {
                 let clients = clients?;

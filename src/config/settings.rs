@@ -184,9 +184,13 @@ pub fn drift_file(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
 /// `leapfile path [checkhash|ignorehash]`.
 pub fn leap_file(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let path = line.argument(directive, "a file name")?;
-    while let Some(word) = line.take_if(|word| word.ends_with("hash")) {
-        let message = format!("`{}` has no effect: the file's form is checked", word.text);
-        line.note(&word, message);
+    while let Some(word) = line.take_if(|word| matches!(word, "checkhash" | "ignorehash")) {
+        let message = if word.text == "ignorehash" {
+            "`ignorehash` has no effect: a file whose hash is wrong is not used; delete its line #h"
+        } else {
+            "`checkhash` has no effect: the hash is always checked"
+        };
+        line.note(&word, message.into());
     }
     line.end()?;
     Some(Statement::LeapFile(path.text.into()))

@@ -114,7 +114,7 @@ impl Clock {
     pub fn localise(&self, stamp: Stamp) -> Stamp {
         Stamp {
             at: self.map().to_local(stamp.at),
-            origin: stamp.origin,
+            ..stamp
         }
     }
 

@@ -14,6 +14,7 @@ use crate::daemon::resolve::{Outcome, Question};
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{ClockKind, Collect, IoBackend, Report};
 use crate::daemon::time_loop::{Errand, TimeLoop};
+use crate::hardware::card::Cards;
 use crate::linux::clock;
 use crate::linux::netlink::Interface;
 use crate::linux::signal::{Signal, Signals};
@@ -31,6 +32,8 @@ const LEAPS_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(86_400);
 pub trait Hands {
     /// Answer requests with this from now on.
     fn publish(&mut self, snapshot: &Snapshot, stepped: bool);
+    /// Judge the stamps of network cards by this from now on.
+    fn publish_cards(&mut self, cards: &Cards);
     /// Judge requests by this from now on.
     fn set_policy(&mut self, policy: &Arc<Policy>);
     /// Look a name up; the answer comes back through [`Errands::resolved`].
@@ -93,6 +96,7 @@ impl Identity {
             serving: self.serving.clone(),
             offsets: core.offsets().clone(),
             true_errors: core.true_errors().cloned(),
+            cards: core.cards(),
             server: Arc::clone(&self.server),
         }
     }
@@ -168,6 +172,7 @@ impl Errands {
         for errand in errands.drain(..) {
             match errand {
                 Errand::Publish { snapshot, stepped } => hands.publish(&snapshot, stepped),
+                Errand::Cards(cards) => hands.publish_cards(&cards),
                 Errand::Resolve(source) => hands.resolve(source, self.question(source)),
                 Errand::Upstreams(addresses) => {
                     self.upstreams = addresses;
@@ -221,22 +226,28 @@ impl Errands {
     /// The leap second file was read, or could not be. What an old one said stays
     /// good until it expires.
     pub fn leaps_read(&mut self, outcome: leaps::Outcome, core: &mut TimeLoop) {
-        let table = match outcome {
-            Ok(table) => table,
+        let file = match outcome {
+            Ok(file) => file,
             Err(sentence) => {
                 warn!("{sentence}; servers are believed about leap seconds");
                 return;
             }
         };
-        if table.expires() <= clock::realtime() {
-            let file = self.config.leap_file.as_deref().unwrap_or(Path::new(""));
+        let path = self.config.leap_file.as_deref().unwrap_or(Path::new(""));
+        if !file.checked {
+            info!(
+                "leap second file {}: it has no hash (line #h) to check it by",
+                path.display()
+            );
+        }
+        if file.table.expires() <= clock::realtime() {
             warn!(
                 "leap second file {}: it has expired; servers are believed about leap seconds \
                  until there is a new one",
-                file.display()
+                path.display()
             );
         }
-        core.set_leap_table(table);
+        core.set_leap_table(file.table);
     }
 
     /// Interfaces or addresses changed, and are like this now.

@@ -5,11 +5,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::config::leapfile::{LEN_MAX, parse};
-use crate::sync::leap::LeapTable;
+use crate::config::leapfile::{LEN_MAX, LeapFile, parse};
 
-/// The table in the file, or a sentence.
-pub type Outcome = Result<LeapTable, String>;
+/// What is in the file, or a sentence.
+pub type Outcome = Result<LeapFile, String>;
 
 /// Reads with blocking calls: for `--io poll`.
 pub fn read(path: &Path) -> Outcome {
@@ -39,10 +38,10 @@ async fn try_read_uring(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn understand(path: &Path, bytes: io::Result<Vec<u8>>) -> Outcome {
-    let table = bytes
+    let file = bytes
         .map_err(|error| error.to_string())
         .and_then(|bytes| parse(&String::from_utf8_lossy(&bytes)));
-    table.map_err(|problem| format!("leap second file {}: {problem}", path.display()))
+    file.map_err(|problem| format!("leap second file {}: {problem}", path.display()))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! engine inside, and everything slow (names, files, people's questions) kept
 //! away from the time loop.
 
+pub mod cards;
 pub mod clock;
 pub mod cmdmon;
 pub mod control;
@@ -10,6 +11,8 @@ pub mod desk;
 pub mod distribution;
 pub mod drift;
 pub mod errands;
+pub mod exchange;
+pub mod hardware;
 pub mod http;
 pub mod leaps;
 pub mod logging;
@@ -20,6 +23,7 @@ pub mod paths;
 pub mod reports;
 pub mod resolve;
 pub mod run;
+pub mod sequence_lock;
 pub mod service;
 pub mod single;
 pub mod snapshot;

@@ -102,6 +102,9 @@ pub fn run(options: Options) -> Result<End, String> {
         IoBackend::Uring => {
             let cell = SnapshotCell::new(snapshot)
                 .map_err(|error| format!("no memory to share with the workers: {error}"))?;
+            if !cell.is_guarded() {
+                warn!("no memfd_create here: workers see our time in memory they could write to");
+            }
             let cell = Arc::new(cell);
             let workers =
                 start_workers(config, options.once, &cell, &rules, &mut without)?.map(Arc::new);

@@ -12,7 +12,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use log::warn;
 
 use crate::daemon::cmdmon::{self, BUFFER_LEN, Post, Step, TURN_MAX};
-use crate::daemon::counters::{self, WorkerCounters};
+use crate::daemon::counters::{self, CardCounts, WorkerCounters};
 use crate::daemon::desk::Desk;
 use crate::daemon::drift;
 use crate::daemon::errands::{End, Errands, Hands, told_to_stop};
@@ -21,18 +21,19 @@ use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{Collect, Report, ServerCounts};
 use crate::daemon::time_loop::{Errand, TimeLoop};
+use crate::hardware::card::Cards;
 use crate::linux::clock;
 use crate::linux::netlink::{self, Changes};
 use crate::linux::ring::Tallies;
 use crate::linux::signal::Signals;
-use crate::linux::udp::{SendId, ServerSocket};
+use crate::linux::udp::{Arrival, SendId, ServerSocket};
 use crate::linux::wait::{Interest, Ready, Waiter};
 use crate::node::action::SourceId;
 use crate::server::interleave::TxToken;
 use crate::server::respond::{Policy, Request, Responder, set_transmit};
 use crate::server::verdict::Verdict;
 use crate::sync::filter::Start;
-use crate::time::instant::MonoInstant;
+use crate::time::instant::{MonoInstant, WallInstant};
 use crate::wire::packet::PACKET_LEN_MAX;
 
 const NETLINK: u64 = 0;
@@ -51,6 +52,9 @@ pub struct Server {
     responder: Responder,
     policy: Arc<Policy>,
     snapshot: Snapshot,
+    cards: Cards,
+    by_card: bool,
+    card_counts: CardCounts,
     counters: Arc<Counted>,
     tallies: Tallies,
     buffer: Box<[u8; PACKET_LEN_MAX + 1]>,
@@ -59,7 +63,15 @@ pub struct Server {
 
 struct Socket {
     socket: ServerSocket,
-    awaited: VecDeque<(SendId, TxToken)>,
+    awaited: VecDeque<Awaited>,
+}
+
+/// A reply whose departure stamps are awaited.
+struct Awaited {
+    id: SendId,
+    token: TxToken,
+    /// The network stack's has come; a network card's may follow.
+    kernel: Option<WallInstant>,
 }
 
 impl Socket {
@@ -71,7 +83,8 @@ impl Socket {
         if self.awaited.len() == AWAITED_MAX {
             self.awaited.pop_front();
         }
-        self.awaited.push_back((id, token));
+        let kernel = None;
+        self.awaited.push_back(Awaited { id, token, kernel });
     }
 }
 
@@ -105,6 +118,9 @@ impl Server {
             responder,
             policy,
             snapshot,
+            cards: Cards::default(),
+            by_card: false,
+            card_counts: CardCounts::default(),
             counters,
             tallies: Tallies::default(),
             buffer: Box::new([0; PACKET_LEN_MAX + 1]),
@@ -134,11 +150,12 @@ impl Server {
         let Ok(Some(arrival)) = socket.socket.receive(&mut self.buffer[..]) else {
             return;
         };
+        let received = self.arrived(&arrival);
         let request = Request {
             bytes: &self.buffer[..arrival.len],
             from: arrival.from,
             group: arrival.group,
-            received: self.snapshot.clock.to_local(arrival.stamp.at),
+            received: self.snapshot.clock.to_local(received),
         };
         let verdict = self.responder.respond(
             &self.policy,
@@ -157,6 +174,7 @@ impl Server {
             set_transmit(reply, self.snapshot.clock.to_local(real));
         }
         let (to, from, interface) = (arrival.from, arrival.to, arrival.interface);
+        let socket = &mut self.sockets[index];
         let sent = match track {
             None => socket.socket.send(reply, to, from, interface),
             Some(token) => socket
@@ -178,13 +196,59 @@ impl Server {
         let Ok(Some(departure)) = socket.socket.receive_departure() else {
             return;
         };
-        let place = socket
-            .awaited
-            .iter()
-            .position(|(id, _)| *id == departure.id);
-        if let Some((_, token)) = place.and_then(|place| socket.awaited.remove(place)) {
-            let at = self.snapshot.clock.to_local(departure.stamp.at);
-            self.responder.departed(token, at);
+        let awaited = socket.awaited.iter_mut().find(|a| a.id == departure.id);
+        let Some(awaited) = awaited else {
+            return;
+        };
+        if let Some(stamp) = departure.kernel {
+            awaited.kernel = Some(stamp.at);
+            let at = self.snapshot.clock.to_local(stamp.at);
+            self.responder.departed(awaited.token, at);
+        }
+        // The card's follows the kernel's, which is its witness.
+        if let (Some(stamp), Some(kernel)) = (departure.card, awaited.kernel) {
+            let card = self.cards.of_or_only(stamp.interface);
+            match card.map(|card| card.departure(stamp.phc, kernel)) {
+                Some(Ok(judged)) => {
+                    self.card_counts.departures += 1;
+                    let at = self.snapshot.clock.to_local(judged.at);
+                    self.responder.departed(awaited.token, at);
+                }
+                _ => self.card_counts.doubted += 1,
+            }
+            self.counters.0.set_cards(&self.card_counts);
+        }
+    }
+
+    /// When a request arrived: by the card if it has a stamp to believe, else as the
+    /// socket has it.
+    fn arrived(&mut self, arrival: &Arrival) -> WallInstant {
+        let Some(stamp) = arrival.card else {
+            return arrival.stamp.at;
+        };
+        let card = self.cards.of_or_only(stamp.interface);
+        let judged = card.map(|card| card.arrival(stamp.phc, arrival.stamp.at, stamp.frame_len));
+        let at = match judged {
+            Some(Ok(judged)) => {
+                self.card_counts.arrivals += 1;
+                judged.at
+            }
+            _ => {
+                self.card_counts.doubted += 1;
+                arrival.stamp.at
+            }
+        };
+        self.counters.0.set_cards(&self.card_counts);
+        at
+    }
+
+    fn set_cards(&mut self, cards: &Cards) {
+        self.cards = *cards;
+        let first = !std::mem::replace(&mut self.by_card, true);
+        if first {
+            for socket in &mut self.sockets {
+                socket.socket.stamp_by_card();
+            }
         }
     }
 }
@@ -203,6 +267,10 @@ impl Hands for Own {
         if stepped {
             self.server.responder.clock_stepped();
         }
+    }
+
+    fn publish_cards(&mut self, cards: &Cards) {
+        self.server.set_cards(cards);
     }
 
     fn set_policy(&mut self, policy: &Arc<Policy>) {

@@ -14,6 +14,7 @@ use crate::daemon::snapshot::{Snapshot, SnapshotCell};
 use crate::daemon::status::Report;
 use crate::daemon::time_loop::{Errand, TimeLoop};
 use crate::daemon::worker::Workers;
+use crate::hardware::card::Cards;
 use crate::linux::signal::Signals;
 use crate::linux::wait::{Interest, Waiter};
 use crate::linux::wake::Wake;
@@ -38,6 +39,12 @@ impl Hands for Others {
         self.snapshot.publish(snapshot);
         if let (Some(workers), true) = (&self.workers, stepped) {
             workers.clock_stepped();
+        }
+    }
+
+    fn publish_cards(&mut self, cards: &Cards) {
+        if let Some(workers) = &self.workers {
+            workers.publish_cards(cards);
         }
     }
 

@@ -8,6 +8,7 @@
 //! to it on a path without queues (veth, a cable). All deviations are from the
 //! median.
 
+use crate::dice::Dice;
 use crate::time::timestamp::NtpTimestamp;
 
 /// Differences kept for median and percentiles: enough that p99 rests on hundreds.
@@ -39,8 +40,8 @@ pub struct Differences {
     min_ns: i64,
     max_ns: i64,
     kept: Vec<i64>,
-    /// Where the sampling's dice stand.
-    dice: u64,
+    /// Of the sampling.
+    dice: Dice,
 }
 
 /// What is said of [`Differences`], in nanoseconds.
@@ -81,7 +82,7 @@ impl Differences {
             self.kept.push(difference_ns);
         } else {
             // Reservoir sampling: each of all has the same chance to be kept.
-            let place = self.roll() % self.count;
+            let place = self.dice.roll() % self.count;
             if let Some(slot) = self.kept.get_mut(place as usize) {
                 *slot = difference_ns;
             }
@@ -126,15 +127,6 @@ impl Differences {
             max_ns: self.max_ns - median_ns,
             p99_ns: away[(away.len() - 1) * 99 / 100] as i64,
         })
-    }
-
-    /// SplitMix64. Its numbers only have to be fair.
-    fn roll(&mut self) -> u64 {
-        self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.dice;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }
 

@@ -7,7 +7,6 @@ use super::*;
 use crate::client::options::SourceOptions;
 use crate::time::instant::WallInstant;
 use crate::time::map::ClockMap;
-use crate::time::stamp::StampOrigin;
 use crate::time::timestamp::{NtpShort, NtpTimestamp};
 use crate::wire::packet::{Header, Mode, Packet};
 
@@ -177,10 +176,7 @@ impl World {
 
     fn carry(&mut self, association: AssociationId, to: SocketAddr, bytes: &[u8]) {
         self.sent += 1;
-        let departure = Stamp {
-            at: self.now().wall,
-            origin: StampOrigin::Kernel,
-        };
+        let departure = Stamp::kernel(self.now().wall);
         self.node.on_departure(association, departure);
         let server = self.servers[&to];
         if !server.alive {
@@ -253,10 +249,7 @@ impl World {
             self.now_ns = self.now_ns.max(next_ns);
             if reply_ns <= due_ns {
                 let ((_, association), reply) = self.replies.pop_first().expect("one is due");
-                let arrival = Stamp {
-                    at: self.now().wall,
-                    origin: StampOrigin::Kernel,
-                };
+                let arrival = Stamp::kernel(self.now().wall);
                 let now = self.now();
                 self.node
                     .on_datagram(association, &reply.to_bytes(), arrival, now);

@@ -15,7 +15,7 @@
 //! the reply with that T2 left, and the T2 that it returned last. A client that
 //! returned one does not forge its address, and keeps its place; one that did not
 //! makes room for others. So a flood from invented addresses pushes out nobody who
-//! is served. An address has [`CHAINS`] chains at most, for the clients that may
+//! is served. An address has `CHAINS` chains at most, for the clients that may
 //! live behind it.
 //!
 //! One table per worker, allocated once: 36 octets for each client. An address has
@@ -24,7 +24,7 @@
 
 use std::net::IpAddr;
 
-use crate::server::dice::keyed_hash;
+use crate::dice::{below, keyed_hash};
 use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
 use crate::time::timestamp::NtpTimestamp;
@@ -44,6 +44,8 @@ const OWN_PROVEN_KEPT_MIN_S: i64 = 16;
 /// address: two polls of 64 s. Otherwise more clients than an address has chains would
 /// take them from each other before any of them is back.
 const OWN_KEPT_S: i64 = 128;
+/// Memory for a client, in octets, with half as many to spare.
+pub const CLIENT_LEN: usize = size_of::<Words>() * 3 / 2;
 /// A reply that left so long after its request is not worth telling of,
 /// nor is one that left before: the clock was stepped in between.
 const DEPARTURE_DELAY_S: i64 = 1;
@@ -93,9 +95,12 @@ pub struct Turn {
 pub struct InterleaveTable {
     /// [`Chain`]s, set by set. As words, because memory that was never written
     /// costs nothing where all it has to hold is zeros.
-    chains: Box<[[u64; 3]]>,
+    chains: Box<[Words]>,
     seed: u64,
 }
+
+/// A [`Chain`] as it is kept.
+type Words = [u64; 3];
 
 /// A client's last two replies.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +117,7 @@ struct Chain {
 }
 
 impl Chain {
-    fn from_words([receive, returned, rest]: [u64; 3]) -> Self {
+    fn from_words([receive, returned, rest]: Words) -> Self {
         Self {
             receive: NtpTimestamp::from_bits(receive),
             returned: NtpTimestamp::from_bits(returned),
@@ -121,7 +126,7 @@ impl Chain {
         }
     }
 
-    fn to_words(self) -> [u64; 3] {
+    fn to_words(self) -> Words {
         let rest = u64::from(self.departure) << 32 | u64::from(self.tag);
         [self.receive.bits(), self.returned.bits(), rest]
     }
@@ -171,7 +176,7 @@ impl InterleaveTable {
     pub fn new(clients: usize, seed: u64) -> Self {
         let sets = (clients + clients / 2).div_ceil(WAYS).max(1);
         Self {
-            chains: vec![[0; 3]; sets * WAYS].into_boxed_slice(),
+            chains: vec![Words::default(); sets * WAYS].into_boxed_slice(),
             seed,
         }
     }
@@ -183,10 +188,7 @@ impl InterleaveTable {
         let tag = hash as u32;
         let homes = self.homes(hash);
         let receive = self.unused(&homes, tag, mark_receive(at));
-        let known = self.places(&homes).find(|&place| {
-            let chain = self.chain(place);
-            chain.is_of(tag) && chain.names(origin)
-        });
+        let known = self.place_of(&homes, tag, origin);
         let place = match known {
             Some(place) => Some(place),
             None => self.room(&homes, tag, receive),
@@ -230,7 +232,7 @@ impl InterleaveTable {
 
     /// Forgets all stamps: the clock they were taken on was stepped.
     pub fn forget(&mut self) {
-        self.chains = vec![[0; 3]; self.chains.len()].into_boxed_slice();
+        self.chains = vec![Words::default(); self.chains.len()].into_boxed_slice();
     }
 
     fn chain(&self, place: usize) -> Chain {
@@ -239,9 +241,8 @@ impl InterleaveTable {
 
     /// The first places of the two sets of an address.
     fn homes(&self, hash: u64) -> [usize; 2] {
-        let sets = (self.chains.len() / WAYS) as u64;
-        // The high half of a product maps 32 random bits onto the sets evenly.
-        let first = |bits: u64| (((bits >> 32) * sets) >> 32) as usize * WAYS;
+        let sets = (self.chains.len() / WAYS) as u32;
+        let first = |bits: u64| below(sets, bits) as usize * WAYS;
         [first(hash), first(keyed_hash(self.seed, hash))]
     }
 
@@ -250,13 +251,18 @@ impl InterleaveTable {
         (first..first + WAYS).chain(second..second + WAYS)
     }
 
+    /// Where the chain of this address lives that has a reply with T2 `receive`.
+    fn place_of(&self, homes: &[usize; 2], tag: u32, receive: NtpTimestamp) -> Option<usize> {
+        self.places(homes).find(|&place| {
+            let chain = self.chain(place);
+            chain.is_of(tag) && chain.names(receive)
+        })
+    }
+
     /// `receive`, or a little less if a reply to this address has that T2 already:
     /// downwards, so that it stays below T3. Ends, as chains are few.
     fn unused(&self, homes: &[usize; 2], tag: u32, mut receive: NtpTimestamp) -> NtpTimestamp {
-        while self.places(homes).any(|place| {
-            let chain = self.chain(place);
-            chain.is_of(tag) && chain.names(receive)
-        }) {
+        while self.place_of(homes, tag, receive).is_some() {
             receive = NtpTimestamp::from_bits(receive.bits().wrapping_sub(2));
         }
         receive
@@ -436,7 +442,7 @@ mod tests {
             stamps.dedup();
             assert_eq!(stamps.len(), CHAINS);
         }
-        // A fifth has to wait until one of them is gone.
+        // One more has to wait until one of them is gone.
         assert_eq!(Client::new(1).poll(&mut table, 6 * SECOND).token, None);
         let later = (KEPT_MIN_S + 6) * SECOND;
         assert!(Client::new(1).poll(&mut table, later).token.is_some());
@@ -470,7 +476,10 @@ mod tests {
             assert_eq!(told, if round == 0 { 0 } else { CLIENTS });
         }
         let memory = size_of_val(&*table.chains);
-        assert!(memory <= CLIENTS as usize * 36 + 192, "{memory}");
+        assert!(
+            memory <= CLIENTS as usize * CLIENT_LEN + WAYS * size_of::<Words>(),
+            "{memory}"
+        );
     }
 
     #[test]

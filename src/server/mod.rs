@@ -6,7 +6,6 @@
 //! back a [`verdict`].
 
 pub mod access;
-pub mod dice;
 pub mod interleave;
 pub mod ranges;
 pub mod rate;

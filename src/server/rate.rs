@@ -18,7 +18,7 @@
 
 use std::net::IpAddr;
 
-use crate::server::dice::keyed_hash;
+use crate::dice::{below, keyed_hash};
 use crate::server::rule::RateLimit;
 use crate::time::instant::MonoInstant;
 
@@ -33,6 +33,9 @@ const AVERAGE_LOG2_MAX: u8 = 12;
 /// Times are kept in 1/64 s: fine enough to round seconds, and good for a year.
 const TICK_NS: i64 = 1_000_000_000 / TICKS_PER_SECOND as i64;
 const TICKS_PER_SECOND: u32 = 64;
+
+/// Memory for a client, in octets.
+pub const CLIENT_LEN: usize = size_of::<Words>();
 
 /// How the limits judge a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,9 +53,12 @@ pub enum Headway {
 pub struct RateTable {
     /// [`Entry`]s, set by set. As words, because memory that was never written
     /// costs nothing where all it has to hold is zeros.
-    entries: Box<[[u64; 2]]>,
+    entries: Box<[Words]>,
     seed: u64,
 }
+
+/// An [`Entry`] as it is kept.
+type Words = [u64; 2];
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -64,7 +70,7 @@ struct Entry {
 }
 
 impl Entry {
-    fn from_words([key, rest]: [u64; 2]) -> Self {
+    fn from_words([key, rest]: Words) -> Self {
         Self {
             key: Key(key),
             last: (rest >> 32) as u32,
@@ -72,7 +78,7 @@ impl Entry {
         }
     }
 
-    fn to_words(self) -> [u64; 2] {
+    fn to_words(self) -> Words {
         [
             self.key.0,
             u64::from(self.last) << 32 | u64::from(self.bucket),
@@ -120,11 +126,11 @@ impl Key {
 }
 
 impl RateTable {
-    /// A table for `clients` clients, 16 octets each. `seed` should be unguessable.
+    /// A table for `clients` clients, [`CLIENT_LEN`] octets each. `seed` should be unguessable.
     pub fn new(clients: usize, seed: u64) -> Self {
         let sets = clients.div_ceil(WAYS).max(1);
         Self {
-            entries: vec![[0; 2]; sets * WAYS].into_boxed_slice(),
+            entries: vec![Words::default(); sets * WAYS].into_boxed_slice(),
             seed,
         }
     }
@@ -133,9 +139,8 @@ impl RateTable {
     pub fn judge(&mut self, address: IpAddr, now: MonoInstant, limit: RateLimit) -> Headway {
         let key = Key::of(address);
         let now = (now.nanos() / TICK_NS) as u32;
-        let sets = (self.entries.len() / WAYS) as u64;
-        // The high half of a product maps 32 random bits onto the sets evenly.
-        let set = (((keyed_hash(self.seed, key.0) >> 32) * sets) >> 32) as usize;
+        let sets = (self.entries.len() / WAYS) as u32;
+        let set = below(sets, keyed_hash(self.seed, key.0)) as usize;
         let set = &mut self.entries[set * WAYS..][..WAYS];
         if let Some(words) = set.iter_mut().find(|words| words[0] == key.0) {
             let mut entry = Entry::from_words(*words);
@@ -143,7 +148,7 @@ impl RateTable {
             *words = entry.to_words();
             return headway;
         }
-        let worth = |words: &[u64; 2]| match Entry::from_words(*words) {
+        let worth = |words: &Words| match Entry::from_words(*words) {
             entry if entry.is_free() => i64::MIN,
             entry => entry.worth(now),
         };
@@ -186,7 +191,7 @@ fn judge_known(entry: &mut Entry, now: u32, limit: RateLimit) -> Headway {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::dice::Dice;
+    use crate::dice::Dice;
     use crate::time::duration::NtpDuration;
 
     fn at(seconds: f64) -> MonoInstant {

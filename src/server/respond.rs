@@ -10,8 +10,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::dice::Dice;
 use crate::server::access::AccessTable;
-use crate::server::dice::Dice;
 use crate::server::interleave::{
     InterleaveTable, TxToken, is_marked_receive, mark_receive, mark_transmit,
 };
@@ -54,19 +54,14 @@ pub struct Request<'a> {
     pub received: WallInstant,
 }
 
-/// Memory for a client of the interleaved mode, in octets.
-pub const INTERLEAVED_LEN: usize = 36;
-/// Memory for a client whose rate is limited, in octets.
-pub const LIMITED_LEN: usize = 16;
-
 /// How many clients are remembered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sizes {
-    /// Clients of the interleaved mode; [`INTERLEAVED_LEN`] octets each. The replies
-    /// to others are basic ones.
+    /// Clients of the interleaved mode; [`CLIENT_LEN`](crate::server::interleave::CLIENT_LEN)
+    /// octets each. The replies to others are basic ones.
     pub interleaved: usize,
     /// For rate limits: clients that ask within the average headway (8 s);
-    /// [`LIMITED_LEN`] octets each. Others are not limited.
+    /// [`CLIENT_LEN`](crate::server::rate::CLIENT_LEN) octets each. Others are not limited.
     pub limited: usize,
 }
 

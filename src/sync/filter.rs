@@ -640,6 +640,7 @@ impl Track {
             even_var_s2,
         );
 
+        let suspicious = self.mechanisms.have(Mechanism::Suspicion);
         let odds = (elapsed_s / STEP_SELDOM_S).clamp(STEP_ODDS.0, STEP_ODDS.1);
         let mut fits = [[0.0; CLASSES.len()]; NOISES.len()];
         for (noise_index, noise) in NOISES.into_iter().enumerate() {
@@ -679,7 +680,7 @@ impl Track {
                         let variance_s2 = ahead.phase_var_s2 + reading.edge_var_s2 + even_var_s2;
                         off_s <= 0.0 || off_s * off_s <= USUAL_SIGMAS * USUAL_SIGMAS * variance_s2
                     });
-                    if !usual {
+                    if suspicious && !usual {
                         let stepped = ahead.stepped(elapsed_s);
                         let stepped_says = heard(&stepped);
                         let stepped_log = odds.ln() + stepped_says.log;
@@ -1120,23 +1121,6 @@ mod tests {
     use crate::sync::ledger::MonotonicClock;
     use proptest::prelude::*;
 
-    fn sample(at_s: f64, offset_s: f64, delay_s: f64) -> Measurement {
-        Measurement {
-            offset: NtpDuration::from_seconds(offset_s),
-            delay: NtpDuration::from_seconds(delay_s),
-            dispersion: NtpDuration::from_nanos(120),
-            precision: NtpDuration::from_nanos(60),
-            at: MonoInstant::from_nanos((at_s * 1e9) as i64),
-            origin: StampOrigin::Kernel,
-            interleaved: false,
-            leap: Leap::None,
-            stratum: 1,
-            refid: RefId::INIT,
-            root_delay: NtpDuration::ZERO,
-            root_dispersion: NtpDuration::ZERO,
-        }
-    }
-
     fn ledger() -> Ledger {
         Ledger::new(MonoInstant::ZERO, Ppm::ZERO, MonotonicClock::Free)
     }
@@ -1148,7 +1132,7 @@ mod tests {
             ledger(),
         );
         assert_eq!(filter.estimate(MonoInstant::ZERO, &ledger), None);
-        let first = sample(1.0, 0.3, 0.001);
+        let first = Measurement::of_perfect_server(1.0, 0.3, 0.001);
         filter.update(&first, &ledger);
         let estimate = filter.estimate(first.at, &ledger).expect("heard");
         assert_eq!(estimate.offset, first.offset);
@@ -1176,7 +1160,8 @@ mod tests {
                 let slow = pattern >> second & 1 == 1;
                 let ripple_s = f64::from(second * 7 % 5) * 1e-7;
                 let delay_s = if slow { 14e-6 } else { 4e-6 } + ripple_s;
-                let sample = sample(f64::from(second), -0.4 * delay_s, delay_s);
+                let sample =
+                    Measurement::of_perfect_server(f64::from(second), -0.4 * delay_s, delay_s);
                 filter.update(&sample, &ledger);
                 for ahead_s in 0..3 {
                     let at = sample.at + NtpDuration::from_whole_seconds(ahead_s);
@@ -1198,7 +1183,7 @@ mod tests {
         let mut at_s = 0.0;
         let mut next = |offset_s| {
             at_s += 16.0;
-            sample(at_s, offset_s, 0.001)
+            Measurement::of_perfect_server(at_s, offset_s, 0.001)
         };
         for _ in 0..20 {
             assert_eq!(filter.update(&next(0.0), &ledger), Update::Taken);
@@ -1229,27 +1214,35 @@ mod tests {
             Filter::new(Start::default(), Mechanisms::default()),
             ledger(),
         );
-        filter.update(&sample(10.0, 0.0, 0.001), &ledger);
+        filter.update(&Measurement::of_perfect_server(10.0, 0.0, 0.001), &ledger);
         assert_eq!(
-            filter.update(&sample(9.0, 0.0, 0.001), &ledger),
+            filter.update(&Measurement::of_perfect_server(9.0, 0.0, 0.001), &ledger),
             Update::Stale
         );
         ledger.reset(MonoInstant::from_nanos(20_000_000_000));
         filter.reset();
         assert_eq!(
-            filter.update(&sample(19.0, 0.0, 0.001), &ledger),
+            filter.update(&Measurement::of_perfect_server(19.0, 0.0, 0.001), &ledger),
             Update::Stale
         );
         assert_eq!(
-            filter.update(&sample(21.0, 5.0, 0.001), &ledger),
+            filter.update(&Measurement::of_perfect_server(21.0, 5.0, 0.001), &ledger),
             Update::Taken
         );
     }
 
     #[test]
     fn a_source_is_small() {
-        // With what it keeps on the heap: three levels and 64 excesses.
-        assert!(size_of::<Filter>() + 3 * 256 + 64 * 8 < 14 * 1024);
+        let ledger = ledger();
+        let mut filter = Filter::new(Start::default(), Mechanisms::default());
+        // Three routes, and as many samples as are kept.
+        for n in 0..1000 {
+            let delay_s = [1e-3, 2e-3, 3e-3][n / 100 % 3] + (n % 7) as f64 * 1e-6;
+            let sample = Measurement::of_perfect_server(16.0 * n as f64, 0.0, delay_s);
+            filter.update(&sample, &ledger);
+        }
+        assert!(filter.bytes() > size_of::<Filter>());
+        assert!(filter.bytes() < 14 * 1024, "{}", filter.bytes());
     }
 
     proptest! {
@@ -1274,7 +1267,7 @@ mod tests {
                         offset: NtpDuration::from_units(offset),
                         delay: NtpDuration::from_units(delay),
                         dispersion: NtpDuration::from_units(dispersion),
-                        ..sample(0.0, 0.0, 0.0)
+                        ..Measurement::of_perfect_server(0.0, 0.0, 0.0)
                     },
                     &ledger,
                 );

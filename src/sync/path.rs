@@ -259,7 +259,8 @@ impl Path {
         };
         let finer = part(&|ticks| BETWEEN_TICKS.contains(&ticks)) > BETWEEN_MAX
             || by_hardware && part(&|ticks| ticks > BETWEEN_TICKS.end) < TICKS_MIN;
-        let tick_s = if finer { 0.0 } else { precision_s };
+        let counts = self.mechanisms.have(Mechanism::Ticks) && !finer;
+        let tick_s = if counts { precision_s } else { 0.0 };
         self.reading_var_s2 = tick_s * tick_s / 12.0;
     }
 

@@ -109,11 +109,7 @@ mod tests {
     use crate::measurement::Measurement;
     use crate::sync::filter::Start;
     use crate::sync::ledger::{Ledger, MonotonicClock};
-    use crate::time::duration::NtpDuration;
-    use crate::time::stamp::StampOrigin;
     use crate::time::units::Ppm;
-    use crate::wire::packet::Leap;
-    use crate::wire::refid::RefId;
 
     /// Polls a LAN a hundred times with a clock whose frequency jumps by so much, up
     /// and down, between any two polls.
@@ -130,20 +126,10 @@ mod tests {
                 phase_s += interval.as_seconds() * jumps * [1.0, -1.0, -1.0, 1.0][n % 4];
                 // A regular ripple serves as noise: up, down, none.
                 let excess_s = [10e-6, -20e-6, 1e-6][n % 3];
-                let sample = Measurement {
-                    offset: NtpDuration::from_seconds(phase_s + excess_s / 2.0),
-                    delay: NtpDuration::from_seconds(2e-4 + f64::abs(excess_s)),
-                    dispersion: NtpDuration::ZERO,
-                    precision: NtpDuration::from_nanos(60),
-                    at: now,
-                    origin: StampOrigin::Kernel,
-                    interleaved: false,
-                    leap: Leap::None,
-                    stratum: 1,
-                    refid: RefId::INIT,
-                    root_delay: NtpDuration::ZERO,
-                    root_dispersion: NtpDuration::ZERO,
-                };
+                let offset_s = phase_s + excess_s / 2.0;
+                let delay_s = 2e-4 + f64::abs(excess_s);
+                let at_s = now.since(MonoInstant::ZERO).as_seconds();
+                let sample = Measurement::of_perfect_server(at_s, offset_s, delay_s);
                 filter.update(&sample, &ledger);
                 poll.update(&filter, now)
             })

@@ -6,6 +6,7 @@
 pub mod duration;
 pub mod instant;
 pub mod map;
+pub mod phc;
 pub mod stamp;
 pub mod timestamp;
 pub mod units;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
+use md5::{Digest, Md5};
+
 /// Four octets that name a source: four letters at stratum 0 and 1, an address
 /// (IPv4) or a hash of one (IPv6) above.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -38,27 +40,16 @@ impl RefId {
         self.0
     }
 
-    /// The identifier under which we name `address` as our source. Detects the
-    /// loop of two servers that follow each other, so it only has to be unlikely
-    /// to collide: for IPv6 the first four octets of a fixed 64-bit hash stand
-    /// for RFC 5905's MD5, which costs a dependency and is compared by nobody
-    /// but ourselves.
+    /// The identifier of a server at `address`: IPv4 as it is, of IPv6 the first four
+    /// octets of its MD5 hash (RFC 5905 section 7.3). By it two servers that follow each
+    /// other notice, so all have to make it alike.
     pub fn from_address(address: IpAddr) -> Self {
-        match address {
+        match address.to_canonical() {
             IpAddr::V4(v4) => Self(v4.octets()),
-            IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-                Some(v4) => Self(v4.octets()),
-                None => {
-                    // FNV-1a, then folded.
-                    let hash = v6
-                        .octets()
-                        .iter()
-                        .fold(0xcbf2_9ce4_8422_2325_u64, |h, &octet| {
-                            (h ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01b3)
-                        });
-                    Self(((hash >> 32) as u32 ^ hash as u32).to_be_bytes())
-                }
-            },
+            IpAddr::V6(v6) => {
+                let hash = Md5::digest(v6.octets());
+                Self([hash[0], hash[1], hash[2], hash[3]])
+            }
         }
     }
 
@@ -159,6 +150,18 @@ mod tests {
                 .to_string(),
             "27.91.50.74"
         );
+    }
+
+    #[test]
+    fn addresses_have_the_identifiers_that_others_give_them() {
+        for (address, octets) in [
+            ("192.0.2.1", [192, 0, 2, 1]),
+            ("::ffff:192.0.2.1", [192, 0, 2, 1]),
+            ("2001:db8::1", [0x39, 0xab, 0x9b, 0x37]),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(RefId::from_address(address).bytes(), octets, "{address}");
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use ::ptntp::dice::Dice;
+
 pub mod metrics;
 pub mod net;
 pub mod ntp;
@@ -90,8 +92,8 @@ impl Drop for TempDir {
     }
 }
 
-/// SplitMix64: numbers that repeat with their seed, which a failing test prints.
-pub struct Random(u64);
+/// Numbers that repeat with their seed, which a failing test prints.
+pub struct Random(Dice);
 
 impl Random {
     /// A new one each run.
@@ -99,16 +101,12 @@ impl Random {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
         let seed = u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or_default();
         eprintln!("seed {seed:#x}");
-        Self(seed)
+        Self(Dice::new(seed))
     }
 
     /// Sixty-four random bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.roll()
     }
 
     /// Below `limit`, which is not zero.

@@ -18,6 +18,9 @@ pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST),
 /// The program under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_ptntp");
 
+/// A configuration that serves its own clock, right or wrong, to everybody.
+pub const OPEN: &str = "server 127.127.1.0\nfudge 127.127.1.0 stratum 3\nrestrict default\n";
+
 /// A command line of ptntp outside of any namespace, for what needs no network.
 pub fn ptntp(args: &[&str]) -> Output {
     let mut command = process::command(None, BINARY);

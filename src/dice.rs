@@ -1,9 +1,9 @@
-//! Small random numbers and keyed hashes for the server's tables. Nothing
-//! secret rests on them but the seed: whoever can't guess it can't aim at one
-//! set of a table.
+//! Small random numbers and keyed hashes, for the server's tables and for fair
+//! samples. Nothing secret rests on them but the seed: whoever can't guess it can't
+//! aim at one set of a table.
 
 /// A sequence of numbers; the same seed gives the same sequence.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Dice {
     state: u64,
 }
@@ -22,9 +22,14 @@ impl Dice {
 
     /// True once in `n` times on average; `n` is at least 1.
     pub fn one_in(&mut self, n: u32) -> bool {
-        // The high half of a product maps 32 random bits onto 0..n evenly.
-        ((self.roll() >> 32) * u64::from(n)) >> 32 == 0
+        below(n, self.roll()) == 0
     }
+}
+
+/// Maps random `bits` onto 0..`n`, the more evenly the farther `n` is below 2^32.
+pub const fn below(n: u32, bits: u64) -> u32 {
+    // The high half of a product takes 32 bits, and no division.
+    (((bits >> 32) * n as u64) >> 32) as u32
 }
 
 /// Spreads `value` over 64 bits in a way that depends on `seed`.
