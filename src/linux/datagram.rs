@@ -19,7 +19,8 @@ use crate::linux::socket;
 pub fn bind_unix(path: &Path) -> io::Result<UnixDatagram> {
     let fd = socket::open(libc::AF_UNIX, libc::SOCK_DGRAM)?;
     let address = UnixAddr::new(path)?;
-    // By the mask, so that at no time anybody else can.
+    // By the mask, so that at no time anybody else can. It is the whole process's: this is for
+    // the start, before there are other threads that make files.
     let before = umask(Mode::from_bits_truncate(0o177));
     let bound = bind(fd.as_raw_fd(), &address);
     umask(before);
