@@ -19,9 +19,11 @@ pub mod nics;
 pub mod old_names;
 pub mod peers;
 pub mod render;
+pub mod rtc;
 pub mod run;
 pub mod sim;
 pub mod stat;
+pub mod variables;
 
 /// Runs what the command line asks for.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -50,7 +52,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Tracking(args) => chronyc::tracking(&args),
         Command::Sources(args) => chronyc::sources(&args),
         Command::Sourcestats(args) => chronyc::source_stats(&args),
+        Command::Variables(args) => variables::run(&args),
+        Command::Associations(args) => variables::associations(&args),
         Command::Nics(args) => nics::run(&args),
+        Command::Rtc(command) => rtc::run(&command),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Bench(args) => bench::run(args),

@@ -4,6 +4,7 @@
 //! First station of the journey down: a reply comes in, passes the tests by
 //! name, and leaves as a [`Measurement`].
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::client::options::SourceOptions;
@@ -42,6 +43,8 @@ const REPLY_TIMEOUT: NtpDuration = NtpDuration::from_whole_seconds(3);
 const INTERLEAVED_MISSES_MAX: u8 = 4;
 /// Precision field of a request: says nothing (draft-ietf-ntp-data-minimization).
 const PRECISION_UNSAID: Precision = Precision::new(32);
+/// Samples kept to be shown: as many as RFC 5905's clock filter has stages.
+const RECENT: usize = 8;
 
 /// Unguessable numbers for one request.
 #[derive(Clone, Copy, Debug)]
@@ -172,21 +175,6 @@ enum Standing {
     Excursion,
 }
 
-/// What a server's last good reply said beside its sample.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct LastReply {
-    /// NTP version.
-    pub version: u8,
-    /// Log2 of the poll interval in seconds.
-    pub poll: i8,
-    /// Precision of the server's clock.
-    pub precision: Precision,
-    /// When the server's clock was last corrected.
-    pub reference: NtpTimestamp,
-    /// From T2 to T3.
-    pub response: NtpDuration,
-}
-
 /// What a datagram turned out to be.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Received {
@@ -235,8 +223,12 @@ pub struct Association {
     processing: Processing,
     last_heard: Option<MonoInstant>,
     last_sample: Option<Measurement>,
+    /// The last samples, newest first, for those who look on.
+    recent: VecDeque<Measurement>,
+    /// The last reply that gave the time, as it came.
+    last_reply: Option<Header>,
     last_origins: Option<(StampOrigin, StampOrigin)>,
-    last_reply: Option<LastReply>,
+    response: Option<NtpDuration>,
     /// T1 and T4 by the kernel, T1 and T4 by hardware.
     stamped: [u64; 4],
     sent: u64,
@@ -270,8 +262,10 @@ impl Association {
             processing: Processing::default(),
             last_heard: None,
             last_sample: None,
-            last_origins: None,
+            recent: VecDeque::with_capacity(RECENT),
             last_reply: None,
+            last_origins: None,
+            response: None,
             stamped: [0; 4],
             sent: 0,
             received: 0,
@@ -513,6 +507,7 @@ impl Association {
             }
         };
         self.note_answer(now);
+        self.last_reply = Some(packet.to_header());
         let Some(complete) = complete else {
             return Ok(Received::Nothing);
         };
@@ -541,14 +536,10 @@ impl Association {
             root_dispersion: packet.root_dispersion().to_duration(),
         };
         self.last_sample = Some(sample);
+        self.recent.truncate(RECENT - 1);
+        self.recent.push_front(sample);
         self.last_origins = Some(origins);
-        self.last_reply = Some(LastReply {
-            version: packet.version(),
-            poll: packet.poll(),
-            precision: packet.precision(),
-            reference: packet.reference(),
-            response: exchange.transmit - exchange.receive,
-        });
+        self.response = Some(exchange.transmit - exchange.receive);
         for (place, origin) in [origins.0, origins.1].into_iter().enumerate() {
             match origin {
                 StampOrigin::Daemon => {}
@@ -749,9 +740,9 @@ impl Association {
         self.burst_good > 0
     }
 
-    /// What the last good reply said.
-    pub fn last_reply(&self) -> Option<&LastReply> {
-        self.last_reply.as_ref()
+    /// How long the server took for the last sample's exchange: from T2 to T3.
+    pub fn response(&self) -> Option<NtpDuration> {
+        self.response
     }
 
     /// So many of T1 and T4 by the kernel, of T1 and T4 by hardware.
@@ -800,6 +791,16 @@ impl Association {
     /// The last sample.
     pub fn last_sample(&self) -> Option<&Measurement> {
         self.last_sample.as_ref()
+    }
+
+    /// The last samples, newest first; eight at most, as RFC 5905's clock filter.
+    pub fn recent_samples(&self) -> impl Iterator<Item = &Measurement> {
+        self.recent.iter()
+    }
+
+    /// The header of the last reply that gave the time.
+    pub fn last_reply(&self) -> Option<&Header> {
+        self.last_reply.as_ref()
     }
 
     /// Who took the last sample's T1 and T4.

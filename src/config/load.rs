@@ -11,8 +11,11 @@ use crate::config::access::{flags_for, flags_of};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::{self, Dialect};
 use crate::config::ntp;
-use crate::config::statement::{CommandAddress, Statement, Tinker, Tos};
-use crate::config::{Config, Family, Listen, LocalClock, Location, SourceConfig, SourceKind};
+use crate::config::stamping::CardLine;
+use crate::config::statement::{CommandAddress, RtcSetting, Statement, Tinker, Tos};
+use crate::config::{
+    Config, Family, Listen, LocalClock, Location, RECENT_DEFAULT, SourceConfig, SourceKind,
+};
 use crate::server::rule::{Flags, Prefix, Rule, Who};
 
 /// A configuration that can be run.
@@ -263,12 +266,21 @@ impl Loader {
             }
             Statement::DriftFile(path) => config.drift_file.clone_from(path),
             Statement::LeapFile(path) => config.leap_file = Some(path.clone()),
-            Statement::Switch { on, discipline } => {
+            Statement::Switch {
+                on,
+                discipline,
+                monitor,
+            } => {
+                if *monitor {
+                    config.recent = Some(if *on { RECENT_DEFAULT } else { 0 });
+                }
                 if *discipline {
                     config.discipline = *on;
                 }
             }
             Statement::Include(path) => self.include(read, path),
+            Statement::Card(card) => self.card(read, card),
+            Statement::StampTimeout(timeout) => config.stamping.timeout = *timeout,
             Statement::Listen(listen) => config.listen = *listen,
             Statement::Port(port) => config.port = Some(*port),
             Statement::Clients {
@@ -279,7 +291,20 @@ impl Loader {
                 clients.interleaved = interleaved.unwrap_or(clients.interleaved);
                 clients.limited = limited.unwrap_or(clients.limited);
             }
+            Statement::Recent(clients) => config.recent = Some(*clients),
             Statement::BusyPoll(on) => config.busy_poll = *on,
+            Statement::Rtc(setting) => {
+                let rtc = &mut config.rtc;
+                match setting.clone() {
+                    // Whether both are wanted is known at the end: see `real_time_clock`.
+                    RtcSetting::Sync(on) => rtc.kernel_sets = on,
+                    RtcSetting::File(path) => rtc.file = Some(path),
+                    RtcSetting::Device(path) => rtc.device = Some(path),
+                    RtcSetting::OnUtc(on) => rtc.on_utc = Some(on),
+                    RtcSetting::Autotrim(limit) => rtc.autotrim = limit,
+                    RtcSetting::HwclockFile(path) => rtc.hwclock_file = Some(path),
+                }
+            }
             Statement::Control(path) => config.control = Some(path.clone()),
             Statement::Metrics(address) => config.metrics = *address,
             Statement::CommandPort(port) => config.commands.port = *port,
@@ -307,6 +332,19 @@ impl Loader {
             self.say(read, Severity::Warning, &message, "delete one of the lines");
         } else {
             self.config.sources.push(source.clone());
+        }
+    }
+
+    fn card(&mut self, read: &ReadLine, card: &CardLine) {
+        let cards = &mut self.config.stamping.cards;
+        if cards.iter().any(|other| other.interface == card.interface) {
+            let message = format!(
+                "`{}` was named before; this line is passed over",
+                card.interface.word()
+            );
+            self.say(read, Severity::Warning, &message, "delete one of the lines");
+        } else {
+            cards.push(card.clone());
         }
     }
 
@@ -377,6 +415,7 @@ impl Loader {
     fn finish(mut self, path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
         let lines = std::mem::take(&mut self.lines);
         self.local_clock(&lines);
+        self.real_time_clock(&lines);
         self.weigh_lost_sources();
         for read in &lines {
             self.check_kiss(read);
@@ -455,6 +494,32 @@ impl Loader {
         }
         let best = clocks.into_values().min();
         self.config.local_clock = best.map(|stratum| LocalClock { stratum });
+    }
+
+    /// The kernel and we must not both set the real-time clock.
+    fn real_time_clock(&mut self, lines: &[ReadLine]) {
+        let last = |wanted: fn(&RtcSetting) -> bool| {
+            let mut lines = lines.iter().rev();
+            lines.find(|read| matches!(&read.statement, Statement::Rtc(s) if wanted(s)))
+        };
+        let file = last(|setting| matches!(setting, RtcSetting::File(_)));
+        let sync = last(|setting| matches!(setting, RtcSetting::Sync(_)));
+        let autotrim = last(|setting| matches!(setting, RtcSetting::Autotrim(_)));
+        if let (None, Some(autotrim)) = (file, autotrim) {
+            let message = "no effect without `rtcfile`: the kernel sets the real-time clock";
+            self.say(autotrim, Severity::Note, message, "");
+        }
+        let Some(file) = file else { return };
+        if let Some(sync) = sync.filter(|_| self.config.rtc.kernel_sets) {
+            let message = format!(
+                "`rtcfile` and `rtcsync` ({}) exclude each other: either we set the real-time \
+                 clock, or the kernel does",
+                sync.location
+            );
+            let help = "delete `rtcfile` to leave it to the kernel, or `rtcsync` to have it measured and set more exactly";
+            self.say(file, Severity::Error, &message, help);
+        }
+        self.config.rtc.kernel_sets = false;
     }
 
     /// What would have been the only source must not vanish with a warning.

@@ -6,9 +6,11 @@ use crate::config::access::{discard, restrict, unrestrict};
 use crate::config::association::{fudge, peer, pool, refclock, server, unpeer};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect;
+use crate::config::hwtimestamp::{hwtimestamp, hwtstimeout};
+use crate::config::rtc;
 use crate::config::settings::{
     bindcmdaddress, busypoll, clients, cmdport, control, disable, drift_file, enable, include,
-    interface, keys, leap_file, listen, metrics, port, tinker, tos,
+    interface, keys, leap_file, listen, metrics, mru, port, tinker, tos,
 };
 use crate::config::statement::{Line, Statement};
 use crate::config::words::{self, Word};
@@ -105,10 +107,6 @@ pub const DIRECTIVES: &[(&str, Treatment)] = &[
     ),
     ("ttl", Note("no effect: it belongs to manycast")),
     (
-        "mru",
-        Note("no effect: the table of clients has a fixed size and forgets the oldest"),
-    ),
-    (
         "dscp",
         Note("no effect yet: packets leave with the system's default priority"),
     ),
@@ -198,10 +196,19 @@ pub const DIRECTIVES: &[(&str, Treatment)] = &[
         ),
     ),
     // ptntp's own.
+    ("hwtimestamp", Reads(hwtimestamp)),
+    ("hwtstimeout", Reads(hwtstimeout)),
     ("listen", Reads(listen)),
     ("port", Reads(port)),
     ("clients", Reads(clients)),
     ("busypoll", Reads(busypoll)),
+    ("mru", Reads(mru)),
+    ("rtcsync", Reads(rtc::sync)),
+    ("rtcfile", Reads(rtc::file)),
+    ("rtcdevice", Reads(rtc::device)),
+    ("rtconutc", Reads(rtc::on_utc)),
+    ("rtcautotrim", Reads(rtc::autotrim)),
+    ("hwclockfile", Reads(rtc::hwclock_file)),
     ("control", Reads(control)),
     ("metrics", Reads(metrics)),
     ("cmdport", Reads(cmdport)),

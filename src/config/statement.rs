@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::stamping::CardLine;
 use crate::config::words::{self, Word};
 use crate::config::{Listen, Location, SourceConfig};
 use crate::server::rule::Rule;
@@ -48,15 +49,21 @@ pub enum Statement {
     DriftFile(Option<PathBuf>),
     /// `leapfile`.
     LeapFile(PathBuf),
-    /// `enable` or `disable`; only `ntp` has an effect.
+    /// `enable` or `disable`; only `ntp` and `monitor` have an effect.
     Switch {
         /// `enable`?
         on: bool,
         /// Is `ntp` among the words?
         discipline: bool,
+        /// Does it speak of `monitor`?
+        monitor: bool,
     },
     /// `includefile`.
     Include(PathBuf),
+    /// `hwtimestamp` (native, after chrony).
+    Card(CardLine),
+    /// `hwtstimeout` (native, after chrony).
+    StampTimeout(NtpDuration),
     /// `listen` (native).
     Listen(Listen),
     /// `port` (native).
@@ -68,8 +75,12 @@ pub enum Statement {
         /// See [`Sizes`](crate::server::respond::Sizes).
         limited: Option<usize>,
     },
+    /// `mru`: so many clients are listed by `ntpq -c mrulist`; 0: none.
+    Recent(usize),
     /// `busypoll` (native).
     BusyPoll(bool),
+    /// `rtcsync`, `rtcfile` and their like.
+    Rtc(RtcSetting),
     /// `control` (native).
     Control(PathBuf),
     /// `metrics` (native).
@@ -100,6 +111,23 @@ pub enum Tinker {
     Panic(Option<NtpDuration>),
     /// `stepout`.
     Stepout(NtpDuration),
+}
+
+/// One setting of the real-time clock; see [`RtcConfig`](crate::config::RtcConfig).
+#[derive(Clone, PartialEq, Debug)]
+pub enum RtcSetting {
+    /// `rtcsync`.
+    Sync(bool),
+    /// `rtcfile`.
+    File(PathBuf),
+    /// `rtcdevice`.
+    Device(PathBuf),
+    /// `rtconutc`.
+    OnUtc(bool),
+    /// `rtcautotrim`; none: never.
+    Autotrim(Option<NtpDuration>),
+    /// `hwclockfile`.
+    HwclockFile(PathBuf),
 }
 
 /// One setting of `tos`.

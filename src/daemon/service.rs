@@ -25,6 +25,8 @@ use tokio::time::{sleep, timeout};
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpStream, UnixStream};
 
+use crate::config::stamping::CardLine;
+use crate::daemon::cards::{CHECK_INTERVAL, Card, Keeper};
 use crate::daemon::cmdmon::{Asker, BUFFER_LEN, Desk, Post, Step};
 use crate::daemon::control;
 use crate::daemon::desk::{CONVERSATIONS_MAX, PATIENCE, control_answer, metrics_answer};
@@ -33,12 +35,14 @@ use crate::daemon::errands::orders::Answer;
 use crate::daemon::leaps;
 use crate::daemon::logging;
 use crate::daemon::metrics::Exporter;
+use crate::daemon::query::{Answerer, Knowledge, Query};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::status::Report;
 use crate::daemon::worker::Workers;
 use crate::linux::clock;
 use crate::linux::netlink::{self, Interface};
 use crate::sync::filter::Start;
+use crate::time::duration::NtpDuration;
 use crate::wire::candm::Request;
 
 /// Links that change, change several times in a row: wait for the last of it.
@@ -80,6 +84,8 @@ pub enum ToLoop {
     /// Interfaces or addresses changed, and are like this now. Comes once at the
     /// start too.
     LinksChanged(Vec<Interface>),
+    /// Cards that stamp, or their links, changed: these are all there are now.
+    Cards(Vec<Card>),
     /// The leap second file was read.
     Leaps(leaps::Outcome),
     /// chronyc gives an order.
@@ -107,8 +113,12 @@ pub struct Setup {
     pub drift_file: Option<PathBuf>,
     /// Where chronyc is heard.
     pub posts: Vec<Post>,
+    /// Which network cards are to stamp packets.
+    pub cards: Vec<CardLine>,
     /// Who serves on addresses that come and go.
     pub workers: Option<Arc<Workers>>,
+    /// What nobody can guess, for ntpq's nonces.
+    pub secret: [u8; 32],
 }
 
 /// The time loop's end.
@@ -259,7 +269,16 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
         let (desk, latest) = (Rc::clone(&desk), latest.clone());
         tokio_uring::spawn(serve_chronyc(post, desk, latest, answers.clone()));
     }
-    tokio_uring::spawn(watch_links(setup.workers, answers.clone()));
+    if let Some(workers) = &setup.workers
+        && let Some(queries) = workers.take_queries()
+    {
+        let answerer = Answerer::new(setup.secret, clock::monotonic());
+        let serving = serve_queries(queries, answerer, Arc::clone(workers), latest.clone());
+        drop(tokio_uring::spawn(serving));
+    }
+    let cards = Cards::new(&setup.cards);
+    tokio_uring::spawn(watch_links(setup.workers, cards.clone(), answers.clone()));
+    tokio_uring::spawn(watch_cards(cards.clone(), answers.clone()));
 
     let resolver = Resolver::new();
     while let Some(order) = orders.recv().await {
@@ -287,6 +306,7 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
     }
 
     drop(control);
+    cards.restore();
     if let Some((sender, task)) = drift {
         drop(sender);
         if timeout(FAREWELL, task).await.is_err() {
@@ -519,6 +539,33 @@ async fn serve_chronyc(post: Post, desk: Rc<RefCell<Desk>>, latest: Latest, answ
     }
 }
 
+/// Answers ntpq, as fast as we like: meanwhile the queue fills, and what finds no
+/// room there is dropped by the worker.
+async fn serve_queries(
+    mut queries: mpsc::Receiver<Query>,
+    mut answerer: Answerer,
+    workers: Arc<Workers>,
+    latest: Latest,
+) {
+    while let Some(query) = queries.recv().await {
+        let pause = answerer.pause(clock::monotonic());
+        if pause > NtpDuration::ZERO {
+            sleep(Duration::from_secs_f64(pause.as_seconds())).await;
+        }
+        // Before the first report there is nothing to say; ntpq asks twice.
+        let Some(report) = latest.get() else { continue };
+        let knowledge = Knowledge {
+            report: &report,
+            flags: workers.flags(query.from),
+            now: report.map.to_local(clock::realtime()),
+            clients: &|| workers.recent(),
+            clients_max: workers.recent_max(),
+        };
+        let messages = answerer.answer(query.bytes(), query.from, &knowledge);
+        workers.reply(&query, &messages);
+    }
+}
+
 /// Out of descriptors or memory: that passes, or not, but must not spin.
 async fn pause(what: &str, error: &io::Error) {
     log::debug!("{what}: {error}");
@@ -643,7 +690,7 @@ async fn converse(
 }
 
 /// Tells workers and time loop of every change of links, addresses and routes.
-async fn watch_links(workers: Option<Arc<Workers>>, answers: Answers) {
+async fn watch_links(workers: Option<Arc<Workers>>, cards: Cards, answers: Answers) {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
@@ -659,10 +706,10 @@ async fn watch_links(workers: Option<Arc<Workers>>, answers: Answers) {
                 let _handle = handle;
                 let connection = tokio_uring::spawn(connection);
                 // Whatever happened before we listened.
-                tell_links(workers.as_deref(), &answers);
+                tell_links(workers.as_deref(), &cards, &answers);
                 while news.next().await.is_some() {
                     while let Ok(Some(_)) = timeout(SETTLE, news.next()).await {}
-                    tell_links(workers.as_deref(), &answers);
+                    tell_links(workers.as_deref(), &cards, &answers);
                 }
                 connection.abort();
             }
@@ -671,7 +718,7 @@ async fn watch_links(workers: Option<Arc<Workers>>, answers: Answers) {
                 log::warn!(
                     "netlink: {error}; interfaces that come and go are noticed after a restart"
                 );
-                tell_links(workers.as_deref(), &answers);
+                tell_links(workers.as_deref(), &cards, &answers);
             }
             Err(_) => {}
         }
@@ -679,16 +726,56 @@ async fn watch_links(workers: Option<Arc<Workers>>, answers: Answers) {
     }
 }
 
-fn tell_links(workers: Option<&Workers>, answers: &Answers) {
+fn tell_links(workers: Option<&Workers>, cards: &Cards, answers: &Answers) {
     match netlink::interfaces() {
         Ok(interfaces) => {
             if let Some(workers) = workers {
                 let addresses = interfaces.iter().flat_map(|one| &one.addresses);
                 workers.follow(&addresses.map(|address| address.ip).collect::<Vec<_>>());
             }
+            cards.follow(&interfaces, answers);
             answers.send(ToLoop::LinksChanged(interfaces));
         }
         Err(error) => log::warn!("netlink: interfaces can't be listed: {error}"),
+    }
+}
+
+/// The keeper of cards, shared by those who hear of links and of time.
+#[derive(Clone)]
+struct Cards(Rc<RefCell<Option<Keeper>>>);
+
+impl Cards {
+    fn new(lines: &[CardLine]) -> Self {
+        Self(Rc::new(RefCell::new(Keeper::new(lines))))
+    }
+
+    fn follow(&self, interfaces: &[Interface], answers: &Answers) {
+        let mut keeper = self.0.borrow_mut();
+        let news = keeper.as_mut().and_then(|keeper| keeper.follow(interfaces));
+        if let Some(cards) = news {
+            answers.send(ToLoop::Cards(cards));
+        }
+    }
+
+    /// After this, nothing is followed.
+    fn restore(&self) {
+        if let Some(mut keeper) = self.0.take() {
+            keeper.restore();
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.0.borrow().is_none()
+    }
+}
+
+/// Sees to it that drivers don't forget what they were told.
+async fn watch_cards(cards: Cards, answers: Answers) {
+    while !cards.is_none() {
+        sleep(Duration::from_secs_f64(CHECK_INTERVAL.as_seconds())).await;
+        if let Ok(interfaces) = netlink::interfaces() {
+            cards.follow(&interfaces, &answers);
+        }
     }
 }
 
@@ -737,7 +824,9 @@ mod tests {
             metrics: Some((listener, Exporter::new())),
             drift_file: Some(directory.join("drift")),
             posts: Vec::new(),
+            cards: Vec::new(),
             workers: None,
+            secret: [0; 32],
         };
         let woken = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&woken);
@@ -791,6 +880,7 @@ mod tests {
                     resolved = true;
                 }
                 Ok(ToLoop::Order(order)) => panic!("nobody ordered: {order:?}"),
+                Ok(ToLoop::Cards(cards)) => panic!("nobody asked: {cards:?}"),
                 Ok(ToLoop::Leaps(outcome)) => panic!("nobody asked: {outcome:?}"),
                 Err(error) => panic!("{error}"),
             }

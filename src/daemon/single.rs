@@ -11,12 +11,14 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use log::warn;
 
+use crate::daemon::cards::{CHECK_INTERVAL, Keeper};
 use crate::daemon::cmdmon::{self, BUFFER_LEN, Post, Step, TURN_MAX};
 use crate::daemon::counters::{self, CardCounts, WorkerCounters};
 use crate::daemon::desk::Desk;
 use crate::daemon::drift;
 use crate::daemon::errands::{End, Errands, Hands, told_to_stop};
 use crate::daemon::leaps;
+use crate::daemon::query::{Answerer, Knowledge, Query};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{Collect, Report, ServerCounts};
@@ -30,9 +32,11 @@ use crate::linux::udp::{Arrival, SendId, ServerSocket};
 use crate::linux::wait::{Interest, Ready, Waiter};
 use crate::node::action::SourceId;
 use crate::server::interleave::TxToken;
+use crate::server::recent::RecentTable;
 use crate::server::respond::{Policy, Request, Responder, set_transmit};
-use crate::server::verdict::Verdict;
+use crate::server::verdict::{Reason, Verdict};
 use crate::sync::filter::Start;
+use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, WallInstant};
 use crate::wire::packet::PACKET_LEN_MAX;
 
@@ -42,9 +46,34 @@ const DESKS: u64 = 2 << 32;
 const POSTS: u64 = 5 << 31;
 const CLIENTS: u64 = 3 << 32;
 
+/// How long links are left to settle before cards are looked at.
+const SETTLE: NtpDuration = NtpDuration::from_units(429_496_730); // 100 ms
+
 /// Replies whose departure stamp is awaited, per socket. A stamp comes within
 /// microseconds; what is older than so many sends will not come.
 const AWAITED_MAX: usize = 64;
+
+/// Requests of ntpq in one turn.
+const QUERIES_MAX: usize = 16;
+
+/// What ntpq asks, and who asked before.
+pub struct Asked {
+    /// To be answered at the end of the turn; which socket was asked.
+    waiting: Vec<(usize, Query)>,
+    answerer: Answerer,
+    recent: Option<Arc<RecentTable>>,
+}
+
+impl Asked {
+    /// `secret` and `seed` are unguessable; so many clients are remembered.
+    pub fn new(secret: [u8; 32], seed: u64, clients: usize) -> Self {
+        Self {
+            waiting: Vec::with_capacity(QUERIES_MAX),
+            answerer: Answerer::new(secret, clock::monotonic()),
+            recent: (clients > 0).then(|| Arc::new(RecentTable::new(clients, seed))),
+        }
+    }
+}
 
 /// The server's part of the loop: the one worker that there is.
 pub struct Server {
@@ -59,6 +88,7 @@ pub struct Server {
     tallies: Tallies,
     buffer: Box<[u8; PACKET_LEN_MAX + 1]>,
     reply: Box<[u8; PACKET_LEN_MAX]>,
+    asked: Asked,
 }
 
 struct Socket {
@@ -102,11 +132,15 @@ impl Server {
     /// Answers on `sockets`.
     pub fn new(
         sockets: Vec<ServerSocket>,
-        responder: Responder,
+        mut responder: Responder,
         snapshot: Snapshot,
         policy: Arc<Policy>,
         counters: Arc<Counted>,
+        asked: Asked,
     ) -> Self {
+        if let Some(recent) = &asked.recent {
+            responder.remember(Arc::clone(recent));
+        }
         Self {
             sockets: sockets
                 .into_iter()
@@ -125,6 +159,7 @@ impl Server {
             tallies: Tallies::default(),
             buffer: Box::new([0; PACKET_LEN_MAX + 1]),
             reply: Box::new([0; PACKET_LEN_MAX]),
+            asked,
         }
     }
 
@@ -165,6 +200,21 @@ impl Server {
             &mut self.reply,
         );
         self.counters.0.count(&verdict);
+        if verdict == Verdict::Drop(Reason::Control) {
+            let Arrival {
+                from,
+                to,
+                interface,
+                len,
+                ..
+            } = arrival;
+            match Query::new(&self.buffer[..len], from, to, interface) {
+                Some(query) if self.asked.waiting.len() < QUERIES_MAX => {
+                    self.asked.waiting.push((index, query));
+                }
+                _ => self.counters.0.note_control_dropped(),
+            }
+        }
         let Verdict::Reply { len, kind, track } = verdict else {
             return;
         };
@@ -188,6 +238,50 @@ impl Server {
             // Lost like any other datagram; counted like a ring's.
             self.tallies.send_errors += 1;
             self.counters.0.set_ring(&self.tallies);
+        }
+    }
+
+    /// Answers ntpq; what is asked beyond our means is dropped, since nobody may wait.
+    fn serve_queries(&mut self, report: impl FnOnce() -> Report) {
+        if self.asked.waiting.is_empty() {
+            return;
+        }
+        // Before the report is made, which a flood is not worth.
+        if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
+            for _ in self.asked.waiting.drain(..) {
+                self.counters.0.note_control_dropped();
+            }
+            return;
+        }
+        let report = report();
+        let recent = self.asked.recent.clone();
+        let recent = recent.as_deref();
+        for (index, query) in self.asked.waiting.drain(..) {
+            if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
+                self.counters.0.note_control_dropped();
+                continue;
+            }
+            let knowledge = Knowledge {
+                report: &report,
+                flags: self
+                    .policy
+                    .access
+                    .lookup(query.from.ip(), query.from.port()),
+                now: self.snapshot.clock.to_local(clock::realtime()),
+                clients: &|| {
+                    recent
+                        .into_iter()
+                        .flat_map(|table| table.clients())
+                        .collect()
+                },
+                clients_max: recent.map_or(0, |table| table.capacity()),
+            };
+            let socket = &self.sockets[index].socket;
+            let answerer = &mut self.asked.answerer;
+            for message in answerer.answer(query.bytes(), query.from, &knowledge) {
+                // Lost like any other datagram.
+                let _ = socket.send(&message, query.from, query.to, query.interface);
+            }
         }
     }
 
@@ -318,6 +412,8 @@ pub struct Parts {
     pub posts: Vec<Post>,
     /// Where the frequency is kept.
     pub drift_file: Option<PathBuf>,
+    /// Who sets network cards up, if any are to stamp packets.
+    pub cards: Option<Keeper>,
     /// Caught signals.
     pub signals: Signals,
 }
@@ -331,8 +427,10 @@ pub fn run(parts: Parts) -> io::Result<End> {
         mut desks,
         posts,
         drift_file,
+        cards,
         signals,
     } = parts;
+    let mut cards = CardWatch::new(cards);
     let (resolved, answers) = mpsc::channel();
     let mut hands = Own {
         server,
@@ -348,6 +446,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
     let mut ready = Vec::new();
     errands.ready();
     let end = loop {
+        cards.turn(&mut core, &errands);
         core.turn(&mut to_do);
         // Literal addresses are answered within the turn that asks.
         let ended = loop {
@@ -385,11 +484,15 @@ pub fn run(parts: Parts) -> io::Result<End> {
         // The tick keeps this within a second, so a signal that comes just before
         // the wait is seen within one too.
         let desks_until = desks.iter().filter_map(Desk::deadline).min();
-        let until = core.deadline().min(desks_until.unwrap_or(MonoInstant::MAX));
+        let desks_until = desks_until.unwrap_or(MonoInstant::MAX);
+        let until = core.deadline().min(desks_until).min(cards.due);
         waiter.wait(&interests, Some(until), &mut ready)?;
         for ready in &ready {
             match ready.token {
-                NETLINK => reread_links(&mut changes, &mut core, &mut errands, &mut to_do),
+                NETLINK => {
+                    reread_links(&mut changes, &mut core, &mut errands, &mut to_do);
+                    cards.links_changed();
+                }
                 DESKS..POSTS => {}
                 POSTS..CLIENTS => {
                     let post = &posts[(ready.token - POSTS) as usize];
@@ -406,10 +509,56 @@ pub fn run(parts: Parts) -> io::Result<End> {
                 _ => hands.server.on_ready(ready),
             }
         }
+        hands.server.serve_queries(|| errands.report(&core));
         serve_desks(&mut desks, &core, &errands, &ready);
     };
     errands.finish(&end, &mut core, &mut hands);
+    cards.restore();
     Ok(end)
+}
+
+/// The keeper of cards, and when to turn to it.
+struct CardWatch {
+    keeper: Option<Keeper>,
+    due: MonoInstant,
+}
+
+impl CardWatch {
+    /// First of all cards are set up.
+    fn new(keeper: Option<Keeper>) -> Self {
+        let due = if keeper.is_some() {
+            clock::monotonic()
+        } else {
+            MonoInstant::MAX
+        };
+        Self { keeper, due }
+    }
+
+    /// Links that change, change several times in a row.
+    fn links_changed(&mut self) {
+        if self.keeper.is_some() {
+            self.due = self.due.min(clock::monotonic() + SETTLE);
+        }
+    }
+
+    fn turn(&mut self, core: &mut TimeLoop, errands: &Errands) {
+        let now = clock::monotonic();
+        let Some(keeper) = self.keeper.as_mut().filter(|_| self.due <= now) else {
+            return;
+        };
+        self.due = now + CHECK_INTERVAL;
+        if let Ok(interfaces) = netlink::interfaces()
+            && let Some(cards) = keeper.follow(&interfaces)
+        {
+            errands.cards_changed(cards, core);
+        }
+    }
+
+    fn restore(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.restore();
+        }
+    }
 }
 
 /// People are served when they ask, or when they have kept us waiting too long.

@@ -255,6 +255,7 @@ pub(crate) mod tests {
                     detail: Default::default(),
                 },
                 sources: vec![SourceReport {
+                    id: 1,
                     name: "ntp.example.net".to_owned(),
                     address: Some("192.0.2.1:123".parse().unwrap()),
                     kind: 'u',
@@ -274,6 +275,8 @@ pub(crate) mod tests {
                     sent: 9,
                     received: 8,
                     rejected: [("bogus".to_owned(), 1)].into(),
+                    reply: None,
+                    recent: Vec::new(),
                     detail: Default::default(),
                 }],
             },

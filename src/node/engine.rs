@@ -19,7 +19,8 @@ use crate::node::action::{Action, AssociationId, Event, SourceId};
 use crate::node::manual::Manual;
 use crate::node::pool::{Name, SourceSpec};
 use crate::node::report::{
-    LOCAL, NodeReport, SourceDetail, SourceReport, SystemDetail, SystemReport,
+    LOCAL, NodeReport, ReplyReport, SampleReport, SourceDetail, SourceReport, SystemDetail,
+    SystemReport,
 };
 use crate::node::updates::Updates;
 use crate::server::respond::Policy;
@@ -182,6 +183,8 @@ const REFRESH: NtpDuration = NtpDuration::from_whole_seconds(16);
 const REPLACE_MIN: NtpDuration = NtpDuration::from_whole_seconds(600);
 /// How often the frequency is kept for the next start: ntpd's hour.
 const KEEP_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(3600);
+/// Names without an address have association ids of their own in reports: so many at most.
+const NAMES_MAX: usize = 1000;
 
 impl Node {
     /// A node that starts asking at `now`.
@@ -965,14 +968,17 @@ impl Node {
         // Names without an address yet are shown too: an admin looks for them.
         for (index, name) in self.names.iter().enumerate() {
             if !name.is_retired() && !self.peers.iter().any(|peer| peer.source.0 == index) {
-                reports.push(SourceReport::silent(&name.spec, 'u'));
+                reports.push(SourceReport {
+                    id: u16::MAX - 1 - (index % NAMES_MAX) as u16,
+                    ..SourceReport::silent(&name.spec, 'u')
+                });
             }
         }
         if let Some(stratum) = self.config.local_stratum {
-            reports.push(SourceReport::local(
-                stratum,
-                self.reference == Reference::Local,
-            ));
+            reports.push(SourceReport {
+                id: u16::MAX,
+                ..SourceReport::local(stratum, self.reference == Reference::Local)
+            });
         }
         reports
     }
@@ -985,6 +991,8 @@ impl Node {
         let origins = association.last_origins();
         let (sent, received) = association.counts();
         SourceReport {
+            // Those of names without an address come from the other end.
+            id: 1 + (peer.id.0 % (u64::from(u16::MAX) - NAMES_MAX as u64 - 1)) as u16,
             address: Some(association.address()),
             tally: peer.tally,
             refid: sample.map_or_else(
@@ -1010,6 +1018,16 @@ impl Node {
                 .into_iter()
                 .map(|test| (test.name().to_owned(), association.rejected()[test.index()]))
                 .filter(|&(_, count)| count > 0)
+                .collect(),
+            reply: association.last_reply().map(ReplyReport::from),
+            recent: association
+                .recent_samples()
+                .map(|sample| SampleReport {
+                    offset_s: sample.offset.as_seconds(),
+                    delay_s: sample.delay.as_seconds(),
+                    dispersion_s: sample.dispersion.as_seconds(),
+                    age_s: now.mono.since(sample.at).as_seconds(),
+                })
                 .collect(),
             detail: self.source_detail(peer, estimate.as_ref(), now),
             ..SourceReport::silent(spec, if spec.pool { 'p' } else { 'u' })
@@ -1054,7 +1072,9 @@ impl Node {
             detail.reply_poll = reply.poll;
             detail.precision = reply.precision.log2();
             detail.reference_unix_ns = reply.reference.resolve(now.wall).unix_ns();
-            detail.response_s = reply.response.as_seconds();
+        }
+        if let Some(response) = association.response() {
+            detail.response_s = response.as_seconds();
         }
         if let Some(estimate) = estimate {
             let began = peer.filter.began().unwrap_or(estimate.last);
