@@ -49,8 +49,17 @@ _ptntp() {
             ptntp,sim)
                 cmd="ptntp__subcmd__sim"
                 ;;
+            ptntp,sources)
+                cmd="ptntp__subcmd__sources"
+                ;;
+            ptntp,sourcestats)
+                cmd="ptntp__subcmd__sourcestats"
+                ;;
             ptntp,stat)
                 cmd="ptntp__subcmd__stat"
+                ;;
+            ptntp,tracking)
+                cmd="ptntp__subcmd__tracking"
                 ;;
             ptntp,variables)
                 cmd="ptntp__subcmd__variables"
@@ -106,8 +115,17 @@ _ptntp() {
             ptntp__subcmd__help,sim)
                 cmd="ptntp__subcmd__help__subcmd__sim"
                 ;;
+            ptntp__subcmd__help,sources)
+                cmd="ptntp__subcmd__help__subcmd__sources"
+                ;;
+            ptntp__subcmd__help,sourcestats)
+                cmd="ptntp__subcmd__help__subcmd__sourcestats"
+                ;;
             ptntp__subcmd__help,stat)
                 cmd="ptntp__subcmd__help__subcmd__stat"
+                ;;
+            ptntp__subcmd__help,tracking)
+                cmd="ptntp__subcmd__help__subcmd__tracking"
                 ;;
             ptntp__subcmd__help,variables)
                 cmd="ptntp__subcmd__help__subcmd__variables"
@@ -158,7 +176,7 @@ _ptntp() {
 
     case "${cmd}" in
         ptntp)
-            opts="-h -V --help --version run check peers stat variables associations nics rtc demo sim bench generate help"
+            opts="-h -V --help --version run check peers stat tracking sources sourcestats variables associations nics rtc demo sim bench generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -402,7 +420,7 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help)
-            opts="run check peers stat variables associations nics rtc demo sim bench generate help"
+            opts="run check peers stat tracking sources sourcestats variables associations nics rtc demo sim bench generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -639,7 +657,49 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__help__subcmd__sources)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__sourcestats)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__help__subcmd__stat)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__tracking)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -977,6 +1037,42 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__sources)
+            opts="-n -c -v -a -h --control --json --numeric --csv --verbose --all --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --control)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__sourcestats)
+            opts="-n -c -v -a -h --control --json --numeric --csv --verbose --all --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --control)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__stat)
             opts="-v -h --control --json --verbose --wait --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -989,6 +1085,24 @@ _ptntp() {
                     return 0
                     ;;
                 --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__tracking)
+            opts="-n -c -v -a -h --control --json --numeric --csv --verbose --all --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --control)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

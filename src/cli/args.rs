@@ -42,6 +42,12 @@ pub enum Command {
     Peers(PeersArgs),
     /// Say whether the clock is synchronised, as ntpstat does
     Stat(StatArgs),
+    /// Show the clock's state, as chronyc tracking does
+    Tracking(ReportArgs),
+    /// List the sources, as chronyc sources does
+    Sources(ReportArgs),
+    /// Show how well each source's clock is known, as chronyc sourcestats does
+    Sourcestats(ReportArgs),
     /// Print the service's variables, or a source's, as ntpq -c rv does
     #[command(hide = true)]
     Variables(VariablesArgs),
@@ -231,6 +237,33 @@ pub struct PeersArgs {
     /// Show names in full and who took the stamps (Daemon, Kernel, Hardware; transmit, then receive)
     #[arg(short, long)]
     pub wide: bool,
+}
+
+/// Options of `tracking`, `sources` and `sourcestats`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "\
+Signs are chrony's: a positive offset means that our clock is ahead. Runs of residuals (NR) are not
+counted.")]
+pub struct ReportArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub control: ControlArgs,
+
+    /// Show addresses, not names
+    #[arg(short, long)]
+    pub numeric: bool,
+
+    /// Print comma separated values, without heading, in seconds and ppm
+    #[arg(short, long)]
+    pub csv: bool,
+
+    /// Explain the columns
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Also show sources whose name has no address yet
+    #[arg(short, long)]
+    pub all: bool,
 }
 
 /// Options of `stat`.

@@ -31,7 +31,11 @@ pub fn associations(args: &ControlArgs) -> Result<(Vec<AssociationStatus>, Strin
     parsed(args, "associations")
 }
 
-fn parsed<T: DeserializeOwned>(args: &ControlArgs, command: &str) -> Result<(T, String), String> {
+/// What the service answers to `command`, and the JSON it was sent as.
+pub fn parsed<T: DeserializeOwned>(
+    args: &ControlArgs,
+    command: &str,
+) -> Result<(T, String), String> {
     let json = question(args, command).map_err(|error| error.to_string())?;
     let value = serde_json::from_str(&json).map_err(|error| {
         format!("the daemon's answer makes no sense to this version of ptntp: {error}")

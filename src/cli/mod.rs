@@ -12,6 +12,7 @@ pub mod args;
 pub mod ask;
 pub mod bench;
 pub mod check;
+pub mod chronyc;
 pub mod demo;
 pub mod generate;
 pub mod nics;
@@ -48,6 +49,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(args) => check::run(&args.file, args.dialect, args.explain, args.json),
         Command::Peers(args) => peers::run(&args),
         Command::Stat(args) => stat::run(&args),
+        Command::Tracking(args) => chronyc::tracking(&args),
+        Command::Sources(args) => chronyc::sources(&args),
+        Command::Sourcestats(args) => chronyc::source_stats(&args),
         Command::Variables(args) => variables::run(&args),
         Command::Associations(args) => variables::associations(&args),
         Command::Nics(args) => nics::run(&args),

@@ -15,6 +15,7 @@ pub fn translate(arguments: &[OsString]) -> Option<Result<Vec<OsString>, String>
     match Path::new(program).file_name().and_then(OsStr::to_str)? {
         "ntpq" => Some(ntpq(&words)),
         "ntpstat" => Some(ntpstat(&words)),
+        "chronyc" => Some(chronyc(&words)),
         _ => None,
     }
 }
@@ -104,6 +105,43 @@ fn ntpstat(words: &[&str]) -> Result<Vec<OsString>, String> {
     }
 }
 
+/// chronyc's reports that are ours too.
+const REPORTS: [&str; 3] = ["tracking", "sources", "sourcestats"];
+
+/// Options of chronyc that make no difference to these reports: names are never looked
+/// up, and it is this machine's daemon that is asked.
+const INERT: [&str; 5] = ["-4", "-6", "-N", "-m", "-a"];
+
+fn chronyc(words: &[&str]) -> Result<Vec<OsString>, String> {
+    let mut options = Vec::new();
+    let mut words = words.iter().copied();
+    let mut command = None;
+    for word in words.by_ref() {
+        match word {
+            "-c" | "-n" => options.push(word),
+            word if INERT.contains(&word) => {}
+            "-v" | "--version" => return Ok(line(&["--version"])),
+            word => {
+                command = Some(word);
+                break;
+            }
+        }
+    }
+    let command = command
+        .filter(|word| REPORTS.contains(word))
+        .ok_or_else(|| {
+            format!(
+                "ptntp stands in for chronyc's {} alone; chrony's own chronyc does the rest with \
+             ptntp's daemon",
+                REPORTS.join(", ")
+            )
+        })?;
+    let mut all = vec![command];
+    all.extend(options);
+    all.extend(words);
+    Ok(line(&all))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +169,22 @@ mod tests {
             assert_eq!(translated(asked), Some(Ok(done.to_owned())));
         }
         assert_eq!(translated(&["ptntp", "peers"]), None);
+    }
+
+    #[test]
+    fn chronycs_reports_are_ours() {
+        for (asked, done) in [
+            (
+                &["/usr/bin/chronyc", "-n", "sources", "-v"][..],
+                "ptntp sources -n -v",
+            ),
+            (&["chronyc", "-c", "-N", "tracking"], "ptntp tracking -c"),
+            (&["chronyc", "sourcestats", "-a"], "ptntp sourcestats -a"),
+        ] {
+            assert_eq!(translated(asked), Some(Ok(done.to_owned())));
+        }
+        assert!(translated(&["chronyc", "makestep"]).unwrap().is_err());
+        assert!(translated(&["chronyc"]).unwrap().is_err());
     }
 
     #[test]

@@ -125,6 +125,7 @@ mod tests {
             rejected: Default::default(),
             reply: None,
             recent: Vec::new(),
+            detail: Default::default(),
         }
     }
 

@@ -169,6 +169,7 @@ mod tests {
             precision: -24,
             steps: 1,
             foreign_steps: 0,
+            detail: Default::default(),
         }
     }
 

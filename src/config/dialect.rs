@@ -68,7 +68,7 @@ pub fn instead_of(word: &str) -> Option<&'static str> {
 }
 
 /// Words of both dialects.
-const SHARED: [&str; 9] = [
+const SHARED: [&str; 11] = [
     "server",
     "pool",
     "peer",
@@ -78,6 +78,8 @@ const SHARED: [&str; 9] = [
     "port",
     "pidfile",
     "dscp",
+    "cmdport",
+    "bindcmdaddress",
 ];
 
 /// chrony's words that are ptntp's too. Alone they speak for chrony.conf: it serves
@@ -115,13 +117,11 @@ const CHRONY: &[(&str, &str)] = &[
         "bindaddress",
         "say who is served with `restrict`, or write `listen loopback`",
     ),
-    ("bindcmdaddress", NO_COMMANDS),
     ("binddevice", DELETE),
     ("clientloglimit", UNNEEDED),
     ("clockprecision", UNNEEDED),
     ("cmdallow", NO_COMMANDS),
     ("cmddeny", NO_COMMANDS),
-    ("cmdport", NO_COMMANDS),
     ("cmdratelimit", NO_COMMANDS),
     ("combinelimit", SELECTION),
     ("commandkey", NO_COMMANDS),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::access::flags_of;
 use crate::config::native::seconds;
 use crate::config::stamping::{CardLine, Filter, Which};
-use crate::config::statement::{RtcSetting, Statement, Tinker, Tos};
+use crate::config::statement::{CommandAddress, RtcSetting, Statement, Tinker, Tos};
 use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
 use crate::server::rule::{Flags, Prefix, Rule, Who};
 use crate::server::{interleave, rate};
@@ -117,6 +117,21 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             )]
         }
         Statement::Metrics(None) => vec!["there are no metrics".into()],
+        Statement::CommandPort(0) => vec!["chronyc is not answered over UDP".into()],
+        Statement::CommandPort(port) => vec![format!(
+            "chronyc's reports are answered on UDP port {port}, to this machine alone until \
+             `chronyc cmdallow`"
+        )],
+        Statement::CommandAddress(CommandAddress::Ip(address)) => vec![format!(
+            "chronyc is answered at {address}, if `cmdport` names a port"
+        )],
+        Statement::CommandAddress(CommandAddress::Path(Some(path))) => vec![format!(
+            "chronyc, run by root, reports and gives orders by the socket {}",
+            path.display()
+        )],
+        Statement::CommandAddress(CommandAddress::Path(None)) => {
+            vec!["chronyc gives no orders".into()]
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::{self, Dialect};
 use crate::config::ntp;
 use crate::config::stamping::CardLine;
-use crate::config::statement::{RtcSetting, Statement, Tinker, Tos};
+use crate::config::statement::{CommandAddress, RtcSetting, Statement, Tinker, Tos};
 use crate::config::{
     Config, Family, Listen, LocalClock, Location, RECENT_DEFAULT, SourceConfig, SourceKind,
 };
@@ -307,6 +307,12 @@ impl Loader {
             }
             Statement::Control(path) => config.control = Some(path.clone()),
             Statement::Metrics(address) => config.metrics = *address,
+            Statement::CommandPort(port) => config.commands.port = *port,
+            Statement::CommandAddress(address) => match address {
+                CommandAddress::Ip(IpAddr::V4(v4)) => config.commands.v4 = *v4,
+                CommandAddress::Ip(IpAddr::V6(v6)) => config.commands.v6 = *v6,
+                CommandAddress::Path(path) => config.commands.path.clone_from(path),
+            },
             // The whole file has to be known first: see `local_clock`.
             Statement::LocalClock { .. } | Statement::Fudge { .. } | Statement::Inert => {}
         }

@@ -27,7 +27,7 @@ pub mod words;
 mod tests;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -112,6 +112,48 @@ pub enum Listen {
     Loopback,
 }
 
+/// Where chronyc and what speaks its protocol is answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Commands {
+    /// UDP port; 0: none.
+    pub port: u16,
+    /// The address of each family that is bound: 127.0.0.1 and ::1 unless said otherwise.
+    /// Only this machine is answered, wherever that is, until `chronyc cmdallow`.
+    pub v4: Ipv4Addr,
+    /// See `v4`.
+    pub v6: Ipv6Addr,
+    /// The Unix socket by which orders come; none: nobody gives orders.
+    pub path: Option<PathBuf>,
+}
+
+impl Commands {
+    /// The port that chronyc asks.
+    pub const PORT: u16 = 323;
+    /// Where chronyc looks for chronyd's socket.
+    pub const PATH: &'static str = "/run/chrony/chronyd.sock";
+
+    /// What a chrony.conf that says nothing of it means.
+    pub fn of_chrony() -> Self {
+        Self {
+            port: Self::PORT,
+            path: Some(Self::PATH.into()),
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Commands {
+    /// Nowhere.
+    fn default() -> Self {
+        Self {
+            port: 0,
+            v4: Ipv4Addr::LOCALHOST,
+            v6: Ipv6Addr::LOCALHOST,
+            path: None,
+        }
+    }
+}
+
 /// What is done with the real-time clock, which keeps the time while the machine is off.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RtcConfig {
@@ -189,6 +231,8 @@ pub struct Config {
     pub control: Option<PathBuf>,
     /// Where Prometheus may scrape; none: switched off.
     pub metrics: Option<SocketAddr>,
+    /// Where chronyc is answered.
+    pub commands: Commands,
 }
 
 /// Clients listed by `ntpq -c mrulist` where they are listed at all: few enough to stay in
@@ -239,6 +283,7 @@ impl Default for Config {
             rtc: RtcConfig::default(),
             control: None,
             metrics: Some(METRICS_DEFAULT),
+            commands: Commands::default(),
         }
     }
 }

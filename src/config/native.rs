@@ -79,6 +79,14 @@ pub fn lines(config: &Config) -> Vec<String> {
         Some(address) => format!("metrics {address}"),
         None => "metrics off".into(),
     });
+    let commands = &config.commands;
+    lines.push(format!("cmdport {}", commands.port));
+    lines.push(format!("bindcmdaddress {}", commands.v4));
+    lines.push(format!("bindcmdaddress {}", commands.v6));
+    lines.push(match &commands.path {
+        Some(path) => format!("bindcmdaddress {}", quoted(path)),
+        None => "bindcmdaddress /".into(),
+    });
     lines
 }
 

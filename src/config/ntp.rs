@@ -9,8 +9,8 @@ use crate::config::dialect;
 use crate::config::hwtimestamp::{hwtimestamp, hwtstimeout};
 use crate::config::rtc;
 use crate::config::settings::{
-    busypoll, clients, control, disable, drift_file, enable, include, interface, keys, leap_file,
-    listen, metrics, mru, port, tinker, tos,
+    bindcmdaddress, busypoll, clients, cmdport, control, disable, drift_file, enable, include,
+    interface, keys, leap_file, listen, metrics, mru, port, tinker, tos,
 };
 use crate::config::statement::{Line, Statement};
 use crate::config::words::{self, Word};
@@ -211,6 +211,8 @@ pub const DIRECTIVES: &[(&str, Treatment)] = &[
     ("hwclockfile", Reads(rtc::hwclock_file)),
     ("control", Reads(control)),
     ("metrics", Reads(metrics)),
+    ("cmdport", Reads(cmdport)),
+    ("bindcmdaddress", Reads(bindcmdaddress)),
 ];
 
 /// What becomes of `directive`; none: nobody knows it.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::config::statement::{Line, Statement, Tinker, Tos};
+use crate::config::statement::{CommandAddress, Line, Statement, Tinker, Tos};
 use crate::config::words::Word;
 use crate::config::{Listen, RECENT_DEFAULT};
 use crate::server::recent::RECENT_LEN;
@@ -347,13 +347,44 @@ pub fn busypoll(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
 pub fn control(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let path = line.argument(directive, "the path of a socket")?;
     line.end()?;
-    // sockaddr_un has room for 107 bytes and a zero.
+    socket_path(line, &path)?;
+    Some(Statement::Control(PathBuf::from(path.text)))
+}
+
+/// `cmdport n` (native): UDP port on which chronyc is answered; 0: none.
+pub fn cmdport(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let port = line.integer(directive, 0..=u16::MAX)?;
+    line.end()?;
+    Some(Statement::CommandPort(port))
+}
+
+/// `bindcmdaddress address|path` (native): `/` alone is no path.
+pub fn bindcmdaddress(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let word = line.argument(directive, "an address, or the path of a socket")?;
+    line.end()?;
+    let address = if word.text.starts_with('/') {
+        socket_path(line, &word)?;
+        let path = PathBuf::from(&word.text);
+        CommandAddress::Path(Some(path).filter(|path| path.file_name().is_some()))
+    } else if let Ok(address) = word.text.parse() {
+        CommandAddress::Ip(address)
+    } else {
+        let message = format!("`{}` is neither an address nor a path", word.text);
+        let help = "write one like `127.0.0.1`, or `/run/chrony/chronyd.sock`";
+        line.error(&word, message, help.into());
+        return None;
+    };
+    Some(Statement::CommandAddress(address))
+}
+
+/// sockaddr_un has room for 107 bytes and a zero.
+fn socket_path(line: &mut Line<'_>, path: &Word) -> Option<()> {
     if path.text.len() > 107 {
         let message = "this path is too long for a socket: 107 bytes at most";
-        line.error(&path, message.into(), "choose a shorter one".into());
+        line.error(path, message.into(), "choose a shorter one".into());
         return None;
     }
-    Some(Statement::Control(PathBuf::from(path.text)))
+    Some(())
 }
 
 /// `metrics address:port|off` (native).

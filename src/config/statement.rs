@@ -1,7 +1,7 @@
 //! What one line of ntp.conf says, and the cursor that walks its words.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -85,8 +85,21 @@ pub enum Statement {
     Control(PathBuf),
     /// `metrics` (native).
     Metrics(Option<SocketAddr>),
+    /// `cmdport` (native, as chrony has it).
+    CommandPort(u16),
+    /// `bindcmdaddress` (native, as chrony has it).
+    CommandAddress(CommandAddress),
     /// Understood, without effect; the notes say why.
     Inert,
+}
+
+/// Where commands come in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CommandAddress {
+    /// By UDP.
+    Ip(IpAddr),
+    /// By a Unix socket; none: by none.
+    Path(Option<PathBuf>),
 }
 
 /// One setting of `tinker`.

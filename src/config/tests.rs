@@ -12,7 +12,8 @@ use crate::config::dialect::Dialect;
 use crate::config::load::{Loaded, load, load_text};
 use crate::config::stamping::{CardLine, Filter, StampingConfig, Which};
 use crate::config::{
-    Config, Family, Listen, LocalClock, RtcConfig, SourceConfig, SourceKind, explain, native, ntp,
+    Commands, Config, Family, Listen, LocalClock, RtcConfig, SourceConfig, SourceKind, explain,
+    native, ntp,
 };
 use crate::server::respond::Sizes;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
@@ -320,6 +321,21 @@ fn policy_lines_set_what_they_say() {
     assert!(!good("busypoll on\nbusypoll off").config.busy_poll);
     assert_eq!(good("metrics off").config.metrics, None);
     assert!(good("disable ntp\nenable ntp").config.discipline);
+    let commands = good(
+        "cmdport 323\nbindcmdaddress 192.0.2.1\nbindcmdaddress \"/run/c d.sock\"\n\
+         bindcmdaddress ::",
+    );
+    assert_eq!(
+        commands.config.commands,
+        Commands {
+            port: 323,
+            v4: "192.0.2.1".parse().expect("an address"),
+            v6: "::".parse().expect("an address"),
+            path: Some("/run/c d.sock".into()),
+        }
+    );
+    let none = good("bindcmdaddress /run/x\nbindcmdaddress /\ncmdport 0").config;
+    assert_eq!(none.commands, Commands::default());
     assert!(good("disable kernel stats").config.discipline);
     assert!(
         good("tinker step 1e-15").config.step.threshold.is_some(),
@@ -784,6 +800,18 @@ fn any_rule() -> impl Strategy<Value = Rule> {
     })
 }
 
+fn any_commands() -> impl Strategy<Value = Commands> {
+    let path = prop::option::of("/[a-z #]{1,20}");
+    (any::<u16>(), any::<[u8; 4]>(), any::<[u8; 16]>(), path).prop_map(|(port, v4, v6, path)| {
+        Commands {
+            port,
+            v4: v4.into(),
+            v6: v6.into(),
+            path: path.map(Into::into),
+        }
+    })
+}
+
 fn any_rtc() -> impl Strategy<Value = RtcConfig> {
     let path = || prop::option::of("/[a-z #]{1,20}".prop_map(PathBuf::from));
     let on_utc = prop::option::of(any::<bool>());
@@ -860,12 +888,13 @@ fn any_config() -> impl Strategy<Value = Config> {
         prop::option::of(1_u16..),
         prop::option::of(any::<std::net::SocketAddrV4>()),
         (1..=1_usize << 24, 1..=1_usize << 24),
+        any_commands(),
         any_stamping(),
         any_rtc(),
     );
     (sources, rules, step, select, strata, limit, paths, rest).prop_map(
         |(mut sources, rules, step, select, strata, limit, paths, rest)| {
-            let stamping = rest.5;
+            let stamping = rest.6;
             sources.sort_by(|a, b| a.name.cmp(&b.name));
             sources.dedup_by(|a, b| a.name == b.name);
             Config {
@@ -891,6 +920,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                     floor: strata.0,
                     ceiling: strata.1,
                 },
+                commands: rest.5,
                 drift_file: paths.0.map(Into::into),
                 leap_file: paths.2.map(Into::into),
                 discipline: rest.0,
@@ -907,7 +937,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 recent: rest.2.map(usize::from),
                 port: rest.2,
                 busy_poll: rest.0,
-                rtc: rest.6,
+                rtc: rest.7,
                 control: paths.1.map(Into::into),
                 metrics: rest.3.map(Into::into),
             }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::query;
+use crate::daemon::reports;
 use crate::daemon::status::Report;
 use crate::linux::stream;
 
@@ -39,7 +40,8 @@ struct Failure {
 ///
 /// `stat` gives a [`Status`](crate::daemon::status::Status), `peers` an array of
 /// [`SourceReport`](crate::node::report::SourceReport), `server` a
-/// [`ServerStatus`](crate::daemon::status::ServerStatus).
+/// [`ServerStatus`](crate::daemon::status::ServerStatus), `tracking`, `sources` and
+/// `sourcestats` chronyc's reports ([`reports`]).
 pub fn answer(line: &str, report: &Report) -> String {
     let request: Request = match serde_json::from_str(line.trim()) {
         Ok(request) => request,
@@ -54,6 +56,9 @@ pub fn answer(line: &str, report: &Report) -> String {
         "peers" => json(&report.node.sources),
         "server" => json(&report.server_status()),
         "associations" => json(&query::associations(report)),
+        "tracking" => json(&reports::named_tracking(report)),
+        "sources" => json(&reports::named(report, reports::source_data)),
+        "sourcestats" => json(&reports::named(report, reports::source_stats)),
         "reload" => failure(
             "reload is not there yet: restart the daemon to have it read its configuration again",
         ),
@@ -63,7 +68,8 @@ pub fn answer(line: &str, report: &Report) -> String {
                 None => failure("no such association; `associations` lists them"),
             },
             _ => failure(
-                "unknown command; there are stat, peers, server, associations and variables N",
+                "unknown command; there are stat, peers, server, tracking, sources, sourcestats, \
+                 associations and variables N",
             ),
         },
     }

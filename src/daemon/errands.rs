@@ -135,6 +135,8 @@ pub struct Errands {
     leaps_at: MonoInstant,
     /// Names that were told not to resolve, by source: once, until they do.
     unresolved: Vec<bool>,
+    /// Our servers' addresses now.
+    upstreams: Vec<IpAddr>,
     /// Who looks after the real-time clock.
     rtc: Option<Keeper>,
 }
@@ -156,6 +158,7 @@ impl Errands {
             alive_at: MonoInstant::ZERO,
             leaps_at: MonoInstant::ZERO,
             unresolved,
+            upstreams: Vec::new(),
             rtc,
         }
     }
@@ -188,7 +191,8 @@ impl Errands {
                 Errand::Cards(cards) => hands.publish_cards(&cards),
                 Errand::Resolve(source) => hands.resolve(source, self.question(source)),
                 Errand::Upstreams(addresses) => {
-                    let policy = Arc::new(policy(&self.config, &addresses));
+                    self.upstreams = addresses;
+                    let policy = Arc::new(policy(&self.config, &self.upstreams));
                     core.set_policy(Arc::clone(&policy));
                     hands.set_policy(&policy);
                 }
@@ -341,3 +345,5 @@ impl Errands {
         }
     }
 }
+
+pub mod orders;

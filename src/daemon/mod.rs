@@ -4,6 +4,7 @@
 
 pub mod cards;
 pub mod clock;
+pub mod cmdmon;
 pub mod control;
 pub mod counters;
 pub mod desk;
@@ -20,6 +21,7 @@ pub mod notify;
 pub mod options;
 pub mod paths;
 pub mod query;
+pub mod reports;
 pub mod resolve;
 pub mod rtc;
 pub mod run;

@@ -11,6 +11,7 @@ use log::{debug, info, warn};
 use crate::config::{Config, Listen, SourceKind};
 use crate::daemon::cards::Keeper;
 use crate::daemon::clock::Clock;
+use crate::daemon::cmdmon::Post;
 use crate::daemon::control::Listener;
 use crate::daemon::desk::{Desk, bind_metrics};
 use crate::daemon::drift;
@@ -119,6 +120,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 None => (Vec::new(), Arc::new(ServerCounts::default())),
             };
             let desks = open_desks(config, options.once);
+            let posts = open_posts(config, options.once, &mut without);
             announce(&serving);
             threads::run(threads::Parts {
                 core,
@@ -131,6 +133,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 service: ServiceSetup {
                     control: desks.control?,
                     metrics: desks.metrics?,
+                    posts,
                     drift_file: config.drift_file.clone(),
                     cards: config.stamping.cards.clone(),
                     workers: workers.clone(),
@@ -160,6 +163,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 asked,
             );
             let desks = open_desks(config, options.once).for_one_thread(&mut without);
+            let posts = open_posts(config, options.once, &mut without);
             announce(&serving);
             single::run(single::Parts {
                 core,
@@ -171,6 +175,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 ),
                 server,
                 desks,
+                posts,
                 drift_file: config.drift_file.clone(),
                 cards: Keeper::new(&config.stamping.cards),
                 signals,
@@ -218,8 +223,12 @@ fn choose_io(choice: IoChoice, without: &mut Without) -> Result<IoBackend, Strin
 /// disregard of permissions too.
 fn shed_privileges(config: &Config) {
     let mut keep = vec![Capability::SysTime, Capability::NetBindService];
-    let directory = config.drift_file.as_deref().and_then(Path::parent);
-    if directory.is_some_and(|directory| !belongs_to_us(directory)) {
+    let drift_file = config.drift_file.as_deref();
+    // Debian's /run/chrony is another user's too.
+    let commands = config.commands.path.as_deref();
+    let commands = commands.filter(|path| path.parent().is_some_and(Path::exists));
+    let mut directories = [drift_file, commands].into_iter().flatten();
+    if directories.any(|path| path.parent().is_some_and(belongs_to_another)) {
         keep.push(Capability::DacOverride);
     }
     if !config.stamping.cards.is_empty() {
@@ -231,10 +240,12 @@ fn shed_privileges(config: &Config) {
     }
 }
 
-fn belongs_to_us(directory: &Path) -> bool {
+/// Or to nobody that we could ask.
+fn belongs_to_another(directory: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(directory)
-        .is_ok_and(|metadata| metadata.uid() == nix::unistd::Uid::effective().as_raw())
+    std::fs::metadata(directory).map_or(true, |metadata| {
+        metadata.uid() != nix::unistd::Uid::effective().as_raw()
+    })
 }
 
 fn open_clock(options: &Options, without: &mut Without) -> Result<Clock, String> {
@@ -481,6 +492,18 @@ impl Desks {
         }
         desks
     }
+}
+
+/// What can't be had of them is done without.
+fn open_posts(config: &Config, once: bool, without: &mut Without) -> Vec<Post> {
+    if once {
+        return Vec::new();
+    }
+    let (posts, problems) = Post::open(&config.commands);
+    problems
+        .into_iter()
+        .for_each(|sentence| without.say(sentence));
+    posts
 }
 
 fn open_desks(config: &Config, once: bool) -> Desks {

@@ -18,16 +18,20 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use rtnetlink::MulticastGroup;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::io::Interest;
+use tokio::net::{UdpSocket, UnixDatagram};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpStream, UnixStream};
 
 use crate::config::stamping::CardLine;
 use crate::daemon::cards::{CHECK_INTERVAL, Card, Keeper};
+use crate::daemon::cmdmon::{Asker, BUFFER_LEN, Desk, Post, Step};
 use crate::daemon::control;
 use crate::daemon::desk::{CONVERSATIONS_MAX, PATIENCE, control_answer, metrics_answer};
 use crate::daemon::drift;
+use crate::daemon::errands::orders::Answer;
 use crate::daemon::leaps;
 use crate::daemon::logging;
 use crate::daemon::metrics::Exporter;
@@ -39,6 +43,7 @@ use crate::linux::clock;
 use crate::linux::netlink::{self, Interface};
 use crate::sync::filter::Start;
 use crate::time::duration::NtpDuration;
+use crate::wire::candm::Request;
 
 /// Links that change, change several times in a row: wait for the last of it.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -83,6 +88,17 @@ pub enum ToLoop {
     Cards(Vec<Card>),
     /// The leap second file was read.
     Leaps(leaps::Outcome),
+    /// chronyc gives an order.
+    Order(Ordered),
+}
+
+/// An order under way to the time loop.
+#[derive(Debug)]
+pub struct Ordered {
+    /// What is to be done.
+    pub request: Box<Request>,
+    /// Where the answer goes, with what can be told from then on.
+    pub done: oneshot::Sender<(Answer, Arc<Report>)>,
 }
 
 /// What the service thread is to do. The sockets are bound before any thread
@@ -95,6 +111,8 @@ pub struct Setup {
     pub metrics: Option<(OwnedFd, Exporter)>,
     /// Where the frequency is kept.
     pub drift_file: Option<PathBuf>,
+    /// Where chronyc is heard.
+    pub posts: Vec<Post>,
     /// Which network cards are to stamp packets.
     pub cards: Vec<CardLine>,
     /// Who serves on addresses that come and go.
@@ -245,6 +263,11 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
             ))),
             Err(error) => log::error!("metrics: {error}; nobody can scrape this daemon"),
         }
+    }
+    let desk = Rc::new(RefCell::new(Desk::default()));
+    for post in setup.posts {
+        let (desk, latest) = (Rc::clone(&desk), latest.clone());
+        tokio_uring::spawn(serve_chronyc(post, desk, latest, answers.clone()));
     }
     if let Some(workers) = &setup.workers
         && let Some(queries) = workers.take_queries()
@@ -444,6 +467,78 @@ async fn serve_metrics(
     }
 }
 
+/// A second handle on a post's socket, by which the runtime hears of datagrams.
+enum Ear {
+    Udp(UdpSocket),
+    Unix(UnixDatagram),
+}
+
+impl Ear {
+    fn of(post: &Post) -> io::Result<Self> {
+        let fd = post.as_fd().try_clone_to_owned()?;
+        Ok(if post.is_unix() {
+            Self::Unix(UnixDatagram::from_std(fd.into())?)
+        } else {
+            Self::Udp(UdpSocket::from_std(fd.into())?)
+        })
+    }
+
+    async fn receive(&self, post: &Post, buffer: &mut [u8]) -> io::Result<(usize, Asker)> {
+        let receive = || {
+            post.receive(buffer)?
+                .ok_or(io::ErrorKind::WouldBlock.into())
+        };
+        match self {
+            Self::Udp(socket) => socket.async_io(Interest::READABLE, receive).await,
+            Self::Unix(socket) => socket.async_io(Interest::READABLE, receive).await,
+        }
+    }
+}
+
+/// Answers datagrams. An order is waited for before the next datagram is read: they are an
+/// operator's, and come one after the other.
+async fn serve_chronyc(post: Post, desk: Rc<RefCell<Desk>>, latest: Latest, answers: Answers) {
+    let ear = match Ear::of(&post) {
+        Ok(ear) => ear,
+        Err(error) => {
+            log::error!("chronyc is not answered: {error}");
+            return;
+        }
+    };
+    let mut buffer = [0; BUFFER_LEN];
+    loop {
+        let (len, asker) = match ear.receive(&post, &mut buffer).await {
+            Ok(received) => received,
+            // The fate of an earlier answer, or what passes; but it must not spin.
+            Err(error) => {
+                pause("chronyc", &error).await;
+                continue;
+            }
+        };
+        let Some(report) = latest.get() else { continue };
+        let now = clock::monotonic();
+        let step = desk
+            .borrow_mut()
+            .judge(&buffer[..len], &asker, &report, now);
+        let reply = match step {
+            Step::Silence => None,
+            Step::Reply(reply) => Some(reply),
+            Step::Order(header, request) => {
+                let (done, outcome) = oneshot::channel();
+                answers.send(ToLoop::Order(Ordered { request, done }));
+                // Without an answer the daemon ends.
+                outcome.await.ok().and_then(|(answer, report)| {
+                    latest.set(report);
+                    Desk::finish(&header, &answer)
+                })
+            }
+        };
+        if let Some(reply) = reply {
+            post.send(&reply, &asker);
+        }
+    }
+}
+
 /// Answers ntpq, as fast as we like: meanwhile the queue fills, and what finds no
 /// room there is dropped by the worker.
 async fn serve_queries(
@@ -473,7 +568,7 @@ async fn serve_queries(
 
 /// Out of descriptors or memory: that passes, or not, but must not spin.
 async fn pause(what: &str, error: &io::Error) {
-    log::debug!("{what}: accept: {error}");
+    log::debug!("{what}: {error}");
     sleep(Duration::from_secs(1)).await;
 }
 
@@ -728,6 +823,7 @@ mod tests {
             control: Some(control::Listener::bind(&directory.join("control.sock")).unwrap()),
             metrics: Some((listener, Exporter::new())),
             drift_file: Some(directory.join("drift")),
+            posts: Vec::new(),
             cards: Vec::new(),
             workers: None,
             secret: [0; 32],
@@ -783,6 +879,7 @@ mod tests {
                     assert!(!outcome.unwrap().is_empty());
                     resolved = true;
                 }
+                Ok(ToLoop::Order(order)) => panic!("nobody ordered: {order:?}"),
                 Ok(ToLoop::Cards(cards)) => panic!("nobody asked: {cards:?}"),
                 Ok(ToLoop::Leaps(outcome)) => panic!("nobody asked: {outcome:?}"),
                 Err(error) => panic!("{error}"),

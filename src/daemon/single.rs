@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -11,6 +12,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use log::warn;
 
 use crate::daemon::cards::{CHECK_INTERVAL, Keeper};
+use crate::daemon::cmdmon::{self, BUFFER_LEN, Post, Step, TURN_MAX};
 use crate::daemon::counters::{self, CardCounts, WorkerCounters};
 use crate::daemon::desk::Desk;
 use crate::daemon::drift;
@@ -41,6 +43,7 @@ use crate::wire::packet::PACKET_LEN_MAX;
 const NETLINK: u64 = 0;
 const SERVERS: u64 = 1 << 32;
 const DESKS: u64 = 2 << 32;
+const POSTS: u64 = 5 << 31;
 const CLIENTS: u64 = 3 << 32;
 
 /// How long links are left to settle before cards are looked at.
@@ -405,6 +408,8 @@ pub struct Parts {
     pub server: Server,
     /// Control socket and metrics, as far as there are any.
     pub desks: Vec<Desk>,
+    /// Where chronyc is heard.
+    pub posts: Vec<Post>,
     /// Where the frequency is kept.
     pub drift_file: Option<PathBuf>,
     /// Who sets network cards up, if any are to stamp packets.
@@ -420,6 +425,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         mut errands,
         server,
         mut desks,
+        posts,
         drift_file,
         cards,
         signals,
@@ -433,6 +439,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         drift_file,
     };
     let mut to_do = Vec::new();
+    let mut chronyc = cmdmon::Desk::default();
     let mut changes = watch_links(&mut core, &mut errands, &mut to_do);
     let mut waiter = Waiter::poll();
     let mut interests = Vec::new();
@@ -471,6 +478,8 @@ pub fn run(parts: Parts) -> io::Result<End> {
                 error: false,
             }));
         }
+        let numbered = (POSTS..).zip(&posts);
+        interests.extend(numbered.map(|(token, post)| Interest::read(post.as_raw_fd(), token)));
         core.interests(CLIENTS, &mut interests);
         // The tick keeps this within a second, so a signal that comes just before
         // the wait is seen within one too.
@@ -484,7 +493,18 @@ pub fn run(parts: Parts) -> io::Result<End> {
                     reread_links(&mut changes, &mut core, &mut errands, &mut to_do);
                     cards.links_changed();
                 }
-                DESKS..CLIENTS => {}
+                DESKS..POSTS => {}
+                POSTS..CLIENTS => {
+                    let post = &posts[(ready.token - POSTS) as usize];
+                    answer_chronyc(
+                        post,
+                        &mut chronyc,
+                        &mut core,
+                        &mut errands,
+                        &mut hands,
+                        &mut to_do,
+                    );
+                }
                 CLIENTS.. => core.on_ready(ready, CLIENTS, &mut to_do),
                 _ => hands.server.on_ready(ready),
             }
@@ -546,7 +566,7 @@ fn serve_desks(desks: &mut [Desk], core: &TimeLoop, errands: &Errands, ready: &[
     let now = clock::monotonic();
     let asked = ready
         .iter()
-        .any(|ready| (DESKS..CLIENTS).contains(&ready.token));
+        .any(|ready| (DESKS..POSTS).contains(&ready.token));
     let late = |desk: &Desk| desk.deadline().is_some_and(|deadline| deadline <= now);
     if !asked && !desks.iter().any(late) {
         return;
@@ -554,6 +574,41 @@ fn serve_desks(desks: &mut [Desk], core: &TimeLoop, errands: &Errands, ready: &[
     let report = errands.report(core);
     for desk in desks {
         desk.turn(now, Some(&report));
+    }
+}
+
+/// A few datagrams: more would keep the clock waiting.
+fn answer_chronyc(
+    post: &Post,
+    desk: &mut cmdmon::Desk,
+    core: &mut TimeLoop,
+    errands: &mut Errands,
+    hands: &mut Own,
+    to_do: &mut Vec<Errand>,
+) {
+    let mut report = None;
+    let mut buffer = [0; BUFFER_LEN];
+    for _ in 0..TURN_MAX {
+        // An error is the fate of an earlier answer.
+        let Ok(Some((len, asker))) = post.receive(&mut buffer) else {
+            return;
+        };
+        if !desk.hears(&asker) {
+            continue;
+        }
+        let told = report.get_or_insert_with(|| errands.report(core));
+        let reply = match desk.judge(&buffer[..len], &asker, told, clock::monotonic()) {
+            Step::Silence => None,
+            Step::Reply(reply) => Some(reply),
+            Step::Order(header, request) => {
+                let answer = errands.obey(&request, core, hands, to_do);
+                report = None;
+                cmdmon::Desk::finish(&header, &answer)
+            }
+        };
+        if let Some(reply) = reply {
+            post.send(&reply, &asker);
+        }
     }
 }
 

@@ -252,6 +252,7 @@ pub(crate) mod tests {
                     precision: -25,
                     steps: 1,
                     foreign_steps: 0,
+                    detail: Default::default(),
                 },
                 sources: vec![SourceReport {
                     id: 1,
@@ -276,6 +277,7 @@ pub(crate) mod tests {
                     rejected: [("bogus".to_owned(), 1)].into(),
                     reply: None,
                     recent: Vec::new(),
+                    detail: Default::default(),
                 }],
             },
             clock: ClockKind::Virtual,

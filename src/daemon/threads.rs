@@ -130,7 +130,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
     let mut ready = Vec::new();
     let end = loop {
         core.turn(&mut to_do);
-        read_messages(&messages, &mut core, &mut errands, &mut to_do);
+        read_messages(&messages, &mut core, &mut errands, &mut hands, &mut to_do);
         if let Some(end) = errands.run(&mut to_do, &mut core, &mut hands) {
             break end;
         }
@@ -162,6 +162,7 @@ fn read_messages(
     messages: &Receiver<ToLoop>,
     core: &mut TimeLoop,
     errands: &mut Errands,
+    hands: &mut Others,
     to_do: &mut Vec<Errand>,
 ) {
     while let Ok(message) = messages.try_recv() {
@@ -172,6 +173,11 @@ fn read_messages(
             ToLoop::LinksChanged(interfaces) => errands.links_changed(&interfaces, core, to_do),
             ToLoop::Cards(cards) => errands.cards_changed(cards, core),
             ToLoop::Leaps(outcome) => errands.leaps_read(outcome, core),
+            ToLoop::Order(order) => {
+                let answer = errands.obey(&order.request, core, hands, to_do);
+                // Who does not wait for it any more has hung up.
+                let _ = order.done.send((answer, Arc::new(errands.report(core))));
+            }
         }
     }
 }

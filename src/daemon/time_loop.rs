@@ -189,6 +189,17 @@ impl TimeLoop {
         self.act(errands);
     }
 
+    /// An operator's order to the node.
+    pub fn order<T>(
+        &mut self,
+        errands: &mut Vec<Errand>,
+        order: impl FnOnce(&mut Node, Now) -> T,
+    ) -> T {
+        let done = order(&mut self.node, self.clock.now());
+        self.act(errands);
+        done
+    }
+
     /// New access rules, for our own servers' packets.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
         self.node.set_policy(policy);

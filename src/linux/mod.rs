@@ -8,6 +8,7 @@ pub(crate) mod bpf;
 pub mod caps;
 pub mod clock;
 pub mod cmsg;
+pub mod datagram;
 pub(crate) mod epoll;
 pub mod ethtool;
 pub mod frames;
