@@ -194,6 +194,7 @@ fn sources_take_their_options() {
         version: 3,
         xleave: true,
         port: 1123,
+        clock: None,
     };
     assert_eq!(config.sources[0].options, options);
     assert_eq!(config.sources[0].family, Some(Family::V6));
@@ -722,6 +723,7 @@ fn any_source() -> impl Strategy<Value = SourceConfig> {
                 version,
                 xleave: switches.4,
                 port,
+                clock: None,
             },
         },
     )

@@ -284,6 +284,9 @@ impl TimeLoop {
                 }
                 Action::Steer(command) => self.steer(command, errands),
                 Action::Publish(state) => errands.push(self.publication(state, false)),
+                Action::ReadClock { association, .. } => {
+                    self.node.on_reading_failed(association, self.clock.now());
+                }
                 Action::Resolve(source) => errands.push(Errand::Resolve(source)),
                 Action::Upstreams(addresses) => errands.push(Errand::Upstreams(addresses)),
                 Action::KeepFrequency(frequency) => {
