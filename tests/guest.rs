@@ -1,5 +1,5 @@
-//! The kernel's own clock, which may only be steered in a guest: the suites of
-//! `hwtest/`, run in QEMU with the binary under test.
+//! The kernel's own clock, which may only be steered in a guest, and hardware, which only
+//! a guest has: the suites of `hwtest/`, run in QEMU with the binary under test.
 
 use std::path::Path;
 
@@ -13,7 +13,8 @@ fn run_suite(suite: &str) {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("hwtest/run");
     let mut command = process::command(None, program);
     command.arg(suite).env("PTNTP", BINARY);
-    let output = process::run(command, secs(660));
+    // A suite's own limit, at most, and time to fetch what guests need.
+    let output = process::run(command, secs(1200));
     let text = process::all(&output);
     println!("{text}");
     assert!(
@@ -29,4 +30,26 @@ fn run_suite(suite: &str) {
 fn a_real_kernel_clock_is_steered() {
     require!(guest);
     run_suite("clock");
+}
+
+/// The bench for hardware stamps: the kernel module's NIC, its faults, and what a chronyd
+/// at both ends makes of it.
+#[test]
+fn the_bench_has_hardware_stamps() {
+    require!(guest);
+    run_suite("nic");
+}
+
+/// What is bad about the NICs that QEMU has.
+#[test]
+fn bad_nics_are_bad() {
+    require!(guest);
+    run_suite("badnic");
+}
+
+/// discipline -> adjtimex between two machines, each with a clock of its own.
+#[test]
+fn two_machines_agree() {
+    require!(guest);
+    run_suite("two");
 }

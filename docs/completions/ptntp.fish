@@ -75,6 +75,7 @@ complete -c ptntp -n "__fish_ptntp_using_subcommand stat" -l wait -d 'Wait until
 complete -c ptntp -n "__fish_ptntp_using_subcommand stat" -l json -d 'Print JSON'
 complete -c ptntp -n "__fish_ptntp_using_subcommand stat" -s v -l verbose -d 'Also show offset, frequency and error bounds'
 complete -c ptntp -n "__fish_ptntp_using_subcommand stat" -s h -l help -d 'Print help'
+complete -c ptntp -n "__fish_ptntp_using_subcommand nics" -l control -d 'Control socket of the service [default: /run/ptntp/control.sock, or this user\'s]' -r -F
 complete -c ptntp -n "__fish_ptntp_using_subcommand nics" -l json -d 'Print JSON'
 complete -c ptntp -n "__fish_ptntp_using_subcommand nics" -s h -l help -d 'Print help'
 complete -c ptntp -n "__fish_ptntp_using_subcommand demo" -l stay -d 'Keep both running, to explore them with the other commands, until Ctrl-C'

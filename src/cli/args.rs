@@ -243,9 +243,9 @@ pub struct NicsArgs {
     #[arg(value_name = "INTERFACE")]
     pub interfaces: Vec<String>,
 
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    /// Whom to ask what stamps really arrive, if one runs, and in what form to print.
+    #[command(flatten)]
+    pub control: ControlArgs,
 }
 
 /// Options of `demo`.
@@ -343,11 +343,12 @@ Examples:
 With --sources the server's host must route that prefix back here, such as by
 `ip route add 10.1.0.0/16 via THIS-HOST`. docs/BENCH.md says what the figures mean.
 
-Exit status: 0 measured, 1 not measured (no answers, no rights, no route), 2 wrong usage, 3 the
-generator was the limit and not the server (or nothing was steady enough to say), 130 interrupted
-(the result so far is printed).")]
+Exit status: 0 measured, 1 not measured or not to the end (no answers, no rights, no route), 2 wrong
+usage, 3 the generator was the limit and not the server (or nothing was steady enough to say), 130
+interrupted (the result so far is printed).")]
 pub struct BenchArgs {
-    /// Name or address of the server, perhaps with its port: 192.0.2.1, [2001:db8::1]:123
+    /// Name or address of the server, perhaps with its port: 192.0.2.1, [2001:db8::1]:123,
+    /// fe80::1%eth0
     #[arg(value_name = "SERVER[:PORT]", required_unless_present = "self_test")]
     pub server: Option<String>,
 

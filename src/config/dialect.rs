@@ -29,6 +29,7 @@ pub struct Evidence {
 /// Looks at the first word of every line; `is_ntp` knows those of ntp.conf.
 pub fn evidence(text: &str, is_ntp: impl Fn(&str) -> bool) -> Evidence {
     let mut found = Evidence::default();
+    let mut weak = None;
     for (index, line) in text.lines().enumerate() {
         // chrony has more comment signs.
         if line.trim_start().starts_with(['!', ';', '%']) {
@@ -40,6 +41,10 @@ pub fn evidence(text: &str, is_ntp: impl Fn(&str) -> bool) -> Evidence {
         // chrony.conf does not care for case.
         let lower = word.text.to_ascii_lowercase();
         let place = || Some((index + 1, word.text.clone()));
+        if CHRONY_FIRST.contains(&lower.as_str()) {
+            weak = weak.or_else(place);
+            continue;
+        }
         let is_chrony = CHRONY.iter().any(|(known, _)| *known == lower);
         if is_chrony && found.chrony.is_none() {
             found.chrony = place();
@@ -48,6 +53,9 @@ pub fn evidence(text: &str, is_ntp: impl Fn(&str) -> bool) -> Evidence {
         if !shared && is_ntp(&word.text) && found.ntp.is_none() {
             found.ntp = place();
         }
+    }
+    if found.ntp.is_none() && found.chrony.is_none() {
+        found.chrony = weak;
     }
     found
 }
@@ -58,6 +66,10 @@ pub fn instead_of(word: &str) -> Option<&'static str> {
     let (_, instead) = CHRONY.iter().find(|(known, _)| *known == word)?;
     Some(instead)
 }
+
+/// chrony's words that are ptntp's too. Alone they speak for chrony.conf: it serves
+/// nobody who is not named, and taking it for the other would serve all.
+const CHRONY_FIRST: [&str; 2] = ["hwtimestamp", "hwtstimeout"];
 
 /// Words of both dialects.
 const SHARED: [&str; 9] = [
@@ -76,7 +88,6 @@ const DELETE: &str = "delete the line; ptntp has nothing like it";
 const UNNEEDED: &str = "delete the line; ptntp does so without being told";
 const NO_RTC: &str = "delete the line; the kernel sets the real-time clock while the time is good";
 const NO_NTS: &str = "delete the line; NTS is not supported yet";
-const NO_HARDWARE: &str = "delete the line; hardware timestamps are not supported yet";
 const NO_STATISTICS: &str = "delete the line; see `ptntp stat --json` and the metrics";
 const NO_COMMANDS: &str =
     "delete the line; commands come by the `control` socket, guarded by file permissions";
@@ -113,8 +124,6 @@ const CHRONY: &[(&str, &str)] = &[
     ("fallbackdrift", DELETE),
     ("generatecommandkey", NO_COMMANDS),
     ("hwclockfile", NO_RTC),
-    ("hwtimestamp", NO_HARDWARE),
-    ("hwtstimeout", NO_HARDWARE),
     ("include", "write `includefile`, one line for each file"),
     ("initstepslew", "start with `-g`; see also `tinker step`"),
     ("keyfile", "write `keys FILE` (keys are not used yet)"),
@@ -146,7 +155,7 @@ const CHRONY: &[(&str, &str)] = &[
         "maxstratum",
         "write `tos ceiling N`, one more than the largest stratum wanted",
     ),
-    ("maxtxbuffers", NO_HARDWARE),
+    ("maxtxbuffers", UNNEEDED),
     ("maxupdateskew", DELETE),
     ("minsources", "write `tos minsane N`"),
     ("nocerttimecheck", NO_NTS),
@@ -203,5 +212,7 @@ mod tests {
         assert_eq!(found("! c\nserver a\n\nMakeStep 1 3"), (None, Some(4)));
         assert_eq!(found("server a\n"), (None, None));
         assert_eq!(found("rtcsync\nrestrict b"), (Some(2), Some(1)));
+        assert_eq!(found("hwtimestamp *\nrestrict b"), (Some(2), None));
+        assert_eq!(found("server a\nhwtimestamp *"), (None, Some(2)));
     }
 }

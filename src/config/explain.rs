@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::config::access::flags_of;
 use crate::config::native::seconds;
+use crate::config::stamping::{CardLine, Filter, Which};
 use crate::config::statement::{Statement, Tinker, Tos};
 use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
 use crate::server::rule::{Flags, Prefix, Rule, Who};
@@ -58,6 +59,11 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
         }],
         Statement::Switch { .. } | Statement::Inert => Vec::new(),
         Statement::Include(path) => vec![format!("the lines of {} follow", path.display())],
+        Statement::Card(card) => self::card(card),
+        Statement::StampTimeout(timeout) => vec![format!(
+            "a card's stamp of a departure is waited for {}; then the kernel's is used",
+            plain(*timeout)
+        )],
         Statement::Listen(Listen::Everywhere) => {
             vec!["requests to every address of this machine are answered".into()]
         }
@@ -291,6 +297,59 @@ fn permissions(flags: Flags, config: &Config) -> String {
         said += ", no limits (kod does nothing without limited)";
     }
     said
+}
+
+fn card(card: &CardLine) -> Vec<String> {
+    let whom = match &card.interface {
+        Which::Named(name) => format!(
+            "{name} (if it is a bond its members, if it is a VLAN the interface that carries it)"
+        ),
+        Which::All => "every interface that can, and that no other line names,".into(),
+    };
+    let arrivals = match card.filter {
+        None => "all arrivals, or those of NTP, if it can, ",
+        Some(Filter::All) => "all arrivals ",
+        Some(Filter::Ntp) => "arrivals of NTP ",
+        Some(Filter::Ptp) => "arrivals of PTP, and of NTP in PTP's clothes, ",
+        Some(Filter::None) => "no arrivals ",
+    };
+    let mut said = vec![
+        format!("{whom} is set to stamp {arrivals}and departures by its own clock"),
+        format!("that clock is read {}", often(card.poll)),
+    ];
+    let compensations = [
+        (card.tx_compensation, "txcomp", "departures"),
+        (-card.rx_compensation, "rxcomp", "arrivals"),
+    ];
+    for (shift, word, what) in compensations {
+        if shift != NtpDuration::ZERO {
+            let way = if shift.is_negative() {
+                "earlier"
+            } else {
+                "later"
+            };
+            let shift = plain(shift.abs());
+            said.push(format!("{word}: {what} count {shift} {way} than stamped"));
+        }
+    }
+    if !card.precise {
+        said.push("nocrossts: it is never latched together with the system's clock".into());
+    }
+    if card.restore {
+        said.push(
+            "restore: when ptntp ends, it is set as it was before, unless somebody else has set \
+             it meanwhile"
+                .into(),
+        );
+    }
+    said
+}
+
+fn often(poll: PollExponent) -> String {
+    match poll.log2() {
+        ..0 => format!("{} times a second", 1_u32 << -poll.log2()),
+        _ => every(poll),
+    }
 }
 
 fn tinker(setting: Tinker) -> String {

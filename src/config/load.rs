@@ -11,6 +11,7 @@ use crate::config::access::{flags_for, flags_of};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::{self, Dialect};
 use crate::config::ntp;
+use crate::config::stamping::CardLine;
 use crate::config::statement::{Statement, Tinker, Tos};
 use crate::config::{Config, Family, Listen, LocalClock, Location, SourceConfig, SourceKind};
 use crate::server::rule::{Flags, Prefix, Rule, Who};
@@ -269,6 +270,8 @@ impl Loader {
                 }
             }
             Statement::Include(path) => self.include(read, path),
+            Statement::Card(card) => self.card(read, card),
+            Statement::StampTimeout(timeout) => config.stamping.timeout = *timeout,
             Statement::Listen(listen) => config.listen = *listen,
             Statement::Port(port) => config.port = Some(*port),
             Statement::Clients {
@@ -301,6 +304,19 @@ impl Loader {
             self.say(read, Severity::Warning, &message, "delete one of the lines");
         } else {
             self.config.sources.push(source.clone());
+        }
+    }
+
+    fn card(&mut self, read: &ReadLine, card: &CardLine) {
+        let cards = &mut self.config.stamping.cards;
+        if cards.iter().any(|other| other.interface == card.interface) {
+            let message = format!(
+                "`{}` was named before; this line is passed over",
+                card.interface.word()
+            );
+            self.say(read, Severity::Warning, &message, "delete one of the lines");
+        } else {
+            cards.push(card.clone());
         }
     }
 

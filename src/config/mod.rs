@@ -12,11 +12,13 @@ pub mod association;
 pub mod diagnostic;
 pub mod dialect;
 pub mod explain;
+pub mod hwtimestamp;
 pub mod leapfile;
 pub mod load;
 pub mod native;
 pub mod ntp;
 pub mod settings;
+pub mod stamping;
 pub mod statement;
 pub mod words;
 
@@ -31,6 +33,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::client::options::SourceOptions;
+use crate::config::stamping::StampingConfig;
 use crate::server::respond::Sizes;
 use crate::server::rule::{RateLimit, Rule};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
@@ -128,6 +131,8 @@ pub struct Config {
     pub leap_file: Option<PathBuf>,
     /// False after `disable ntp`: measure and serve, never steer.
     pub discipline: bool,
+    /// Hardware stamps.
+    pub stamping: StampingConfig,
     /// Where to answer.
     pub listen: Listen,
     /// How many clients are remembered, by all workers together.
@@ -160,6 +165,7 @@ impl Default for Config {
             drift_file: None,
             leap_file: None,
             discipline: true,
+            stamping: StampingConfig::default(),
             listen: Listen::Loopback,
             clients: Sizes::default(),
             port: None,

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use crate::config::stamping::CardLine;
 use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
 use crate::server::rule::{Flags, Prefix, Rule, Who};
 use crate::time::duration::NtpDuration;
@@ -50,6 +51,8 @@ pub fn lines(config: &Config) -> Vec<String> {
     } else {
         "disable ntp".into()
     });
+    lines.extend(config.stamping.cards.iter().map(card));
+    lines.push(format!("hwtstimeout {}", seconds(config.stamping.timeout)));
     lines.push(match config.listen {
         Listen::Everywhere => "listen everywhere".into(),
         Listen::Loopback => "listen loopback".into(),
@@ -101,6 +104,28 @@ fn source(source: &SourceConfig) -> String {
         options.port
     ));
     words.join(" ")
+}
+
+fn card(card: &CardLine) -> String {
+    let mut line = format!(
+        "hwtimestamp {} minpoll {} precision {} txcomp {} rxcomp {}",
+        quoted(Path::new(card.interface.word())),
+        card.poll.log2(),
+        seconds(card.precision),
+        seconds(card.tx_compensation),
+        seconds(card.rx_compensation)
+    );
+    if !card.precise {
+        line += " nocrossts";
+    }
+    if let Some(filter) = card.filter {
+        line += " rxfilter ";
+        line += filter.word();
+    }
+    if card.restore {
+        line += " restore";
+    }
+    line
 }
 
 fn rule(rule: &Rule) -> String {

@@ -6,6 +6,7 @@ use crate::config::access::{discard, restrict, unrestrict};
 use crate::config::association::{fudge, peer, pool, refclock, server, unpeer};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect;
+use crate::config::hwtimestamp::{hwtimestamp, hwtstimeout};
 use crate::config::settings::{
     busypoll, clients, control, disable, drift_file, enable, include, interface, keys, leap_file,
     listen, metrics, port, tinker, tos,
@@ -198,6 +199,8 @@ pub const DIRECTIVES: &[(&str, Treatment)] = &[
         ),
     ),
     // ptntp's own.
+    ("hwtimestamp", Reads(hwtimestamp)),
+    ("hwtstimeout", Reads(hwtstimeout)),
     ("listen", Reads(listen)),
     ("port", Reads(port)),
     ("clients", Reads(clients)),

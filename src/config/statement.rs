@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::stamping::CardLine;
 use crate::config::words::{self, Word};
 use crate::config::{Listen, Location, SourceConfig};
 use crate::server::rule::Rule;
@@ -57,6 +58,10 @@ pub enum Statement {
     },
     /// `includefile`.
     Include(PathBuf),
+    /// `hwtimestamp` (native, after chrony).
+    Card(CardLine),
+    /// `hwtstimeout` (native, after chrony).
+    StampTimeout(NtpDuration),
     /// `listen` (native).
     Listen(Listen),
     /// `port` (native).

@@ -10,6 +10,7 @@ use crate::client::options::SourceOptions;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
 use crate::config::load::{Loaded, load, load_text};
+use crate::config::stamping::{CardLine, Filter, StampingConfig, Which};
 use crate::config::{
     Config, Family, Listen, LocalClock, SourceConfig, SourceKind, explain, native, ntp,
 };
@@ -750,6 +751,38 @@ fn any_rule() -> impl Strategy<Value = Rule> {
     })
 }
 
+fn any_stamping() -> impl Strategy<Value = StampingConfig> {
+    let small = (-(1_i64 << 32)..=1 << 32).prop_map(NtpDuration::from_units);
+    let card = (
+        "[a-z]{1,5}[0-9.]{0,3}",
+        -6_i8..=17,
+        any_duration(),
+        (small.clone(), small),
+        any::<(bool, bool)>(),
+        prop::option::of(prop::sample::select(Filter::EVERY.to_vec())),
+    );
+    let card = card.prop_map(
+        |(name, poll, precision, shifts, switches, filter)| CardLine {
+            interface: Which::Named(name),
+            poll: PollExponent::new(poll),
+            precision,
+            tx_compensation: shifts.0,
+            rx_compensation: shifts.1,
+            precise: switches.0,
+            filter,
+            restore: switches.1,
+        },
+    );
+    let all = prop::option::of(Just(CardLine::new(Which::All)));
+    let cards = prop::collection::vec(card, 0..3);
+    (cards, all, any_duration()).prop_map(|(mut cards, all, timeout)| {
+        cards.extend(all);
+        cards.sort_by(|a, b| a.interface.cmp(&b.interface));
+        cards.dedup_by(|a, b| a.interface == b.interface);
+        StampingConfig { cards, timeout }
+    })
+}
+
 fn any_config() -> impl Strategy<Value = Config> {
     let sources = prop::collection::vec(any_source(), 0..5);
     let rules = prop::collection::vec(any_rule(), 0..8);
@@ -778,9 +811,11 @@ fn any_config() -> impl Strategy<Value = Config> {
         prop::option::of(1_u16..),
         prop::option::of(any::<std::net::SocketAddrV4>()),
         (1..=1_usize << 24, 1..=1_usize << 24),
+        any_stamping(),
     );
     (sources, rules, step, select, strata, limit, paths, rest).prop_map(
         |(mut sources, rules, step, select, strata, limit, paths, rest)| {
+            let stamping = rest.5;
             sources.sort_by(|a, b| a.name.cmp(&b.name));
             sources.dedup_by(|a, b| a.name == b.name);
             Config {
@@ -809,6 +844,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 drift_file: paths.0.map(Into::into),
                 leap_file: paths.2.map(Into::into),
                 discipline: rest.0,
+                stamping,
                 listen: if rest.1 {
                     Listen::Everywhere
                 } else {
@@ -890,6 +926,76 @@ fn survive(text: &str) {
             }
             assert_eq!(written(&loaded.config), loaded.config, "{text}");
         }
+    }
+}
+
+#[test]
+fn hardware_stamps_are_asked_for_with_chronys_words() {
+    let all = good("hwtimestamp *\nserver a\nrestrict default\n")
+        .config
+        .stamping;
+    assert_eq!(all.cards, [CardLine::new(Which::All)]);
+    assert_eq!(all.timeout.as_nanos(), 1_000_000);
+    let text = "\
+restrict default
+server a
+hwtimestamp eth0.5 minpoll -4 maxpoll 1 minsamples 2 maxsamples 16 precision 50e-9 \
+txcomp 300e-9 rxcomp -645e-9 nocrossts rxfilter ntp restore
+hwtstimeout 0.01
+hwtimestamp eth0.5
+";
+    let loaded = good(text);
+    let stamping = &loaded.config.stamping;
+    let [card] = &stamping.cards[..] else {
+        panic!("{stamping:?}");
+    };
+    assert_eq!(card.interface, Which::Named("eth0.5".into()));
+    assert_eq!((card.poll.log2(), card.precision.as_nanos()), (-4, 50));
+    assert_eq!(card.tx_compensation.as_nanos(), 300);
+    assert_eq!(card.rx_compensation.as_nanos(), -645);
+    assert_eq!((card.precise, card.restore), (false, true));
+    assert_eq!(card.filter, Some(Filter::Ntp));
+    assert_eq!(stamping.timeout.as_nanos(), 10_000_000);
+    let said = listed(&loaded.notes);
+    for words in ["maxpoll", "minsamples", "maxsamples", "named before"] {
+        assert!(said.contains(words), "{words}:\n{said}");
+    }
+    let said: Vec<String> = loaded
+        .lines
+        .iter()
+        .flat_map(|line| explain::sentences(&line.statement, &loaded.config))
+        .collect();
+    let said = said.join("\n");
+    for words in [
+        "16 times a second",
+        "txcomp",
+        "later than stamped",
+        "restore",
+        "0.01 s",
+    ] {
+        assert!(said.contains(words), "{words}:\n{said}");
+    }
+}
+
+#[test]
+fn hardware_stamps_asked_for_wrongly_are_errors() {
+    for (line, words) in [
+        ("hwtimestamp", "interface"),
+        ("hwtimestamp a/b", "a/b"),
+        ("hwtimestamp a-name-of-16-ltrs", "can't be the name"),
+        ("hwtimestamp eth0 rxfilter", "`all`, `ntp`, `ptp` or `none`"),
+        ("hwtimestamp eth0 rxfilter some", "some"),
+        ("hwtimestamp eth0 minpoll -7", "-6"),
+        ("hwtimestamp eth0 rxcomp 300", "300e-9"),
+        ("hwtimestamp eth0 rxcmp 1", "rxcomp"),
+        ("hwtstimeout", "number"),
+        ("hwtstimeout -1", "-1"),
+    ] {
+        let said = listed(&read(&format!("restrict default\nserver a\n{line}\n")).unwrap_err());
+        assert!(
+            said.contains(":3") && said.contains(words),
+            "{line}:\n{said}"
+        );
     }
 }
 

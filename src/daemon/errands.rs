@@ -8,6 +8,7 @@ use std::sync::Arc;
 use log::{info, warn};
 
 use crate::config::Config;
+use crate::daemon::cards::Card;
 use crate::daemon::leaps;
 use crate::daemon::notify::Notifier;
 use crate::daemon::resolve::{Outcome, Question};
@@ -244,6 +245,11 @@ impl Errands {
             );
         }
         core.set_leap_table(file.table);
+    }
+
+    /// The cards whose stamps can be used are these from now on, and no others.
+    pub fn cards_changed(&self, cards: Vec<Card>, core: &mut TimeLoop) {
+        core.set_cards(cards, self.config.stamping.timeout);
     }
 
     /// Interfaces or addresses changed, and are like this now.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use log::{debug, info, warn};
 
 use crate::config::{Config, Listen, SourceKind};
+use crate::daemon::cards::Keeper;
 use crate::daemon::clock::Clock;
 use crate::daemon::control::Listener;
 use crate::daemon::desk::{Desk, bind_metrics};
@@ -120,6 +121,7 @@ pub fn run(options: Options) -> Result<End, String> {
                     control: desks.control?,
                     metrics: desks.metrics?,
                     drift_file: config.drift_file.clone(),
+                    cards: config.stamping.cards.clone(),
                     workers: workers.clone(),
                 },
                 workers,
@@ -150,6 +152,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 server,
                 desks,
                 drift_file: config.drift_file.clone(),
+                cards: Keeper::new(&config.stamping.cards),
                 signals,
             })
         }
@@ -189,7 +192,8 @@ fn choose_io(choice: IoChoice, without: &mut Without) -> Result<IoBackend, Strin
     }
 }
 
-/// Keeps what steers clocks and binds low ports. A drift file in a directory of
+/// Keeps what steers clocks and binds low ports, and what sets network cards up if
+/// `hwtimestamp` asks for it: a driver that resets its card has to be told again. A drift file in a directory of
 /// another user's (`/var/lib/ntp` belongs to `ntp` on most hosts) takes root's
 /// disregard of permissions too.
 fn shed_privileges(config: &Config) {
@@ -197,6 +201,9 @@ fn shed_privileges(config: &Config) {
     let directory = config.drift_file.as_deref().and_then(Path::parent);
     if directory.is_some_and(|directory| !belongs_to_us(directory)) {
         keep.push(Capability::DacOverride);
+    }
+    if !config.stamping.cards.is_empty() {
+        keep.push(Capability::NetAdmin);
     }
     match caps::keep_only(Capabilities::of(&keep)) {
         Ok(kept) => debug!("capabilities kept: {:?}", kept.capabilities),

@@ -23,6 +23,8 @@ use tokio::time::{sleep, timeout};
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpStream, UnixStream};
 
+use crate::config::stamping::CardLine;
+use crate::daemon::cards::{CHECK_INTERVAL, Card, Keeper};
 use crate::daemon::control;
 use crate::daemon::desk::{CONVERSATIONS_MAX, PATIENCE, control_answer, metrics_answer};
 use crate::daemon::drift;
@@ -74,6 +76,8 @@ pub enum ToLoop {
     /// Interfaces or addresses changed, and are like this now. Comes once at the
     /// start too.
     LinksChanged(Vec<Interface>),
+    /// Cards that stamp, or their links, changed: these are all there are now.
+    Cards(Vec<Card>),
     /// The leap second file was read.
     Leaps(leaps::Outcome),
 }
@@ -88,6 +92,8 @@ pub struct Setup {
     pub metrics: Option<(OwnedFd, Exporter)>,
     /// Where the frequency is kept.
     pub drift_file: Option<PathBuf>,
+    /// Which network cards are to stamp packets.
+    pub cards: Vec<CardLine>,
     /// Who serves on addresses that come and go.
     pub workers: Option<Arc<Workers>>,
 }
@@ -235,7 +241,9 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
             Err(error) => log::error!("metrics: {error}; nobody can scrape this daemon"),
         }
     }
-    tokio_uring::spawn(watch_links(setup.workers, answers.clone()));
+    let cards = Cards::new(&setup.cards);
+    tokio_uring::spawn(watch_links(setup.workers, cards.clone(), answers.clone()));
+    tokio_uring::spawn(watch_cards(cards.clone(), answers.clone()));
 
     let resolver = Resolver::new();
     while let Some(order) = orders.recv().await {
@@ -263,6 +271,7 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
     }
 
     drop(control);
+    cards.restore();
     if let Some((sender, task)) = drift {
         drop(sender);
         if timeout(FAREWELL, task).await.is_err() {
@@ -547,7 +556,7 @@ async fn converse(
 }
 
 /// Tells workers and time loop of every change of links, addresses and routes.
-async fn watch_links(workers: Option<Arc<Workers>>, answers: Answers) {
+async fn watch_links(workers: Option<Arc<Workers>>, cards: Cards, answers: Answers) {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
@@ -563,10 +572,10 @@ async fn watch_links(workers: Option<Arc<Workers>>, answers: Answers) {
                 let _handle = handle;
                 let connection = tokio_uring::spawn(connection);
                 // Whatever happened before we listened.
-                tell_links(workers.as_deref(), &answers);
+                tell_links(workers.as_deref(), &cards, &answers);
                 while news.next().await.is_some() {
                     while let Ok(Some(_)) = timeout(SETTLE, news.next()).await {}
-                    tell_links(workers.as_deref(), &answers);
+                    tell_links(workers.as_deref(), &cards, &answers);
                 }
                 connection.abort();
             }
@@ -575,7 +584,7 @@ async fn watch_links(workers: Option<Arc<Workers>>, answers: Answers) {
                 log::warn!(
                     "netlink: {error}; interfaces that come and go are noticed after a restart"
                 );
-                tell_links(workers.as_deref(), &answers);
+                tell_links(workers.as_deref(), &cards, &answers);
             }
             Err(_) => {}
         }
@@ -583,16 +592,56 @@ async fn watch_links(workers: Option<Arc<Workers>>, answers: Answers) {
     }
 }
 
-fn tell_links(workers: Option<&Workers>, answers: &Answers) {
+fn tell_links(workers: Option<&Workers>, cards: &Cards, answers: &Answers) {
     match netlink::interfaces() {
         Ok(interfaces) => {
             if let Some(workers) = workers {
                 let addresses = interfaces.iter().flat_map(|one| &one.addresses);
                 workers.follow(&addresses.map(|address| address.ip).collect::<Vec<_>>());
             }
+            cards.follow(&interfaces, answers);
             answers.send(ToLoop::LinksChanged(interfaces));
         }
         Err(error) => log::warn!("netlink: interfaces can't be listed: {error}"),
+    }
+}
+
+/// The keeper of cards, shared by those who hear of links and of time.
+#[derive(Clone)]
+struct Cards(Rc<RefCell<Option<Keeper>>>);
+
+impl Cards {
+    fn new(lines: &[CardLine]) -> Self {
+        Self(Rc::new(RefCell::new(Keeper::new(lines))))
+    }
+
+    fn follow(&self, interfaces: &[Interface], answers: &Answers) {
+        let mut keeper = self.0.borrow_mut();
+        let news = keeper.as_mut().and_then(|keeper| keeper.follow(interfaces));
+        if let Some(cards) = news {
+            answers.send(ToLoop::Cards(cards));
+        }
+    }
+
+    /// After this, nothing is followed.
+    fn restore(&self) {
+        if let Some(mut keeper) = self.0.take() {
+            keeper.restore();
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.0.borrow().is_none()
+    }
+}
+
+/// Sees to it that drivers don't forget what they were told.
+async fn watch_cards(cards: Cards, answers: Answers) {
+    while !cards.is_none() {
+        sleep(Duration::from_secs_f64(CHECK_INTERVAL.as_seconds())).await;
+        if let Ok(interfaces) = netlink::interfaces() {
+            cards.follow(&interfaces, &answers);
+        }
     }
 }
 
@@ -640,6 +689,7 @@ mod tests {
             control: Some(control::Listener::bind(&directory.join("control.sock")).unwrap()),
             metrics: Some((listener, Exporter::new())),
             drift_file: Some(directory.join("drift")),
+            cards: Vec::new(),
             workers: None,
         };
         let woken = Arc::new(AtomicUsize::new(0));
@@ -693,6 +743,7 @@ mod tests {
                     assert!(!outcome.unwrap().is_empty());
                     resolved = true;
                 }
+                Ok(ToLoop::Cards(cards)) => panic!("nobody asked: {cards:?}"),
                 Ok(ToLoop::Leaps(outcome)) => panic!("nobody asked: {outcome:?}"),
                 Err(error) => panic!("{error}"),
             }

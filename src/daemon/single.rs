@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use log::warn;
 
+use crate::daemon::cards::{CHECK_INTERVAL, Keeper};
 use crate::daemon::counters::{self, CardCounts, WorkerCounters};
 use crate::daemon::desk::Desk;
 use crate::daemon::drift;
@@ -31,6 +32,7 @@ use crate::server::interleave::TxToken;
 use crate::server::respond::{Policy, Request, Responder, set_transmit};
 use crate::server::verdict::Verdict;
 use crate::sync::filter::Start;
+use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, WallInstant};
 use crate::wire::packet::PACKET_LEN_MAX;
 
@@ -38,6 +40,9 @@ const NETLINK: u64 = 0;
 const SERVERS: u64 = 1 << 32;
 const DESKS: u64 = 2 << 32;
 const CLIENTS: u64 = 3 << 32;
+
+/// How long links are left to settle before cards are looked at.
+const SETTLE: NtpDuration = NtpDuration::from_units(429_496_730); // 100 ms
 
 /// Replies whose departure stamp is awaited, per socket. A stamp comes within
 /// microseconds; what is older than so many sends will not come.
@@ -313,6 +318,8 @@ pub struct Parts {
     pub desks: Vec<Desk>,
     /// Where the frequency is kept.
     pub drift_file: Option<PathBuf>,
+    /// Who sets network cards up, if any are to stamp packets.
+    pub cards: Option<Keeper>,
     /// Caught signals.
     pub signals: Signals,
 }
@@ -325,8 +332,10 @@ pub fn run(parts: Parts) -> io::Result<End> {
         server,
         mut desks,
         drift_file,
+        cards,
         signals,
     } = parts;
+    let mut cards = CardWatch::new(cards);
     let (resolved, answers) = mpsc::channel();
     let mut hands = Own {
         server,
@@ -341,6 +350,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
     let mut ready = Vec::new();
     errands.ready();
     let end = loop {
+        cards.turn(&mut core, &errands);
         core.turn(&mut to_do);
         // Literal addresses are answered within the turn that asks.
         let ended = loop {
@@ -376,11 +386,15 @@ pub fn run(parts: Parts) -> io::Result<End> {
         // The tick keeps this within a second, so a signal that comes just before
         // the wait is seen within one too.
         let desks_until = desks.iter().filter_map(Desk::deadline).min();
-        let until = core.deadline().min(desks_until.unwrap_or(MonoInstant::MAX));
+        let desks_until = desks_until.unwrap_or(MonoInstant::MAX);
+        let until = core.deadline().min(desks_until).min(cards.due);
         waiter.wait(&interests, Some(until), &mut ready)?;
         for ready in &ready {
             match ready.token {
-                NETLINK => reread_links(&mut changes, &mut core, &mut errands, &mut to_do),
+                NETLINK => {
+                    reread_links(&mut changes, &mut core, &mut errands, &mut to_do);
+                    cards.links_changed();
+                }
                 DESKS..CLIENTS => {}
                 CLIENTS.. => core.on_ready(ready, CLIENTS, &mut to_do),
                 _ => hands.server.on_ready(ready),
@@ -389,7 +403,52 @@ pub fn run(parts: Parts) -> io::Result<End> {
         serve_desks(&mut desks, &core, &errands, &ready);
     };
     errands.finish(&end, &mut core, &mut hands);
+    cards.restore();
     Ok(end)
+}
+
+/// The keeper of cards, and when to turn to it.
+struct CardWatch {
+    keeper: Option<Keeper>,
+    due: MonoInstant,
+}
+
+impl CardWatch {
+    /// First of all cards are set up.
+    fn new(keeper: Option<Keeper>) -> Self {
+        let due = if keeper.is_some() {
+            clock::monotonic()
+        } else {
+            MonoInstant::MAX
+        };
+        Self { keeper, due }
+    }
+
+    /// Links that change, change several times in a row.
+    fn links_changed(&mut self) {
+        if self.keeper.is_some() {
+            self.due = self.due.min(clock::monotonic() + SETTLE);
+        }
+    }
+
+    fn turn(&mut self, core: &mut TimeLoop, errands: &Errands) {
+        let now = clock::monotonic();
+        let Some(keeper) = self.keeper.as_mut().filter(|_| self.due <= now) else {
+            return;
+        };
+        self.due = now + CHECK_INTERVAL;
+        if let Ok(interfaces) = netlink::interfaces()
+            && let Some(cards) = keeper.follow(&interfaces)
+        {
+            errands.cards_changed(cards, core);
+        }
+    }
+
+    fn restore(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.restore();
+        }
+    }
 }
 
 /// People are served when they ask, or when they have kept us waiting too long.

@@ -170,6 +170,7 @@ fn read_messages(
                 errands.resolved(SourceId(id as usize), outcome, core, to_do);
             }
             ToLoop::LinksChanged(interfaces) => errands.links_changed(&interfaces, core, to_do),
+            ToLoop::Cards(cards) => errands.cards_changed(cards, core),
             ToLoop::Leaps(outcome) => errands.leaps_read(outcome, core),
         }
     }
