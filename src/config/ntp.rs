@@ -3,10 +3,11 @@
 
 use crate::config::Location;
 use crate::config::access::{discard, restrict, unrestrict};
-use crate::config::association::{fudge, peer, pool, refclock, server, unpeer};
+use crate::config::association::{fudge, peer, pool, server, unpeer};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect;
 use crate::config::hwtimestamp::{hwtimestamp, hwtstimeout};
+use crate::config::refclock::{phc, refclock};
 use crate::config::settings::{
     busypoll, clients, control, disable, drift_file, enable, include, interface, keys, leap_file,
     listen, metrics, port, tinker, tos,
@@ -204,6 +205,7 @@ pub const DIRECTIVES: &[(&str, Treatment)] = &[
     ("listen", Reads(listen)),
     ("port", Reads(port)),
     ("clients", Reads(clients)),
+    ("phc", Reads(phc)),
     ("busypoll", Reads(busypoll)),
     ("control", Reads(control)),
     ("metrics", Reads(metrics)),

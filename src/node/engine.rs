@@ -448,10 +448,7 @@ impl Node {
 
     /// A clock was read (see [`Action::ReadClock`]).
     pub fn on_reading(&mut self, id: AssociationId, reading: &Reading, now: Now) {
-        let table = self.leap_table.as_ref();
-        let tai_offset = table
-            .and_then(|table| table.tai_offset_at(now.wall))
-            .or(reading.tai_offset);
+        let tai_offset = self.tai_offset(now).or(reading.tai_offset);
         let Some(clock) = self.clock_of(id) else {
             return;
         };
@@ -585,6 +582,11 @@ impl Node {
     /// What is known of leap seconds. Servers are believed where it knows nothing.
     pub fn set_leap_table(&mut self, table: LeapTable) {
         self.leap_table = Some(table);
+    }
+
+    /// TAI − UTC in seconds, by the table of leap seconds.
+    pub fn tai_offset(&self, now: Now) -> Option<i32> {
+        self.leap_table.as_ref()?.tai_offset_at(now.wall)
     }
 
     /// What we serve with.
