@@ -492,7 +492,10 @@ impl Loader {
                 _ => continue,
             };
             // Names of interfaces are compared once the clocks are open.
-            let device = std::fs::canonicalize(device).unwrap_or_else(|_| device.into());
+            let mut device = PathBuf::from(device);
+            if device.is_absolute() {
+                device = std::fs::canonicalize(&device).unwrap_or(device);
+            }
             let other = seen.iter().find(|(other, before)| {
                 let both_read = !sets && !matches!(before.statement, Statement::Phc(_));
                 *other == device && !both_read

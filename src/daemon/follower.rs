@@ -6,7 +6,7 @@ use log::{info, warn};
 use crate::config::PhcLine;
 use crate::daemon::clock::Clock;
 use crate::daemon::phc::{self, Trouble};
-use crate::hardware::servo::{Order, Servo};
+use crate::hardware::servo::{Bent, Order, Servo};
 use crate::hardware::track::{Outcome, Track};
 use crate::linux::clock;
 use crate::linux::phc::Phc;
@@ -25,17 +25,6 @@ const BLAMES_MAX: u32 = 2;
 const INNOCENT: u32 = 16;
 /// Followed so closely, the operator is told that it works.
 const CLOSE: NtpDuration = NtpDuration::from_units(4_295); // 1 µs
-
-/// What was done to a hardware clock, for all who keep its line.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Bent {
-    /// N of `/dev/ptpN`.
-    pub index: u32,
-    /// CLOCK_REALTIME at that moment.
-    pub at: WallInstant,
-    /// It runs faster by this ratio than before; none: it was set.
-    pub faster: Option<f64>,
-}
 
 /// What a follower is to follow.
 #[derive(Debug)]
@@ -116,7 +105,7 @@ impl Follower {
                 }
                 self.given_up |= matches!(trouble, Trouble::ReadOnly);
                 let told = self.trouble.as_ref();
-                if !self.given_up && !told.is_some_and(|told| told.is_like(&trouble))
+                if !self.given_up && !told.is_some_and(|told| trouble.is_like(told))
                     || matches!(trouble, Trouble::ReadOnly)
                 {
                     warn!("phc discipline {}: the clock {trouble}", self.line.device);

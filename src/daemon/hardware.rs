@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::daemon::cards::{Card, Receives};
 use crate::daemon::distribution::Distribution;
-use crate::daemon::follower::Bent;
 use crate::hardware::card::{CardClock, Cards, Doubt};
+use crate::hardware::servo::Bent;
 use crate::hardware::track::{Outcome, Track};
 use crate::hardware::wait::DepartureWait;
 use crate::linux::clock;

@@ -31,9 +31,11 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// The same kind of trouble?
-    pub fn is_like(&self, other: &Self) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
+    /// Is there nothing new in it for who was told of `earlier`? What is gone can't be
+    /// opened.
+    pub fn is_like(&self, earlier: &Self) -> bool {
+        let follows = matches!((earlier, self), (Self::Gone(_), Self::Closed(_)));
+        follows || std::mem::discriminant(self) == std::mem::discriminant(earlier)
     }
 }
 
@@ -48,8 +50,7 @@ impl fmt::Display for Trouble {
             ),
             Self::Jumped(by) => write!(
                 f,
-                "jumped by {by:+.9} s against the system clock; not used until it has kept \
-                 still for a minute"
+                "jumped by {by:+.9} s against the system clock; learning it anew"
             ),
             Self::Absurd(times) => write!(
                 f,

@@ -164,8 +164,12 @@ impl Refclock {
 
     fn tell(&mut self, trouble: Trouble) {
         let told = self.trouble.as_ref();
-        if !told.is_some_and(|told| told.is_like(&trouble)) {
-            warn!("refclock {}: the clock {trouble}", self.name);
+        if !told.is_some_and(|told| trouble.is_like(told)) {
+            let until = match trouble {
+                Trouble::Jumped(_) => "; not used until it has kept still for a minute",
+                _ => "",
+            };
+            warn!("refclock {}: the clock {trouble}{until}", self.name);
         }
         self.trouble = Some(trouble);
     }

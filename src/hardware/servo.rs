@@ -8,6 +8,7 @@
 //! [`Track`]: crate::hardware::track::Track
 
 use crate::time::duration::NtpDuration;
+use crate::time::instant::WallInstant;
 use crate::time::units::Ppm;
 
 /// The offset is taken away with this time constant. With a reading each second, a
@@ -21,6 +22,17 @@ pub enum Order {
     Step(NtpDuration),
     /// Let it run faster by this than it does by itself.
     Frequency(Ppm),
+}
+
+/// What was done to a hardware clock, for all who keep its line.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Bent {
+    /// N of `/dev/ptpN`.
+    pub index: u32,
+    /// CLOCK_REALTIME at that moment.
+    pub at: WallInstant,
+    /// It runs faster by this ratio than before; none: it was set.
+    pub faster: Option<f64>,
 }
 
 /// The servo of one clock.
@@ -93,7 +105,6 @@ mod tests {
 
     use super::*;
     use crate::hardware::track::Track;
-    use crate::time::instant::WallInstant;
     use crate::time::phc::{Crossing, PhcInstant};
 
     const EPOCH: i64 = 1_800_000_000_000_000_000;
