@@ -53,3 +53,10 @@ fn two_machines_agree() {
     require!(guest);
     run_suite("two");
 }
+
+/// A PHC as source, and PHCs that follow the system clock.
+#[test]
+fn hardware_clocks_lead_and_follow() {
+    require!(guest);
+    run_suite("refclock");
+}

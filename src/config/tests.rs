@@ -880,6 +880,12 @@ fn any_config() -> impl Strategy<Value = Config> {
 fn any_lines() -> impl Strategy<Value = String> {
     let directives: Vec<&str> = ntp::DIRECTIVES.iter().map(|(word, _)| *word).collect();
     let words = prop::sample::select(vec![
+        "PHC",
+        "/dev/ptp0:nocrossts",
+        "discipline",
+        "dpoll",
+        "refid",
+        "tai",
         "a.example",
         "10.0.0.0",
         "::1",
