@@ -23,6 +23,7 @@
 #define GIGA 1000000000LL
 #define UNIX_EPOCH 2208988800LL
 #define TRIES 5
+#define PATIENCE 1000
 
 struct packet {
 	uint8_t li_vn_mode, stratum, poll, precision;
@@ -66,17 +67,18 @@ static int ask(int fd, long long *offset_ns)
 	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
 	uint64_t nonce = (uint64_t)random() << 32 | random();
 	long long departure;
+	int tries;
 
 	packet.transmit = nonce;
 	if (send(fd, &packet, sizeof(packet), 0) != sizeof(packet))
 		return 1;
-	/* The stamp makes poll() return as well. */
-	do {
-		if (poll(&pollfd, 1, 1000) <= 0)
+	/* The stamp makes poll() return as well, and so does a port where nobody is. */
+	for (tries = 0; !(pollfd.revents & POLLIN); tries++) {
+		if (tries == PATIENCE || poll(&pollfd, 1, 1000) <= 0)
 			return 1;
 		if (!(pollfd.revents & POLLIN))
 			usleep(100);
-	} while (!(pollfd.revents & POLLIN));
+	}
 	if (recv(fd, &packet, sizeof(packet), 0) != sizeof(packet) || packet.origin != nonce)
 		return 1;
 	departure = departure_ns(fd);

@@ -117,7 +117,7 @@ virtual() {
     # server takes is what one seems to be ahead that serves the system clock itself.
     ptntp run --clock none --port 1125 --metrics off --control "$PWD/plain" >plain.log 2>&1 &
     plain=$!
-    within 10 served 1125 >/dev/null
+    check "virtual clock: a server of the system clock answers" within 10 served 1125
     n=0
     while [ $n -lt 100 ]; do
         echo "$(served $port) $(served 1125) $(offset_of "$truth")"
