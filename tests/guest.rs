@@ -82,3 +82,10 @@ fn bad_network_cards_are_survived() {
     require!(guest);
     run_suite("badcards");
 }
+
+/// A PHC as source, and PHCs that follow the system clock.
+#[test]
+fn hardware_clocks_lead_and_follow() {
+    require!(guest);
+    run_suite("refclock");
+}

@@ -445,6 +445,15 @@ impl Association {
         }
     }
 
+    /// The clock that takes the server's place was read, and this is what came of the
+    /// readings since the last poll.
+    pub fn on_measurement(&mut self, sample: &Measurement, now: Now) {
+        self.pending = None;
+        self.note_answer(now);
+        self.last_sample = Some(*sample);
+        self.last_origins = Some((sample.origin, sample.origin));
+    }
+
     fn judge(
         &mut self,
         bytes: &[u8],

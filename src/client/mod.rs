@@ -5,3 +5,4 @@ pub mod association;
 pub mod options;
 pub mod packet_test;
 pub mod processing;
+pub mod refclock;

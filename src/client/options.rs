@@ -1,5 +1,6 @@
-//! What a `server` or `pool` line says about its association.
+//! What a `server`, `pool` or `refclock` line says about its association.
 
+use crate::client::refclock::ClockOptions;
 use crate::time::units::PollExponent;
 
 /// Options of one configured source.
@@ -23,6 +24,8 @@ pub struct SourceOptions {
     pub xleave: bool,
     /// Port to ask.
     pub port: u16,
+    /// It is no server but a clock of this host's, to be read.
+    pub clock: Option<ClockOptions>,
 }
 
 impl Default for SourceOptions {
@@ -37,6 +40,7 @@ impl Default for SourceOptions {
             version: 4,
             xleave: false,
             port: 123,
+            clock: None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `server`, `pool`, `peer`, `refclock`, `fudge`, `unpeer`: whom to ask.
+//! `server`, `pool`, `peer`, `fudge`, `unpeer`: whom to ask.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -279,18 +279,6 @@ fn reference_clock(
         line.note(directive, message.into());
     }
     Some(Statement::LocalClock { unit })
-}
-
-/// ntpsec's `refclock local`; any other driver is an error.
-pub fn refclock(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
-    let driver = line.argument(directive, "a driver")?;
-    let message = format!("`refclock {}` is not supported yet", driver.text);
-    let help = match driver.text.as_str() {
-        "local" => "write `server 127.127.1.0` and `fudge 127.127.1.0 stratum 10`",
-        _ => "delete the line, or put `#` before it",
-    };
-    line.error(directive, message, help.into());
-    None
 }
 
 /// `fudge 127.127.1.x stratum n`.

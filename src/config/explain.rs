@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::client::refclock::ClockOptions;
 use crate::config::access::flags_of;
 use crate::config::native::seconds;
 use crate::config::stamping::{CardLine, Filter, Which};
 use crate::config::statement::{CommandAddress, RtcSetting, Statement, Tinker, Tos};
-use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
+use crate::config::{Config, Family, Listen, PhcLine, SourceConfig, SourceKind};
 use crate::server::rule::{Flags, Prefix, Rule, Who};
 use crate::server::{interleave, rate};
 use crate::time::duration::NtpDuration;
@@ -107,6 +108,7 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             vec!["the server's threads sleep until there are requests".into()]
         }
         Statement::Rtc(setting) => vec![rtc(setting)],
+        Statement::Phc(phc) => self::phc(phc),
         Statement::Control(path) => vec![format!(
             "`ptntp stat` and the other commands reach the daemon at {}",
             path.display()
@@ -135,7 +137,40 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
     }
 }
 
+fn clock(source: &SourceConfig, clock: &ClockOptions) -> Vec<String> {
+    let scale = if clock.tai { "TAI" } else { "UTC" };
+    let mut said = vec![format!(
+        "follows the hardware clock {} as {}, which counts {scale}: read {}, measured {}",
+        source.name,
+        clock.name(),
+        every(clock.dpoll),
+        every(source.options.minpoll)
+    )];
+    if source.options.noselect {
+        said.push("noselect: measured and shown, never followed".into());
+    }
+    if clock.offset != NtpDuration::ZERO {
+        said.push(format!("offset: {} is added to it", plain(clock.offset)));
+    }
+    if clock.tai {
+        said.push("tai: what UTC lacks comes from `leapfile`, or from the kernel".into());
+    }
+    said
+}
+
+fn phc(phc: &PhcLine) -> Vec<String> {
+    let scale = if phc.tai { "TAI" } else { "UTC" };
+    let device = &phc.device;
+    vec![format!(
+        "the hardware clock {device} is made to follow ours, and to show {scale}; at first it is stepped if it is off by more than {}",
+        plain(phc.step)
+    )]
+}
+
 fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
+    if let Some(clock) = &source.options.clock {
+        return self::clock(source, clock);
+    }
     let options = &source.options;
     let family = match source.family {
         None => "",
@@ -147,7 +182,9 @@ fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
         port => format!(" on port {port}"),
     };
     let whom = match source.kind {
-        SourceKind::Server => format!("asks {}{family}{port} for the time", source.name),
+        SourceKind::Server | SourceKind::Clock => {
+            format!("asks {}{family}{port} for the time", source.name)
+        }
         SourceKind::Pool => format!(
             "asks several servers of the pool {}{family}{port} for the time (with all pools at most {} sources) and replaces those that die",
             source.name, config.select.maxclock
@@ -194,6 +231,7 @@ fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
 fn every(poll: PollExponent) -> String {
     let interval = Duration::from_secs_f64(poll.interval().as_seconds());
     match interval.as_secs() {
+        0 => format!("every {} ms", interval.as_millis()),
         1 => "every second".into(),
         s if s < 120 => format!("every {s} s"),
         s if s < 7200 => format!("every {s} s ({} min)", (s + 30) / 60),

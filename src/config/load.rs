@@ -17,6 +17,7 @@ use crate::config::{
     Config, Family, Listen, LocalClock, Location, RECENT_DEFAULT, SourceConfig, SourceKind,
 };
 use crate::server::rule::{Flags, Prefix, Rule, Who};
+use crate::wire::refid::RefId;
 
 /// A configuration that can be run.
 #[derive(Clone, Debug)]
@@ -305,6 +306,7 @@ impl Loader {
                     RtcSetting::HwclockFile(path) => rtc.hwclock_file = Some(path),
                 }
             }
+            Statement::Phc(phc) => config.disciplined.push(phc.clone()),
             Statement::Control(path) => config.control = Some(path.clone()),
             Statement::Metrics(address) => config.metrics = *address,
             Statement::CommandPort(port) => config.commands.port = *port,
@@ -331,7 +333,17 @@ impl Loader {
             );
             self.say(read, Severity::Warning, &message, "delete one of the lines");
         } else {
-            self.config.sources.push(source.clone());
+            let mut source = source.clone();
+            if let Some(clock) = &mut source.options.clock
+                && clock.refid == RefId::default()
+            {
+                // As chrony numbers them.
+                let clocks = self.config.sources.iter();
+                let before = clocks.filter(|s| s.kind == SourceKind::Clock).count();
+                let digit = b'0' + (before % 10) as u8;
+                clock.refid = RefId::from_bytes([b'P', b'H', b'C', digit]);
+            }
+            self.config.sources.push(source);
         }
     }
 
@@ -416,6 +428,7 @@ impl Loader {
         let lines = std::mem::take(&mut self.lines);
         self.local_clock(&lines);
         self.real_time_clock(&lines);
+        self.clocks_are_read_or_set(&lines);
         self.weigh_lost_sources();
         for read in &lines {
             self.check_kiss(read);
@@ -522,6 +535,38 @@ impl Loader {
         self.config.rtc.kernel_sets = false;
     }
 
+    /// A hardware clock that we follow can't follow us, nor be set twice.
+    fn clocks_are_read_or_set(&mut self, lines: &[ReadLine]) {
+        let mut seen: Vec<(PathBuf, &ReadLine)> = Vec::new();
+        for read in lines {
+            let (device, sets) = match &read.statement {
+                Statement::Source(source) if source.kind == SourceKind::Clock => {
+                    (&source.name, false)
+                }
+                Statement::Phc(phc) => (&phc.device, true),
+                _ => continue,
+            };
+            // Names of interfaces are compared once the clocks are open.
+            let mut device = PathBuf::from(device);
+            if device.is_absolute() {
+                device = std::fs::canonicalize(&device).unwrap_or(device);
+            }
+            let other = seen.iter().find(|(other, before)| {
+                let both_read = !sets && !matches!(before.statement, Statement::Phc(_));
+                *other == device && !both_read
+            });
+            if let Some((_, before)) = other {
+                let (device, before) = (device.display(), &before.location);
+                let message = format!(
+                    "{device} was named at {before} already, and a clock is followed or \
+                     disciplined, by one line"
+                );
+                self.say(read, Severity::Error, &message, "delete one of the lines");
+            }
+            seen.push((device, read));
+        }
+    }
+
     /// What would have been the only source must not vanish with a warning.
     fn weigh_lost_sources(&mut self) {
         if self.config.sources.is_empty() && self.config.local_clock.is_none() {
@@ -588,6 +633,9 @@ impl Loader {
         let Statement::Source(source) = &read.statement else {
             return;
         };
+        if source.kind == SourceKind::Clock {
+            return;
+        }
         let rules = &self.config.rules;
         let default = |prefix: Prefix| flags_for(rules, prefix.address());
         let flags = match (flags_of(rules, Who::Source), source.name.parse::<IpAddr>()) {

@@ -17,6 +17,7 @@ pub mod leapfile;
 pub mod load;
 pub mod native;
 pub mod ntp;
+pub mod refclock;
 pub mod rtc;
 pub mod settings;
 pub mod stamping;
@@ -80,9 +81,11 @@ pub enum SourceKind {
     Server,
     /// `pool`: several of the name's addresses, replaced when they die.
     Pool,
+    /// `refclock`: a clock of this host's; the name is its device's or its interface's.
+    Clock,
 }
 
-/// One `server`, `pool` or `peer` line.
+/// One `server`, `pool`, `peer` or `refclock` line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SourceConfig {
     /// One or several?
@@ -101,6 +104,28 @@ pub struct SourceConfig {
 pub struct LocalClock {
     /// The stratum it claims (ntpd's default is 5); we then serve one more.
     pub stratum: u8,
+}
+
+/// One `phc discipline` line: a hardware clock that is to follow ours.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PhcLine {
+    /// A device like `/dev/ptp0`, or the interface that has it.
+    pub device: String,
+    /// It is to count TAI, as PTP does.
+    pub tai: bool,
+    /// Beyond this it is stepped at first instead of slewed; zero: never.
+    pub step: NtpDuration,
+}
+
+impl Default for PhcLine {
+    /// As PTP wants it, and with phc2sys's threshold.
+    fn default() -> Self {
+        Self {
+            device: String::new(),
+            tai: true,
+            step: NtpDuration::from_units(85_899), // 20 µs
+        }
+    }
 }
 
 /// Where to answer.
@@ -220,6 +245,8 @@ pub struct Config {
     /// Clients listed by `ntpq -c mrulist`; none: as the rules say, see
     /// [`recent_clients`](Self::recent_clients).
     pub recent: Option<usize>,
+    /// Hardware clocks that follow ours.
+    pub disciplined: Vec<PhcLine>,
     /// UDP port to answer on; none: the standard one, or 1123 without the right to it.
     pub port: Option<u16>,
     /// Do the server's threads look for requests all the time instead of sleeping
@@ -278,6 +305,7 @@ impl Default for Config {
             listen: Listen::Loopback,
             clients: Sizes::default(),
             recent: None,
+            disciplined: Vec::new(),
             port: None,
             busy_poll: false,
             rtc: RtcConfig::default(),

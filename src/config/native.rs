@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use crate::client::refclock::ClockOptions;
 use crate::config::stamping::CardLine;
-use crate::config::{Config, Family, Listen, RtcConfig, SourceConfig, SourceKind};
+use crate::config::{Config, Family, Listen, PhcLine, RtcConfig, SourceConfig, SourceKind};
 use crate::server::rule::{Flags, Prefix, Rule, Who};
 use crate::time::duration::NtpDuration;
 
@@ -66,6 +67,7 @@ pub fn lines(config: &Config) -> Vec<String> {
             .recent
             .map(|clients| format!("mru maxdepth {clients}")),
     );
+    lines.extend(config.disciplined.iter().map(phc));
     lines.extend(config.port.map(|port| format!("port {port}")));
     lines.push(if config.busy_poll {
         "busypoll on".into()
@@ -107,9 +109,46 @@ fn rtc(rtc: &RtcConfig) -> Vec<String> {
     lines
 }
 
+fn clock(source: &SourceConfig, clock: &ClockOptions) -> String {
+    let options = &source.options;
+    let refid = clock.refid.bytes();
+    let letters = refid.iter().take_while(|&&octet| octet != 0);
+    let refid: String = letters.map(|&octet| char::from(octet)).collect();
+    let mut line = format!("refclock PHC {}", source.name);
+    let switches = [
+        (options.prefer, "prefer"),
+        (options.noselect, "noselect"),
+        (clock.tai, "tai"),
+        (clock.nocrossts, "nocrossts"),
+    ];
+    for (_, word) in switches.iter().filter(|(on, _)| *on) {
+        line += " ";
+        line += word;
+    }
+    line + &format!(
+        " poll {} dpoll {} refid {refid} stratum {} offset {} delay {} precision {} filter {}",
+        options.minpoll.log2(),
+        clock.dpoll.log2(),
+        clock.stratum,
+        seconds(clock.offset),
+        seconds(clock.delay),
+        seconds(clock.precision),
+        clock.filter
+    )
+}
+
+fn phc(phc: &PhcLine) -> String {
+    let scale = if phc.tai { "tai" } else { "utc" };
+    let (device, step) = (&phc.device, seconds(phc.step));
+    format!("phc discipline {device} {scale} step {step}")
+}
+
 fn source(source: &SourceConfig) -> String {
+    if let Some(clock) = &source.options.clock {
+        return self::clock(source, clock);
+    }
     let mut words = vec![match source.kind {
-        SourceKind::Server => "server".to_owned(),
+        SourceKind::Server | SourceKind::Clock => "server".to_owned(),
         SourceKind::Pool => "pool".to_owned(),
     }];
     words.extend(source.family.map(|family| match family {

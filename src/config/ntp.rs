@@ -3,10 +3,11 @@
 
 use crate::config::Location;
 use crate::config::access::{discard, restrict, unrestrict};
-use crate::config::association::{fudge, peer, pool, refclock, server, unpeer};
+use crate::config::association::{fudge, peer, pool, server, unpeer};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect;
 use crate::config::hwtimestamp::{hwtimestamp, hwtstimeout};
+use crate::config::refclock::{phc, refclock};
 use crate::config::rtc;
 use crate::config::settings::{
     bindcmdaddress, busypoll, clients, cmdport, control, disable, drift_file, enable, include,
@@ -201,6 +202,7 @@ pub const DIRECTIVES: &[(&str, Treatment)] = &[
     ("listen", Reads(listen)),
     ("port", Reads(port)),
     ("clients", Reads(clients)),
+    ("phc", Reads(phc)),
     ("busypoll", Reads(busypoll)),
     ("mru", Reads(mru)),
     ("rtcsync", Reads(rtc::sync)),

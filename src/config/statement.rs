@@ -9,7 +9,7 @@ use std::str::FromStr;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::stamping::CardLine;
 use crate::config::words::{self, Word};
-use crate::config::{Listen, Location, SourceConfig};
+use crate::config::{Listen, Location, PhcLine, SourceConfig};
 use crate::server::rule::Rule;
 use crate::time::duration::NtpDuration;
 
@@ -81,6 +81,8 @@ pub enum Statement {
     BusyPoll(bool),
     /// `rtcsync`, `rtcfile` and their like.
     Rtc(RtcSetting),
+    /// `phc discipline` (native).
+    Phc(PhcLine),
     /// `control` (native).
     Control(PathBuf),
     /// `metrics` (native).

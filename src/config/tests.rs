@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use crate::client::options::SourceOptions;
+use crate::client::refclock::ClockOptions;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
 use crate::config::load::{Loaded, load, load_text};
@@ -20,6 +21,7 @@ use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
 use crate::time::duration::NtpDuration;
 use crate::time::units::PollExponent;
+use crate::wire::refid::RefId;
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -196,6 +198,7 @@ fn sources_take_their_options() {
         version: 3,
         xleave: true,
         port: 1123,
+        clock: None,
     };
     assert_eq!(config.sources[0].options, options);
     assert_eq!(config.sources[0].family, Some(Family::V6));
@@ -369,6 +372,16 @@ fn errors_name_line_word_and_remedy() {
         ("server 127.127.28.0", "driver 28"),
         ("pool 127.127.1.0", "local clock"),
         ("refclock shm unit 0", "`refclock shm`"),
+        ("refclock PHC", "device"),
+        ("refclock PHC ../ptp0", "neither"),
+        ("refclock PHC /dev/ptp0:extpps", "`:extpps`"),
+        ("refclock PHC /dev/ptp0 lock GPS", "number its seconds"),
+        ("refclock PHC eth0 local", "followed in phase"),
+        ("refclock PHC eth0 refid TOOLONG", "TOOLONG"),
+        ("refclock PHC eth0 ofset 1", "`offset`"),
+        ("refclock PHC eth0 poll -7", "from -6"),
+        ("phc follow eth0", "`follow`"),
+        ("phc discipline eth0 gps", "`gps`"),
         ("fudge 10.0.0.1 stratum 3", "reference clock"),
         ("fudge 127.127.1.0 stratum 16", "from 0 to 15"),
         ("fudge 127.127.1.0 strat 3", "`strat`"),
@@ -774,6 +787,7 @@ fn any_source() -> impl Strategy<Value = SourceConfig> {
                 version,
                 xleave: switches.4,
                 port,
+                clock: None,
             },
         },
     )
@@ -899,6 +913,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             sources.dedup_by(|a, b| a.name == b.name);
             Config {
                 sources,
+                disciplined: Vec::new(),
                 local_clock: strata.2.map(|stratum| LocalClock { stratum }),
                 rules,
                 rate_limit: RateLimit {
@@ -949,6 +964,12 @@ fn any_config() -> impl Strategy<Value = Config> {
 fn any_lines() -> impl Strategy<Value = String> {
     let directives: Vec<&str> = ntp::DIRECTIVES.iter().map(|(word, _)| *word).collect();
     let words = prop::sample::select(vec![
+        "PHC",
+        "/dev/ptp0:nocrossts",
+        "discipline",
+        "dpoll",
+        "refid",
+        "tai",
         "a.example",
         "10.0.0.0",
         "::1",
@@ -1095,5 +1116,74 @@ proptest! {
     #[test]
     fn no_order_of_words_makes_the_parser_panic(text in any_lines()) {
         survive(&text);
+    }
+}
+
+#[test]
+fn a_refclock_line_says_how_its_clock_is_read() {
+    let config = good(
+        "refclock phc /dev/ptp0:nocrossts poll 2 dpoll -2 offset -1e-6 delay 1e-7 stratum 1 \
+         precision 1e-8 filter 9 TAI prefer\nrefclock PHC eth0 refid gps noselect",
+    )
+    .config;
+    let source = &config.sources[0];
+    assert_eq!(
+        (source.kind, source.name.as_str()),
+        (SourceKind::Clock, "/dev/ptp0")
+    );
+    assert_eq!(source.options.minpoll, PollExponent::new(2));
+    assert_eq!(source.options.maxpoll, PollExponent::new(2));
+    assert!(source.options.prefer);
+    let clock = source.options.clock.expect("a clock");
+    let expected = ClockOptions {
+        refid: RefId::from_bytes(*b"PHC0"),
+        stratum: 1,
+        offset: NtpDuration::from_seconds(-1e-6),
+        delay: NtpDuration::from_seconds(1e-7),
+        precision: NtpDuration::from_seconds(1e-8),
+        dpoll: PollExponent::new(-2),
+        filter: 9,
+        tai: true,
+        nocrossts: true,
+    };
+    assert_eq!(clock, expected);
+    let other = &config.sources[1];
+    assert!(other.options.noselect);
+    let clock = other.options.clock.expect("a clock");
+    assert_eq!(clock.refid, RefId::from_bytes(*b"gps\0"));
+    assert_eq!(other.options.minpoll, PollExponent::new(4));
+    // Written out, it says the same.
+    let text = native::lines(&config).join("\n");
+    assert_eq!(good(&text).config, config, "{text}");
+}
+
+#[test]
+fn a_clock_may_be_disciplined() {
+    let config =
+        good("pool a\nphc discipline eth0\nphc discipline /dev/ptp7 utc step 0.001").config;
+    let [first, second] = &config.disciplined[..] else {
+        panic!("{:?}", config.disciplined)
+    };
+    assert!(first.tai);
+    assert_eq!(first.device, "eth0");
+    assert_eq!(first.step.as_nanos(), 20_000);
+    assert!(!second.tai);
+    assert_eq!(second.step, NtpDuration::from_seconds(0.001));
+    let text = native::lines(&config).join("\n");
+    assert_eq!(good(&text).config, config, "{text}");
+}
+
+#[test]
+fn no_clock_both_leads_and_follows() {
+    for lines in [
+        "refclock PHC eth0\nphc discipline eth0",
+        "phc discipline eth0\nrefclock PHC eth0",
+        "phc discipline eth0\nphc discipline eth0 utc",
+    ] {
+        let why = listed(&read(lines).expect_err("one clock"));
+        assert!(
+            why.contains("ntp.conf:2: error: eth0 was named at ntp.conf:1"),
+            "{why}"
+        );
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::daemon::cards::{Card, Receives};
 use crate::daemon::distribution::Distribution;
 use crate::hardware::card::{CardClock, Cards, Doubt};
+use crate::hardware::servo::Bent;
 use crate::hardware::track::{Outcome, Track};
 use crate::hardware::wait::DepartureWait;
 use crate::linux::clock;
@@ -214,6 +215,21 @@ impl Hardware {
             clock.track.steered(at, step, faster);
         }
         self.refresh();
+    }
+
+    /// A hardware clock was steered by us.
+    pub fn bent(&mut self, bent: &Bent) {
+        let same = |clock: &&mut CardsClock| clock.phc.index() == bent.index;
+        if let Some(clock) = self.clocks.iter_mut().find(same) {
+            match bent.faster {
+                Some(faster) => clock.track.bent(bent.at, faster),
+                None => {
+                    clock.track.forget();
+                    clock.readings = 0;
+                }
+            }
+            self.refresh();
+        }
     }
 
     /// What stamps are judged by, for those who judge many.

@@ -16,11 +16,14 @@ use crate::daemon::control::Listener;
 use crate::daemon::desk::{Desk, bind_metrics};
 use crate::daemon::drift;
 use crate::daemon::errands::{End, Errands, Identity, policy};
+use crate::daemon::follower::Follower;
 use crate::daemon::logging;
 use crate::daemon::metrics::Exporter;
 use crate::daemon::notify::Notifier;
 use crate::daemon::options::{ClockChoice, IoChoice, Options};
 use crate::daemon::paths::control_default;
+use crate::daemon::phc;
+use crate::daemon::refclock::Refclocks;
 use crate::daemon::rtc;
 use crate::daemon::service::Setup as ServiceSetup;
 use crate::daemon::single;
@@ -37,6 +40,7 @@ use crate::linux::signal::Signals;
 use crate::linux::udp::ServerSocket;
 use crate::linux::wait::Waiter;
 use crate::mechanisms::Mechanisms;
+use crate::node::action::SourceId;
 use crate::node::engine::{Node, NodeConfig};
 use crate::node::pool::SourceSpec;
 use crate::server::respond::{Policy, Responder};
@@ -84,6 +88,12 @@ pub fn run(options: Options) -> Result<End, String> {
     // Nobody is served before the rules stand.
     let rules = Arc::new(policy(config, &[]));
     core.set_policy(Arc::clone(&rules));
+    check_phcs(config)?;
+    let clocks = (0..).zip(&config.sources).filter_map(|(index, source)| {
+        Some((SourceId(index), source.name.clone(), source.options.clock?))
+    });
+    let followers = config.disciplined.iter().cloned().map(Follower::new);
+    core.set_phcs(Refclocks::new(clocks), followers.collect());
     info!(
         "ptntp {} starts: clock {}, io {}, {} sources",
         env!("CARGO_PKG_VERSION"),
@@ -183,6 +193,35 @@ pub fn run(options: Options) -> Result<End, String> {
         }
     };
     end.map_err(|error| format!("the time loop can't wait: {error}"))
+}
+
+/// No hardware clock both leads and follows, by whatever names it goes.
+fn check_phcs(config: &Config) -> Result<(), String> {
+    let clocks = config.sources.iter().filter(|s| s.options.clock.is_some());
+    let lines = clocks
+        .map(|source| (format!("refclock PHC {}", source.name), &source.name, false))
+        .chain(config.disciplined.iter().map(|phc| {
+            let line = format!("phc discipline {}", phc.device);
+            (line, &phc.device, true)
+        }));
+    let mut seen: Vec<(u32, String, bool)> = Vec::new();
+    for (line, name, sets) in lines {
+        // One that is not there yet is told of when it is tried.
+        let Ok(index) = phc::index_of(name) else {
+            continue;
+        };
+        let other = seen
+            .iter()
+            .find(|(other, _, set)| *other == index && (sets || *set));
+        if let Some((_, other, _)) = other {
+            return Err(format!(
+                "`{other}` and `{line}` are about the same clock, /dev/ptp{index}: a clock is \
+                 followed or disciplined, by one line; delete one of them"
+            ));
+        }
+        seen.push((index, line, sets));
+    }
+    Ok(())
 }
 
 /// What could not be had at the start: said once in the log, and to everybody who

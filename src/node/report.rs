@@ -16,6 +16,9 @@ use crate::wire::refid::RefId;
 /// [`SystemReport::source`] while the undisciplined local clock is served.
 pub const LOCAL: &str = "local";
 
+/// [`SourceReport::kind`] of a reference clock: it has no address, and its own refid.
+pub const CLOCK: char = 'r';
+
 /// One source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceReport {
@@ -25,9 +28,9 @@ pub struct SourceReport {
     pub id: u16,
     /// As written in the configuration.
     pub name: String,
-    /// Whom we ask; none while the name does not resolve. For the local clock, none.
+    /// Whom we ask; none while the name does not resolve. For clocks, none.
     pub address: Option<SocketAddr>,
-    /// `u` unicast, `p` one of a pool, `l` the local clock.
+    /// `u` unicast, `p` one of a pool, `l` the local clock, `r` a reference clock.
     pub kind: char,
     /// Selection's verdict.
     pub tally: Tally,
@@ -187,13 +190,14 @@ pub struct SampleReport {
 impl SourceReport {
     /// A source that has not been heard: nothing but its name is known.
     pub fn silent(spec: &SourceSpec, kind: char) -> Self {
+        let refid = spec.options.clock.map_or(RefId::INIT, |clock| clock.refid);
         Self {
             id: 0,
             name: spec.name.clone(),
             address: None,
             kind,
             tally: Tally::Rejected,
-            refid: RefId::INIT.display(STRATUM_MAX).to_string(),
+            refid: refid.display(STRATUM_MAX).to_string(),
             stratum: STRATUM_MAX,
             when_s: None,
             poll_s: spec.options.minpoll.interval().as_seconds(),

@@ -291,6 +291,8 @@ impl World {
                     to,
                     bytes,
                 } => self.send(association, to, bytes),
+                // No scenario has one.
+                Action::ReadClock { .. } => {}
                 Action::Close(association) => {
                     self.sockets.remove(&association);
                 }

@@ -103,6 +103,7 @@ impl Errands {
                 version @ 1..=4 => version as u8,
                 _ => SourceOptions::default().version,
             },
+            clock: None,
             xleave: flags & ADDSRC_INTERLEAVED != 0,
             port,
         };
