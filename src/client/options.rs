@@ -23,6 +23,11 @@ pub struct SourceOptions {
     pub xleave: bool,
     /// Port to ask.
     pub port: u16,
+    /// Ask over PTP, in this domain; none: over UDP alone.
+    pub over_ptp: Option<u8>,
+    /// Ask what transparent clocks added to our requests, and take out what they added
+    /// both ways (`extfield 10A`). Over PTP alone.
+    pub correction: bool,
 }
 
 impl Default for SourceOptions {
@@ -37,6 +42,8 @@ impl Default for SourceOptions {
             version: 4,
             xleave: false,
             port: 123,
+            over_ptp: None,
+            correction: false,
         }
     }
 }

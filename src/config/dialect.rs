@@ -69,7 +69,7 @@ pub fn instead_of(word: &str) -> Option<&'static str> {
 
 /// chrony's words that are ptntp's too. Alone they speak for chrony.conf: it serves
 /// nobody who is not named, and taking it for the other would serve all.
-const CHRONY_FIRST: [&str; 2] = ["hwtimestamp", "hwtstimeout"];
+const CHRONY_FIRST: [&str; 4] = ["hwtimestamp", "hwtstimeout", "ptpdomain", "ptpport"];
 
 /// Words of both dialects.
 const SHARED: [&str; 9] = [
@@ -173,8 +173,6 @@ const CHRONY: &[(&str, &str)] = &[
     ("ntsserverkey", NO_NTS),
     ("ntstrustedcerts", NO_NTS),
     ("opencommands", NO_COMMANDS),
-    ("ptpdomain", DELETE),
-    ("ptpport", DELETE),
     (
         "ratelimit",
         "write `restrict default limited kod` and `discard average 3 minimum 2`",

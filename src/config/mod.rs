@@ -37,6 +37,7 @@ use crate::config::stamping::StampingConfig;
 use crate::server::respond::Sizes;
 use crate::server::rule::{RateLimit, Rule};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
+use crate::wire::ptp::DOMAIN_DEFAULT;
 
 /// Where a thing was said.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
@@ -139,6 +140,11 @@ pub struct Config {
     pub clients: Sizes,
     /// UDP port to answer on; none: the standard one, or 1123 without the right to it.
     pub port: Option<u16>,
+    /// UDP port to answer NTP over PTP on (`ptpport`); none: it is not answered. A source
+    /// that is asked on this port is asked over PTP.
+    pub ptp_port: Option<u16>,
+    /// PTP domain of what is asked and answered (`ptpdomain`).
+    pub ptp_domain: u8,
     /// Do the server's threads look for requests all the time instead of sleeping
     /// until there are some?
     pub busy_poll: bool,
@@ -169,6 +175,8 @@ impl Default for Config {
             listen: Listen::Loopback,
             clients: Sizes::default(),
             port: None,
+            ptp_port: None,
+            ptp_domain: DOMAIN_DEFAULT,
             busy_poll: false,
             control: None,
             metrics: Some(METRICS_DEFAULT),

@@ -9,7 +9,7 @@ use crate::config::dialect;
 use crate::config::hwtimestamp::{hwtimestamp, hwtstimeout};
 use crate::config::settings::{
     busypoll, clients, control, disable, drift_file, enable, include, interface, keys, leap_file,
-    listen, metrics, port, tinker, tos,
+    listen, metrics, port, ptpdomain, ptpport, tinker, tos,
 };
 use crate::config::statement::{Line, Statement};
 use crate::config::words::{self, Word};
@@ -203,6 +203,8 @@ pub const DIRECTIVES: &[(&str, Treatment)] = &[
     ("hwtstimeout", Reads(hwtstimeout)),
     ("listen", Reads(listen)),
     ("port", Reads(port)),
+    ("ptpport", Reads(ptpport)),
+    ("ptpdomain", Reads(ptpdomain)),
     ("clients", Reads(clients)),
     ("busypoll", Reads(busypoll)),
     ("control", Reads(control)),

@@ -152,6 +152,7 @@ impl World {
                     association,
                     to,
                     bytes,
+                    ..
                 } => self.carry(association, to, &bytes),
                 Action::Steer(command) => self.steer(command),
                 Action::Resolve(source) => {
