@@ -24,6 +24,20 @@ fn run_suite(suite: &str) {
     );
 }
 
+/// The real-time clock: read, set, measured and disciplined, and the clock set from it.
+#[test]
+fn a_real_time_clock_is_kept() {
+    require!(guest);
+    run_suite("rtc");
+}
+
+/// The same where its seconds can't be moved.
+#[test]
+fn a_real_time_clock_that_cannot_be_aligned_is_survived() {
+    require!(guest);
+    run_suite("rtc_amd");
+}
+
 /// discipline -> adjtimex: steps, frequency, what the kernel tells others, another
 /// hand on the clock, a death, a restart, `-q`; on io_uring and on poll.
 #[test]
@@ -59,4 +73,19 @@ fn bad_nics_are_bad() {
 fn two_machines_agree() {
     require!(guest);
     run_suite("two");
+}
+
+/// Stamps of network cards from end to end, beside chronyd and with it; the targets of
+/// hardware stamps.
+#[test]
+fn network_cards_stamp_end_to_end() {
+    require!(guest);
+    run_suite("stamps");
+}
+
+/// Cards that jump, lie, are late or vanish: noticed, told of, done without.
+#[test]
+fn bad_network_cards_are_survived() {
+    require!(guest);
+    run_suite("badcards");
 }

@@ -16,6 +16,9 @@ _ptntp() {
             ",$1")
                 cmd="ptntp"
                 ;;
+            ptntp,associations)
+                cmd="ptntp__subcmd__associations"
+                ;;
             ptntp,bench)
                 cmd="ptntp__subcmd__bench"
                 ;;
@@ -37,6 +40,9 @@ _ptntp() {
             ptntp,peers)
                 cmd="ptntp__subcmd__peers"
                 ;;
+            ptntp,rtc)
+                cmd="ptntp__subcmd__rtc"
+                ;;
             ptntp,run)
                 cmd="ptntp__subcmd__run"
                 ;;
@@ -45,6 +51,9 @@ _ptntp() {
                 ;;
             ptntp,stat)
                 cmd="ptntp__subcmd__stat"
+                ;;
+            ptntp,variables)
+                cmd="ptntp__subcmd__variables"
                 ;;
             ptntp__subcmd__generate,completions)
                 cmd="ptntp__subcmd__generate__subcmd__completions"
@@ -63,6 +72,9 @@ _ptntp() {
                 ;;
             ptntp__subcmd__generate__subcmd__help,man)
                 cmd="ptntp__subcmd__generate__subcmd__help__subcmd__man"
+                ;;
+            ptntp__subcmd__help,associations)
+                cmd="ptntp__subcmd__help__subcmd__associations"
                 ;;
             ptntp__subcmd__help,bench)
                 cmd="ptntp__subcmd__help__subcmd__bench"
@@ -85,6 +97,9 @@ _ptntp() {
             ptntp__subcmd__help,peers)
                 cmd="ptntp__subcmd__help__subcmd__peers"
                 ;;
+            ptntp__subcmd__help,rtc)
+                cmd="ptntp__subcmd__help__subcmd__rtc"
+                ;;
             ptntp__subcmd__help,run)
                 cmd="ptntp__subcmd__help__subcmd__run"
                 ;;
@@ -94,11 +109,47 @@ _ptntp() {
             ptntp__subcmd__help,stat)
                 cmd="ptntp__subcmd__help__subcmd__stat"
                 ;;
+            ptntp__subcmd__help,variables)
+                cmd="ptntp__subcmd__help__subcmd__variables"
+                ;;
             ptntp__subcmd__help__subcmd__generate,completions)
                 cmd="ptntp__subcmd__help__subcmd__generate__subcmd__completions"
                 ;;
             ptntp__subcmd__help__subcmd__generate,man)
                 cmd="ptntp__subcmd__help__subcmd__generate__subcmd__man"
+                ;;
+            ptntp__subcmd__help__subcmd__rtc,read)
+                cmd="ptntp__subcmd__help__subcmd__rtc__subcmd__read"
+                ;;
+            ptntp__subcmd__help__subcmd__rtc,status)
+                cmd="ptntp__subcmd__help__subcmd__rtc__subcmd__status"
+                ;;
+            ptntp__subcmd__help__subcmd__rtc,write)
+                cmd="ptntp__subcmd__help__subcmd__rtc__subcmd__write"
+                ;;
+            ptntp__subcmd__rtc,help)
+                cmd="ptntp__subcmd__rtc__subcmd__help"
+                ;;
+            ptntp__subcmd__rtc,read)
+                cmd="ptntp__subcmd__rtc__subcmd__read"
+                ;;
+            ptntp__subcmd__rtc,status)
+                cmd="ptntp__subcmd__rtc__subcmd__status"
+                ;;
+            ptntp__subcmd__rtc,write)
+                cmd="ptntp__subcmd__rtc__subcmd__write"
+                ;;
+            ptntp__subcmd__rtc__subcmd__help,help)
+                cmd="ptntp__subcmd__rtc__subcmd__help__subcmd__help"
+                ;;
+            ptntp__subcmd__rtc__subcmd__help,read)
+                cmd="ptntp__subcmd__rtc__subcmd__help__subcmd__read"
+                ;;
+            ptntp__subcmd__rtc__subcmd__help,status)
+                cmd="ptntp__subcmd__rtc__subcmd__help__subcmd__status"
+                ;;
+            ptntp__subcmd__rtc__subcmd__help,write)
+                cmd="ptntp__subcmd__rtc__subcmd__help__subcmd__write"
                 ;;
             *)
                 ;;
@@ -107,12 +158,30 @@ _ptntp() {
 
     case "${cmd}" in
         ptntp)
-            opts="-h -V --help --version run check peers stat nics demo sim bench generate help"
+            opts="-h -V --help --version run check peers stat variables associations nics rtc demo sim bench generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__associations)
+            opts="-h --control --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --control)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -333,8 +402,22 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help)
-            opts="run check peers stat nics demo sim bench generate help"
+            opts="run check peers stat variables associations nics rtc demo sim bench generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__associations)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -472,6 +555,62 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__help__subcmd__rtc)
+            opts="read write status"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__rtc__subcmd__read)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__rtc__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__rtc__subcmd__write)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__help__subcmd__run)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -501,6 +640,20 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help__subcmd__stat)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__variables)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -550,8 +703,186 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__rtc)
+            opts="-h --help read write status help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__help)
+            opts="read write status help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__help__subcmd__read)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__help__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__help__subcmd__write)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__read)
+            opts="-f -u -l -h --rtc --device --utc --localtime --adjfile --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rtc)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --adjfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__status)
+            opts="-f -u -l -h --rtc --device --utc --localtime --adjfile --rtcfile --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rtc)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --adjfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rtcfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__write)
+            opts="-f -u -l -h --rtc --device --utc --localtime --adjfile --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rtc)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --adjfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__run)
-            opts="-c -q -g -h --config --dialect --server --pool --clock --no-clock --once --panicgate --port --busy-poll --control --metrics --io --log-level --help"
+            opts="-c -q -g -s -h --config --dialect --server --pool --clock --no-clock --once --panicgate --from-rtc --port --busy-poll --control --metrics --io --log-level --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -658,6 +989,24 @@ _ptntp() {
                     return 0
                     ;;
                 --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__variables)
+            opts="-h --control --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --control)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

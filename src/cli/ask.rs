@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::cli::args::ControlArgs;
 use crate::daemon::control::{self, AskError};
 use crate::daemon::paths;
+use crate::daemon::query::{AssociationStatus, Variables};
 use crate::daemon::status::Status;
 use crate::node::report::SourceReport;
 
@@ -18,6 +19,16 @@ pub fn stat(args: &ControlArgs) -> Result<(Status, String), String> {
 /// The service's sources, and the JSON they were sent as.
 pub fn peers(args: &ControlArgs) -> Result<(Vec<SourceReport>, String), String> {
     parsed(args, "peers")
+}
+
+/// The variables that ntpq reads of an association, 0 for the system's, and their JSON.
+pub fn variables(args: &ControlArgs, association: u16) -> Result<(Variables, String), String> {
+    parsed(args, &format!("variables {association}"))
+}
+
+/// The sources with their status words, and their JSON.
+pub fn associations(args: &ControlArgs) -> Result<(Vec<AssociationStatus>, String), String> {
+    parsed(args, "associations")
 }
 
 fn parsed<T: DeserializeOwned>(args: &ControlArgs, command: &str) -> Result<(T, String), String> {

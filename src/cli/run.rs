@@ -88,6 +88,7 @@ pub fn options(args: &RunArgs) -> Result<Options, String> {
         io: args.io,
         log_level: args.log_level,
         once: args.once,
+        from_rtc: args.from_rtc,
         remarks,
     })
 }

@@ -4,6 +4,7 @@
 //! First station of the journey down: a reply comes in, passes the tests by
 //! name, and leaves as a [`Measurement`].
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::client::options::SourceOptions;
@@ -43,6 +44,8 @@ const REPLY_TIMEOUT: NtpDuration = NtpDuration::from_whole_seconds(3);
 const INTERLEAVED_MISSES_MAX: u8 = 4;
 /// Precision field of a request: says nothing (draft-ietf-ntp-data-minimization).
 const PRECISION_UNSAID: Precision = Precision::new(32);
+/// Samples kept to be shown: as many as RFC 5905's clock filter has stages.
+const RECENT: usize = 8;
 
 /// Unguessable numbers for one request.
 #[derive(Clone, Copy, Debug)]
@@ -222,6 +225,10 @@ pub struct Association {
     processing: Processing,
     last_heard: Option<MonoInstant>,
     last_sample: Option<Measurement>,
+    /// The last samples, newest first, for those who look on.
+    recent: VecDeque<Measurement>,
+    /// The last reply that gave the time, as it came.
+    last_reply: Option<Header>,
     last_origins: Option<(StampOrigin, StampOrigin)>,
     sent: u64,
     received: u64,
@@ -256,6 +263,8 @@ impl Association {
             processing: Processing::default(),
             last_heard: None,
             last_sample: None,
+            recent: VecDeque::with_capacity(RECENT),
+            last_reply: None,
             last_origins: None,
             sent: 0,
             received: 0,
@@ -495,6 +504,7 @@ impl Association {
             }
         };
         self.note_answer(now);
+        self.last_reply = Some(packet.to_header());
         let Some(complete) = complete else {
             return Ok(Received::Nothing);
         };
@@ -526,6 +536,8 @@ impl Association {
             corrections.apply(&mut sample);
         }
         self.last_sample = Some(sample);
+        self.recent.truncate(RECENT - 1);
+        self.recent.push_front(sample);
         self.last_origins = Some(origins);
         Ok(Received::Sample(sample))
     }
@@ -693,6 +705,16 @@ impl Association {
     /// The last sample.
     pub fn last_sample(&self) -> Option<&Measurement> {
         self.last_sample.as_ref()
+    }
+
+    /// The last samples, newest first; eight at most, as RFC 5905's clock filter.
+    pub fn recent_samples(&self) -> impl Iterator<Item = &Measurement> {
+        self.recent.iter()
+    }
+
+    /// The header of the last reply that gave the time.
+    pub fn last_reply(&self) -> Option<&Header> {
+        self.last_reply.as_ref()
     }
 
     /// Who took the last sample's T1 and T4.

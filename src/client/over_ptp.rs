@@ -126,9 +126,9 @@ impl Corrections {
             return;
         }
         let before = sample.delay;
-        sample.offset = sample.offset + (self.back - self.there).half();
+        sample.offset += (self.back - self.there).half();
         sample.delay = (before - both).max(sample.precision);
-        sample.root_delay = sample.root_delay + (before - sample.delay);
+        sample.root_delay += before - sample.delay;
     }
 }
 

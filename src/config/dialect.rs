@@ -67,10 +67,6 @@ pub fn instead_of(word: &str) -> Option<&'static str> {
     Some(instead)
 }
 
-/// chrony's words that are ptntp's too. Alone they speak for chrony.conf: it serves
-/// nobody who is not named, and taking it for the other would serve all.
-const CHRONY_FIRST: [&str; 4] = ["hwtimestamp", "hwtstimeout", "ptpdomain", "ptpport"];
-
 /// Words of both dialects.
 const SHARED: [&str; 9] = [
     "server",
@@ -84,9 +80,23 @@ const SHARED: [&str; 9] = [
     "dscp",
 ];
 
+/// chrony's words that are ptntp's too. Alone they speak for chrony.conf: it serves
+/// nobody who is not named, and taking it for the other would serve all.
+const CHRONY_FIRST: [&str; 10] = [
+    "hwclockfile",
+    "hwtimestamp",
+    "hwtstimeout",
+    "ptpdomain",
+    "ptpport",
+    "rtcautotrim",
+    "rtcdevice",
+    "rtcfile",
+    "rtconutc",
+    "rtcsync",
+];
+
 const DELETE: &str = "delete the line; ptntp has nothing like it";
 const UNNEEDED: &str = "delete the line; ptntp does so without being told";
-const NO_RTC: &str = "delete the line; the kernel sets the real-time clock while the time is good";
 const NO_NTS: &str = "delete the line; NTS is not supported yet";
 const NO_STATISTICS: &str = "delete the line; see `ptntp stat --json` and the metrics";
 const NO_COMMANDS: &str =
@@ -123,7 +133,6 @@ const CHRONY: &[(&str, &str)] = &[
     ("dumponexit", DELETE),
     ("fallbackdrift", DELETE),
     ("generatecommandkey", NO_COMMANDS),
-    ("hwclockfile", NO_RTC),
     ("include", "write `includefile`, one line for each file"),
     ("initstepslew", "start with `-g`; see also `tinker step`"),
     ("keyfile", "write `keys FILE` (keys are not used yet)"),
@@ -179,11 +188,6 @@ const CHRONY: &[(&str, &str)] = &[
     ),
     ("refresh", UNNEEDED),
     ("reselectdist", SELECTION),
-    ("rtcautotrim", NO_RTC),
-    ("rtcdevice", NO_RTC),
-    ("rtcfile", NO_RTC),
-    ("rtconutc", NO_RTC),
-    ("rtcsync", NO_RTC),
     (
         "sched_priority",
         "delete the line; see CPUSchedulingPolicy= in systemd's unit",
@@ -209,8 +213,10 @@ mod tests {
         assert_eq!(found("server a\nrestrict b\n"), (Some(2), None));
         assert_eq!(found("! c\nserver a\n\nMakeStep 1 3"), (None, Some(4)));
         assert_eq!(found("server a\n"), (None, None));
-        assert_eq!(found("rtcsync\nrestrict b"), (Some(2), Some(1)));
-        assert_eq!(found("hwtimestamp *\nrestrict b"), (Some(2), None));
-        assert_eq!(found("server a\nhwtimestamp *"), (None, Some(2)));
+        assert_eq!(found("makestep 1 3\nrestrict b"), (Some(2), Some(1)));
+        for word in ["hwtimestamp *", "rtcsync"] {
+            assert_eq!(found(&format!("{word}\nrestrict b")), (Some(2), None));
+            assert_eq!(found(&format!("server a\n{word}")), (None, Some(2)));
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::access::flags_of;
 use crate::config::native::seconds;
 use crate::config::stamping::{CardLine, Filter, Which};
-use crate::config::statement::{Statement, Tinker, Tos};
+use crate::config::statement::{RtcSetting, Statement, Tinker, Tos};
 use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
 use crate::server::rule::{Flags, Prefix, Rule, Who};
 use crate::server::{interleave, rate};
@@ -52,10 +52,18 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
         Statement::Switch {
             discipline: true,
             on,
+            ..
         } => vec![if *on {
             "the clock is steered".into()
         } else {
             "the clock is measured and served, never steered".into()
+        }],
+        Statement::Switch {
+            monitor: true, on, ..
+        } => vec![if *on {
+            "`ntpq -c mrulist` lists who asked lately".into()
+        } else {
+            "nobody is remembered for `ntpq -c mrulist`".into()
         }],
         Statement::Switch { .. } | Statement::Inert => Vec::new(),
         Statement::Include(path) => vec![format!("the lines of {} follow", path.display())],
@@ -97,12 +105,16 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             });
             said.collect()
         }
+        Statement::Recent(clients) => vec![format!(
+            "`ntpq -c mrulist` lists the last {clients} who asked"
+        )],
         Statement::BusyPoll(true) => {
             vec!["the server's threads look for requests all the time, a core each".into()]
         }
         Statement::BusyPoll(false) => {
             vec!["the server's threads sleep until there are requests".into()]
         }
+        Statement::Rtc(setting) => vec![rtc(setting)],
         Statement::Control(path) => vec![format!(
             "`ptntp stat` and the other commands reach the daemon at {}",
             path.display()
@@ -413,6 +425,32 @@ fn tos(setting: Tos) -> String {
         Tos::Ceiling(stratum) => {
             format!("ceiling: sources of stratum {stratum} and above are not followed")
         }
+    }
+}
+
+fn rtc(setting: &RtcSetting) -> String {
+    match setting {
+        RtcSetting::Sync(true) => {
+            "while the time is good, the kernel copies it to the real-time clock every 11 minutes"
+                .into()
+        }
+        RtcSetting::Sync(false) => "the kernel leaves the real-time clock alone".into(),
+        RtcSetting::File(path) => format!(
+            "the real-time clock is measured and set by ptntp, and what it gains is kept in {}",
+            path.display()
+        ),
+        RtcSetting::Device(path) => format!("the real-time clock is {}", path.display()),
+        RtcSetting::OnUtc(true) => "the real-time clock is on UTC".into(),
+        RtcSetting::OnUtc(false) => "the real-time clock is on local time".into(),
+        RtcSetting::Autotrim(Some(limit)) => format!(
+            "the real-time clock is set when it is off by more than {}",
+            plain(*limit)
+        ),
+        RtcSetting::Autotrim(None) => "the real-time clock is measured and never set".into(),
+        RtcSetting::HwclockFile(path) => format!(
+            "{} says whether the real-time clock is on UTC, and is kept as hwclock keeps it",
+            path.display()
+        ),
     }
 }
 

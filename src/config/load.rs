@@ -12,8 +12,10 @@ use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::{self, Dialect};
 use crate::config::ntp;
 use crate::config::stamping::CardLine;
-use crate::config::statement::{Statement, Tinker, Tos};
-use crate::config::{Config, Family, Listen, LocalClock, Location, SourceConfig, SourceKind};
+use crate::config::statement::{RtcSetting, Statement, Tinker, Tos};
+use crate::config::{
+    Config, Family, Listen, LocalClock, Location, RECENT_DEFAULT, SourceConfig, SourceKind,
+};
 use crate::server::rule::{Flags, Prefix, Rule, Who};
 use crate::wire::ptp::EVENT_PORT;
 
@@ -265,7 +267,14 @@ impl Loader {
             }
             Statement::DriftFile(path) => config.drift_file.clone_from(path),
             Statement::LeapFile(path) => config.leap_file = Some(path.clone()),
-            Statement::Switch { on, discipline } => {
+            Statement::Switch {
+                on,
+                discipline,
+                monitor,
+            } => {
+                if *monitor {
+                    config.recent = Some(if *on { RECENT_DEFAULT } else { 0 });
+                }
                 if *discipline {
                     config.discipline = *on;
                 }
@@ -285,7 +294,20 @@ impl Loader {
                 clients.interleaved = interleaved.unwrap_or(clients.interleaved);
                 clients.limited = limited.unwrap_or(clients.limited);
             }
+            Statement::Recent(clients) => config.recent = Some(*clients),
             Statement::BusyPoll(on) => config.busy_poll = *on,
+            Statement::Rtc(setting) => {
+                let rtc = &mut config.rtc;
+                match setting.clone() {
+                    // Whether both are wanted is known at the end: see `real_time_clock`.
+                    RtcSetting::Sync(on) => rtc.kernel_sets = on,
+                    RtcSetting::File(path) => rtc.file = Some(path),
+                    RtcSetting::Device(path) => rtc.device = Some(path),
+                    RtcSetting::OnUtc(on) => rtc.on_utc = Some(on),
+                    RtcSetting::Autotrim(limit) => rtc.autotrim = limit,
+                    RtcSetting::HwclockFile(path) => rtc.hwclock_file = Some(path),
+                }
+            }
             Statement::Control(path) => config.control = Some(path.clone()),
             Statement::Metrics(address) => config.metrics = *address,
             // The whole file has to be known first: see `local_clock`.
@@ -391,6 +413,7 @@ impl Loader {
         let lines = std::mem::take(&mut self.lines);
         self.local_clock(&lines);
         self.over_ptp(&lines);
+        self.real_time_clock(&lines);
         self.weigh_lost_sources();
         for read in &lines {
             self.check_kiss(read);
@@ -501,6 +524,32 @@ impl Loader {
         }
         let best = clocks.into_values().min();
         self.config.local_clock = best.map(|stratum| LocalClock { stratum });
+    }
+
+    /// The kernel and we must not both set the real-time clock.
+    fn real_time_clock(&mut self, lines: &[ReadLine]) {
+        let last = |wanted: fn(&RtcSetting) -> bool| {
+            let mut lines = lines.iter().rev();
+            lines.find(|read| matches!(&read.statement, Statement::Rtc(s) if wanted(s)))
+        };
+        let file = last(|setting| matches!(setting, RtcSetting::File(_)));
+        let sync = last(|setting| matches!(setting, RtcSetting::Sync(_)));
+        let autotrim = last(|setting| matches!(setting, RtcSetting::Autotrim(_)));
+        if let (None, Some(autotrim)) = (file, autotrim) {
+            let message = "no effect without `rtcfile`: the kernel sets the real-time clock";
+            self.say(autotrim, Severity::Note, message, "");
+        }
+        let Some(file) = file else { return };
+        if let Some(sync) = sync.filter(|_| self.config.rtc.kernel_sets) {
+            let message = format!(
+                "`rtcfile` and `rtcsync` ({}) exclude each other: either we set the real-time \
+                 clock, or the kernel does",
+                sync.location
+            );
+            let help = "delete `rtcfile` to leave it to the kernel, or `rtcsync` to have it measured and set more exactly";
+            self.say(file, Severity::Error, &message, help);
+        }
+        self.config.rtc.kernel_sets = false;
     }
 
     /// What would have been the only source must not vanish with a warning.

@@ -17,6 +17,7 @@ pub mod leapfile;
 pub mod load;
 pub mod native;
 pub mod ntp;
+pub mod rtc;
 pub mod settings;
 pub mod stamping;
 pub mod statement;
@@ -35,8 +36,9 @@ use serde::{Serialize, Serializer};
 use crate::client::options::SourceOptions;
 use crate::config::stamping::StampingConfig;
 use crate::server::respond::Sizes;
-use crate::server::rule::{RateLimit, Rule};
+use crate::server::rule::{Flags, RateLimit, Rule};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
+use crate::time::duration::NtpDuration;
 use crate::wire::ptp::DOMAIN_DEFAULT;
 
 /// Where a thing was said.
@@ -111,6 +113,42 @@ pub enum Listen {
     Loopback,
 }
 
+/// What is done with the real-time clock, which keeps the time while the machine is off.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RtcConfig {
+    /// While the time is good the kernel copies it to the clock every 11 minutes (by
+    /// STA_UNSYNC being clear). Never together with `file`.
+    pub kernel_sets: bool,
+    /// We measure the clock, set it, and keep its error here; none: we don't.
+    pub file: Option<PathBuf>,
+    /// Which clock; none: the host's first.
+    pub device: Option<PathBuf>,
+    /// Is it on UTC (or on local time)? None: as hwclock's file says.
+    pub on_utc: Option<bool>,
+    /// With `file` the clock is set when it is off by more than this; none: never.
+    pub autotrim: Option<NtpDuration>,
+    /// hwclock's file, which goes over `on_utc`, and gets our figures with `file`;
+    /// none: hwclock's own, which then is only read.
+    pub hwclock_file: Option<PathBuf>,
+}
+
+/// The clock is set when it is off by more than this, unless told otherwise: as much
+/// as an ordinary one gains in a quarter of an hour.
+pub const AUTOTRIM_DEFAULT: NtpDuration = NtpDuration::from_units(42_949_673); // 10 ms
+
+impl Default for RtcConfig {
+    fn default() -> Self {
+        Self {
+            kernel_sets: true,
+            file: None,
+            device: None,
+            on_utc: None,
+            autotrim: Some(AUTOTRIM_DEFAULT),
+            hwclock_file: None,
+        }
+    }
+}
+
 /// Everything a daemon needs to know, defaults filled in.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
@@ -138,6 +176,9 @@ pub struct Config {
     pub listen: Listen,
     /// How many clients are remembered, by all workers together.
     pub clients: Sizes,
+    /// Clients listed by `ntpq -c mrulist`; none: as the rules say, see
+    /// [`recent_clients`](Self::recent_clients).
+    pub recent: Option<usize>,
     /// UDP port to answer on; none: the standard one, or 1123 without the right to it.
     pub port: Option<u16>,
     /// UDP port to answer NTP over PTP on (`ptpport`); none: it is not answered. A source
@@ -148,10 +189,34 @@ pub struct Config {
     /// Do the server's threads look for requests all the time instead of sleeping
     /// until there are some?
     pub busy_poll: bool,
+    /// The real-time clock.
+    pub rtc: RtcConfig,
     /// Control socket; none: the default.
     pub control: Option<PathBuf>,
     /// Where Prometheus may scrape; none: switched off.
     pub metrics: Option<SocketAddr>,
+}
+
+/// Clients listed by `ntpq -c mrulist` where they are listed at all: few enough to stay in
+/// a core's cache.
+pub const RECENT_DEFAULT: usize = 4096;
+
+impl Config {
+    /// How many clients to remember for those who look on. It costs each request some
+    /// 13 ns, so that is done where the file asks for it, by `enable monitor` or `mru`, or
+    /// as in ntpd by a `limited` rule; and not after `disable monitor`.
+    pub fn recent_clients(&self) -> usize {
+        let limited = |rule: &Rule| match rule {
+            Rule::Restrict(_, flags) => flags.contains(Flags::LIMITED),
+            Rule::Unrestrict(..) => false,
+        };
+        let by_rules = if self.rules.iter().any(limited) {
+            RECENT_DEFAULT
+        } else {
+            0
+        };
+        self.recent.unwrap_or(by_rules)
+    }
 }
 
 /// Where Prometheus finds us unless told otherwise.
@@ -174,10 +239,12 @@ impl Default for Config {
             stamping: StampingConfig::default(),
             listen: Listen::Loopback,
             clients: Sizes::default(),
+            recent: None,
             port: None,
             ptp_port: None,
             ptp_domain: DOMAIN_DEFAULT,
             busy_poll: false,
+            rtc: RtcConfig::default(),
             control: None,
             metrics: Some(METRICS_DEFAULT),
         }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::config::stamping::CardLine;
-use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
+use crate::config::{Config, Family, Listen, RtcConfig, SourceConfig, SourceKind};
 use crate::server::rule::{Flags, Prefix, Rule, Who};
 use crate::time::duration::NtpDuration;
 
@@ -61,6 +61,11 @@ pub fn lines(config: &Config) -> Vec<String> {
         "clients interleaved {} limited {}",
         config.clients.interleaved, config.clients.limited
     ));
+    lines.extend(
+        config
+            .recent
+            .map(|clients| format!("mru maxdepth {clients}")),
+    );
     lines.extend(config.port.map(|port| format!("port {port}")));
     lines.push(format!("ptpport {}", config.ptp_port.unwrap_or(0)));
     lines.push(format!("ptpdomain {}", config.ptp_domain));
@@ -69,12 +74,30 @@ pub fn lines(config: &Config) -> Vec<String> {
     } else {
         "busypoll off".into()
     });
+    lines.extend(rtc(&config.rtc));
     let control = config.control.as_deref();
     lines.extend(control.map(|path| format!("control {}", quoted(path))));
     lines.push(match config.metrics {
         Some(address) => format!("metrics {address}"),
         None => "metrics off".into(),
     });
+    lines
+}
+
+fn rtc(rtc: &RtcConfig) -> Vec<String> {
+    let on = |on| if on { "on" } else { "off" };
+    let mut lines = vec![format!("rtcsync {}", on(rtc.kernel_sets))];
+    let paths = [
+        ("rtcfile", &rtc.file),
+        ("rtcdevice", &rtc.device),
+        ("hwclockfile", &rtc.hwclock_file),
+    ];
+    let named =
+        |(word, path): (_, &Option<_>)| Some(format!("{word} {}", quoted(path.as_deref()?)));
+    lines.extend(paths.into_iter().filter_map(named));
+    lines.extend(rtc.on_utc.map(|utc| format!("rtconutc {}", on(utc))));
+    let limit = rtc.autotrim.unwrap_or(NtpDuration::ZERO);
+    lines.push(format!("rtcautotrim {}", seconds(limit)));
     lines
 }
 

@@ -7,9 +7,10 @@ use crate::config::association::{fudge, peer, pool, refclock, server, unpeer};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect;
 use crate::config::hwtimestamp::{hwtimestamp, hwtstimeout};
+use crate::config::rtc;
 use crate::config::settings::{
     busypoll, clients, control, disable, drift_file, enable, include, interface, keys, leap_file,
-    listen, metrics, port, ptpdomain, ptpport, tinker, tos,
+    listen, metrics, mru, port, ptpdomain, ptpport, tinker, tos,
 };
 use crate::config::statement::{Line, Statement};
 use crate::config::words::{self, Word};
@@ -105,10 +106,6 @@ pub const DIRECTIVES: &[(&str, Treatment)] = &[
         ),
     ),
     ("ttl", Note("no effect: it belongs to manycast")),
-    (
-        "mru",
-        Note("no effect: the table of clients has a fixed size and forgets the oldest"),
-    ),
     (
         "dscp",
         Note("no effect yet: packets leave with the system's default priority"),
@@ -207,6 +204,13 @@ pub const DIRECTIVES: &[(&str, Treatment)] = &[
     ("ptpdomain", Reads(ptpdomain)),
     ("clients", Reads(clients)),
     ("busypoll", Reads(busypoll)),
+    ("mru", Reads(mru)),
+    ("rtcsync", Reads(rtc::sync)),
+    ("rtcfile", Reads(rtc::file)),
+    ("rtcdevice", Reads(rtc::device)),
+    ("rtconutc", Reads(rtc::on_utc)),
+    ("rtcautotrim", Reads(rtc::autotrim)),
+    ("hwclockfile", Reads(rtc::hwclock_file)),
     ("control", Reads(control)),
     ("metrics", Reads(metrics)),
 ];

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::config::Listen;
 use crate::config::statement::{Line, Statement, Tinker, Tos};
 use crate::config::words::Word;
+use crate::config::{Listen, RECENT_DEFAULT};
+use crate::server::recent::RECENT_LEN;
 use crate::time::duration::NtpDuration;
 use crate::wire::ptp::EVENT_PORT;
 
@@ -129,7 +130,7 @@ const SWITCHES: [(&str, &str); 13] = [
         "the clock is steered by the daemon's own discipline",
     ),
     ("mode7", "mode 7 is never answered"),
-    ("monitor", "`limited` brings the table of clients it needs"),
+    ("monitor", ""),
     ("pps", "it belongs to reference clocks"),
     (
         "stats",
@@ -147,10 +148,11 @@ fn switch(line: &mut Line<'_>, directive: &Word, on: bool) -> Option<Statement> 
         line.argument(directive, "a word like `ntp` or `monitor`");
         return None;
     }
-    let mut discipline = false;
+    let (mut discipline, mut monitor) = (false, false);
     while let Some(word) = line.take() {
         match SWITCHES.iter().find(|(known, _)| *known == word.text) {
             Some(("ntp", _)) => discipline = true,
+            Some(("monitor", _)) => monitor = true,
             Some(("bclient", why)) if on => {
                 let message = format!("`enable bclient` has no effect: {why}");
                 line.warning(
@@ -168,7 +170,11 @@ fn switch(line: &mut Line<'_>, directive: &Word, on: bool) -> Option<Statement> 
             }
         }
     }
-    Some(Statement::Switch { on, discipline })
+    Some(Statement::Switch {
+        on,
+        discipline,
+        monitor,
+    })
 }
 
 /// `driftfile path`; without a path, or with an empty one, none is kept.
@@ -308,6 +314,42 @@ pub fn clients(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
         limited,
     })
 }
+
+/// `mru [maxdepth n] [maxmem KiB] ...`: how many clients `ntpq -c mrulist` can list.
+pub fn mru(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    const MOST: usize = 10_000_000;
+    let mut clients = RECENT_DEFAULT;
+    while let Some(word) = line.take() {
+        match word.text.as_str() {
+            "maxdepth" => clients = line.integer(&word, 0..=MOST)?,
+            "maxmem" => {
+                let kibibytes = line.integer(&word, 0..=MOST * RECENT_LEN / 1024)?;
+                clients = kibibytes * 1024 / RECENT_LEN;
+            }
+            known if MRU_WORDS.contains(&known) => {
+                line.integer(&word, 0..=usize::MAX)?;
+                let why = "the table has a fixed size and forgets the oldest";
+                line.note(&word, format!("`{known}` has no effect: {why}"));
+            }
+            _ => {
+                let known = MRU_WORDS.into_iter().chain(["maxdepth", "maxmem"]);
+                line.unknown(&word, &directive.text, known);
+                return None;
+            }
+        }
+    }
+    Some(Statement::Recent(clients))
+}
+
+/// Words of `mru` that take a number and change nothing here.
+const MRU_WORDS: [&str; 6] = [
+    "mindepth",
+    "initalloc",
+    "initmem",
+    "incalloc",
+    "incmem",
+    "maxage",
+];
 
 /// `busypoll on|off` (native).
 pub fn busypoll(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {

@@ -49,12 +49,14 @@ pub enum Statement {
     DriftFile(Option<PathBuf>),
     /// `leapfile`.
     LeapFile(PathBuf),
-    /// `enable` or `disable`; only `ntp` has an effect.
+    /// `enable` or `disable`; only `ntp` and `monitor` have an effect.
     Switch {
         /// `enable`?
         on: bool,
         /// Is `ntp` among the words?
         discipline: bool,
+        /// Does it speak of `monitor`?
+        monitor: bool,
     },
     /// `includefile`.
     Include(PathBuf),
@@ -77,8 +79,12 @@ pub enum Statement {
         /// See [`Sizes`](crate::server::respond::Sizes).
         limited: Option<usize>,
     },
+    /// `mru`: so many clients are listed by `ntpq -c mrulist`; 0: none.
+    Recent(usize),
     /// `busypoll` (native).
     BusyPoll(bool),
+    /// `rtcsync`, `rtcfile` and their like.
+    Rtc(RtcSetting),
     /// `control` (native).
     Control(PathBuf),
     /// `metrics` (native).
@@ -96,6 +102,23 @@ pub enum Tinker {
     Panic(Option<NtpDuration>),
     /// `stepout`.
     Stepout(NtpDuration),
+}
+
+/// One setting of the real-time clock; see [`RtcConfig`](crate::config::RtcConfig).
+#[derive(Clone, PartialEq, Debug)]
+pub enum RtcSetting {
+    /// `rtcsync`.
+    Sync(bool),
+    /// `rtcfile`.
+    File(PathBuf),
+    /// `rtcdevice`.
+    Device(PathBuf),
+    /// `rtconutc`.
+    OnUtc(bool),
+    /// `rtcautotrim`; none: never.
+    Autotrim(Option<NtpDuration>),
+    /// `hwclockfile`.
+    HwclockFile(PathBuf),
 }
 
 /// One setting of `tos`.

@@ -12,7 +12,7 @@ use crate::config::dialect::Dialect;
 use crate::config::load::{Loaded, load, load_text};
 use crate::config::stamping::{CardLine, Filter, StampingConfig, Which};
 use crate::config::{
-    Config, Family, Listen, LocalClock, SourceConfig, SourceKind, explain, native, ntp,
+    Config, Family, Listen, LocalClock, RtcConfig, SourceConfig, SourceKind, explain, native, ntp,
 };
 use crate::server::respond::Sizes;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
@@ -453,7 +453,7 @@ fn lines_without_effect_say_so() {
         "trustedkey 1 (3 ... 5)",
         "controlkey 1",
         "requestkey 1",
-        "mru maxdepth 1000",
+        "mru mindepth 600",
         "limit average 1.0 burst 20 kod 0.5",
         "rlimit memlock 32",
         "setvar a = b default",
@@ -526,6 +526,41 @@ fn contradictions_across_lines_are_found() {
     warned("server a.example\ntos minsane 2", 0);
     silent("pool a.example\ntos minsane 2");
     warned("server a.example\ntos floor 5 ceiling 5", 0);
+}
+
+#[test]
+fn the_real_time_clock_has_chronys_words() {
+    let of = |text: &str| {
+        good(&format!("restrict default\nserver a.example\n{text}"))
+            .config
+            .rtc
+    };
+    assert_eq!(of(""), RtcConfig::default());
+    assert!(of("rtcsync").kernel_sets && !of("rtcsync off").kernel_sets);
+    let own = of(
+        "rtcsync off\nrtcfile /v/rtc\nrtcdevice /dev/rtc1\nrtconutc\nrtcautotrim 0.5\nhwclockfile /etc/adjtime",
+    );
+    let wanted = RtcConfig {
+        kernel_sets: false,
+        file: Some("/v/rtc".into()),
+        device: Some("/dev/rtc1".into()),
+        on_utc: Some(true),
+        autotrim: Some(NtpDuration::from_seconds(0.5)),
+        hwclock_file: Some("/etc/adjtime".into()),
+    };
+    assert_eq!(own, wanted);
+    assert!(!of("rtcfile /v/rtc").kernel_sets, "by itself");
+    assert_eq!(of("rtcfile /v/rtc\nrtcautotrim 0").autotrim, None);
+    assert_eq!(of("rtconutc off").on_utc, Some(false));
+}
+
+#[test]
+fn the_kernel_and_we_never_both_set_the_real_time_clock() {
+    let wrong = error("restrict default\nserver a.example\nrtcsync\nrtcfile /v/rtc\n");
+    assert_eq!(wrong.location.line, 4);
+    assert!(wrong.message.contains("ntp.conf:3"), "{wrong}");
+    let alone = good("restrict default\nserver a.example\nrtcautotrim 1\n");
+    assert!(listed(&alone.notes).contains("no effect without `rtcfile`"));
 }
 
 #[test]
@@ -753,6 +788,22 @@ fn any_rule() -> impl Strategy<Value = Rule> {
     })
 }
 
+fn any_rtc() -> impl Strategy<Value = RtcConfig> {
+    let path = || prop::option::of("/[a-z #]{1,20}".prop_map(PathBuf::from));
+    let on_utc = prop::option::of(any::<bool>());
+    let limit = prop::option::of(any_duration());
+    (any::<bool>(), path(), path(), on_utc, limit, path()).prop_map(
+        |(sync, file, device, on_utc, autotrim, hwclock_file)| RtcConfig {
+            kernel_sets: sync && file.is_none(),
+            file,
+            device,
+            on_utc,
+            autotrim,
+            hwclock_file,
+        },
+    )
+}
+
 fn any_stamping() -> impl Strategy<Value = StampingConfig> {
     let small = (-(1_i64 << 32)..=1 << 32).prop_map(NtpDuration::from_units);
     let card = (
@@ -813,15 +864,16 @@ fn any_config() -> impl Strategy<Value = Config> {
         prop::option::of(1_u16..),
         prop::option::of(any::<std::net::SocketAddrV4>()),
         (1..=1_usize << 24, 1..=1_usize << 24),
+        any_stamping(),
+        any_rtc(),
         (
-            any_stamping(),
             prop::option::of(prop::sample::select(vec![319, 1124])),
             any::<u8>(),
         ),
     );
     (sources, rules, step, select, strata, limit, paths, rest).prop_map(
         |(mut sources, rules, step, select, strata, limit, paths, rest)| {
-            let (stamping, ptp_port, ptp_domain) = rest.5;
+            let (stamping, (ptp_port, ptp_domain)) = (rest.5, rest.7);
             let ptp_port = ptp_port.filter(|port| Some(*port) != rest.2);
             for SourceConfig { options, .. } in &mut sources {
                 let over_ptp = options.over_ptp.is_some() || ptp_port == Some(options.port);
@@ -865,10 +917,12 @@ fn any_config() -> impl Strategy<Value = Config> {
                     interleaved: rest.4.0,
                     limited: rest.4.1,
                 },
+                recent: rest.2.map(usize::from),
                 port: rest.2,
                 ptp_port,
                 ptp_domain,
                 busy_poll: rest.0,
+                rtc: rest.6,
                 control: paths.1.map(Into::into),
                 metrics: rest.3.map(Into::into),
             }

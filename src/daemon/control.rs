@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::daemon::query;
 use crate::daemon::status::Report;
 use crate::linux::stream;
 
@@ -52,10 +53,19 @@ pub fn answer(line: &str, report: &Report) -> String {
         "stat" => json(&report.status()),
         "peers" => json(&report.node.sources),
         "server" => json(&report.server_status()),
+        "associations" => json(&query::associations(report)),
         "reload" => failure(
             "reload is not there yet: restart the daemon to have it read its configuration again",
         ),
-        _ => failure("unknown command; there are stat, peers and server"),
+        other => match other.strip_prefix("variables ").map(str::parse) {
+            Some(Ok(association)) => match query::variables(report, association) {
+                Some(variables) => json(&variables),
+                None => failure("no such association; `associations` lists them"),
+            },
+            _ => failure(
+                "unknown command; there are stat, peers, server, associations and variables N",
+            ),
+        },
     }
 }
 

@@ -12,6 +12,7 @@ use crate::daemon::cards::Card;
 use crate::daemon::leaps;
 use crate::daemon::notify::Notifier;
 use crate::daemon::resolve::{Outcome, Question};
+use crate::daemon::rtc::Keeper;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{ClockKind, Collect, IoBackend, Report};
 use crate::daemon::time_loop::{Errand, TimeLoop};
@@ -22,6 +23,7 @@ use crate::linux::signal::{Signal, Signals};
 use crate::node::action::SourceId;
 use crate::server::access::AccessTable;
 use crate::server::respond::Policy;
+use crate::server::rule::with_built_in;
 use crate::sync::filter::Start;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::MonoInstant;
@@ -106,7 +108,7 @@ impl Identity {
 /// The rules as they are while `upstreams` are our servers.
 pub fn policy(config: &Config, upstreams: &[IpAddr]) -> Policy {
     Policy {
-        access: AccessTable::compile(&config.rules, upstreams),
+        access: AccessTable::compile(&with_built_in(&config.rules), upstreams),
         rate_limit: config.rate_limit,
     }
 }
@@ -133,11 +135,18 @@ pub struct Errands {
     leaps_at: MonoInstant,
     /// Names that were told not to resolve, by source: once, until they do.
     unresolved: Vec<bool>,
+    /// Who looks after the real-time clock.
+    rtc: Option<Keeper>,
 }
 
 impl Errands {
     /// For the daemon of `config`.
-    pub fn new(config: Config, identity: Identity, notifier: Notifier) -> Self {
+    pub fn new(
+        config: Config,
+        identity: Identity,
+        notifier: Notifier,
+        rtc: Option<Keeper>,
+    ) -> Self {
         let unresolved = vec![false; config.sources.len()];
         Self {
             config,
@@ -147,6 +156,7 @@ impl Errands {
             alive_at: MonoInstant::ZERO,
             leaps_at: MonoInstant::ZERO,
             unresolved,
+            rtc,
         }
     }
 
@@ -169,7 +179,12 @@ impl Errands {
     ) -> Option<End> {
         for errand in errands.drain(..) {
             match errand {
-                Errand::Publish { snapshot, stepped } => hands.publish(&snapshot, stepped),
+                Errand::Publish { snapshot, stepped } => {
+                    hands.publish(&snapshot, stepped);
+                    if let Some(rtc) = &self.rtc {
+                        rtc.tell(&snapshot, stepped);
+                    }
+                }
                 Errand::Cards(cards) => hands.publish_cards(&cards),
                 Errand::Resolve(source) => hands.resolve(source, self.question(source)),
                 Errand::Upstreams(addresses) => {
@@ -267,12 +282,15 @@ impl Errands {
         core.on_network_change(own, errands);
     }
 
-    /// The end: says so, and leaves clock and drift file in good order.
+    /// The end: says so, and leaves clocks and their files in good order.
     pub fn finish(&mut self, end: &End, core: &mut TimeLoop, hands: &mut impl Hands) {
         self.notifier.stopping();
         core.finish();
         if let Some(frequency) = core.drift() {
             hands.keep_frequency(frequency);
+        }
+        if let Some(rtc) = self.rtc.take() {
+            rtc.stop();
         }
         // A bad end is told by whoever started the daemon.
         if *end == End::Good {

@@ -20,6 +20,7 @@ use crate::daemon::metrics::Exporter;
 use crate::daemon::notify::Notifier;
 use crate::daemon::options::{ClockChoice, IoChoice, Options};
 use crate::daemon::paths::control_default;
+use crate::daemon::rtc;
 use crate::daemon::service::Setup as ServiceSetup;
 use crate::daemon::single;
 use crate::daemon::snapshot::SnapshotCell;
@@ -39,6 +40,7 @@ use crate::node::engine::{Node, NodeConfig};
 use crate::node::pool::SourceSpec;
 use crate::server::over_ptp::PtpService;
 use crate::server::respond::{Policy, Responder};
+use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
 
 /// The port of RFC 5905, for those who may have it.
@@ -71,7 +73,10 @@ pub fn run(options: Options) -> Result<End, String> {
                 .to_owned(),
         );
     }
-    let clock = open_clock(options.clock, options.once, &mut without)?;
+    let mut clock = open_clock(&options, &mut without)?;
+    if options.from_rtc {
+        set_from_rtc(&mut clock, config);
+    }
     let frequency = read_drift(config.drift_file.as_deref(), &mut without);
     let kind = clock.kind();
     let node = Node::new(node_config(&options, &clock, frequency)?, clock.now());
@@ -91,6 +96,7 @@ pub fn run(options: Options) -> Result<End, String> {
         Notifier::silent()
     });
     let snapshot = core.snapshot();
+    let keeper = keep_rtc(&options, &core, &mut without);
     let identity = |serving, server, without: Without| Identity {
         clock: kind,
         io,
@@ -117,13 +123,19 @@ pub fn run(options: Options) -> Result<End, String> {
             announce(&serving);
             threads::run(threads::Parts {
                 core,
-                errands: Errands::new(config.clone(), identity(serving, server, without), notifier),
+                errands: Errands::new(
+                    config.clone(),
+                    identity(serving, server, without),
+                    notifier,
+                    keeper,
+                ),
                 service: ServiceSetup {
                     control: desks.control?,
                     metrics: desks.metrics?,
                     drift_file: config.drift_file.clone(),
                     cards: config.stamping.cards.clone(),
                     workers: workers.clone(),
+                    secret: random()?,
                 },
                 workers,
                 snapshot: cell,
@@ -139,6 +151,7 @@ pub fn run(options: Options) -> Result<End, String> {
             let sockets = bind_single(config, options.once, &mut without)?;
             let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();
             let responder = Responder::new(random_u64()?, config.clients);
+            let asked = single::Asked::new(random()?, random_u64()?, config.recent_clients());
             let server = single::Server::new(
                 sockets,
                 over_ptp(config),
@@ -146,6 +159,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 snapshot,
                 rules,
                 Arc::clone(&counters),
+                asked,
             );
             let desks = open_desks(config, options.once).for_one_thread(&mut without);
             announce(&serving);
@@ -155,6 +169,7 @@ pub fn run(options: Options) -> Result<End, String> {
                     config.clone(),
                     identity(serving, counters, without),
                     notifier,
+                    keeper,
                 ),
                 server,
                 desks,
@@ -224,11 +239,11 @@ fn belongs_to_us(directory: &Path) -> bool {
         .is_ok_and(|metadata| metadata.uid() == nix::unistd::Uid::effective().as_raw())
 }
 
-fn open_clock(choice: ClockChoice, once: bool, without: &mut Without) -> Result<Clock, String> {
-    let clock = match choice {
+fn open_clock(options: &Options, without: &mut Without) -> Result<Clock, String> {
+    let clock = match options.clock {
         ClockChoice::None => Clock::Observed,
         ClockChoice::Virtual { error, frequency } => Clock::virtual_from(error, frequency),
-        ClockChoice::System => match Clock::system() {
+        ClockChoice::System => match Clock::system(options.config.rtc.kernel_sets) {
             Ok(Some(clock)) => clock,
             Ok(None) => {
                 without.say(
@@ -240,7 +255,7 @@ fn open_clock(choice: ClockChoice, once: bool, without: &mut Without) -> Result<
             Err(error) => return Err(format!("the system clock can't be steered: {error}")),
         },
     };
-    if once && !clock.is_steered() {
+    if options.once && !clock.is_steered() {
         return Err(
             "--once is to set the clock, and the clock is only observed: run as root with --clock \
              system"
@@ -248,6 +263,40 @@ fn open_clock(choice: ClockChoice, once: bool, without: &mut Without) -> Result<
         );
     }
     Ok(clock)
+}
+
+/// `-s`: before anybody is asked, or served.
+fn set_from_rtc(clock: &mut Clock, config: &Config) {
+    if !matches!(clock, Clock::System { .. }) {
+        warn!("-s: {clock} is not set from the real-time clock: that is for the system clock");
+        return;
+    }
+    let (step, sentence) = rtc::start_step(&config.rtc, config.drift_file.as_deref());
+    match step.map(|step| clock.apply(ClockCommand::Step(step))) {
+        Err(level) => log::log!(level, "{sentence}"),
+        Ok(Ok(_)) => info!("{sentence}"),
+        Ok(Err(error)) => warn!("-s: the system clock can't be set: {error}"),
+    }
+}
+
+/// Only who steers the system clock knows whether the real-time clock is right.
+fn keep_rtc(options: &Options, core: &TimeLoop, without: &mut Without) -> Option<rtc::Keeper> {
+    let config = &options.config;
+    config.rtc.file.as_ref()?;
+    let steers = config.discipline && matches!(core.clock(), Clock::System { .. });
+    if !steers {
+        warn!(
+            "rtcfile: the real-time clock is left alone, because the system clock is not steered"
+        );
+        return None;
+    }
+    if options.once {
+        return None;
+    }
+    rtc::Keeper::start(&config.rtc, core.snapshot()).unwrap_or_else(|sentence| {
+        without.say(format!("{sentence}; the real-time clock is left alone"));
+        None
+    })
 }
 
 fn read_drift(path: Option<&Path>, without: &mut Without) -> Option<Start> {
@@ -409,6 +458,7 @@ fn start_workers(
             busy_poll: config.busy_poll,
             seed,
             sizes: config.clients,
+            recent: config.recent_clients(),
         };
         Workers::start(&setup, Arc::clone(snapshot), Arc::clone(rules))
     })

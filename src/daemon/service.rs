@@ -31,11 +31,14 @@ use crate::daemon::drift;
 use crate::daemon::leaps;
 use crate::daemon::logging;
 use crate::daemon::metrics::Exporter;
+use crate::daemon::query::{Answerer, Knowledge, Query};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::status::Report;
 use crate::daemon::worker::Workers;
+use crate::linux::clock;
 use crate::linux::netlink::{self, Interface};
 use crate::sync::filter::Start;
+use crate::time::duration::NtpDuration;
 
 /// Links that change, change several times in a row: wait for the last of it.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -96,6 +99,8 @@ pub struct Setup {
     pub cards: Vec<CardLine>,
     /// Who serves on addresses that come and go.
     pub workers: Option<Arc<Workers>>,
+    /// What nobody can guess, for ntpq's nonces.
+    pub secret: [u8; 32],
 }
 
 /// The time loop's end.
@@ -240,6 +245,13 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
             ))),
             Err(error) => log::error!("metrics: {error}; nobody can scrape this daemon"),
         }
+    }
+    if let Some(workers) = &setup.workers
+        && let Some(queries) = workers.take_queries()
+    {
+        let answerer = Answerer::new(setup.secret, clock::monotonic());
+        let serving = serve_queries(queries, answerer, Arc::clone(workers), latest.clone());
+        drop(tokio_uring::spawn(serving));
     }
     let cards = Cards::new(&setup.cards);
     tokio_uring::spawn(watch_links(setup.workers, cards.clone(), answers.clone()));
@@ -429,6 +441,33 @@ async fn serve_metrics(
             }
             Err(error) => pause("metrics", &error).await,
         }
+    }
+}
+
+/// Answers ntpq, as fast as we like: meanwhile the queue fills, and what finds no
+/// room there is dropped by the worker.
+async fn serve_queries(
+    mut queries: mpsc::Receiver<Query>,
+    mut answerer: Answerer,
+    workers: Arc<Workers>,
+    latest: Latest,
+) {
+    while let Some(query) = queries.recv().await {
+        let pause = answerer.pause(clock::monotonic());
+        if pause > NtpDuration::ZERO {
+            sleep(Duration::from_secs_f64(pause.as_seconds())).await;
+        }
+        // Before the first report there is nothing to say; ntpq asks twice.
+        let Some(report) = latest.get() else { continue };
+        let knowledge = Knowledge {
+            report: &report,
+            flags: workers.flags(query.from),
+            now: report.map.to_local(clock::realtime()),
+            clients: &|| workers.recent(),
+            clients_max: workers.recent_max(),
+        };
+        let messages = answerer.answer(query.bytes(), query.from, &knowledge);
+        workers.reply(&query, &messages);
     }
 }
 
@@ -691,6 +730,7 @@ mod tests {
             drift_file: Some(directory.join("drift")),
             cards: Vec::new(),
             workers: None,
+            secret: [0; 32],
         };
         let woken = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&woken);

@@ -16,6 +16,7 @@ use crate::daemon::desk::Desk;
 use crate::daemon::drift;
 use crate::daemon::errands::{End, Errands, Hands, told_to_stop};
 use crate::daemon::leaps;
+use crate::daemon::query::{Answerer, Knowledge, Query};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{Collect, Report, ServerCounts};
@@ -30,8 +31,9 @@ use crate::linux::wait::{Interest, Ready, Waiter};
 use crate::node::action::SourceId;
 use crate::server::interleave::TxToken;
 use crate::server::over_ptp::{Carriage, PtpService};
+use crate::server::recent::RecentTable;
 use crate::server::respond::{Policy, Request, Responder, set_transmit};
-use crate::server::verdict::Verdict;
+use crate::server::verdict::{Reason, Verdict};
 use crate::sync::filter::Start;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, WallInstant};
@@ -49,6 +51,28 @@ const SETTLE: NtpDuration = NtpDuration::from_units(429_496_730); // 100 ms
 /// microseconds; what is older than so many sends will not come.
 const AWAITED_MAX: usize = 64;
 
+/// Requests of ntpq in one turn.
+const QUERIES_MAX: usize = 16;
+
+/// What ntpq asks, and who asked before.
+pub struct Asked {
+    /// To be answered at the end of the turn; which socket was asked.
+    waiting: Vec<(usize, Query)>,
+    answerer: Answerer,
+    recent: Option<Arc<RecentTable>>,
+}
+
+impl Asked {
+    /// `secret` and `seed` are unguessable; so many clients are remembered.
+    pub fn new(secret: [u8; 32], seed: u64, clients: usize) -> Self {
+        Self {
+            waiting: Vec::with_capacity(QUERIES_MAX),
+            answerer: Answerer::new(secret, clock::monotonic()),
+            recent: (clients > 0).then(|| Arc::new(RecentTable::new(clients, seed))),
+        }
+    }
+}
+
 /// The server's part of the loop: the one worker that there is.
 pub struct Server {
     sockets: Vec<Socket>,
@@ -62,6 +86,7 @@ pub struct Server {
     tallies: Tallies,
     buffer: Box<[u8; PACKET_LEN_MAX + 1]>,
     reply: Box<[u8; PACKET_LEN_MAX]>,
+    asked: Asked,
 }
 
 struct Socket {
@@ -107,11 +132,15 @@ impl Server {
     pub fn new(
         sockets: Vec<ServerSocket>,
         over_ptp: Option<PtpService>,
-        responder: Responder,
+        mut responder: Responder,
         snapshot: Snapshot,
         policy: Arc<Policy>,
         counters: Arc<Counted>,
+        asked: Asked,
     ) -> Self {
+        if let Some(recent) = &asked.recent {
+            responder.remember(Arc::clone(recent));
+        }
         Self {
             sockets: sockets
                 .into_iter()
@@ -131,6 +160,7 @@ impl Server {
             tallies: Tallies::default(),
             buffer: Box::new([0; PACKET_LEN_MAX + 1]),
             reply: Box::new([0; PACKET_LEN_MAX]),
+            asked,
         }
     }
 
@@ -174,6 +204,21 @@ impl Server {
             }
         };
         self.counters.0.count(&verdict);
+        if verdict == Verdict::Drop(Reason::Control) {
+            let Arrival {
+                from,
+                to,
+                interface,
+                len,
+                ..
+            } = arrival;
+            match Query::new(&self.buffer[..len], from, to, interface) {
+                Some(query) if self.asked.waiting.len() < QUERIES_MAX => {
+                    self.asked.waiting.push((index, query));
+                }
+                _ => self.counters.0.note_control_dropped(),
+            }
+        }
         let Verdict::Reply { len, kind, track } = verdict else {
             return;
         };
@@ -197,6 +242,50 @@ impl Server {
             // Lost like any other datagram; counted like a ring's.
             self.tallies.send_errors += 1;
             self.counters.0.set_ring(&self.tallies);
+        }
+    }
+
+    /// Answers ntpq; what is asked beyond our means is dropped, since nobody may wait.
+    fn serve_queries(&mut self, report: impl FnOnce() -> Report) {
+        if self.asked.waiting.is_empty() {
+            return;
+        }
+        // Before the report is made, which a flood is not worth.
+        if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
+            for _ in self.asked.waiting.drain(..) {
+                self.counters.0.note_control_dropped();
+            }
+            return;
+        }
+        let report = report();
+        let recent = self.asked.recent.clone();
+        let recent = recent.as_deref();
+        for (index, query) in self.asked.waiting.drain(..) {
+            if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
+                self.counters.0.note_control_dropped();
+                continue;
+            }
+            let knowledge = Knowledge {
+                report: &report,
+                flags: self
+                    .policy
+                    .access
+                    .lookup(query.from.ip(), query.from.port()),
+                now: self.snapshot.clock.to_local(clock::realtime()),
+                clients: &|| {
+                    recent
+                        .into_iter()
+                        .flat_map(|table| table.clients())
+                        .collect()
+                },
+                clients_max: recent.map_or(0, |table| table.capacity()),
+            };
+            let socket = &self.sockets[index].socket;
+            let answerer = &mut self.asked.answerer;
+            for message in answerer.answer(query.bytes(), query.from, &knowledge) {
+                // Lost like any other datagram.
+                let _ = socket.send(&message, query.from, query.to, query.interface);
+            }
         }
     }
 
@@ -407,6 +496,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
                 _ => hands.server.on_ready(ready),
             }
         }
+        hands.server.serve_queries(|| errands.report(&core));
         serve_desks(&mut desks, &core, &errands, &ready);
     };
     errands.finish(&end, &mut core, &mut hands);

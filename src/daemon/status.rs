@@ -254,6 +254,7 @@ pub(crate) mod tests {
                     foreign_steps: 0,
                 },
                 sources: vec![SourceReport {
+                    id: 1,
                     name: "ntp.example.net".to_owned(),
                     address: Some("192.0.2.1:123".parse().unwrap()),
                     kind: 'u',
@@ -273,6 +274,8 @@ pub(crate) mod tests {
                     sent: 9,
                     received: 8,
                     rejected: [("bogus".to_owned(), 1)].into(),
+                    reply: None,
+                    recent: Vec::new(),
                 }],
             },
             clock: ClockKind::Virtual,

@@ -394,7 +394,7 @@ impl TimeLoop {
     /// T4 and T1 by the card if it took both, else by the kernel.
     fn deliver(&mut self, id: AssociationId, delivery: &Delivery) {
         let answer = &delivery.answer;
-        let by_card = self.hardware.arrival(answer.stamp, answer.card);
+        let by_card = self.hardware.arrival(answer);
         let departure = delivery
             .departure
             .and_then(|(kernel, card)| self.hardware.departure(kernel, card));

@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,8 +19,10 @@ use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+use tokio::sync::mpsc::{Receiver, Sender as QuerySender, channel};
 
 use crate::daemon::counters::{self, CardCounts, WorkerCounters};
+use crate::daemon::query::Query;
 use crate::daemon::snapshot::{CardsCell, CardsReader, Snapshot, SnapshotCell};
 use crate::daemon::status::{Collect, ServerCounts};
 use crate::dice::keyed_hash;
@@ -30,11 +32,14 @@ use crate::linux::reuseport::{self, GroupWatch, ListenSocket};
 use crate::linux::ring::{self, Arrival, BATCH_MAX, Event, Outgoing, Ring};
 use crate::linux::sealed::{Lists, Sealed};
 use crate::linux::signal;
+use crate::linux::udp::ReplySocket;
 use crate::linux::wake::Wake;
 use crate::server::interleave::TxToken;
 use crate::server::over_ptp::{Carriage, PtpService};
+use crate::server::recent::{RecentClient, RecentTable};
 use crate::server::respond::{Policy, Request, Responder, Sizes, set_transmit};
-use crate::server::verdict::Verdict;
+use crate::server::rule::Flags;
+use crate::server::verdict::{Reason, Verdict};
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, WallInstant};
 use crate::wire::packet::PACKET_LEN_MAX;
@@ -46,6 +51,9 @@ const _: () = assert!(ring::MESSAGE_LEN_MAX == PACKET_LEN_MAX);
 /// process's descriptors (1024 by custom): two per worker and address.
 const FOLLOWED_MAX: usize = 64;
 const FOLLOWED_DESCRIPTORS: usize = 512;
+
+/// Requests of ntpq that may wait for their answer.
+const QUERIES_MAX: usize = 64;
 
 /// How workers are to be started.
 #[derive(Clone, Debug)]
@@ -64,6 +72,8 @@ pub struct Setup {
     pub seed: u64,
     /// Memory for clients, shared out to the workers.
     pub sizes: Sizes,
+    /// Clients to remember for those who look on, by all workers together.
+    pub recent: usize,
 }
 
 /// The server's workers. Dropping it stops them, waits for them and closes the sockets.
@@ -75,6 +85,10 @@ pub struct Workers {
     followed: Mutex<Vec<Followed>>,
     /// Those that workers were told to close, as far as they haven't.
     closing: Mutex<Vec<Followed>>,
+    /// One for each address, for what other threads have to say.
+    reply_sockets: Mutex<Vec<ReplySocket>>,
+    /// Until somebody takes it.
+    queries: Mutex<Option<Receiver<Query>>>,
 }
 
 /// An address and the sockets it has.
@@ -113,6 +127,10 @@ struct Shared {
     /// freeing a large one takes longer than a packet may wait.
     retired: Mutex<Vec<Arc<Sealed<Policy>>>>,
     counters: Vec<WorkerCounters>,
+    /// Who asked lately, one table for each worker; none if nobody wants to know.
+    recent: Vec<Arc<RecentTable>>,
+    /// To who answers ntpq, who is slow: what finds no room is dropped.
+    queries: QuerySender<Query>,
     stop: AtomicBool,
     /// Why a worker ended, if one did of itself.
     failure: Mutex<Option<String>>,
@@ -132,6 +150,11 @@ impl Workers {
     ) -> io::Result<Self> {
         let count = setup.workers.max(1);
         let groups = bind_all(&setup.listen, count)?;
+        let reply_sockets = groups.iter().map(|group| group[0].reply_socket());
+        let reply_sockets = reply_sockets.collect::<io::Result<_>>()?;
+        let seed = |number: usize| keyed_hash(setup.seed, number as u64);
+        let tables = if setup.recent == 0 { 0 } else { count };
+        let (query_sender, queries) = channel(QUERIES_MAX);
         let shared = Arc::new(Shared {
             snapshot,
             cards: CardsCell::new()?,
@@ -139,6 +162,11 @@ impl Workers {
             policy: ArcSwap::new(sealed(policy)),
             retired: Mutex::default(),
             counters: (0..count).map(|_| WorkerCounters::default()).collect(),
+            recent: (0..tables)
+                .map(|number| RecentTable::new(setup.recent.div_ceil(count), !seed(number)))
+                .map(Arc::new)
+                .collect(),
+            queries: query_sender,
             stop: AtomicBool::new(false),
             failure: Mutex::new(None),
         });
@@ -148,12 +176,16 @@ impl Workers {
             addresses: groups.iter().map(|group| group[0].address()).collect(),
             followed: Mutex::default(),
             closing: Mutex::default(),
+            reply_sockets: Mutex::new(reply_sockets),
+            queries: Mutex::new(Some(queries)),
         };
         let cores = if setup.pin { cores() } else { Vec::new() };
         for (number, sockets) in transpose(groups, count).into_iter().enumerate() {
             let core = cores.get(number % cores.len().max(1)).copied();
-            let seed = keyed_hash(setup.seed, number as u64);
-            let responder = Responder::new(seed, setup.sizes.shared_by(count));
+            let mut responder = Responder::new(seed(number), setup.sizes.shared_by(count));
+            if let Some(table) = workers.shared.recent.get(number) {
+                responder.remember(Arc::clone(table));
+            }
             // On an error, `workers` is dropped, which stops those that run.
             let thread = workers.spawn(Plan {
                 number,
@@ -246,6 +278,7 @@ impl Workers {
     fn open(&self, address: SocketAddr) -> io::Result<GroupWatch> {
         let group = reuseport::bind_group(address, self.threads.len())?;
         let watch = group[0].group();
+        lock(&self.reply_sockets).push(group[0].reply_socket()?);
         for (thread, socket) in self.threads.iter().zip(group) {
             thread.order(Order::Listen(Box::new(socket)));
         }
@@ -253,8 +286,54 @@ impl Workers {
     }
 
     fn close(&self, address: SocketAddr) {
+        lock(&self.reply_sockets).retain(|socket| socket.local_addr() != address);
         for thread in &self.threads {
             thread.order(Order::Unlisten(address));
+        }
+    }
+
+    /// Requests of ntpq, for who answers them. Once; whoever asks again gets none.
+    pub fn take_queries(&self) -> Option<Receiver<Query>> {
+        lock(&self.queries).take()
+    }
+
+    /// What the policy in force says of an address.
+    pub fn flags(&self, from: SocketAddr) -> Flags {
+        self.shared
+            .policy
+            .load()
+            .access
+            .lookup(from.ip(), from.port())
+    }
+
+    /// Who asked lately, as far as they are remembered.
+    pub fn recent(&self) -> Vec<RecentClient> {
+        let tables = self.shared.recent.iter();
+        tables.flat_map(|table| table.clients()).collect()
+    }
+
+    /// How many of them at most.
+    pub fn recent_max(&self) -> usize {
+        self.shared
+            .recent
+            .iter()
+            .map(|table| table.capacity())
+            .sum()
+    }
+
+    /// Sends from the address that was asked. What finds no room is lost, like any
+    /// datagram.
+    pub fn reply(&self, query: &Query, messages: &[Vec<u8>]) {
+        let sockets = lock(&self.reply_sockets);
+        let bound_to = |ip: IpAddr| sockets.iter().find(|s| s.local_addr().ip() == ip);
+        let any: IpAddr = match query.to {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        if let Some(socket) = bound_to(query.to).or_else(|| bound_to(any)) {
+            for message in messages {
+                let _ = socket.send(message, query.from, query.to, query.interface);
+            }
         }
     }
 
@@ -477,7 +556,8 @@ impl Worker<'_> {
         snapshot: &Snapshot,
         now: MonoInstant,
     ) -> bool {
-        let (from, group) = (arrival.from, arrival.group);
+        let (from, to, group) = (arrival.from, arrival.to, arrival.group);
+        let interface = arrival.interface;
         let over_ptp = self.over_ptp.filter(|ptp| ptp.port == arrival.port);
         let frame_time = received.frame_time;
         let received = snapshot.clock.to_local(received.at);
@@ -505,6 +585,14 @@ impl Worker<'_> {
                     stamp_late: kind.wants_transmit().then_some(start),
                     track,
                 }),
+                Verdict::Drop(Reason::Control) => {
+                    let query = Query::new(bytes, from, to, interface);
+                    let send = |query| self.shared.queries.try_send(query).is_err();
+                    if query.is_none_or(send) {
+                        self.counters.note_control_dropped();
+                    }
+                    None
+                }
                 Verdict::Drop(_) => None,
             }
         });
@@ -653,8 +741,8 @@ mod tests {
     use crate::linux::reuseport::ListenError;
     use crate::linux::sealed::write_faults;
     use crate::server::access::AccessTable;
-    use crate::server::rule::{Flags, Prefix, Rule, Who};
-    use crate::server::verdict::{Reason, ReplyKind};
+    use crate::server::rule::{Prefix, Rule, Who};
+    use crate::server::verdict::ReplyKind;
     use crate::system::SystemState;
     use crate::time::duration::NtpDuration;
     use crate::time::map::ClockMap;
@@ -680,6 +768,7 @@ mod tests {
             busy_poll: false,
             seed: 1,
             sizes: Sizes::default(),
+            recent: 64,
         }
     }
 
@@ -1177,6 +1266,7 @@ mod tests {
             busy_poll: false,
             seed: 1,
             sizes: Sizes::default(),
+            recent: 0,
         };
         let snapshot = Arc::clone(&workers.shared.snapshot);
         // Even though the workers that hold it are of the same user.

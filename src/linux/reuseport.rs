@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 
 use crate::linux::bpf::{self, op};
 use crate::linux::socket::set;
-use crate::linux::udp::{self, ServerSocket};
+use crate::linux::udp::{self, ReplySocket, ServerSocket};
 
 /// Room for the requests that arrive while a worker is busy. The kernel clamps it
 /// to net.core.rmem_max.
@@ -98,6 +98,14 @@ impl ListenSocket {
     /// To give to a ring.
     pub fn receiver(&self) -> RawFd {
         self.receiver.as_raw_fd()
+    }
+
+    /// For replies that another thread sends. Closed, it gives the address free.
+    ///
+    /// # Errors
+    /// Those of [`ReplySocket::beside`].
+    pub fn reply_socket(&self) -> io::Result<ReplySocket> {
+        ReplySocket::beside(&self.receiver, self.address)
     }
 
     /// For replies whose departure is to be stamped.

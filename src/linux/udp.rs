@@ -60,6 +60,8 @@ pub struct Answer {
     pub stamp: Stamp,
     /// When it came in by the card, where it takes stamps.
     pub card: Option<CardStamp>,
+    /// Index of the interface it came in by, zero if unknown.
+    pub interface: u32,
 }
 
 /// A datagram that came in to a [`ServerSocket`].
@@ -172,6 +174,7 @@ impl ClientSocket {
             len: received.len,
             stamp: received.stamp(),
             card: received.beside.card_stamp(),
+            interface: received.beside.interface,
         }))
     }
 
@@ -314,6 +317,43 @@ impl ServerSocket {
     /// For waiting.
     pub fn fd(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+}
+
+/// Sends from an address that somebody else receives at: a second handle on his socket.
+#[derive(Debug)]
+pub struct ReplySocket {
+    fd: OwnedFd,
+    bound: SocketAddr,
+}
+
+impl ReplySocket {
+    /// Beside `fd`, which is bound to `bound`.
+    ///
+    /// # Errors
+    /// What fcntl(2) says: EMFILE.
+    pub fn beside(fd: &OwnedFd, bound: SocketAddr) -> io::Result<Self> {
+        let fd = fd.try_clone()?;
+        Ok(Self { fd, bound })
+    }
+
+    /// What it is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.bound
+    }
+
+    /// As [`ServerSocket::send`].
+    ///
+    /// # Errors
+    /// What sendmsg(2) says, WouldBlock included.
+    pub fn send(
+        &self,
+        payload: &[u8],
+        to: SocketAddr,
+        from: IpAddr,
+        interface: u32,
+    ) -> io::Result<()> {
+        send_from(&self.fd, payload, to, from, interface, 0)
     }
 }
 

@@ -17,7 +17,9 @@ use crate::measurement::{Measurement, PHI};
 use crate::mechanisms::Mechanisms;
 use crate::node::action::{Action, AssociationId, Event, SourceId};
 use crate::node::pool::{Name, SourceSpec};
-use crate::node::report::{LOCAL, NodeReport, SourceReport, SystemReport};
+use crate::node::report::{
+    LOCAL, NodeReport, ReplyReport, SampleReport, SourceReport, SystemReport,
+};
 use crate::server::respond::Policy;
 use crate::server::rule::Flags;
 use crate::sync::combine::{Combined, combine};
@@ -174,6 +176,8 @@ const REFRESH: NtpDuration = NtpDuration::from_whole_seconds(16);
 const REPLACE_MIN: NtpDuration = NtpDuration::from_whole_seconds(600);
 /// How often the frequency is kept for the next start: ntpd's hour.
 const KEEP_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(3600);
+/// Names without an address have association ids of their own in reports: so many at most.
+const NAMES_MAX: usize = 1000;
 
 impl Node {
     /// A node that starts asking at `now`.
@@ -942,14 +946,17 @@ impl Node {
         // Names without an address yet are shown too: an admin looks for them.
         for (index, name) in self.names.iter().enumerate() {
             if !self.peers.iter().any(|peer| peer.source.0 == index) {
-                reports.push(SourceReport::silent(&name.spec, 'u'));
+                reports.push(SourceReport {
+                    id: u16::MAX - 1 - (index % NAMES_MAX) as u16,
+                    ..SourceReport::silent(&name.spec, 'u')
+                });
             }
         }
         if let Some(stratum) = self.config.local_stratum {
-            reports.push(SourceReport::local(
-                stratum,
-                self.reference == Reference::Local,
-            ));
+            reports.push(SourceReport {
+                id: u16::MAX,
+                ..SourceReport::local(stratum, self.reference == Reference::Local)
+            });
         }
         reports
     }
@@ -962,6 +969,8 @@ impl Node {
         let origins = association.last_origins();
         let (sent, received) = association.counts();
         SourceReport {
+            // Those of names without an address come from the other end.
+            id: 1 + (peer.id.0 % (u64::from(u16::MAX) - NAMES_MAX as u64 - 1)) as u16,
             address: Some(association.address()),
             tally: peer.tally,
             refid: sample.map_or_else(
@@ -987,6 +996,16 @@ impl Node {
                 .into_iter()
                 .map(|test| (test.name().to_owned(), association.rejected()[test.index()]))
                 .filter(|&(_, count)| count > 0)
+                .collect(),
+            reply: association.last_reply().map(ReplyReport::from),
+            recent: association
+                .recent_samples()
+                .map(|sample| SampleReport {
+                    offset_s: sample.offset.as_seconds(),
+                    delay_s: sample.delay.as_seconds(),
+                    dispersion_s: sample.dispersion.as_seconds(),
+                    age_s: now.mono.since(sample.at).as_seconds(),
+                })
                 .collect(),
             ..SourceReport::silent(spec, if spec.pool { 'p' } else { 'u' })
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::client::options::SourceOptions;
 use crate::node::pool::SourceSpec;
 use crate::sync::select::Tally;
-use crate::wire::packet::STRATUM_MAX;
+use crate::wire::packet::{Header, STRATUM_MAX};
 use crate::wire::refid::RefId;
 
 /// [`SystemReport::source`] while the undisciplined local clock is served.
@@ -19,6 +19,10 @@ pub const LOCAL: &str = "local";
 /// One source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceReport {
+    /// Which association it is, as ntpq counts them: never 0, the same for as long as it
+    /// lives.
+    #[serde(default)]
+    pub id: u16,
     /// As written in the configuration.
     pub name: String,
     /// Whom we ask; none while the name does not resolve. For the local clock, none.
@@ -57,12 +61,74 @@ pub struct SourceReport {
     pub received: u64,
     /// Replies that failed a packet test, by the test's name; tests never failed are left out.
     pub rejected: BTreeMap<String, u64>,
+    /// What its last reply said of itself.
+    #[serde(default)]
+    pub reply: Option<ReplyReport>,
+    /// The last samples, newest first; eight at most.
+    #[serde(default)]
+    pub recent: Vec<SampleReport>,
+}
+
+/// A reply's header, field by field (RFC 5905 section 7.3).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplyReport {
+    /// Leap indicator, 0 to 3.
+    pub leap: u8,
+    /// Version, 1 to 4.
+    pub version: u8,
+    /// Mode: 4 is a server's.
+    pub mode: u8,
+    /// Log2 seconds.
+    pub poll: i8,
+    /// Log2 seconds.
+    pub precision: i8,
+    /// Δ of the source.
+    pub root_delay_s: f64,
+    /// Ε of the source.
+    pub root_dispersion_s: f64,
+    /// The four octets of the refid.
+    pub refid: [u8; 4],
+    /// When the source's clock was last set: 64 bits of the wire.
+    pub reference: u64,
+    /// T3, 64 bits of the wire.
+    pub transmit: u64,
+}
+
+impl From<&Header> for ReplyReport {
+    fn from(header: &Header) -> Self {
+        Self {
+            leap: header.leap.bits(),
+            version: header.version,
+            mode: header.mode as u8,
+            poll: header.poll,
+            precision: header.precision.log2(),
+            root_delay_s: header.root_delay.to_duration().as_seconds(),
+            root_dispersion_s: header.root_dispersion.to_duration().as_seconds(),
+            refid: header.refid.bytes(),
+            reference: header.reference.bits(),
+            transmit: header.transmit.bits(),
+        }
+    }
+}
+
+/// One measurement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SampleReport {
+    /// θ; positive: we were behind.
+    pub offset_s: f64,
+    /// δ.
+    pub delay_s: f64,
+    /// ε, when it was made.
+    pub dispersion_s: f64,
+    /// How long ago.
+    pub age_s: f64,
 }
 
 impl SourceReport {
     /// A source that has not been heard: nothing but its name is known.
     pub fn silent(spec: &SourceSpec, kind: char) -> Self {
         Self {
+            id: 0,
             name: spec.name.clone(),
             address: None,
             kind,
@@ -82,6 +148,8 @@ impl SourceReport {
             sent: 0,
             received: 0,
             rejected: BTreeMap::new(),
+            reply: None,
+            recent: Vec::new(),
         }
     }
 

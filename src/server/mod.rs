@@ -11,6 +11,7 @@ pub mod interleave;
 pub mod over_ptp;
 pub mod ranges;
 pub mod rate;
+pub mod recent;
 pub mod respond;
 pub mod rule;
 pub mod verdict;

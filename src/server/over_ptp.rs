@@ -54,7 +54,11 @@ impl Responder {
             return (Verdict::Drop(Reason::OtherPtp), 0);
         };
         let inner = Request { bytes, ..*request };
-        let verdict = self.respond(policy, state, &inner, now, out);
+        let verdict = match self.respond(policy, state, &inner, now, out) {
+            // Nobody's way to ask for our state: it is not handed on.
+            Verdict::Drop(Reason::Control) => Verdict::Drop(Reason::OtherPtp),
+            other => other,
+        };
         let Verdict::Reply { len, kind, track } = verdict else {
             return (verdict, 0);
         };
@@ -257,6 +261,9 @@ mod tests {
         reply[56] = 4 << 3 | Mode::Server as u8;
         let (verdict, _) = server.judge(&reply);
         assert_eq!(verdict, Verdict::Drop(Reason::BadMode), "no ping-pong");
+        reply[56] = 2 << 3 | Mode::Control as u8;
+        let (verdict, _) = server.judge(&reply);
+        assert_eq!(verdict, Verdict::Drop(Reason::OtherPtp), "no query");
         server.flags = Flags::IGNORE;
         assert_eq!(server.judge(&good).0, Verdict::Drop(Reason::Ignore));
     }

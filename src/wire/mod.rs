@@ -1,6 +1,7 @@
 //! NTP packets as bytes: views that read, representations that write; and what they
 //! travel in where that is not UDP alone.
 
+pub mod control;
 pub mod packet;
 pub mod ptp;
 pub mod refid;
