@@ -120,7 +120,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 None => (Vec::new(), Arc::new(ServerCounts::default())),
             };
             let desks = open_desks(config, options.once);
-            announce(&serving);
+            announce(&serving, config.ptp_port);
             threads::run(threads::Parts {
                 core,
                 errands: Errands::new(
@@ -162,7 +162,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 asked,
             );
             let desks = open_desks(config, options.once).for_one_thread(&mut without);
-            announce(&serving);
+            announce(&serving, config.ptp_port);
             single::run(single::Parts {
                 core,
                 errands: Errands::new(
@@ -487,9 +487,14 @@ fn bind_single(
     })
 }
 
-fn announce(serving: &[SocketAddr]) {
+fn announce(serving: &[SocketAddr], ptp_port: Option<u16>) {
     for address in serving {
-        info!("answering on {address}");
+        let over = if Some(address.port()) == ptp_port {
+            " over PTP"
+        } else {
+            ""
+        };
+        info!("answering on {address}{over}");
     }
 }
 

@@ -17,8 +17,9 @@ use crate::linux::socket::{self, check, retry};
 use crate::time::stamp::Stamp;
 
 /// Longest datagram that is told from others by its contents when its transmit
-/// stamp comes back; longer ones are told by their first bytes.
-const REMEMBERED_BYTES: usize = 64;
+/// stamp comes back; longer ones are told by their first bytes. An NTP header behind the
+/// longest prefix of NTP over PTP fits: replies differ in their stamps, at its end.
+const REMEMBERED_BYTES: usize = 56 + 48;
 /// Sent datagrams remembered until their transmit stamps come back.
 const REMEMBERED_SENDS: usize = 16;
 /// Room for a looped frame: a datagram of 1,500 bytes in its headers.

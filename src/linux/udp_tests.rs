@@ -261,3 +261,15 @@ fn a_client_shares_a_servers_port_and_gets_what_is_its_own() {
         assert_eq!(request.from, to);
     }
 }
+
+/// Replies to two clients at once, who count their requests alike.
+#[test]
+fn replies_over_ptp_are_told_apart_by_their_stamps() {
+    let mut sends = Sends::default();
+    let mut replies = [[0x23; 56 + 48]; 2];
+    replies[1][56 + 47] ^= 1;
+    let ids = replies.map(|reply| sends.remember(&reply));
+    let stamp_of = |sends: &mut Sends, reply: &[u8]| sends.claim(reply, 77, Taker::Card);
+    assert_eq!(stamp_of(&mut sends, &replies[1]), Some(ids[1]));
+    assert_eq!(stamp_of(&mut sends, &replies[0]), Some(ids[0]));
+}
