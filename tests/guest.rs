@@ -54,6 +54,13 @@ fn the_bench_has_hardware_stamps() {
     run_suite("nic");
 }
 
+/// NTP over PTP where cards stamp nothing else, with chronyd 4.6 and with itself.
+#[test]
+fn cards_for_ptp_stamp_ntp_over_it() {
+    require!(guest);
+    run_suite("ptpport");
+}
+
 /// What is bad about the NICs that QEMU has.
 #[test]
 fn bad_nics_are_bad() {

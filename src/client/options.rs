@@ -26,6 +26,11 @@ pub struct SourceOptions {
     pub port: u16,
     /// It is no server but a clock of this host's, to be read.
     pub clock: Option<ClockOptions>,
+    /// Ask over PTP, in this domain; none: over UDP alone.
+    pub over_ptp: Option<u8>,
+    /// Ask what transparent clocks added to our requests, and take out what they added
+    /// both ways (`extfield 10A`). Over PTP alone.
+    pub correction: bool,
 }
 
 impl Default for SourceOptions {
@@ -41,6 +46,8 @@ impl Default for SourceOptions {
             xleave: false,
             port: 123,
             clock: None,
+            over_ptp: None,
+            correction: false,
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::config::statement::{Line, Statement};
 use crate::config::words::Word;
 use crate::config::{Family, SourceConfig, SourceKind};
 use crate::time::units::PollExponent;
+use crate::wire::ptp::{DOMAIN_DEFAULT, EVENT_PORT};
 
 /// `server` and, as clients only for now, `peer`.
 pub fn server(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
@@ -26,7 +27,7 @@ pub fn peer(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
 }
 
 /// Options of an association that take no value, in the order they are written out.
-const SWITCHES: [&str; 5] = ["iburst", "burst", "prefer", "noselect", "xleave"];
+const SWITCHES: [&str; 6] = ["iburst", "burst", "prefer", "noselect", "xleave", "ptp"];
 
 /// Options that are understood and have no effect: word, whether a value follows, why.
 const INERT: [(&str, bool, &str); 7] = [
@@ -148,10 +149,13 @@ fn is_host_name(name: &str) -> bool {
 
 fn options(line: &mut Line<'_>, directive: &Word) -> Option<SourceOptions> {
     let mut options = SourceOptions::default();
-    let mut good = true;
+    let (mut good, mut port_said) = (true, false);
     while let Some(word) = line.take() {
-        let understood = option(line, directive, &word, &mut options);
+        let understood = option(line, directive, &word, &mut options, &mut port_said);
         good &= understood.is_some();
+    }
+    if options.over_ptp.is_some() && !port_said {
+        options.port = EVENT_PORT;
     }
     if options.minpoll > options.maxpoll {
         let (min, max) = (options.minpoll.log2(), options.maxpoll.log2());
@@ -168,6 +172,7 @@ fn option(
     directive: &Word,
     word: &Word,
     options: &mut SourceOptions,
+    port_said: &mut bool,
 ) -> Option<()> {
     match word.text.as_str() {
         "iburst" => options.iburst = true,
@@ -175,10 +180,15 @@ fn option(
         "prefer" => options.prefer = true,
         "noselect" => options.noselect = true,
         "xleave" => options.xleave = true,
+        "ptp" => options.over_ptp = Some(DOMAIN_DEFAULT),
+        "extfield" => extfield(line, word, options)?,
         "minpoll" => options.minpoll = poll(line, word)?,
         "maxpoll" => options.maxpoll = poll(line, word)?,
         "version" => options.version = line.integer(word, 1..=4)?,
-        "port" => options.port = line.integer(word, 1..=u16::MAX)?,
+        "port" => {
+            options.port = line.integer(word, 1..=u16::MAX)?;
+            *port_said = true;
+        }
         "key" | "autokey" | "nts" => return untrusted(line, word),
         "bias" => {
             line.number(word);
@@ -198,9 +208,27 @@ fn option(
     Some(())
 }
 
+/// `extfield type`, chrony's word: the types that report a network correction. Which of
+/// them is sent goes by the form of NTP over PTP that the server speaks.
+fn extfield(line: &mut Line<'_>, word: &Word, options: &mut SourceOptions) -> Option<()> {
+    let kind = line.argument(word, "the type of an extension field")?;
+    match kind.text.to_ascii_uppercase().as_str() {
+        "10A" | "F324" => options.correction = true,
+        "F323" => line.note(
+            &kind,
+            "`extfield F323` has no effect: it is an experiment of chrony's".into(),
+        ),
+        _ => {
+            line.unknown(&kind, "extfield", ["10A", "F324", "F323"]);
+            return None;
+        }
+    }
+    Some(())
+}
+
 fn inert_option(line: &mut Line<'_>, directive: &Word, word: &Word, name: &str) -> Option<()> {
     let Some((_, valued, why)) = INERT.iter().find(|(inert, ..)| *inert == name) else {
-        let valued = ["minpoll", "maxpoll", "version", "port"];
+        let valued = ["minpoll", "maxpoll", "version", "port", "extfield"];
         line.unknown(word, &directive.text, SWITCHES.into_iter().chain(valued));
         return None;
     };

@@ -84,10 +84,12 @@ const SHARED: [&str; 11] = [
 
 /// chrony's words that are ptntp's too. Alone they speak for chrony.conf: it serves
 /// nobody who is not named, and taking it for the other would serve all.
-const CHRONY_FIRST: [&str; 8] = [
+const CHRONY_FIRST: [&str; 10] = [
     "hwclockfile",
     "hwtimestamp",
     "hwtstimeout",
+    "ptpdomain",
+    "ptpport",
     "rtcautotrim",
     "rtcdevice",
     "rtcfile",
@@ -180,8 +182,6 @@ const CHRONY: &[(&str, &str)] = &[
     ("ntsserverkey", NO_NTS),
     ("ntstrustedcerts", NO_NTS),
     ("opencommands", NO_COMMANDS),
-    ("ptpdomain", DELETE),
-    ("ptpport", DELETE),
     (
         "ratelimit",
         "write `restrict default limited kod` and `discard average 3 minimum 2`",

@@ -80,6 +80,14 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             vec!["only this machine's own requests are answered, on 127.0.0.1 and ::1".into()]
         }
         Statement::Port(port) => vec![format!("requests are answered on UDP port {port}")],
+        Statement::PtpPort(None) => vec!["NTP over PTP is not answered".into()],
+        Statement::PtpPort(Some(port)) => vec![format!(
+            "NTP over PTP is answered on UDP port {port} (domain {}), and sources on that port are asked over PTP",
+            config.ptp_domain
+        )],
+        Statement::PtpDomain(domain) => {
+            vec![format!("NTP over PTP is spoken in the PTP domain {domain}")]
+        }
         Statement::Clients {
             interleaved,
             limited,
@@ -222,6 +230,19 @@ fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
         options.xleave,
         "xleave: interleaved mode, for the server's exact transmit times (RFC 9769)",
     );
+    let over_ptp = options.over_ptp.is_some() || config.ptp_port == Some(options.port);
+    if over_ptp {
+        said.push(
+            "asks over PTP, for network cards that stamp PTP alone, in whichever form the server answers"
+                .into(),
+        );
+    }
+    if over_ptp && options.correction {
+        said.push(
+            "extfield: what transparent clocks on the way took is taken out, where cards stamp the packets"
+                .into(),
+        );
+    }
     if options.version != 4 {
         said.push(format!("speaks NTP version {}", options.version));
     }

@@ -17,6 +17,7 @@ use crate::config::{
     Config, Family, Listen, LocalClock, Location, RECENT_DEFAULT, SourceConfig, SourceKind,
 };
 use crate::server::rule::{Flags, Prefix, Rule, Who};
+use crate::wire::ptp::EVENT_PORT;
 use crate::wire::refid::RefId;
 
 /// A configuration that can be run.
@@ -284,6 +285,8 @@ impl Loader {
             Statement::StampTimeout(timeout) => config.stamping.timeout = *timeout,
             Statement::Listen(listen) => config.listen = *listen,
             Statement::Port(port) => config.port = Some(*port),
+            Statement::PtpPort(port) => config.ptp_port = *port,
+            Statement::PtpDomain(domain) => config.ptp_domain = *domain,
             Statement::Clients {
                 interleaved,
                 limited,
@@ -427,6 +430,7 @@ impl Loader {
     fn finish(mut self, path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
         let lines = std::mem::take(&mut self.lines);
         self.local_clock(&lines);
+        self.over_ptp(&lines);
         self.real_time_clock(&lines);
         self.clocks_are_read_or_set(&lines);
         self.weigh_lost_sources();
@@ -467,6 +471,38 @@ impl Loader {
         self.diagnostics
             .iter()
             .any(|d| d.severity == Severity::Error)
+    }
+
+    /// Who is asked on the port of PTP is asked over PTP, as chrony does it; the lines may
+    /// come in any order.
+    fn over_ptp(&mut self, lines: &[ReadLine]) {
+        let (port, domain) = (self.config.ptp_port, self.config.ptp_domain);
+        if port.is_some() && port == Some(self.config.port.unwrap_or(123)) {
+            let is_port = |read: &&ReadLine| matches!(read.statement, Statement::PtpPort(_));
+            let message = "this is the port of NTP itself, which can't be spoken over PTP on it";
+            if let Some(read) = lines.iter().rfind(is_port) {
+                let help = format!("write `ptpport {EVENT_PORT}`");
+                self.say(read, Severity::Error, message, &help);
+            }
+            return;
+        }
+        for source in &mut self.config.sources {
+            let options = &mut source.options;
+            if options.over_ptp.is_some() || port == Some(options.port) {
+                options.over_ptp = Some(domain);
+            }
+        }
+        for read in lines {
+            if let Statement::Source(source) = &read.statement
+                && source.options.correction
+                && source.options.over_ptp.is_none()
+                && port != Some(source.options.port)
+            {
+                let message = "`extfield` has no effect: transparent clocks correct PTP alone, and this source is not asked over it";
+                let help = "write `ptp` on the line too, or delete `extfield`";
+                self.say(read, Severity::Warning, message, help);
+            }
+        }
     }
 
     /// Clocks and fudges may come in any order; of several clocks the best counts.

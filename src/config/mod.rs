@@ -40,6 +40,7 @@ use crate::server::respond::Sizes;
 use crate::server::rule::{Flags, RateLimit, Rule};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
 use crate::time::duration::NtpDuration;
+use crate::wire::ptp::DOMAIN_DEFAULT;
 
 /// Where a thing was said.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
@@ -249,6 +250,11 @@ pub struct Config {
     pub disciplined: Vec<PhcLine>,
     /// UDP port to answer on; none: the standard one, or 1123 without the right to it.
     pub port: Option<u16>,
+    /// UDP port to answer NTP over PTP on (`ptpport`); none: it is not answered. A source
+    /// that is asked on this port is asked over PTP.
+    pub ptp_port: Option<u16>,
+    /// PTP domain of what is asked and answered (`ptpdomain`).
+    pub ptp_domain: u8,
     /// Do the server's threads look for requests all the time instead of sleeping
     /// until there are some?
     pub busy_poll: bool,
@@ -307,6 +313,8 @@ impl Default for Config {
             recent: None,
             disciplined: Vec::new(),
             port: None,
+            ptp_port: None,
+            ptp_domain: DOMAIN_DEFAULT,
             busy_poll: false,
             rtc: RtcConfig::default(),
             control: None,

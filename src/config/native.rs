@@ -69,6 +69,8 @@ pub fn lines(config: &Config) -> Vec<String> {
     );
     lines.extend(config.disciplined.iter().map(phc));
     lines.extend(config.port.map(|port| format!("port {port}")));
+    lines.push(format!("ptpport {}", config.ptp_port.unwrap_or(0)));
+    lines.push(format!("ptpdomain {}", config.ptp_domain));
     lines.push(if config.busy_poll {
         "busypoll on".into()
     } else {
@@ -163,6 +165,8 @@ fn source(source: &SourceConfig) -> String {
         (options.prefer, "prefer"),
         (options.noselect, "noselect"),
         (options.xleave, "xleave"),
+        (options.over_ptp.is_some(), "ptp"),
+        (options.correction, "extfield 10A"),
     ];
     let on = switches.iter().filter(|(on, _)| *on);
     words.extend(on.map(|(_, word)| (*word).to_owned()));

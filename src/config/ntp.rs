@@ -11,7 +11,7 @@ use crate::config::refclock::{phc, refclock};
 use crate::config::rtc;
 use crate::config::settings::{
     bindcmdaddress, busypoll, clients, cmdport, control, disable, drift_file, enable, include,
-    interface, keys, leap_file, listen, metrics, mru, port, tinker, tos,
+    interface, keys, leap_file, listen, metrics, mru, port, ptpdomain, ptpport, tinker, tos,
 };
 use crate::config::statement::{Line, Statement};
 use crate::config::words::{self, Word};
@@ -201,6 +201,8 @@ pub const DIRECTIVES: &[(&str, Treatment)] = &[
     ("hwtstimeout", Reads(hwtstimeout)),
     ("listen", Reads(listen)),
     ("port", Reads(port)),
+    ("ptpport", Reads(ptpport)),
+    ("ptpdomain", Reads(ptpdomain)),
     ("clients", Reads(clients)),
     ("phc", Reads(phc)),
     ("busypoll", Reads(busypoll)),

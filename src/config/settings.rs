@@ -8,6 +8,7 @@ use crate::config::words::Word;
 use crate::config::{Listen, RECENT_DEFAULT};
 use crate::server::recent::RECENT_LEN;
 use crate::time::duration::NtpDuration;
+use crate::wire::ptp::EVENT_PORT;
 
 /// `tinker word value ...`.
 pub fn tinker(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
@@ -270,6 +271,27 @@ pub fn port(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let port = line.integer(directive, 1..=u16::MAX)?;
     line.end()?;
     Some(Statement::Port(port))
+}
+
+/// `ptpport n`, chrony's word.
+pub fn ptpport(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let port = line.integer(directive, 0..=u16::MAX)?;
+    line.end()?;
+    if port != 0 && port != EVENT_PORT {
+        let message = format!(
+            "network cards and transparent clocks know PTP by port {EVENT_PORT}: on {port} they see nothing"
+        );
+        let help = format!("write `ptpport {EVENT_PORT}`");
+        line.warning(directive, message, help);
+    }
+    Some(Statement::PtpPort(Some(port).filter(|port| *port != 0)))
+}
+
+/// `ptpdomain n`, chrony's word.
+pub fn ptpdomain(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let domain = line.integer(directive, 0..=u8::MAX)?;
+    line.end()?;
+    Some(Statement::PtpDomain(domain))
 }
 
 /// `clients [interleaved n] [limited n]` (native): how many are remembered.

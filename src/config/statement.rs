@@ -68,6 +68,10 @@ pub enum Statement {
     Listen(Listen),
     /// `port` (native).
     Port(u16),
+    /// `ptpport`; none: NTP over PTP is not answered.
+    PtpPort(Option<u16>),
+    /// `ptpdomain`.
+    PtpDomain(u8),
     /// `clients` (native).
     Clients {
         /// See [`Sizes`](crate::server::respond::Sizes).

@@ -199,6 +199,8 @@ fn sources_take_their_options() {
         xleave: true,
         port: 1123,
         clock: None,
+        over_ptp: None,
+        correction: false,
     };
     assert_eq!(config.sources[0].options, options);
     assert_eq!(config.sources[0].family, Some(Family::V6));
@@ -761,7 +763,7 @@ fn any_duration() -> impl Strategy<Value = NtpDuration> {
 }
 
 fn any_source() -> impl Strategy<Value = SourceConfig> {
-    let switches = any::<(bool, bool, bool, bool, bool)>();
+    let switches = any::<(bool, bool, bool, bool, bool, bool, bool)>();
     let numbers = (0_i8..=17, 0_i8..=17, 1_u8..=4, 1_u16..);
     let name = prop_oneof![
         "[a-z][a-z0-9-]{0,9}(\\.[a-z]{1,5}){0,3}",
@@ -788,6 +790,8 @@ fn any_source() -> impl Strategy<Value = SourceConfig> {
                 xleave: switches.4,
                 port,
                 clock: None,
+                over_ptp: switches.5.then_some(0),
+                correction: switches.6,
             },
         },
     )
@@ -905,10 +909,19 @@ fn any_config() -> impl Strategy<Value = Config> {
         any_commands(),
         any_stamping(),
         any_rtc(),
+        (
+            prop::option::of(prop::sample::select(vec![319, 1124])),
+            any::<u8>(),
+        ),
     );
     (sources, rules, step, select, strata, limit, paths, rest).prop_map(
         |(mut sources, rules, step, select, strata, limit, paths, rest)| {
-            let stamping = rest.6;
+            let (stamping, (ptp_port, ptp_domain)) = (rest.6, rest.8);
+            let ptp_port = ptp_port.filter(|port| Some(*port) != rest.2);
+            for SourceConfig { options, .. } in &mut sources {
+                let over_ptp = options.over_ptp.is_some() || ptp_port == Some(options.port);
+                options.over_ptp = over_ptp.then_some(ptp_domain);
+            }
             sources.sort_by(|a, b| a.name.cmp(&b.name));
             sources.dedup_by(|a, b| a.name == b.name);
             Config {
@@ -951,6 +964,8 @@ fn any_config() -> impl Strategy<Value = Config> {
                 },
                 recent: rest.2.map(usize::from),
                 port: rest.2,
+                ptp_port,
+                ptp_domain,
                 busy_poll: rest.0,
                 rtc: rest.7,
                 control: paths.1.map(Into::into),
@@ -1029,6 +1044,56 @@ fn survive(text: &str) {
             }
             assert_eq!(written(&loaded.config), loaded.config, "{text}");
         }
+    }
+}
+
+#[test]
+fn ntp_over_ptp_is_asked_for_with_chronys_words_or_our_own() {
+    let loaded = good(
+        "restrict default\nserver a port 319 extfield F324\nserver b\nserver c ptp port 1319\n\
+         server d ptp extfield 10a xleave\nptpport 319\nptpdomain 7\n",
+    );
+    let config = &loaded.config;
+    let asked = |name: &str| {
+        let source = config.sources.iter().find(|source| source.name == name);
+        let options = source.expect("there").options;
+        (options.over_ptp, options.port, options.correction)
+    };
+    assert_eq!(asked("a"), (Some(7), 319, true));
+    assert_eq!(asked("b"), (None, 123, false));
+    assert_eq!(asked("c"), (Some(7), 1319, false));
+    assert_eq!(asked("d"), (Some(7), 319, true));
+    assert_eq!((config.ptp_port, config.ptp_domain), (Some(319), 7));
+    assert_eq!(loaded.notes, []);
+    let said: Vec<String> = loaded
+        .lines
+        .iter()
+        .flat_map(|line| explain::sentences(&line.statement, config))
+        .collect();
+    let said = said.join("\n");
+    for words in ["asks over PTP", "answered on UDP port 319", "transparent"] {
+        assert!(said.contains(words), "{words}:\n{said}");
+    }
+    // Without the port nothing is answered, and who asks needs no port.
+    let alone = good("restrict default\nserver a ptp\nptpport 0\n").config;
+    assert_eq!(alone.sources[0].options.over_ptp, Some(123));
+    assert_eq!(alone.ptp_port, None);
+    let said = listed(&good("restrict default\nserver a extfield 10A\nptpport 320").notes);
+    for words in [":2", "no effect", ":3", "know PTP by port 319"] {
+        assert!(said.contains(words), "{words}:\n{said}");
+    }
+    for (line, words) in [
+        ("ptpport", "whole number"),
+        ("ptpport 123", "the port of NTP itself"),
+        ("ptpdomain 256", "256"),
+        ("server b extfield 104", "10A"),
+        ("server b ptpp", "did you mean `ptp`?"),
+    ] {
+        let said = listed(&read(&format!("restrict default\nserver a\n{line}\n")).unwrap_err());
+        assert!(
+            said.contains(":3") && said.contains(words),
+            "{line}:\n{said}"
+        );
     }
 }
 

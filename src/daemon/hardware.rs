@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::daemon::cards::{Card, Receives};
 use crate::daemon::distribution::Distribution;
-use crate::hardware::card::{CardClock, Cards, Doubt};
+use crate::hardware::card::{CardClock, Cards, Doubt, Judged};
 use crate::hardware::servo::Bent;
 use crate::hardware::track::{Outcome, Track};
 use crate::hardware::wait::DepartureWait;
@@ -278,7 +278,7 @@ impl Hardware {
                 port.believe();
                 port.unstamped_in_a_row = 0;
                 port.counts.rx += 1;
-                Some(port.stamp(judged.at, judged.error))
+                Some(port.stamp(&judged))
             }
             Err(doubt) => {
                 port.counts.rx_kernel += 1;
@@ -304,7 +304,7 @@ impl Hardware {
             Ok(judged) => {
                 port.believe();
                 port.counts.tx += 1;
-                Some(port.stamp(judged.at, judged.error))
+                Some(port.stamp(&judged))
             }
             Err(doubt) => {
                 port.doubt(doubt);
@@ -455,11 +455,12 @@ impl CardsClock {
 }
 
 impl Port {
-    fn stamp(&self, at: WallInstant, error: NtpDuration) -> Stamp {
+    fn stamp(&self, judged: &Judged) -> Stamp {
         Stamp {
-            at,
+            at: judged.at,
             origin: StampOrigin::Hardware,
-            error: error + self.precision,
+            error: judged.error + self.precision,
+            frame_time: judged.frame_time,
         }
     }
 

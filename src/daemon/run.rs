@@ -34,7 +34,7 @@ use crate::daemon::time_loop::TimeLoop;
 use crate::daemon::worker::{Setup as WorkerSetup, Workers};
 use crate::linux::caps::{self, Capabilities, Capability};
 use crate::linux::clock;
-use crate::linux::reuseport::{ListenError, listen_error};
+use crate::linux::reuseport::{self, ListenError, listen_error};
 use crate::linux::ring;
 use crate::linux::signal::Signals;
 use crate::linux::udp::ServerSocket;
@@ -43,6 +43,7 @@ use crate::mechanisms::Mechanisms;
 use crate::node::action::SourceId;
 use crate::node::engine::{Node, NodeConfig};
 use crate::node::pool::SourceSpec;
+use crate::server::over_ptp::PtpService;
 use crate::server::respond::{Policy, Responder};
 use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
@@ -131,7 +132,7 @@ pub fn run(options: Options) -> Result<End, String> {
             };
             let desks = open_desks(config, options.once);
             let posts = open_posts(config, options.once, &mut without);
-            announce(&serving);
+            announce(&serving, config.ptp_port);
             threads::run(threads::Parts {
                 core,
                 errands: Errands::new(
@@ -166,6 +167,7 @@ pub fn run(options: Options) -> Result<End, String> {
             let asked = single::Asked::new(random()?, random_u64()?, config.recent_clients());
             let server = single::Server::new(
                 sockets,
+                over_ptp(config),
                 responder,
                 snapshot,
                 rules,
@@ -174,7 +176,7 @@ pub fn run(options: Options) -> Result<End, String> {
             );
             let desks = open_desks(config, options.once).for_one_thread(&mut without);
             let posts = open_posts(config, options.once, &mut without);
-            announce(&serving);
+            announce(&serving, config.ptp_port);
             single::run(single::Parts {
                 core,
                 errands: Errands::new(
@@ -402,13 +404,20 @@ fn random_u64() -> Result<u64, String> {
     random().map(u64::from_ne_bytes)
 }
 
-/// Where to answer, IPv4 first.
-fn listen_addresses(listen: Listen, port: u16) -> [SocketAddr; 2] {
-    let (v4, v6): (IpAddr, IpAddr) = match listen {
-        Listen::Everywhere => (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()),
-        Listen::Loopback => (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()),
+/// Where to answer: on `port`, and over PTP if that is wanted.
+fn listen_addresses(config: &Config, port: u16) -> Vec<SocketAddr> {
+    let ips: [IpAddr; 2] = match config.listen {
+        Listen::Everywhere => [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+        Listen::Loopback => [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
     };
-    [SocketAddr::new(v4, port), SocketAddr::new(v6, port)]
+    let ports = [Some(port), config.ptp_port].into_iter().flatten();
+    let on_port = |port| ips.map(|ip| SocketAddr::new(ip, port));
+    ports.flat_map(on_port).collect()
+}
+
+fn over_ptp(config: &Config) -> Option<PtpService> {
+    let domain = config.ptp_domain;
+    config.ptp_port.map(|port| PtpService { port, domain })
 }
 
 /// Binds with `bind` where the configuration says, or where it may: port 1123
@@ -419,24 +428,36 @@ fn bind_where_possible<T>(
     mut bind: impl FnMut(&[SocketAddr]) -> io::Result<T>,
 ) -> Result<T, String> {
     let port = config.port.unwrap_or(PORT);
-    let addresses = listen_addresses(config.listen, port);
+    let mut addresses = listen_addresses(config, port);
     let mut bound = bind(&addresses);
-    let denied = |bound: &io::Result<T>| matches!(bound, Err(error) if error.kind() == ErrorKind::PermissionDenied);
-    let mut addresses = addresses;
-    if denied(&bound) && config.port.is_none() {
+    let denied = |error: &io::Error| error.kind() == ErrorKind::PermissionDenied;
+    if config.port.is_none()
+        && matches!(&bound, Err(error) if denied(error) && port_of(error) == Some(PORT))
+    {
         without.say(format!(
             "no right to port {PORT} (CAP_NET_BIND_SERVICE): answering on port {PORT_UNPRIVILEGED}"
         ));
-        addresses = listen_addresses(config.listen, PORT_UNPRIVILEGED);
+        addresses = listen_addresses(config, PORT_UNPRIVILEGED);
         bound = bind(&addresses);
     }
     if let Err(error) = &bound
         && lacks_ipv6(error)
     {
         without.say(format!("no IPv6 here ({error}): answering on IPv4 alone"));
-        bound = bind(&addresses[..1]);
+        addresses.retain(SocketAddr::is_ipv4);
+        bound = bind(&addresses);
     }
+    let is_ptp = |error: &io::Error| config.ptp_port.is_some() && port_of(error) == config.ptp_port;
     bound.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse if is_ptp(&error) => format!(
+            "{error}; a program that speaks PTP is running (ptp4l, chronyd?): stop it, or delete \
+             the `ptpport` line"
+        ),
+        ErrorKind::PermissionDenied if is_ptp(&error) => {
+            format!(
+                "{error}; run as root or with CAP_NET_BIND_SERVICE, or delete the `ptpport` line"
+            )
+        }
         ErrorKind::AddrInUse => format!(
             "{error}; another time server is running (chronyd, ntpd?): stop it, or choose another \
              port with --port"
@@ -448,10 +469,18 @@ fn bind_where_possible<T>(
     })
 }
 
+/// Which port could not be had?
+fn port_of(error: &io::Error) -> Option<u16> {
+    listen_failure(error).map(|failure| failure.address.port())
+}
+
+fn listen_failure(error: &io::Error) -> Option<&ListenError> {
+    error.get_ref()?.downcast_ref()
+}
+
 /// Is the failure one of IPv6, on a host that has none?
 fn lacks_ipv6(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    inner.is_some_and(|ListenError { address, source }| {
+    listen_failure(error).is_some_and(|ListenError { address, source }| {
         let absent = [libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL, libc::EINVAL];
         address.is_ipv6() && source.raw_os_error().is_some_and(|e| absent.contains(&e))
     })
@@ -474,6 +503,7 @@ fn start_workers(
         let setup = WorkerSetup {
             workers: cores,
             listen: addresses.to_vec(),
+            over_ptp: over_ptp(config),
             pin: cores > 1,
             busy_poll: config.busy_poll,
             seed,
@@ -497,15 +527,24 @@ fn bind_single(
         addresses
             .iter()
             .map(|&address| {
+                // Requests of our own leave by the port of PTP too.
+                if Some(address.port()) == config.ptp_port {
+                    return reuseport::bind_alone(address);
+                }
                 ServerSocket::bind(address, false).map_err(|error| listen_error(address, error))
             })
             .collect()
     })
 }
 
-fn announce(serving: &[SocketAddr]) {
+fn announce(serving: &[SocketAddr], ptp_port: Option<u16>) {
     for address in serving {
-        info!("answering on {address}");
+        let over = if Some(address.port()) == ptp_port {
+            " over PTP"
+        } else {
+            ""
+        };
+        info!("answering on {address}{over}");
     }
 }
 

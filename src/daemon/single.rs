@@ -32,6 +32,7 @@ use crate::linux::udp::{Arrival, SendId, ServerSocket};
 use crate::linux::wait::{Interest, Ready, Waiter};
 use crate::node::action::SourceId;
 use crate::server::interleave::TxToken;
+use crate::server::over_ptp::{Carriage, PtpService};
 use crate::server::recent::RecentTable;
 use crate::server::respond::{Policy, Request, Responder, set_transmit};
 use crate::server::verdict::{Reason, Verdict};
@@ -93,6 +94,7 @@ pub struct Server {
 
 struct Socket {
     socket: ServerSocket,
+    over_ptp: Option<PtpService>,
     awaited: VecDeque<Awaited>,
 }
 
@@ -129,9 +131,10 @@ impl Collect for Counted {
 }
 
 impl Server {
-    /// Answers on `sockets`.
+    /// Answers on `sockets`, and over PTP on those that have that service's port.
     pub fn new(
         sockets: Vec<ServerSocket>,
+        over_ptp: Option<PtpService>,
         mut responder: Responder,
         snapshot: Snapshot,
         policy: Arc<Policy>,
@@ -145,6 +148,7 @@ impl Server {
             sockets: sockets
                 .into_iter()
                 .map(|socket| Socket {
+                    over_ptp: over_ptp.filter(|ptp| ptp.port == socket.local_addr().port()),
                     socket,
                     awaited: VecDeque::with_capacity(AWAITED_MAX),
                 })
@@ -185,20 +189,23 @@ impl Server {
         let Ok(Some(arrival)) = socket.socket.receive(&mut self.buffer[..]) else {
             return;
         };
-        let received = self.arrived(&arrival);
+        let (received, frame_time) = self.arrived(&arrival);
         let request = Request {
             bytes: &self.buffer[..arrival.len],
             from: arrival.from,
             group: arrival.group,
             received: self.snapshot.clock.to_local(received),
         };
-        let verdict = self.responder.respond(
-            &self.policy,
-            &self.snapshot.state,
-            &request,
-            clock::monotonic(),
-            &mut self.reply,
-        );
+        let (policy, state) = (&self.policy, &self.snapshot.state);
+        let (now, out) = (clock::monotonic(), &mut *self.reply);
+        let responder = &mut self.responder;
+        let (verdict, start) = match self.sockets[index].over_ptp {
+            None => (responder.respond(policy, state, &request, now, out), 0),
+            Some(PtpService { domain, .. }) => {
+                let carriage = Carriage { domain, frame_time };
+                responder.respond_over_ptp(carriage, policy, state, &request, now, out)
+            }
+        };
         self.counters.0.count(&verdict);
         if verdict == Verdict::Drop(Reason::Control) {
             let Arrival {
@@ -221,7 +228,7 @@ impl Server {
         let real = clock::realtime();
         let reply = &mut self.reply[..len];
         if kind.wants_transmit() {
-            set_transmit(reply, self.snapshot.clock.to_local(real));
+            set_transmit(&mut reply[start..], self.snapshot.clock.to_local(real));
         }
         let (to, from, interface) = (arrival.from, arrival.to, arrival.interface);
         let socket = &mut self.sockets[index];
@@ -315,25 +322,25 @@ impl Server {
     }
 
     /// When a request arrived: by the card if it has a stamp to believe, else as the
-    /// socket has it.
-    fn arrived(&mut self, arrival: &Arrival) -> WallInstant {
+    /// socket has it. And how long its frame took, if the card stamped it.
+    fn arrived(&mut self, arrival: &Arrival) -> (WallInstant, NtpDuration) {
         let Some(stamp) = arrival.card else {
-            return arrival.stamp.at;
+            return (arrival.stamp.at, NtpDuration::ZERO);
         };
         let card = self.cards.of_or_only(stamp.interface);
         let judged = card.map(|card| card.arrival(stamp.phc, arrival.stamp.at, stamp.frame_len));
-        let at = match judged {
+        let arrived = match judged {
             Some(Ok(judged)) => {
                 self.card_counts.arrivals += 1;
-                judged.at
+                (judged.at, judged.frame_time)
             }
             _ => {
                 self.card_counts.doubted += 1;
-                arrival.stamp.at
+                (arrival.stamp.at, NtpDuration::ZERO)
             }
         };
         self.counters.0.set_cards(&self.card_counts);
-        at
+        arrived
     }
 
     fn set_cards(&mut self, cards: &Cards) {

@@ -312,8 +312,9 @@ impl TimeLoop {
                 Action::Send {
                     association,
                     to,
+                    from_port,
                     bytes,
-                } => self.send(association, to, &bytes),
+                } => self.send(association, to, from_port, &bytes),
                 Action::Close(association) => {
                     self.exchanges.remove(&association);
                 }
@@ -376,10 +377,23 @@ impl TimeLoop {
         }
     }
 
-    /// Sends from a fresh socket: its port is part of what a forger has to guess.
-    fn send(&mut self, id: AssociationId, to: std::net::SocketAddr, bytes: &[u8]) {
+    /// Sends from a fresh socket: its port is part of what a forger has to guess, unless
+    /// it has to be `from_port`.
+    fn send(
+        &mut self,
+        id: AssociationId,
+        to: std::net::SocketAddr,
+        from_port: Option<u16>,
+        bytes: &[u8],
+    ) {
+        // Of two sockets on one port, the last one would get the answer.
+        self.exchanges.remove(&id);
         let by_card = !self.hardware.is_empty();
-        let sent = ClientSocket::connect(to, by_card).and_then(|mut socket| {
+        let socket = match from_port {
+            None => ClientSocket::connect(to, by_card),
+            Some(port) => ClientSocket::connect_from(port, to, by_card),
+        };
+        let sent = socket.and_then(|mut socket| {
             socket.send(bytes)?;
             Ok(socket)
         });
@@ -392,7 +406,6 @@ impl TimeLoop {
                 if self.unsendable.insert(to) {
                     warn!("cannot send to {to}: {error}; trying again at each poll");
                 }
-                self.exchanges.remove(&id);
                 self.node.on_send_failed(id, self.clock.now());
             }
         }

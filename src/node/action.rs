@@ -8,7 +8,6 @@ use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
 use crate::system::SystemState;
 use crate::time::duration::NtpDuration;
-use crate::wire::packet::HEADER_LEN;
 use crate::wire::refid::KissCode;
 
 /// Place of a source in the configuration.
@@ -28,8 +27,10 @@ pub enum Action {
         association: AssociationId,
         /// Where to.
         to: SocketAddr,
-        /// The packet.
-        bytes: [u8; HEADER_LEN],
+        /// The port it leaves from; none: whichever the kernel chooses.
+        from_port: Option<u16>,
+        /// The datagram.
+        bytes: Vec<u8>,
     },
     /// The association waits for nothing: close its socket.
     Close(AssociationId),

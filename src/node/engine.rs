@@ -354,6 +354,7 @@ impl Node {
                 self.actions.push_back(Action::Send {
                     association: peer.id,
                     to: peer.association.address(),
+                    from_port: request.from_port,
                     bytes: request.bytes,
                 });
             }

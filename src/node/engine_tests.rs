@@ -164,6 +164,7 @@ impl World {
                     association,
                     to,
                     bytes,
+                    ..
                 } => self.carry(association, to, &bytes),
                 Action::Steer(command) => self.steer(command),
                 Action::ReadClock { association, .. } => self.read(association),

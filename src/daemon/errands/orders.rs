@@ -104,6 +104,8 @@ impl Errands {
                 _ => SourceOptions::default().version,
             },
             clock: None,
+            over_ptp: None,
+            correction: false,
             xleave: flags & ADDSRC_INTERLEAVED != 0,
             port,
         };
