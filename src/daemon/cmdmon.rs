@@ -206,7 +206,7 @@ impl Desk {
                 Reply::SelectData(reports::select_data(*index, source))
             }),
             Request::NtpData(address) => of_address(*address, &|source| {
-                Reply::NtpData(Box::new(reports::ntp_data(source)))
+                Reply::NtpData(Box::new(reports::ntp_data(source, report)))
             }),
             Request::NtpSourceName(address) => of_address(*address, &|source| {
                 Reply::NtpSourceName(source.name.clone())

@@ -642,7 +642,7 @@ fn peer_variables(source: &SourceReport, report: &Report) -> Vec<Variable> {
         IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::from(std::net::Ipv6Addr::UNSPECIFIED),
     };
-    let hpoll = log2(source.poll_s);
+    let hpoll = source.poll_log2().into();
     let heard = source.when_s.map_or(NtpTimestamp::ZERO, |age_s| {
         let now = report.map.to_local(report.real);
         NtpTimestamp::from_wall(now - NtpDuration::from_seconds(age_s))

@@ -1187,7 +1187,6 @@ impl Node {
             bursting: association.is_bursting(),
             prefer: options.prefer,
             noselect: options.noselect,
-            poll: association.poll_exponent().log2(),
             stamped: association.stamped(),
             ..SourceDetail::default()
         };
@@ -1196,24 +1195,7 @@ impl Node {
             let corrected = self.ledger.integral_at(now.mono) - self.ledger.integral_at(sample.at);
             // What corrects the clock's own error is no correction of the offset.
             let own = age * self.discipline.frequency().ratio();
-            detail.sample_age_s = Some(age.as_seconds());
-            detail.measured_s = sample.offset.as_seconds();
             detail.adjusted_s = (sample.offset - corrected + own).as_seconds();
-            detail.error_s = ((sample.delay + sample.root_delay).half()
-                + sample.root_dispersion
-                + sample.dispersion)
-                .as_seconds();
-            detail.dispersion_s = sample.dispersion.as_seconds();
-            detail.leap = sample.leap.bits();
-            detail.root_delay_s = sample.root_delay.as_seconds();
-            detail.root_dispersion_s = sample.root_dispersion.as_seconds();
-            detail.refid = u32::from_be_bytes(sample.refid.bytes());
-        }
-        if let Some(reply) = association.last_reply() {
-            detail.version = reply.version;
-            detail.reply_poll = reply.poll;
-            detail.precision = reply.precision.log2();
-            detail.reference_unix_ns = reply.reference.resolve(now.wall).unix_ns();
         }
         if let Some(response) = association.response() {
             detail.response_s = response.as_seconds();
