@@ -227,7 +227,7 @@ pub fn ntp_data(source: &SourceReport, report: &Report) -> NtpData {
             .address
             .map_or(Address::Unspecified, |address| Address::Ip(address.ip())),
         port: source.address.map_or(0, |address| address.port()),
-        local: Address::Unspecified,
+        local: source.local.map_or(Address::Unspecified, Address::Ip),
         reply: reply.map_or([0; 4], |reply| {
             [reply.leap, reply.version, reply.mode, source.stratum]
         }),

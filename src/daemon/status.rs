@@ -268,6 +268,7 @@ pub(crate) mod tests {
                     id: 1,
                     name: "ntp.example.net".to_owned(),
                     address: Some("192.0.2.1:123".parse().unwrap()),
+                    local: Some("192.0.2.9".parse().unwrap()),
                     kind: 'u',
                     tally: Tally::System,
                     refid: "GPS".to_owned(),
