@@ -364,6 +364,10 @@ impl Duty {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
+            // A wish that came before the end is not waited for.
+            if self.told.stopping.load(Ordering::Acquire) {
+                break;
+            }
             if wish == Some(Wish::Keep) {
                 self.keep();
                 continue;
