@@ -114,6 +114,7 @@ mod tests {
             id: 1,
             name: name.to_owned(),
             address: address.parse().ok(),
+            local: None,
             kind: 'u',
             tally: Tally::System,
             refid: "GPS".to_owned(),

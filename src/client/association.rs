@@ -236,6 +236,7 @@ pub struct Association {
     /// The last reply that gave the time, as it came.
     last_reply: Option<Header>,
     last_origins: Option<(StampOrigin, StampOrigin)>,
+    local: Option<IpAddr>,
     response: Option<NtpDuration>,
     /// T1 and T4 by the kernel, T1 and T4 by hardware.
     stamped: [u64; 4],
@@ -276,6 +277,7 @@ impl Association {
             recent: VecDeque::with_capacity(RECENT),
             last_reply: None,
             last_origins: None,
+            local: None,
             response: None,
             stamped: [0; 4],
             sent: 0,
@@ -788,6 +790,16 @@ impl Association {
     /// So many of T1 and T4 by the kernel, of T1 and T4 by hardware.
     pub fn stamped(&self) -> [u64; 4] {
         self.stamped
+    }
+
+    /// The last request left from this address of ours.
+    pub fn note_local(&mut self, from: IpAddr) {
+        self.local = Some(from);
+    }
+
+    /// Whence the last request left.
+    pub fn local(&self) -> Option<IpAddr> {
+        self.local
     }
 
     /// Whom we ask.

@@ -100,6 +100,7 @@ impl Identity {
             offsets: core.offsets().clone(),
             true_errors: core.true_errors().cloned(),
             cards: core.cards(),
+            rtc: None,
             server: Arc::clone(&self.server),
         }
     }
@@ -170,7 +171,10 @@ impl Errands {
 
     /// What can be told right now.
     pub fn report(&self, core: &TimeLoop) -> Report {
-        self.identity.report(core)
+        Report {
+            rtc: self.rtc.as_ref().map(Keeper::report),
+            ..self.identity.report(core)
+        }
     }
 
     /// Does all of `errands`. The first reason to end ends them.

@@ -10,12 +10,15 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::status::Report;
+use crate::linux::clock;
 use crate::node::report::{LOCAL, ReplyReport, SampleReport, SourceReport};
+use crate::server::recent::RecentClient;
 use crate::sync::select::Tally;
+use crate::time::instant::WallInstant;
 use crate::time::timestamp::NtpTimestamp;
 use crate::wire::candm::{
-    Activity, Address, ManualSample, NtpData, SelectData, ServerStats, SourceData, SourceMode,
-    SourceState, SourceStats, Tracking,
+    Activity, Address, Client, ManualSample, NtpData, Rtc, SelectData, ServerStats, SourceData,
+    SourceMode, SourceState, SourceStats, Tracking,
 };
 use crate::wire::packet::Leap;
 
@@ -224,7 +227,7 @@ pub fn ntp_data(source: &SourceReport, report: &Report) -> NtpData {
             .address
             .map_or(Address::Unspecified, |address| Address::Ip(address.ip())),
         port: source.address.map_or(0, |address| address.port()),
-        local: Address::Unspecified,
+        local: source.local.map_or(Address::Unspecified, Address::Ip),
         reply: reply.map_or([0; 4], |reply| {
             [reply.leap, reply.version, reply.mode, source.stratum]
         }),
@@ -287,6 +290,55 @@ pub fn server_stats(report: &Report) -> ServerStats {
         interleaved: of("interleaved"),
         ..ServerStats::default()
     }
+}
+
+/// The server's clients, one line for each address, in their order; none: nobody is
+/// remembered.
+pub fn clients(report: &Report) -> Option<Vec<Client>> {
+    let mut all = report.server.recent_clients()?;
+    all.sort_by_key(|client| client.address.ip());
+    // One may have been answered by several workers.
+    all.dedup_by(|other, kept| {
+        let same = other.address.ip() == kept.address.ip();
+        if same {
+            kept.first = kept.first.min(other.first);
+            kept.last = kept.last.max(other.last);
+            kept.count += other.count;
+            kept.dropped += other.dropped;
+        }
+        same
+    });
+    let now = report.map.to_local(clock::realtime());
+    Some(all.iter().map(|one| client(one, now)).collect())
+}
+
+fn client(client: &RecentClient, now: WallInstant) -> Client {
+    let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+    let gaps = client.count.saturating_sub(1);
+    let span_s = (client.last - client.first).as_seconds();
+    let since_s = (now - client.last).as_seconds();
+    Client {
+        address: client.address.ip().to_canonical(),
+        hits: count(client.count),
+        drops: count(client.dropped),
+        // As far as chrony's own count goes, which is of quarters.
+        interval: (gaps > 0).then(|| {
+            let mean_s = (span_s / gaps as f64).max(1e-9);
+            mean_s.log2().round().clamp(-30.0, 30.0) as i8
+        }),
+        since_s: since_s.clamp(0.0, f64::from(u32::MAX - 1)) as u32,
+    }
+}
+
+/// `rtcdata`; none: nobody looks after the real-time clock.
+pub fn rtc(report: &Report) -> Option<Rtc> {
+    report.rtc.map(|rtc| Rtc {
+        at_unix_ns: rtc.at_unix_ns,
+        samples: u16::try_from(rtc.samples).unwrap_or(u16::MAX),
+        span_s: rtc.span_s.round() as u32,
+        ahead_s: rtc.offset_s,
+        gain_ppm: rtc.rate.0,
+    })
 }
 
 /// `manual list`.

@@ -160,11 +160,11 @@ pub fn run(options: Options) -> Result<End, String> {
             if config.busy_poll {
                 log::warn!("busy polling needs io_uring: this one thread sleeps when nobody asks");
             }
-            let counters = Arc::new(single::Counted::default());
+            let counters = Arc::new(single::Counted::new(random_u64()?, config.recent_clients()));
             let sockets = bind_single(config, options.once, &mut without)?;
             let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();
             let responder = Responder::new(random_u64()?, config.clients);
-            let asked = single::Asked::new(random()?, random_u64()?, config.recent_clients());
+            let asked = single::Asked::new(random()?);
             let server = single::Server::new(
                 sockets,
                 over_ptp(config),

@@ -33,7 +33,7 @@ use crate::linux::wait::{Interest, Ready, Waiter};
 use crate::node::action::SourceId;
 use crate::server::interleave::TxToken;
 use crate::server::over_ptp::{Carriage, PtpService};
-use crate::server::recent::RecentTable;
+use crate::server::recent::{RecentClient, RecentTable};
 use crate::server::respond::{Policy, Request, Responder, set_transmit};
 use crate::server::verdict::{Reason, Verdict};
 use crate::sync::filter::Start;
@@ -57,21 +57,19 @@ const AWAITED_MAX: usize = 64;
 /// Requests of ntpq in one turn.
 const QUERIES_MAX: usize = 16;
 
-/// What ntpq asks, and who asked before.
+/// What ntpq asks.
 pub struct Asked {
     /// To be answered at the end of the turn; which socket was asked.
     waiting: Vec<(usize, Query)>,
     answerer: Answerer,
-    recent: Option<Arc<RecentTable>>,
 }
 
 impl Asked {
-    /// `secret` and `seed` are unguessable; so many clients are remembered.
-    pub fn new(secret: [u8; 32], seed: u64, clients: usize) -> Self {
+    /// `secret` is unguessable.
+    pub fn new(secret: [u8; 32]) -> Self {
         Self {
             waiting: Vec::with_capacity(QUERIES_MAX),
             answerer: Answerer::new(secret, clock::monotonic()),
-            recent: (clients > 0).then(|| Arc::new(RecentTable::new(clients, seed))),
         }
     }
 }
@@ -120,13 +118,31 @@ impl Socket {
     }
 }
 
-/// The loop's counters, where the metrics find them.
+/// What the loop counts and whom it remembers, where those who report find it.
 #[derive(Debug, Default)]
-pub struct Counted(WorkerCounters);
+pub struct Counted {
+    counters: WorkerCounters,
+    recent: Option<Arc<RecentTable>>,
+}
+
+impl Counted {
+    /// So many clients are remembered; `seed` is unguessable.
+    pub fn new(seed: u64, clients: usize) -> Self {
+        Self {
+            counters: WorkerCounters::default(),
+            recent: (clients > 0).then(|| Arc::new(RecentTable::new(clients, seed))),
+        }
+    }
+}
 
 impl Collect for Counted {
     fn collect(&self) -> ServerCounts {
-        counters::collect([&self.0])
+        counters::collect([&self.counters])
+    }
+
+    fn recent_clients(&self) -> Option<Vec<RecentClient>> {
+        let table = self.recent.as_deref()?;
+        Some(table.clients().collect())
     }
 }
 
@@ -141,7 +157,7 @@ impl Server {
         counters: Arc<Counted>,
         asked: Asked,
     ) -> Self {
-        if let Some(recent) = &asked.recent {
+        if let Some(recent) = &counters.recent {
             responder.remember(Arc::clone(recent));
         }
         Self {
@@ -206,7 +222,7 @@ impl Server {
                 responder.respond_over_ptp(carriage, policy, state, &request, now, out)
             }
         };
-        self.counters.0.count(&verdict);
+        self.counters.counters.count(&verdict);
         if verdict == Verdict::Drop(Reason::Control) {
             let Arrival {
                 from,
@@ -219,7 +235,7 @@ impl Server {
                 Some(query) if self.asked.waiting.len() < QUERIES_MAX => {
                     self.asked.waiting.push((index, query));
                 }
-                _ => self.counters.0.note_control_dropped(),
+                _ => self.counters.counters.note_control_dropped(),
             }
         }
         let Verdict::Reply { len, kind, track } = verdict else {
@@ -240,11 +256,11 @@ impl Server {
                 .map(|id| socket.expect_departure(id, token)),
         };
         if sent.is_ok() {
-            self.counters.0.note_latency(real - arrival.stamp.at);
+            self.counters.counters.note_latency(real - arrival.stamp.at);
         } else {
             // Lost like any other datagram; counted like a ring's.
             self.tallies.send_errors += 1;
-            self.counters.0.set_ring(&self.tallies);
+            self.counters.counters.set_ring(&self.tallies);
         }
     }
 
@@ -256,16 +272,15 @@ impl Server {
         // Before the report is made, which a flood is not worth.
         if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
             for _ in self.asked.waiting.drain(..) {
-                self.counters.0.note_control_dropped();
+                self.counters.counters.note_control_dropped();
             }
             return;
         }
         let report = report();
-        let recent = self.asked.recent.clone();
-        let recent = recent.as_deref();
+        let counted = Arc::clone(&self.counters);
         for (index, query) in self.asked.waiting.drain(..) {
             if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
-                self.counters.0.note_control_dropped();
+                self.counters.counters.note_control_dropped();
                 continue;
             }
             let knowledge = Knowledge {
@@ -275,13 +290,8 @@ impl Server {
                     .access
                     .lookup(query.from.ip(), query.from.port()),
                 now: self.snapshot.clock.to_local(clock::realtime()),
-                clients: &|| {
-                    recent
-                        .into_iter()
-                        .flat_map(|table| table.clients())
-                        .collect()
-                },
-                clients_max: recent.map_or(0, |table| table.capacity()),
+                clients: &|| counted.recent_clients().unwrap_or_default(),
+                clients_max: counted.recent.as_ref().map_or(0, |table| table.capacity()),
             };
             let socket = &self.sockets[index].socket;
             let answerer = &mut self.asked.answerer;
@@ -317,7 +327,7 @@ impl Server {
                 }
                 _ => self.card_counts.doubted += 1,
             }
-            self.counters.0.set_cards(&self.card_counts);
+            self.counters.counters.set_cards(&self.card_counts);
         }
     }
 
@@ -339,7 +349,7 @@ impl Server {
                 (arrival.stamp.at, NtpDuration::ZERO)
             }
         };
-        self.counters.0.set_cards(&self.card_counts);
+        self.counters.counters.set_cards(&self.card_counts);
         arrived
     }
 

@@ -400,6 +400,9 @@ impl TimeLoop {
         match sent {
             Ok(socket) => {
                 self.unsendable.remove(&to);
+                if let Ok(local) = socket.local_addr() {
+                    self.node.on_sent(id, local.ip());
+                }
                 self.exchanges.insert(id, Exchange::new(socket));
             }
             Err(error) => {

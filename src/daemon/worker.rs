@@ -100,6 +100,10 @@ impl Collect for Workers {
         self.free_retired();
         counters::collect(&self.shared.counters)
     }
+
+    fn recent_clients(&self) -> Option<Vec<RecentClient>> {
+        (!self.shared.recent.is_empty()).then(|| self.recent())
+    }
 }
 
 struct Thread {

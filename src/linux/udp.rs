@@ -143,6 +143,14 @@ impl ClientSocket {
         })
     }
 
+    /// Where it is bound: the address that the routes chose, and the port.
+    ///
+    /// # Errors
+    /// What getsockname(2) says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        local_addr(&self.fd)
+    }
+
     /// Sends one datagram. Its id is worth keeping only where several are under way.
     ///
     /// # Errors

@@ -399,6 +399,13 @@ impl Node {
         }
     }
 
+    /// The request left from this address of ours.
+    pub fn on_sent(&mut self, id: AssociationId, from: IpAddr) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
+            peer.association.note_local(from);
+        }
+    }
+
     /// The request could not leave, or an ICMP error came instead of a reply.
     pub fn on_send_failed(&mut self, id: AssociationId, now: Now) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
@@ -1136,6 +1143,7 @@ impl Node {
             // Those of names without an address come from the other end.
             id: 1 + (peer.id.0 % (u64::from(u16::MAX) - NAMES_MAX as u64 - 1)) as u16,
             address: peer.clock.is_none().then(|| association.address()),
+            local: association.local(),
             tally: peer.tally,
             refid: match (&peer.clock, sample) {
                 (None, Some(sample)) => sample.refid.display(sample.stratum).to_string(),

@@ -3,7 +3,7 @@
 //! --json`; they are an interface, so they only grow.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,9 @@ pub struct SourceReport {
     pub name: String,
     /// Whom we ask; none while the name does not resolve. For clocks, none.
     pub address: Option<SocketAddr>,
+    /// Our address that the last request left from.
+    #[serde(default)]
+    pub local: Option<IpAddr>,
     /// `u` unicast, `p` one of a pool, `l` the local clock, `r` a reference clock.
     pub kind: char,
     /// Selection's verdict.
@@ -169,6 +172,7 @@ impl SourceReport {
             id: 0,
             name: spec.name.clone(),
             address: None,
+            local: None,
             kind,
             tally: Tally::Rejected,
             refid: refid.display(STRATUM_MAX).to_string(),
