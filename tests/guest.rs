@@ -82,3 +82,10 @@ fn bad_network_cards_are_survived() {
     require!(guest);
     run_suite("badcards");
 }
+
+/// What tells operators whether a card is good: right about a good one, and about bad ones.
+#[test]
+fn cards_are_qualified() {
+    require!(guest);
+    run_suite("real");
+}

@@ -37,6 +37,8 @@
 
 #define GIGA 1000000000LL
 #define PAYLOAD 48
+#define PTP_PORT 319
+#define PTP_LENGTH 44
 #define WAIT_MS 200
 #define PAUSE_MS 50
 
@@ -51,6 +53,21 @@ struct stamps {
 };
 
 static int control = -1;
+
+/* The start of a client's request of NTP version 4; to PTP's port, of a Delay_Req of PTP
+ * version 2 in a domain that nobody uses, as NICs look at type and version. */
+static void fill(char *packet, int port)
+{
+	memset(packet, 0, PAYLOAD);
+	if (port != PTP_PORT) {
+		packet[0] = 0x23;
+		return;
+	}
+	packet[0] = 1;
+	packet[1] = 2;
+	packet[3] = PTP_LENGTH;
+	packet[4] = 123;
+}
 
 static int ioctl_of(const char *interface, unsigned long request, void *data)
 {
@@ -172,10 +189,11 @@ static void show_stamps(const char *way, const struct stamps *stamps, long long 
 /* One packet and all that comes of it, for WAIT_MS, or until nothing can be missing. */
 static void probe_once(int fd, const struct sockaddr_in *to, struct counts *counts)
 {
-	char packet[PAYLOAD] = { 0x23 };
+	char packet[PAYLOAD];
 	long long sent_ns = now_ns();
 	int tx_sw = 0, tx_hw = 0, rx = 0;
 
+	fill(packet, ntohs(to->sin_port));
 	if (sendto(fd, packet, sizeof(packet), 0, (const struct sockaddr *)to, sizeof(*to)) < 0) {
 		perror("sendto");
 		return;
@@ -206,10 +224,11 @@ static void probe_once(int fd, const struct sockaddr_in *to, struct counts *coun
 /* Many packets at once: a NIC may have room for the stamp of one. */
 static void burst_once(int fd, const struct sockaddr_in *to, int count, struct counts *counts)
 {
-	char packet[PAYLOAD] = { 0x23 };
+	char packet[PAYLOAD];
 	long long sent_ns;
 	struct stamps stamps;
 
+	fill(packet, ntohs(to->sin_port));
 	for (int i = 0; i < count; i++)
 		counts->tx += sendto(fd, packet, sizeof(packet), 0, (const struct sockaddr *)to,
 				     sizeof(*to)) > 0;

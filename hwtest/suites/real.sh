@@ -8,7 +8,7 @@ qualify() {
     local name="$1"
     shift
     mkdir -p out
-    on near sh -x /bin/hwtest-real hw0 --out out "$@" >/dev/ttyS0 2>&1 </dev/null
+    on near hwtest-real hw0 --out out "$@" >"$name.log" 2>&1 </dev/null
     result=$?
     cp out/hwtest-real-hw0.json "$name.json"
     cat "$name.json" >>"$name.log"
@@ -77,6 +77,7 @@ alone() {
     check "without a peer: verdict" says alone verdict '"untested"'
     ptntp_at near user --clock none <<END
 server 10.0.0.2 minpoll 0 maxpoll 0
+restrict default
 hwtimestamp hw0
 END
     qualify used --peer 10.0.0.2
