@@ -8,6 +8,7 @@
  *   phc DEV extended       by PTP_SYS_OFFSET_EXTENDED only: the tightest of 25
  *   phc DEV plain          by PTP_SYS_OFFSET only: the tightest of 25
  *   phc DEV watch N MS     N times read, MS milliseconds apart
+ *   phc DEV range          by how many ppb its frequency can be set, as its driver says
  *   phc DEV rate S         its rate's error in ppb against CLOCK_MONOTONIC_RAW, over S
  *                          seconds
  *   phc DEV set S          sets it S seconds ahead of CLOCK_REALTIME
@@ -161,6 +162,18 @@ static int show_rate(int fd, double seconds)
 	return 0;
 }
 
+static int show_range(int fd)
+{
+	struct ptp_clock_caps caps = { 0 };
+
+	if (ioctl(fd, PTP_CLOCK_GETCAPS, &caps)) {
+		perror("PTP_CLOCK_GETCAPS");
+		return 1;
+	}
+	printf("%d\n", caps.max_adj);
+	return 0;
+}
+
 static int set(int fd, double ahead_s)
 {
 	long long ns = read_ns(CLOCK_REALTIME) + (long long)(ahead_s * 1e9);
@@ -268,6 +281,8 @@ int main(int argc, char **argv)
 		return show(fd, read_plain);
 	if (argc == 5 && !strcmp(what, "watch"))
 		return watch(fd, atol(argv[3]), atol(argv[4]));
+	if (argc == 3 && !strcmp(what, "range"))
+		return show_range(fd);
 	if (argc == 4 && !strcmp(what, "rate"))
 		return show_rate(fd, atof(argv[3]));
 	if (argc == 4 && !strcmp(what, "set"))

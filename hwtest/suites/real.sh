@@ -1,5 +1,7 @@
 # hwtest/real, which is for NICs of operators, on the module's: a good one, and bad ones,
 # with a ptntp as the peer.
+#
+# limit: 1500
 
 . /guest/ptntp.sh
 
@@ -22,7 +24,7 @@ shows() { between "$(told "$1" "$2")" "$3" "$4"; }
 good() {
     on near hwstamp hw0 set 0 0 >/dev/null
     phc "$phc" freq 500
-    qualify good --peer 10.0.0.2 --seconds 30 --steer
+    qualify good --peer 10.0.0.2 --seconds 150 --steer
     check "good: it is told so" equal "$result" 0
     check "good: verdict" says good verdict '"hardware"'
     check "good: filters are tried" says good all_answer '"tx=1 rx=1"'
@@ -33,6 +35,7 @@ good() {
     check "good: its clock's rate, ppb" shows good phc_rate_ppb 20300 20700
     check "good: its clock does as told, ppb" shows good steer_taken_ppb 9800 10200
     check "good: its clock does not jump, ns" shows good steer_jump_ns -1000 1000
+    check "good: the range of its frequency" equal "$(told good phc_frequency_max_ppb | grep -c '^[1-9]')" 1
     check "good: stamps in use" says good card_stamps '"hardware/hardware"'
     check "good: deviation by the card's stamps, ns" shows good card_offset_deviation_ns 0 1000
     check "good: and by the kernel's, ns (clearly more)" shows good kernel_jitter_ns 2000 1000000
