@@ -96,3 +96,10 @@ fn hardware_clocks_lead_and_follow() {
     require!(guest);
     run_suite("refclock");
 }
+
+/// What tells operators whether a card is good: right about a good one, and about bad ones.
+#[test]
+fn cards_are_qualified() {
+    require!(guest);
+    run_suite("real");
+}
