@@ -40,7 +40,8 @@ fault() {
     local name="$1"
     watch_bounds client 50
     knob hw1 "$2" "$3"
-    check "$name: the kernel's stamps are used" within 30 origins client kernel
+    # A jump is learnt in less time than there is between two polls.
+    [ "$2" = jump_ns ] || check "$name: the kernel's stamps are used" within 30 origins client kernel
     check "$name: the operator is told" within 30 told client "$5"
     sleep 10
     [ -z "$4" ] || knob hw1 "$2" "$4"
@@ -55,10 +56,10 @@ faults() {
     ask client hw1
     check "at first the card's stamps are used" within 30 origins client hardware
     fault "clock that jumps" jump_ns 1000000000 "" "jumped by +1"
-    fault "stamps of the wrong clock" clock realtime phc "hardware timestamp is not used"
+    fault "stamps of the wrong clock" clock realtime phc "not used: it is of another clock"
     fault "stamps three seconds late" tx_delay_ms 3000 0 "timestamps of departures don't come"
     fault "no stamps of arrivals" deliver_rx 0 1 "arrive without hardware timestamps"
-    fault "stamps 5 ms in the future" forge_ns 5000000 0 "hardware timestamp is not used"
+    fault "stamps 5 ms in the future" forge_ns 5000000 0 "not used: it contradicts"
     fault "a clock that runs 2.5 times too fast" drift_ppb 1500000000 20000 "times as fast as the system clock"
     unplug
     stop_ptntp client
@@ -70,7 +71,7 @@ faults() {
 unplug() {
     watch_bounds client 60
     on far ip link del hw1
-    check "unplugged: the service goes on" within 30 told client "hw1"
+    check "unplugged: the operator is told" within 30 told client "ptp[0-9]* is gone"
     sleep 5
     ip link add hw1 link lower1 type hwts
     ip link set hw1 netns far

@@ -16,7 +16,9 @@ use crate::time::stamp::Stamp;
 pub struct Exchange {
     /// Whence it was sent.
     pub socket: ClientSocket,
-    kernel_departure: Option<Stamp>,
+    /// The kernel's stamp; before it came, and with drivers that let the kernel give
+    /// none, when we had it sent.
+    departure: Stamp,
     card_departure: Option<CardStamp>,
     held: Option<Held>,
 }
@@ -36,16 +38,16 @@ pub struct Delivery {
     pub bytes: Vec<u8>,
     /// Its arrival.
     pub answer: Answer,
-    /// The kernel's and the card's stamp of the request, if both came.
+    /// What is witness of the card's stamp of the request, and that stamp, if it came.
     pub departure: Option<(Stamp, CardStamp)>,
 }
 
 impl Exchange {
-    /// Just sent by `socket`.
-    pub fn new(socket: ClientSocket) -> Self {
+    /// Sent by `socket`, not before `sent`.
+    pub fn new(socket: ClientSocket, sent: Stamp) -> Self {
         Self {
             socket,
-            kernel_departure: None,
+            departure: sent,
             card_departure: None,
             held: None,
         }
@@ -53,7 +55,7 @@ impl Exchange {
 
     /// The kernel stamped the departure.
     pub fn departed_kernel(&mut self, stamp: Stamp) {
-        self.kernel_departure = Some(stamp);
+        self.departure = stamp;
     }
 
     /// The card stamped the departure. An answer that waited for that can be delivered.
@@ -88,7 +90,7 @@ impl Exchange {
         Delivery {
             bytes: held.bytes,
             answer: held.answer,
-            departure: self.kernel_departure.zip(self.card_departure),
+            departure: self.card_departure.map(|card| (self.departure, card)),
         }
     }
 
@@ -117,9 +119,12 @@ mod tests {
         frame_len: 90,
     };
 
+    const SENT: Stamp = Stamp::daemon(WallInstant::from_unix_ns(0));
+
     fn exchange() -> Exchange {
         let to = "127.0.0.1:9".parse().expect("an address");
-        Exchange::new(ClientSocket::connect(to, false).expect("a socket"))
+        let socket = ClientSocket::connect(to, false).expect("a socket");
+        Exchange::new(socket, SENT)
     }
 
     fn answer(card: Option<CardStamp>) -> Answer {
@@ -147,6 +152,15 @@ mod tests {
         assert_eq!(delivery.bytes, b"time");
         assert_eq!(delivery.departure, Some((sent, CARD)));
         assert_eq!(exchange.deadline(), None);
+    }
+
+    /// mlx5 and sfc.
+    #[test]
+    fn a_driver_may_leave_the_kernel_without_a_stamp_of_departures() {
+        let mut exchange = exchange();
+        exchange.answered(b"time", answer(Some(CARD)), Some(LATER));
+        let delivery = exchange.departed_card(CARD).expect("what waited");
+        assert_eq!(delivery.departure, Some((SENT, CARD)));
     }
 
     #[test]

@@ -57,6 +57,13 @@ struct CardsClock {
     told: bool,
 }
 
+/// Which of an exchange's two stamps.
+#[derive(Clone, Copy)]
+enum Way {
+    Arrival,
+    Departure,
+}
+
 /// A card's interface.
 #[derive(Debug)]
 struct Port {
@@ -70,7 +77,8 @@ struct Port {
     receives: Receives,
     transmits: bool,
     wait: DepartureWait,
-    doubted_in_a_row: u32,
+    /// Of arrivals, and of departures.
+    doubted_in_a_row: [u32; 2],
     unstamped_in_a_row: u32,
     told_doubt: bool,
     told_silent: bool,
@@ -176,7 +184,7 @@ impl Hardware {
                 wait: memory
                     .as_ref()
                     .map_or_else(|| DepartureWait::new(timeout), |port| port.wait.clone()),
-                doubted_in_a_row: 0,
+                doubted_in_a_row: [0; 2],
                 unstamped_in_a_row: 0,
                 told_doubt: false,
                 told_silent: false,
@@ -275,14 +283,14 @@ impl Hardware {
         let port = port_of(&mut self.ports, stamp.interface)?;
         match judged {
             Ok(judged) => {
-                port.believe();
+                port.believe(Way::Arrival);
                 port.unstamped_in_a_row = 0;
                 port.counts.rx += 1;
                 Some(port.stamp(&judged))
             }
             Err(doubt) => {
                 port.counts.rx_kernel += 1;
-                port.doubt(doubt);
+                port.doubt(doubt, Way::Arrival);
                 None
             }
         }
@@ -302,12 +310,12 @@ impl Hardware {
         port.wait.came(latency);
         match judged {
             Ok(judged) => {
-                port.believe();
+                port.believe(Way::Departure);
                 port.counts.tx += 1;
                 Some(port.stamp(&judged))
             }
             Err(doubt) => {
-                port.doubt(doubt);
+                port.doubt(doubt, Way::Departure);
                 None
             }
         }
@@ -469,27 +477,29 @@ impl Port {
         self.unstamped_in_a_row += 1;
         if self.unstamped_in_a_row == UNSTAMPED_TOLD {
             warn!(
-                "{}: packets arrive without hardware timestamps, though its driver agreed to                  give them; using the kernel's (`ptntp nics {}` shows how it is set up)",
+                "{}: packets arrive without hardware timestamps, though its driver agreed to \
+                 give them; using the kernel's (`ptntp nics {}` shows how it is set up)",
                 self.name, self.name
             );
         }
     }
 
-    fn believe(&mut self) {
-        self.doubted_in_a_row = 0;
-        if std::mem::take(&mut self.told_doubt) {
+    fn believe(&mut self, way: Way) {
+        self.doubted_in_a_row[way as usize] = 0;
+        if self.doubted_in_a_row == [0; 2] && std::mem::take(&mut self.told_doubt) {
             info!("{}: hardware timestamps are good again", self.name);
         }
     }
 
-    fn doubt(&mut self, doubt: Doubt) {
+    fn doubt(&mut self, doubt: Doubt, way: Way) {
         self.counts.doubted[doubt as usize] += 1;
         // Learning a clock takes a moment, and whoever made it jump was told already.
         if doubt == Doubt::Unknown {
             return;
         }
-        self.doubted_in_a_row += 1;
-        if self.doubted_in_a_row == DOUBTS_TOLD && !std::mem::replace(&mut self.told_doubt, true) {
+        let doubted = &mut self.doubted_in_a_row[way as usize];
+        *doubted += 1;
+        if *doubted == DOUBTS_TOLD && !std::mem::replace(&mut self.told_doubt, true) {
             warn!(
                 "{}: a hardware timestamp is not used: {doubt}; using the kernel's",
                 self.name

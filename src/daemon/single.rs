@@ -100,21 +100,20 @@ struct Socket {
 struct Awaited {
     id: SendId,
     token: TxToken,
-    /// The network stack's has come; a network card's may follow.
-    kernel: Option<WallInstant>,
+    /// The network stack's stamp; before it came, when we had it sent.
+    left: WallInstant,
 }
 
 impl Socket {
     /// Some reply left whose departure is awaited, unless no stamp was to be had.
-    fn expect_departure(&mut self, id: Option<SendId>, token: TxToken) {
+    fn expect_departure(&mut self, id: Option<SendId>, token: TxToken, left: WallInstant) {
         let Some(id) = id else {
             return;
         };
         if self.awaited.len() == AWAITED_MAX {
             self.awaited.pop_front();
         }
-        let kernel = None;
-        self.awaited.push_back(Awaited { id, token, kernel });
+        self.awaited.push_back(Awaited { id, token, left });
     }
 }
 
@@ -253,7 +252,7 @@ impl Server {
             Some(token) => socket
                 .socket
                 .send_stamped(reply, to, from, interface)
-                .map(|id| socket.expect_departure(id, token)),
+                .map(|id| socket.expect_departure(id, token, real)),
         };
         if sent.is_ok() {
             self.counters.counters.note_latency(real - arrival.stamp.at);
@@ -312,14 +311,14 @@ impl Server {
             return;
         };
         if let Some(stamp) = departure.kernel {
-            awaited.kernel = Some(stamp.at);
+            awaited.left = stamp.at;
             let at = self.snapshot.clock.to_local(stamp.at);
             self.responder.departed(awaited.token, at);
         }
         // The card's follows the kernel's, which is its witness.
-        if let (Some(stamp), Some(kernel)) = (departure.card, awaited.kernel) {
+        if let Some(stamp) = departure.card {
             let card = self.cards.of_or_only(stamp.interface);
-            match card.map(|card| card.departure(stamp.phc, kernel)) {
+            match card.map(|card| card.departure(stamp.phc, awaited.left)) {
                 Some(Ok(judged)) => {
                     self.card_counts.departures += 1;
                     let at = self.snapshot.clock.to_local(judged.at);

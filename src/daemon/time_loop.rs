@@ -35,6 +35,7 @@ use crate::sync::leap::LeapTable;
 use crate::system::SystemState;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, Now, WallInstant};
+use crate::time::stamp::Stamp;
 use crate::wire::packet::PACKET_LEN_MAX;
 
 /// Histograms, the report and the watchdog are served this often.
@@ -393,6 +394,7 @@ impl TimeLoop {
             None => ClientSocket::connect(to, by_card),
             Some(port) => ClientSocket::connect_from(port, to, by_card),
         };
+        let now = clock::realtime();
         let sent = socket.and_then(|mut socket| {
             socket.send(bytes)?;
             Ok(socket)
@@ -403,7 +405,8 @@ impl TimeLoop {
                 if let Ok(local) = socket.local_addr() {
                     self.node.on_sent(id, local.ip());
                 }
-                self.exchanges.insert(id, Exchange::new(socket));
+                self.exchanges
+                    .insert(id, Exchange::new(socket, Stamp::daemon(now)));
             }
             Err(error) => {
                 if self.unsendable.insert(to) {

@@ -39,9 +39,10 @@ pub struct Judged {
 /// Why a stamp is not used.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Doubt {
-    /// Nothing is known of the card's clock just now, or the stamp is far from where
-    /// the clock was last seen.
+    /// Nothing is known of the card's clock just now.
     Unknown,
+    /// The stamp is far from where the card's clock was last seen.
+    OtherClock,
     /// An arrival after the kernel saw it, or a departure before it was let go.
     OutOfOrder,
     /// Longer from the card to the kernel, or back, than any packet waits.
@@ -50,12 +51,18 @@ pub enum Doubt {
 
 impl Doubt {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Unknown, Self::OutOfOrder, Self::TooFar];
+    pub const ALL: [Self; 4] = [
+        Self::Unknown,
+        Self::OtherClock,
+        Self::OutOfOrder,
+        Self::TooFar,
+    ];
 
     /// The word used in metrics labels and JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Unknown => "clock_unknown",
+            Self::OtherClock => "other_clock",
             Self::OutOfOrder => "out_of_order",
             Self::TooFar => "too_far",
         }
@@ -66,6 +73,7 @@ impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unknown => "its clock is not known just now",
+            Self::OtherClock => "it is of another clock than the card's",
             Self::OutOfOrder => "it contradicts the kernel's stamp",
             Self::TooFar => "it is too far from the kernel's stamp",
         })
@@ -125,7 +133,7 @@ impl CardClock {
     }
 
     fn judge(&self, phc: PhcInstant) -> Result<Judged, Doubt> {
-        let at = self.map.to_real(phc).ok_or(Doubt::Unknown)?;
+        let at = self.map.to_real(phc).ok_or(Doubt::OtherClock)?;
         let error = self.map.error_at(phc);
         Ok(Judged {
             at,
@@ -241,7 +249,7 @@ mod tests {
     #[test]
     fn a_stamp_of_the_wrong_clock_is_doubted() {
         let wrong = PhcInstant::from_nanos(KERNEL.unix_ns());
-        assert_eq!(card().arrival(wrong, KERNEL, 90), Err(Doubt::Unknown));
+        assert_eq!(card().arrival(wrong, KERNEL, 90), Err(Doubt::OtherClock));
         // Even one that is hardly off.
         let mut near = card();
         near.map.anchor_real = KERNEL + NtpDuration::from_seconds(0.1);
