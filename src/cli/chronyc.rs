@@ -2,6 +2,7 @@
 //! separated values, character for character. Offsets are chrony's way around here:
 //! positive when the local clock is ahead.
 
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use crate::cli::args::ReportArgs;
@@ -139,7 +140,12 @@ fn sources_text(sources: &[Named<SourceData>], args: &ReportArgs) -> String {
     );
     for named in shown(sources, args, |data| data.address) {
         let data = &named.data;
-        let name = name_of(&named.name, data.address, args.numeric || args.csv);
+        let name = match (data.mode, data.address) {
+            (SourceMode::Reference, Address::Ip(IpAddr::V4(refid))) => {
+                refid_letters(refid.to_bits())
+            }
+            _ => name_of(&named.name, data.address, args.numeric || args.csv),
+        };
         let mode = match data.mode {
             SourceMode::Server => '^',
             SourceMode::Peer => '=',
@@ -201,7 +207,10 @@ fn stats_text(stats: &[Named<SourceStats>], args: &ReportArgs) -> String {
     );
     for named in shown(stats, args, |data| data.address) {
         let data = &named.data;
-        let name = name_of(&named.name, data.address, args.numeric || args.csv);
+        let name = match data.address {
+            Address::Unspecified => refid_letters(data.refid),
+            address => name_of(&named.name, address, args.numeric || args.csv),
+        };
         text.push_str(&if args.csv {
             format!(
                 "{name},{},{},{},{:.3},{:.3},{:.9},{:.9}\n",

@@ -472,8 +472,7 @@ impl Association {
     pub fn on_measurement(&mut self, sample: &Measurement, now: Now) {
         self.pending = None;
         self.note_answer(now);
-        self.last_sample = Some(*sample);
-        self.last_origins = Some((sample.origin, sample.origin));
+        self.keep(*sample, (sample.origin, sample.origin));
     }
 
     fn judge(
@@ -577,10 +576,7 @@ impl Association {
         if let Some(corrections) = halfway.corrections {
             corrections.apply(&mut sample);
         }
-        self.last_sample = Some(sample);
-        self.recent.truncate(RECENT - 1);
-        self.recent.push_front(sample);
-        self.last_origins = Some(origins);
+        self.keep(sample, origins);
         self.response = Some(exchange.transmit - exchange.receive);
         for (place, origin) in [origins.0, origins.1].into_iter().enumerate() {
             match origin {
@@ -590,6 +586,13 @@ impl Association {
             }
         }
         Ok(Received::Sample(sample))
+    }
+
+    fn keep(&mut self, sample: Measurement, origins: (StampOrigin, StampOrigin)) {
+        self.last_sample = Some(sample);
+        self.recent.truncate(RECENT - 1);
+        self.recent.push_front(sample);
+        self.last_origins = Some(origins);
     }
 
     /// An interleaved reply brings the true T3 of the exchange before, which completes

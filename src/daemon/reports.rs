@@ -5,13 +5,13 @@
 //! one means that the local clock is ahead. What we don't estimate is zero: runs of
 //! residuals, jitter's asymmetry.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::status::Report;
 use crate::linux::clock;
-use crate::node::report::{LOCAL, ReplyReport, SampleReport, SourceReport};
+use crate::node::report::{CLOCK, LOCAL, ReplyReport, SampleReport, SourceReport};
 use crate::server::recent::RecentClient;
 use crate::sync::select::Tally;
 use crate::time::instant::WallInstant;
@@ -105,7 +105,7 @@ pub fn source(report: &Report, index: u32) -> Option<&SourceReport> {
 pub fn source_at(report: &Report, address: Address) -> Option<&SourceReport> {
     let found = sources(report).find(|&(index, source)| {
         let own = self::address(index, source.address);
-        own == address
+        own == address && source.kind != CLOCK
     });
     found.map(|(_, source)| source)
 }
@@ -122,7 +122,10 @@ fn address(index: u32, address: Option<SocketAddr>) -> Address {
 pub fn source_data(index: u32, source: &SourceReport) -> SourceData {
     let last = source.recent.first();
     SourceData {
-        address: address(index, source.address),
+        address: clock_refid(source).map_or_else(
+            || address(index, source.address),
+            |refid| Address::Ip(Ipv4Addr::from(refid).into()),
+        ),
         poll: source.poll_log2().into(),
         stratum: last.map_or(0, |_| source.stratum.into()),
         state: match source.tally {
@@ -132,19 +135,26 @@ pub fn source_data(index: u32, source: &SourceReport) -> SourceData {
             Tally::Falseticker => SourceState::Falseticker,
             Tally::Rejected => SourceState::NonSelectable,
         },
-        mode: SourceMode::Server,
+        mode: if source.kind == CLOCK {
+            SourceMode::Reference
+        } else {
+            SourceMode::Server
+        },
         reach: source.reach.into(),
         since_sample_s: age_s(source),
         measured_s: last.map_or(0.0, |sample| opposite(sample.offset_s)),
         adjusted_s: opposite(source.detail.adjusted_s),
-        error_s: last.zip(source.reply.as_ref()).map_or(0.0, error_s),
+        error_s: last.map_or(0.0, |sample| error_s(sample, source.reply.as_ref())),
     }
 }
 
-/// What the last sample may be wrong by, if there was one: half the whole way to the primary
-/// reference, and all dispersion.
-fn error_s((sample, reply): (&SampleReport, &ReplyReport)) -> f64 {
-    (sample.delay_s + reply.root_delay_s) / 2.0 + reply.root_dispersion_s + sample.dispersion_s
+/// What the last sample may be wrong by: half the whole way to the primary reference, and
+/// all dispersion. A reference clock sends no reply, and is where the way ends.
+fn error_s(sample: &SampleReport, reply: Option<&ReplyReport>) -> f64 {
+    let (delay_s, dispersion_s) = reply.map_or((0.0, 0.0), |reply| {
+        (reply.root_delay_s, reply.root_dispersion_s)
+    });
+    (sample.delay_s + delay_s) / 2.0 + dispersion_s + sample.dispersion_s
 }
 
 /// Whole seconds since the last sample.
@@ -158,7 +168,7 @@ pub fn source_stats(index: u32, source: &SourceReport) -> SourceStats {
     let detail = &source.detail;
     SourceStats {
         refid: own_refid(source),
-        address: address(index, source.address),
+        address: named_address(index, source),
         samples: detail.samples,
         runs: 0,
         span_s: detail.span_s.max(0.0).round() as u32,
@@ -170,11 +180,30 @@ pub fn source_stats(index: u32, source: &SourceReport) -> SourceStats {
     }
 }
 
-/// The identifier under which we would name this source: its IPv4 address.
+/// The identifier under which we would name this source: its IPv4 address, or a reference
+/// clock's own.
 fn own_refid(source: &SourceReport) -> u32 {
     match source.address.map(|address| address.ip()) {
         Some(IpAddr::V4(v4)) => v4.to_bits(),
-        _ => 0,
+        _ => clock_refid(source).unwrap_or(0),
+    }
+}
+
+/// What a reference clock has instead of an address; none: it is no such clock.
+fn clock_refid(source: &SourceReport) -> Option<u32> {
+    let letters = source.refid.trim_matches('.').bytes();
+    let mut octets = [0; 4];
+    for (octet, letter) in octets.iter_mut().zip(letters) {
+        *octet = letter;
+    }
+    (source.kind == CLOCK).then(|| u32::from_be_bytes(octets))
+}
+
+/// Whom to call the source, where its identifier stands beside.
+fn named_address(index: u32, source: &SourceReport) -> Address {
+    match clock_refid(source) {
+        Some(_) => Address::Unspecified,
+        None => address(index, source.address),
     }
 }
 
@@ -185,7 +214,7 @@ pub fn select_data(index: u32, source: &SourceReport) -> SelectData {
     let distance_s = source.root_distance_s.unwrap_or(0.0);
     SelectData {
         refid: own_refid(source),
-        address: address(index, source.address),
+        address: named_address(index, source),
         state: match source.tally {
             _ if detail.noselect => b'N',
             Tally::System => b'*',
@@ -199,6 +228,7 @@ pub fn select_data(index: u32, source: &SourceReport) -> SelectData {
         },
         leap: match &source.reply {
             Some(reply) if detail.samples > 0 => reply.leap,
+            None if source.kind == CLOCK && detail.samples > 0 => Leap::None.bits(),
             _ => Leap::Unknown.bits(),
         },
         options: u16::from(detail.noselect) | u16::from(detail.prefer) << 1,
@@ -260,7 +290,7 @@ pub fn ntp_data(source: &SourceReport, report: &Report) -> NtpData {
 /// `activity`.
 pub fn activity(report: &Report) -> Activity {
     let mut activity = Activity::default();
-    for (_, source) in sources(report) {
+    for (_, source) in sources(report).filter(|(_, source)| source.kind != CLOCK) {
         let counter = match (source.address, source.detail.bursting) {
             (None, _) => &mut activity.unresolved,
             (Some(_), true) if source.detail.online => &mut activity.burst_online,
@@ -380,6 +410,32 @@ pub fn named<T>(report: &Report, make: impl Fn(u32, &SourceReport) -> T) -> Vec<
 mod tests {
     use super::*;
     use crate::daemon::status::tests::example;
+
+    #[test]
+    fn a_reference_clock_goes_by_its_identifier() {
+        let mut report = example();
+        let source = &mut report.node.sources[0];
+        (source.kind, source.address, source.reply) = (CLOCK, None, None);
+        source.refid = "PHC".to_owned();
+        source.detail.samples = 4;
+        source.recent = vec![SampleReport {
+            offset_s: 1e-6,
+            delay_s: 2e-6,
+            dispersion_s: 3e-6,
+            age_s: 1.0,
+        }];
+        let refid = u32::from_be_bytes(*b"PHC\0");
+        let source = &report.node.sources[0];
+        let data = source_data(0, source);
+        assert_eq!(data.address, Address::Ip(Ipv4Addr::from(refid).into()));
+        assert_eq!(data.mode, SourceMode::Reference);
+        assert!((data.error_s - 4e-6).abs() < 1e-12);
+        let stats = source_stats(0, source);
+        assert_eq!((stats.refid, stats.address), (refid, Address::Unspecified));
+        assert_eq!(select_data(0, source).leap, 0);
+        assert_eq!(activity(&report), Activity::default());
+        assert!(source_at(&report, Address::Id(1)).is_none());
+    }
 
     #[test]
     fn signs_are_chronys() {
