@@ -27,8 +27,8 @@ pub fn root() -> Result<(), String> {
 
 /// The peers that `tests/setup` unpacks.
 pub fn peers() -> Result<(), String> {
-    let stamp = super::peers::root().join("../.complete-1");
-    if stamp.exists() {
+    let home = super::peers::root().join("..");
+    if home.join(stamp(include_str!("../setup"))).exists() {
         return Ok(());
     }
     Err("needs the real NTP programs that tests/setup unpacks".into())
@@ -37,10 +37,23 @@ pub fn peers() -> Result<(), String> {
 /// QEMU and a kernel, which `hwtest/setup` unpacks.
 pub fn guest() -> Result<(), String> {
     let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/hwtest");
-    if home.join(".complete-2").exists() {
+    if home
+        .join(stamp(include_str!("../../hwtest/setup")))
+        .exists()
+    {
         return Ok(());
     }
     Err("needs QEMU and a guest's kernel (run hwtest/setup)".into())
+}
+
+/// The file that a set-up script leaves when all is there. Its name changes with what
+/// there is to be.
+fn stamp(script: &'static str) -> &'static str {
+    let line = script
+        .lines()
+        .find_map(|line| line.strip_prefix("stamp=\""));
+    let path = line.expect("a line with the stamp").trim_end_matches('"');
+    path.rsplit('/').next().expect("a name")
 }
 
 /// The system call tracer.
