@@ -76,6 +76,7 @@ impl World {
                 .map(|n| SourceSpec {
                     name: format!("server-{n}"),
                     pool: false,
+                    most: None,
                     options,
                 })
                 .collect(),
@@ -85,6 +86,7 @@ impl World {
             mechanisms: Mechanisms::default(),
             steer: true,
             once: false,
+            kernel_leaps: true,
             frequency: None,
             frequency_in_force: Ppm::ZERO,
             monotonic: MonotonicClock::Free,
