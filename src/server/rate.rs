@@ -219,7 +219,8 @@ fn pour(entry: &mut Entry, now: u32, bucket: Bucket) -> bool {
         entry.last = now;
     } else {
         // What is less than a unit is not lost.
-        let ticks = drained * (interval_ns / u64::from(UNITS)) / TICK_NS as u64;
+        let spent_ns = u128::from(drained) * u128::from(interval_ns) / u128::from(UNITS);
+        let ticks = spent_ns.div_ceil(TICK_NS as u128);
         entry.last = entry.last.wrapping_add(ticks as u32);
     }
     // Shorter intervals than a tick are not seen: what belongs to one tick may come at once.
