@@ -327,7 +327,7 @@ fn who(who: Who) -> String {
 }
 
 /// What is left to one with `flags`.
-fn permissions(flags: Flags, config: &Config) -> String {
+pub fn permissions(flags: Flags, config: &Config) -> String {
     if flags == Flags::NONE {
         return "may do everything: gets the time, without limits (nothing is inherited from `default`)".into();
     }

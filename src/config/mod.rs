@@ -14,6 +14,8 @@ pub mod association;
 pub mod chrony;
 pub mod chrony_lines;
 pub mod chrony_source;
+pub mod convert;
+pub mod decide;
 pub mod diagnostic;
 pub mod dialect;
 pub mod directives;

@@ -132,9 +132,48 @@ fn a_distributions_file_loads_without_errors() {
     )));
 }
 
+/// The files of distributions and of both projects' documentation, and how many warnings
+/// each gets beside those about files that are not on this machine.
+const REAL: [(&str, Dialect, usize); 15] = [
+    ("seed-000.conf", Dialect::Ntp, 0),
+    ("seed-004.conf", Dialect::Ntp, 1),
+    ("debian.conf", Dialect::Ntp, 3),
+    ("ubuntu.conf", Dialect::Ntp, 4),
+    ("rhel.conf", Dialect::Ntp, 0),
+    ("ntpsec.conf", Dialect::Ntp, 1),
+    ("lan.conf", Dialect::Ntp, 1),
+    ("chrony.conf", Dialect::Chrony, 0),
+    ("debian-chrony.conf", Dialect::Chrony, 0),
+    ("ubuntu-chrony.conf", Dialect::Chrony, 0),
+    ("rhel-chrony.conf", Dialect::Chrony, 0),
+    ("amazon-chrony.conf", Dialect::Chrony, 0),
+    ("lan-chrony.conf", Dialect::Chrony, 0),
+    ("isolated-chrony.conf", Dialect::Chrony, 1),
+    ("seed-004-plain.conf", Dialect::Ntp, 0),
+];
+
+#[test]
+fn real_files_load_and_survive_being_written() {
+    for (name, dialect, warnings) in REAL {
+        let loaded = load(&file(name), Dialect::Auto);
+        let loaded = loaded.unwrap_or_else(|why| panic!("{name}: {}", listed(&why)));
+        assert_eq!(loaded.dialect, dialect, "{name}");
+        let warned = loaded.notes.iter().filter(|note| {
+            note.severity == Severity::Warning && !note.message.contains("there is no")
+        });
+        assert_eq!(
+            warned.count(),
+            warnings,
+            "{name}: {}",
+            listed(&loaded.notes)
+        );
+        assert_eq!(written(&loaded.config), loaded.config, "{name}");
+    }
+}
+
 #[test]
 fn every_line_of_the_real_files_is_explained() {
-    for name in ["seed-000.conf", "seed-004.conf", "debian.conf"] {
+    for (name, ..) in REAL {
         let loaded = load(&file(name), Dialect::Auto).unwrap();
         for line in &loaded.lines {
             let said = explain::sentences(&line.statement, &loaded.config);

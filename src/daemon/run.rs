@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use log::{debug, info, warn};
 
-use crate::config::{Config, Listen, SourceKind};
+use crate::config::{Config, Listen};
 use crate::daemon::clock::Clock;
 use crate::daemon::control::Listener;
 use crate::daemon::desk::{Desk, bind_metrics};
 use crate::daemon::drift;
-use crate::daemon::errands::{End, Errands, Identity, policy};
+use crate::daemon::errands::{End, Errands, Identity, policy, spec};
 use crate::daemon::logging;
 use crate::daemon::metrics::Exporter;
 use crate::daemon::notify::Notifier;
@@ -22,7 +22,7 @@ use crate::daemon::paths::control_default;
 use crate::daemon::service::Setup as ServiceSetup;
 use crate::daemon::single;
 use crate::daemon::snapshot::SnapshotCell;
-use crate::daemon::status::{Collect, IoBackend, ServerCounts};
+use crate::daemon::status::{Collect, IoBackend, Reloads, ServerCounts};
 use crate::daemon::threads;
 use crate::daemon::time_loop::TimeLoop;
 use crate::daemon::worker::{Setup as WorkerSetup, Workers};
@@ -35,7 +35,6 @@ use crate::linux::udp::ServerSocket;
 use crate::linux::wait::Waiter;
 use crate::mechanisms::Mechanisms;
 use crate::node::engine::{Node, NodeConfig};
-use crate::node::pool::SourceSpec;
 use crate::server::respond::{Policy, Responder};
 use crate::sync::filter::Start;
 
@@ -96,6 +95,7 @@ pub fn run(options: Options) -> Result<End, String> {
         degraded: without.0,
         serving,
         server,
+        reloads: Reloads::default(),
     };
     let end = match io {
         IoBackend::Uring => {
@@ -112,7 +112,12 @@ pub fn run(options: Options) -> Result<End, String> {
             announce(&serving);
             threads::run(threads::Parts {
                 core,
-                errands: Errands::new(config.clone(), identity(serving, server, without), notifier),
+                errands: Errands::new(
+                    config.clone(),
+                    options.reload.clone(),
+                    identity(serving, server, without),
+                    notifier,
+                ),
                 service: ServiceSetup {
                     control: desks.control?,
                     metrics: desks.metrics?,
@@ -141,6 +146,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 core,
                 errands: Errands::new(
                     config.clone(),
+                    options.reload.clone(),
                     identity(serving, counters, without),
                     notifier,
                 ),
@@ -255,16 +261,7 @@ fn node_config(
 ) -> Result<NodeConfig, String> {
     let config = &options.config;
     Ok(NodeConfig {
-        sources: config
-            .sources
-            .iter()
-            .map(|source| SourceSpec {
-                name: source.name.clone(),
-                pool: source.kind == SourceKind::Pool,
-                most: source.most,
-                options: source.options,
-            })
-            .collect(),
+        sources: config.sources.iter().map(spec).collect(),
         local_stratum: config.local_clock.map(|local| local.stratum),
         step: config.step,
         select: config.select,

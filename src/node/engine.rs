@@ -952,7 +952,7 @@ impl Node {
             .collect();
         // Names without an address yet are shown too: an admin looks for them.
         for (index, name) in self.names.iter().enumerate() {
-            if !self.peers.iter().any(|peer| peer.source.0 == index) {
+            if !name.is_retired() && !self.peers.iter().any(|peer| peer.source.0 == index) {
                 reports.push(SourceReport::silent(&name.spec, 'u'));
             }
         }
@@ -1003,6 +1003,9 @@ impl Node {
         }
     }
 }
+
+#[path = "reload.rs"]
+pub mod reload;
 
 #[cfg(test)]
 #[path = "engine_tests.rs"]
