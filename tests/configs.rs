@@ -179,7 +179,7 @@ fn chrony_conf_loads_too() {
         assert!(all(&output).contains("`rtcsync` is accepted"), "{output:?}");
     }
     let converted = ptntp(&["convert", text(&path)]);
-    let again = directory.write("again.conf", &stdout(&converted));
+    let again = directory.write("again.conf", stdout(&converted));
     let output = ptntp(&["check", "--dialect", "ntp", text(&again)]);
     assert_eq!(output.status.code(), Some(0), "{}", all(&output));
 }
@@ -266,10 +266,10 @@ fn allow_and_deny_decide_who_is_served() {
 #[test]
 fn reload_takes_a_good_file_and_leaves_a_broken_one() {
     require!(root);
-    let star = Star::new(1);
     let first =
         "server 127.127.1.0\nfudge 127.127.1.0 stratum 3\nserver 192.0.2.1\nserver 192.0.2.2\n";
     for io in ["auto", "poll"] {
+        let star = Star::new(1);
         let ptntp = in_namespace(&star.hub)
             .config(first)
             .args(&["--io", io])
@@ -305,6 +305,30 @@ fn reload_takes_a_good_file_and_leaves_a_broken_one() {
         assert!(
             wait_until(secs(20), || client.time().is_some()),
             "served again"
+        );
+    }
+}
+
+/// The real chronyd reads what `ptntp convert` writes. (Debian's knows neither `leapseclist` nor `ipv4` yet,
+/// so the files are those without.)
+#[test]
+fn the_real_chronyd_reads_what_convert_writes() {
+    require!(peers);
+    let directory = TempDir::new();
+    for name in ["seed-000", "rhel"] {
+        let path = data(&format!("configs/{name}.conf"));
+        let written = stdout(&ptntp(&["convert", text(&path)]));
+        assert!(written.contains("makestep"), "{name}: {written}");
+        let file = directory.write(name, &written);
+        let chronyd = common::peers::root().join("usr/sbin/chronyd");
+        let mut command = common::process::command(None, chronyd);
+        command.args(["-p", "-f", text(&file)]);
+        let output = common::process::run(command, secs(20));
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{name}: {}\n{written}",
+            all(&output)
         );
     }
 }

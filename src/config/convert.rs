@@ -80,7 +80,10 @@ fn clock(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
     let select = config.select;
     lines.push(format!("minsources {}", select.minsane));
     lines.push(format!("maxdistance {}", seconds(select.maxdist)));
-    lines.push(format!("maxstratum {}", select.ceiling - 1));
+    // Only new versions of chronyd know the word; 15 is its default.
+    if select.ceiling < 16 {
+        lines.push(format!("maxstratum {}", select.ceiling - 1));
+    }
     if select.floor > 0 {
         lost.push(format!(
             "`tos floor {}`: lower strata are followed",

@@ -381,7 +381,7 @@ impl Node {
             }
             Received::Nothing => {}
             Received::Sample(mut sample) => {
-                sample.offset = sample.offset + peer.association.options().offset;
+                sample.offset += peer.association.options().offset;
                 let address = peer.association.address();
                 if !std::mem::replace(&mut peer.answers, true) {
                     self.log(Event::Reachable(address));
@@ -1004,7 +1004,6 @@ impl Node {
     }
 }
 
-#[path = "reload.rs"]
 pub mod reload;
 
 #[cfg(test)]
