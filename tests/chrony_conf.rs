@@ -50,8 +50,6 @@ fn ratelimit_answers_a_burst_and_a_few_by_chance() {
     let star = Star::new(1);
     let config = "local stratum 4\nallow\nratelimit interval 6 burst 8 leak 4 kod 2\nport 1123\n";
     let ptntp = start(&star, config, "none");
-    let client = Client::from(&star.spokes[0], (spoke_v4(0), 0).into(), hub_v4(0));
-    drop(client);
     let socket = star.spokes[0].udp((spoke_v4(0), 0).into());
     socket.set_read_timeout(Some(secs(1))).expect("a timeout");
     let to = std::net::SocketAddr::new(hub_v4(0), 1123);

@@ -188,15 +188,29 @@ fn serving(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
             lost.push(format!("`{word}` of `restrict` has no word in chrony.conf"));
         }
     }
-    match config.listen {
+    match &config.listen {
         Listen::Everywhere | Listen::Nowhere => {}
         Listen::Loopback => {
             lines.push("bindaddress 127.0.0.1".into());
             lines.push("bindaddress ::1".into());
         }
-        Listen::At(v4, v6) => {
-            lines.extend(v4.map(|address| format!("bindaddress {address}")));
-            lines.extend(v6.map(|address| format!("bindaddress {address}")));
+        Listen::At(addresses) => {
+            for is_v4 in [true, false] {
+                let mut family = addresses.iter().filter(|a| a.is_ipv4() == is_v4);
+                match (family.next(), family.next()) {
+                    (Some(one), None) => lines.push(format!("bindaddress {one}")),
+                    (Some(one), Some(_)) => {
+                        lines.push(format!("bindaddress {one}"));
+                        lost.push("chronyd answers on one address of each family".into());
+                    }
+                    (None, _) => {
+                        let family = if is_v4 { "IPv4" } else { "IPv6" };
+                        lost.push(format!(
+                            "chronyd answers on {family} as well, as far as `allow` says"
+                        ));
+                    }
+                }
+            }
         }
     }
     lines.extend(config.port.map(|port| format!("port {port}")));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::config::access::flags_of;
 use crate::config::native::seconds;
+use crate::config::nic::Match;
 use crate::config::statement::{Include, Statement, Tinker, Tos};
 use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
@@ -116,13 +117,25 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
         Statement::Listen(Listen::Nowhere) | Statement::Port(0) => {
             vec!["nobody is answered".into()]
         }
-        Statement::Listen(Listen::At(v4, v6)) => {
-            let v4 = v4.map(|address| address.to_string());
-            let v6 = v6.map(|address| address.to_string());
-            let both: Vec<String> = v4.into_iter().chain(v6).collect();
+        Statement::Listen(Listen::At(addresses)) => {
+            let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             vec![format!(
                 "requests to {} alone are answered",
-                both.join(" and ")
+                all.join(" and ")
+            )]
+        }
+        Statement::Nic(rule) => {
+            let who = match &rule.matches {
+                Match::All => "every address but loopback's".to_owned(),
+                Match::V4 => "every IPv4 address but loopback's".to_owned(),
+                Match::V6 => "every IPv6 address but loopback's".to_owned(),
+                Match::Wildcard => return Vec::new(),
+                Match::Block(prefix) => prefix.to_string(),
+                Match::Name(name) => format!("the addresses of {name}"),
+            };
+            let how = if rule.listen { "are" } else { "are not" };
+            vec![format!(
+                "requests to {who} {how} answered, unless a later line says otherwise"
             )]
         }
         Statement::Listen(Listen::Loopback) => {

@@ -146,7 +146,7 @@ fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
         old.drift_file == new.drift_file && old.drift_gains == new.drift_gains,
         "`driftfile`",
     );
-    new.listen = old.listen;
+    new.listen.clone_from(&old.listen);
     new.port = old.port;
     new.clients = old.clients;
     new.busy_poll = old.busy_poll;

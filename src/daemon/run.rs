@@ -288,21 +288,16 @@ fn random_u64() -> Result<u64, String> {
 }
 
 /// Where to answer, IPv4 first.
-fn listen_addresses(listen: Listen, port: u16) -> Vec<SocketAddr> {
-    let (v4, v6): (Option<IpAddr>, Option<IpAddr>) = match listen {
-        Listen::Everywhere => (
-            Some(Ipv4Addr::UNSPECIFIED.into()),
-            Some(Ipv6Addr::UNSPECIFIED.into()),
-        ),
-        Listen::Loopback => (
-            Some(Ipv4Addr::LOCALHOST.into()),
-            Some(Ipv6Addr::LOCALHOST.into()),
-        ),
-        Listen::At(v4, v6) => (v4.map(Into::into), v6.map(Into::into)),
-        Listen::Nowhere => (None, None),
+fn listen_addresses(listen: &Listen, port: u16) -> Vec<SocketAddr> {
+    let ips: Vec<IpAddr> = match listen {
+        Listen::Everywhere => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+        Listen::Loopback => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        Listen::At(ips) => ips.clone(),
+        Listen::Nowhere => Vec::new(),
     };
-    let both = v4.into_iter().chain(v6);
-    both.map(|ip| SocketAddr::new(ip, port)).collect()
+    ips.into_iter()
+        .map(|ip| SocketAddr::new(ip, port))
+        .collect()
 }
 
 /// Binds with `bind` where the configuration says, or where it may: port 1123
@@ -313,7 +308,7 @@ fn bind_where_possible<T>(
     mut bind: impl FnMut(&[SocketAddr]) -> io::Result<T>,
 ) -> Result<T, String> {
     let port = config.port.unwrap_or(PORT);
-    let addresses = listen_addresses(config.listen, port);
+    let addresses = listen_addresses(&config.listen, port);
     let mut bound = bind(&addresses);
     let denied = |bound: &io::Result<T>| matches!(bound, Err(error) if error.kind() == ErrorKind::PermissionDenied);
     let mut addresses = addresses;
@@ -321,15 +316,16 @@ fn bind_where_possible<T>(
         without.say(format!(
             "no right to port {PORT} (CAP_NET_BIND_SERVICE): answering on port {PORT_UNPRIVILEGED}"
         ));
-        addresses = listen_addresses(config.listen, PORT_UNPRIVILEGED);
+        addresses = listen_addresses(&config.listen, PORT_UNPRIVILEGED);
         bound = bind(&addresses);
     }
     if let Err(error) = &bound
         && lacks_ipv6(error)
-        && addresses[0].is_ipv4()
+        && addresses.iter().any(SocketAddr::is_ipv4)
     {
         without.say(format!("no IPv6 here ({error}): answering on IPv4 alone"));
-        bound = bind(&addresses[..1]);
+        addresses.retain(SocketAddr::is_ipv4);
+        bound = bind(&addresses);
     }
     bound.map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => format!(
