@@ -13,6 +13,12 @@ use crate::time::duration::NtpDuration;
 pub fn to_chrony(config: &Config) -> (Vec<String>, Vec<String>) {
     let (mut lines, mut lost) = (Vec::new(), Vec::new());
     lines.extend(config.sources.iter().map(source));
+    for source in config.sources.iter().filter(|s| s.options.burst) {
+        lost.push(format!(
+            "`burst` of {}: chronyd sends several requests only after failures",
+            source.name
+        ));
+    }
     clock(config, &mut lines, &mut lost);
     serving(config, &mut lines, &mut lost);
     (lines, lost)
@@ -27,7 +33,6 @@ fn source(source: &SourceConfig) -> String {
     let mut line = format!("{kind} {}", source.name);
     let switches = [
         (options.iburst, "iburst"),
-        (options.burst, "burst"),
         (options.prefer, "prefer"),
         (options.noselect, "noselect"),
         (options.xleave, "xleave"),

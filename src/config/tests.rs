@@ -648,6 +648,8 @@ fn chrony_conf_means_what_chronyd_makes_of_it() {
     assert_eq!((config.select.minsane, config.select.ceiling), (2, 6));
     assert!(config.drift_gains && config.leap_file.is_some());
     assert_eq!(chrony("makestep 1 -1").config.step.step_updates, None);
+    let late = chrony("server a minpoll 12").config.sources[0].options;
+    assert_eq!(late.maxpoll.log2(), 12, "as chronyd");
     let serves = chrony("allow 10/8\nbindaddress 10.0.0.1\nlocal\nport 1123").config;
     assert_eq!(
         serves.listen,
