@@ -9,6 +9,7 @@ pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod dice;
+pub mod hardware;
 pub mod linux;
 pub mod load;
 pub mod measurement;

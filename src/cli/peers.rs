@@ -103,6 +103,7 @@ mod tests {
 
     fn source(name: &str, address: &str) -> SourceReport {
         SourceReport {
+            id: 1,
             name: name.to_owned(),
             address: address.parse().ok(),
             kind: 'u',
@@ -122,6 +123,9 @@ mod tests {
             sent: 9,
             received: 8,
             rejected: Default::default(),
+            reply: None,
+            recent: Vec::new(),
+            detail: Default::default(),
         }
     }
 

@@ -169,6 +169,7 @@ mod tests {
             precision: -24,
             steps: 1,
             foreign_steps: 0,
+            detail: Default::default(),
         }
     }
 
@@ -230,6 +231,7 @@ mod tests {
             uptime_s: 1.0,
             reloads: Default::default(),
             serving: Vec::new(),
+            cards: Vec::new(),
         }
     }
 

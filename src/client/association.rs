@@ -4,6 +4,7 @@
 //! First station of the journey down: a reply comes in, passes the tests by
 //! name, and leaves as a [`Measurement`].
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::client::options::SourceOptions;
@@ -42,6 +43,8 @@ const REPLY_TIMEOUT: NtpDuration = NtpDuration::from_whole_seconds(3);
 const INTERLEAVED_MISSES_MAX: u8 = 4;
 /// Precision field of a request: says nothing (draft-ietf-ntp-data-minimization).
 const PRECISION_UNSAID: Precision = Precision::new(32);
+/// Samples kept to be shown: as many as RFC 5905's clock filter has stages.
+const RECENT: usize = 8;
 
 /// Unguessable numbers for one request.
 #[derive(Clone, Copy, Debug)]
@@ -166,6 +169,10 @@ enum Standing {
     Active,
     /// The server said DENY or RSTR: never asked again.
     Denied(KissCode),
+    /// Not asked until the operator says so.
+    Offline,
+    /// Not asked but for the burst under way.
+    Excursion,
 }
 
 /// What a datagram turned out to be.
@@ -206,6 +213,8 @@ pub struct Association {
     /// Requests in a row without an answer that gives the time.
     misses: u32,
     pace: Pace,
+    /// So many answers end a burst that an operator ordered; 0: none is under way.
+    burst_good: u8,
     standing: Standing,
     next: MonoInstant,
     last_asked: Option<MonoInstant>,
@@ -214,7 +223,14 @@ pub struct Association {
     processing: Processing,
     last_heard: Option<MonoInstant>,
     last_sample: Option<Measurement>,
+    /// The last samples, newest first, for those who look on.
+    recent: VecDeque<Measurement>,
+    /// The last reply that gave the time, as it came.
+    last_reply: Option<Header>,
     last_origins: Option<(StampOrigin, StampOrigin)>,
+    response: Option<NtpDuration>,
+    /// T1 and T4 by the kernel, T1 and T4 by hardware.
+    stamped: [u64; 4],
     sent: u64,
     received: u64,
     rejected: [u64; PacketTest::ALL.len()],
@@ -237,6 +253,7 @@ impl Association {
             reach: 0,
             misses: 0,
             pace: Pace::start(&options),
+            burst_good: 0,
             standing: Standing::Active,
             next: start,
             last_asked: None,
@@ -245,7 +262,11 @@ impl Association {
             processing: Processing::default(),
             last_heard: None,
             last_sample: None,
+            recent: VecDeque::with_capacity(RECENT),
+            last_reply: None,
             last_origins: None,
+            response: None,
+            stamped: [0; 4],
             sent: 0,
             received: 0,
             rejected: [0; PacketTest::ALL.len()],
@@ -255,9 +276,12 @@ impl Association {
     /// When to call [`expire`](Self::expire) and [`poll`](Self::poll) next.
     pub fn deadline(&self) -> MonoInstant {
         match (self.standing, &self.pending) {
-            (Standing::Denied(_), _) => MonoInstant::MAX,
-            (Standing::Active, Some(pending)) => pending.deadline.min(self.next),
-            (Standing::Active, None) => self.next,
+            (Standing::Denied(_) | Standing::Offline, None) => MonoInstant::MAX,
+            (Standing::Denied(_) | Standing::Offline, Some(pending)) => pending.deadline,
+            (Standing::Active | Standing::Excursion, Some(pending)) => {
+                pending.deadline.min(self.next)
+            }
+            (Standing::Active | Standing::Excursion, None) => self.next,
         }
     }
 
@@ -266,7 +290,7 @@ impl Association {
         let Some(pending) = &self.pending else {
             return false;
         };
-        if now < pending.deadline && now < self.next {
+        if now < pending.deadline && (now < self.next || self.standing == Standing::Offline) {
             return false;
         }
         self.pending = None;
@@ -288,7 +312,7 @@ impl Association {
     /// It did.
     fn note_answer(&mut self, now: Now) {
         self.received += 1;
-        if self.reach == 0 && self.options.iburst {
+        if self.reach == 0 && self.options.iburst && self.burst_good == 0 {
             // The first one, or the first after a long silence.
             self.pace = Pace::start(&self.options);
             let soon = BURST_INTERVAL.min(self.poll.interval());
@@ -296,6 +320,14 @@ impl Association {
         }
         if let Pace::Quick { answers, .. } = &mut self.pace {
             *answers += 1;
+        }
+        if matches!(self.pace, Pace::Burst { .. }) && self.burst_good > 0 {
+            self.burst_good -= 1;
+            if self.burst_good == 0 {
+                self.pace = Pace::Poll;
+                self.next = now.mono + self.poll.interval();
+                self.end_excursion();
+            }
         }
         self.reach |= 1;
         self.misses = 0;
@@ -305,7 +337,8 @@ impl Association {
     /// Is it time to ask? Then this is the request; the interval to the next one
     /// starts now. Call [`expire`](Self::expire) first.
     pub fn poll(&mut self, now: Now, dice: Dice) -> Option<Request> {
-        if self.standing != Standing::Active || now.mono < self.next {
+        let asks = matches!(self.standing, Standing::Active | Standing::Excursion);
+        if !asks || now.mono < self.next {
             return None;
         }
         self.reach <<= 1;
@@ -317,11 +350,18 @@ impl Association {
         let (quick, pace) = self.pace.step();
         let slows =
             self.mechanisms.have(Mechanism::QuickStart) || !matches!(pace, Pace::Slowing { .. });
-        let wait = if let Some(quick) = quick.filter(|&quick| quick < interval && slows) {
+        let quick = if self.burst_good > 0 {
+            quick.map(|quick| quick.min(interval))
+        } else {
+            quick.filter(|&quick| quick < interval && slows)
+        };
+        let wait = if let Some(quick) = quick {
             self.pace = pace;
             quick
         } else {
             self.pace = Pace::Poll;
+            self.burst_good = 0;
+            self.end_excursion();
             // Every eight misses in a row double the interval: a dead server is asked
             // less and less.
             if self.misses > 0 && self.misses.is_multiple_of(8) {
@@ -364,10 +404,7 @@ impl Association {
         self.pending = Some(Pending {
             transmit,
             receive,
-            departure: Stamp {
-                at: now.wall,
-                origin: StampOrigin::Daemon,
-            },
+            departure: Stamp::daemon(now.wall),
             deadline,
         });
         Some(Request {
@@ -470,6 +507,7 @@ impl Association {
             }
         };
         self.note_answer(now);
+        self.last_reply = Some(packet.to_header());
         let Some(complete) = complete else {
             return Ok(Received::Nothing);
         };
@@ -479,10 +517,14 @@ impl Association {
             excess_max,
         } = complete;
         let origins = (halfway.departure.origin, halfway.arrival.origin);
+        // A card's clock is off by the same on both ways, and so is the offset.
+        let stamp_error = halfway.departure.error.max(halfway.arrival.error);
         let sample = Measurement {
             offset: exchange.offset(),
             delay: exchange.delay().max(precision.to_duration()),
-            dispersion: dispersion(&exchange, precision, packet.precision()) + excess_max,
+            dispersion: dispersion(&exchange, precision, packet.precision())
+                + excess_max
+                + stamp_error,
             precision: precision.to_duration(),
             at: midpoint(&exchange, halfway.arrived),
             origin: origins.0.min(origins.1),
@@ -494,7 +536,17 @@ impl Association {
             root_dispersion: packet.root_dispersion().to_duration(),
         };
         self.last_sample = Some(sample);
+        self.recent.truncate(RECENT - 1);
+        self.recent.push_front(sample);
         self.last_origins = Some(origins);
+        self.response = Some(exchange.transmit - exchange.receive);
+        for (place, origin) in [origins.0, origins.1].into_iter().enumerate() {
+            match origin {
+                StampOrigin::Daemon => {}
+                StampOrigin::Kernel => self.stamped[place] += 1,
+                StampOrigin::Hardware => self.stamped[2 + place] += 1,
+            }
+        }
         Ok(Received::Sample(sample))
     }
 
@@ -633,6 +685,84 @@ impl Association {
         self.set_poll(self.poll);
     }
 
+    /// The operator's word: ask, or don't. Without asking there is nothing to follow.
+    pub fn set_online(&mut self, online: bool, now: MonoInstant) {
+        match (self.standing, online) {
+            (Standing::Offline | Standing::Excursion, true) => {
+                self.standing = Standing::Active;
+                if self.burst_good == 0 {
+                    self.pace = Pace::start(&self.options);
+                    self.next = now;
+                }
+            }
+            (Standing::Active | Standing::Excursion, false) => {
+                self.standing = Standing::Offline;
+                self.pace = Pace::Poll;
+                self.burst_good = 0;
+                self.pending = None;
+                self.previous = None;
+                self.reach = 0;
+            }
+            _ => {}
+        }
+    }
+
+    /// The operator's word: ask now, every two seconds, until there are `good` answers
+    /// or `total` requests were sent.
+    pub fn burst(&mut self, good: u8, total: u8, now: MonoInstant) {
+        match self.standing {
+            Standing::Denied(_) => return,
+            Standing::Offline => self.standing = Standing::Excursion,
+            Standing::Active | Standing::Excursion => {}
+        }
+        self.burst_good = good.max(1);
+        self.pace = Pace::Burst { left: total.max(1) };
+        self.misses = 0;
+        self.next = now;
+    }
+
+    fn end_excursion(&mut self) {
+        if self.standing == Standing::Excursion {
+            self.standing = Standing::Offline;
+        }
+    }
+
+    /// Other limits of the poll interval. What a server forbade by RATE stays forbidden.
+    pub fn set_poll_limits(&mut self, min: PollExponent, max: PollExponent) {
+        if self.poll_min == self.options.minpoll {
+            self.poll_min = min;
+        }
+        self.options.minpoll = min;
+        self.options.maxpoll = max.max(self.poll_min);
+        self.set_poll(self.poll);
+    }
+
+    /// Other options in the selection.
+    pub fn set_selection(&mut self, prefer: bool, noselect: bool) {
+        self.options.prefer = prefer;
+        self.options.noselect = noselect;
+    }
+
+    /// Is it asked at its poll intervals?
+    pub fn is_online(&self) -> bool {
+        self.standing == Standing::Active
+    }
+
+    /// Is it asked quickly just now, on an operator's word?
+    pub fn is_bursting(&self) -> bool {
+        self.burst_good > 0
+    }
+
+    /// How long the server took for the last sample's exchange: from T2 to T3.
+    pub fn response(&self) -> Option<NtpDuration> {
+        self.response
+    }
+
+    /// So many of T1 and T4 by the kernel, of T1 and T4 by hardware.
+    pub fn stamped(&self) -> [u64; 4] {
+        self.stamped
+    }
+
     /// Whom we ask.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -661,8 +791,8 @@ impl Association {
     /// The kiss that ended it, if one did.
     pub fn denied(&self) -> Option<KissCode> {
         match self.standing {
-            Standing::Active => None,
             Standing::Denied(kiss) => Some(kiss),
+            Standing::Active | Standing::Offline | Standing::Excursion => None,
         }
     }
 
@@ -674,6 +804,16 @@ impl Association {
     /// The last sample.
     pub fn last_sample(&self) -> Option<&Measurement> {
         self.last_sample.as_ref()
+    }
+
+    /// The last samples, newest first; eight at most, as RFC 5905's clock filter.
+    pub fn recent_samples(&self) -> impl Iterator<Item = &Measurement> {
+        self.recent.iter()
+    }
+
+    /// The header of the last reply that gave the time.
+    pub fn last_reply(&self) -> Option<&Header> {
+        self.last_reply.as_ref()
     }
 
     /// Who took the last sample's T1 and T4.
@@ -780,10 +920,7 @@ mod tests {
 
         fn receive_bytes(&mut self, bytes: &[u8]) -> Received {
             self.pass(2);
-            let arrival = Stamp {
-                at: self.now().wall,
-                origin: StampOrigin::Kernel,
-            };
+            let arrival = Stamp::kernel(self.now().wall);
             let now = self.now();
             self.association
                 .on_datagram(bytes, arrival, now, PRECISION, &[])

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::allow::Order;
-use crate::config::directives::chrony_options::{HWTIMESTAMP, LOCAL, OTHER_LIMITS, RATELIMIT};
+use crate::config::directives::chrony_options::{LOCAL, OTHER_LIMITS, RATELIMIT};
 use crate::config::directives::{Choices, Kind, take_choice, take_kind};
 use crate::config::statement::{Include, Line, Statement, Tinker, Tos};
 use crate::config::words::Word;
@@ -115,18 +115,6 @@ pub fn other_limit(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     choices(line, directive, &OTHER_LIMITS, |_, _| {})?;
     let message = format!("`{}` has no effect here", directive.text);
     line.note(directive, message);
-    Some(Statement::Inert)
-}
-
-/// `hwtimestamp interface [options]`.
-pub fn hwtimestamp(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
-    line.argument(directive, "an interface, or `*`")?;
-    let message = format!(
-        "`{}` is accepted and has no effect here, because hardware timestamps are not supported yet",
-        directive.text
-    );
-    line.note(directive, message);
-    choices(line, directive, &HWTIMESTAMP, |_, _| {})?;
     Some(Statement::Inert)
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::config::access::flags_of;
 use crate::config::native::seconds;
 use crate::config::nic::Match;
-use crate::config::statement::{Include, Statement, Tinker, Tos};
+use crate::config::stamping::{CardLine, Filter, Which};
+use crate::config::statement::{CommandAddress, Include, RtcSetting, Statement, Tinker, Tos};
 use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use crate::server::{interleave, rate};
@@ -87,10 +88,18 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
         Statement::Switch {
             discipline: true,
             on,
+            ..
         } => vec![if *on {
             "the clock is steered".into()
         } else {
             "the clock is measured and served, never steered".into()
+        }],
+        Statement::Switch {
+            monitor: true, on, ..
+        } => vec![if *on {
+            "`ntpq -c mrulist` lists who asked lately".into()
+        } else {
+            "nobody is remembered for `ntpq -c mrulist`".into()
         }],
         Statement::Switch { .. } | Statement::Inert => Vec::new(),
         Statement::Include(Include::File(path)) => {
@@ -111,6 +120,11 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
                 listed(paths)
             )]
         }
+        Statement::Card(card) => self::card(card),
+        Statement::StampTimeout(timeout) => vec![format!(
+            "a card's stamp of a departure is waited for {}; then the kernel's is used",
+            plain(*timeout)
+        )],
         Statement::Listen(Listen::Everywhere) => {
             vec!["requests to every address of this machine are answered".into()]
         }
@@ -160,12 +174,16 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             });
             said.collect()
         }
+        Statement::Recent(clients) => vec![format!(
+            "`ntpq -c mrulist` lists the last {clients} who asked"
+        )],
         Statement::BusyPoll(true) => {
             vec!["the server's threads look for requests all the time, a core each".into()]
         }
         Statement::BusyPoll(false) => {
             vec!["the server's threads sleep until there are requests".into()]
         }
+        Statement::Rtc(setting) => vec![rtc(setting)],
         Statement::Control(path) => vec![format!(
             "`ptntp stat` and the other commands reach the daemon at {}",
             path.display()
@@ -176,6 +194,21 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             )]
         }
         Statement::Metrics(None) => vec!["there are no metrics".into()],
+        Statement::CommandPort(0) => vec!["chronyc is not answered over UDP".into()],
+        Statement::CommandPort(port) => vec![format!(
+            "chronyc's reports are answered on UDP port {port}, to this machine alone until \
+             `chronyc cmdallow`"
+        )],
+        Statement::CommandAddress(CommandAddress::Ip(address)) => vec![format!(
+            "chronyc is answered at {address}, if `cmdport` names a port"
+        )],
+        Statement::CommandAddress(CommandAddress::Path(Some(path))) => vec![format!(
+            "chronyc, run by root, reports and gives orders by the socket {}",
+            path.display()
+        )],
+        Statement::CommandAddress(CommandAddress::Path(None)) => {
+            vec!["chronyc gives no orders".into()]
+        }
     }
 }
 
@@ -410,6 +443,59 @@ pub fn permissions(flags: Flags, config: &Config) -> String {
     said
 }
 
+fn card(card: &CardLine) -> Vec<String> {
+    let whom = match &card.interface {
+        Which::Named(name) => format!(
+            "{name} (if it is a bond its members, if it is a VLAN the interface that carries it)"
+        ),
+        Which::All => "every interface that can, and that no other line names,".into(),
+    };
+    let arrivals = match card.filter {
+        None => "all arrivals, or those of NTP, if it can, ",
+        Some(Filter::All) => "all arrivals ",
+        Some(Filter::Ntp) => "arrivals of NTP ",
+        Some(Filter::Ptp) => "arrivals of PTP, and of NTP in PTP's clothes, ",
+        Some(Filter::None) => "no arrivals ",
+    };
+    let mut said = vec![
+        format!("{whom} is set to stamp {arrivals}and departures by its own clock"),
+        format!("that clock is read {}", often(card.poll)),
+    ];
+    let compensations = [
+        (card.tx_compensation, "txcomp", "departures"),
+        (-card.rx_compensation, "rxcomp", "arrivals"),
+    ];
+    for (shift, word, what) in compensations {
+        if shift != NtpDuration::ZERO {
+            let way = if shift.is_negative() {
+                "earlier"
+            } else {
+                "later"
+            };
+            let shift = plain(shift.abs());
+            said.push(format!("{word}: {what} count {shift} {way} than stamped"));
+        }
+    }
+    if !card.precise {
+        said.push("nocrossts: it is never latched together with the system's clock".into());
+    }
+    if card.restore {
+        said.push(
+            "restore: when ptntp ends, it is set as it was before, unless somebody else has set \
+             it meanwhile"
+                .into(),
+        );
+    }
+    said
+}
+
+fn often(poll: PollExponent) -> String {
+    match poll.log2() {
+        ..0 => format!("{} times a second", 1_u32 << -poll.log2()),
+        _ => every(poll),
+    }
+}
+
 fn tinker(setting: Tinker) -> String {
     match setting {
         Tinker::Step(Some(limit)) => {
@@ -459,6 +545,32 @@ fn tos(setting: Tos) -> String {
         Tos::Ceiling(stratum) => {
             format!("ceiling: sources of stratum {stratum} and above are not followed")
         }
+    }
+}
+
+fn rtc(setting: &RtcSetting) -> String {
+    match setting {
+        RtcSetting::Sync(true) => {
+            "while the time is good, the kernel copies it to the real-time clock every 11 minutes"
+                .into()
+        }
+        RtcSetting::Sync(false) => "the kernel leaves the real-time clock alone".into(),
+        RtcSetting::File(path) => format!(
+            "the real-time clock is measured and set by ptntp, and what it gains is kept in {}",
+            path.display()
+        ),
+        RtcSetting::Device(path) => format!("the real-time clock is {}", path.display()),
+        RtcSetting::OnUtc(true) => "the real-time clock is on UTC".into(),
+        RtcSetting::OnUtc(false) => "the real-time clock is on local time".into(),
+        RtcSetting::Autotrim(Some(limit)) => format!(
+            "the real-time clock is set when it is off by more than {}",
+            plain(*limit)
+        ),
+        RtcSetting::Autotrim(None) => "the real-time clock is measured and never set".into(),
+        RtcSetting::HwclockFile(path) => format!(
+            "{} says whether the real-time clock is on UTC, and is kept as hwclock keeps it",
+            path.display()
+        ),
     }
 }
 

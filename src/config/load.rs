@@ -13,8 +13,12 @@ use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::{self, Dialect};
 use crate::config::directives::{chrony as chrony_table, ntp as ntp_table};
 use crate::config::nic::{self, NicRule};
-use crate::config::statement::{Include, Statement, Tinker, Tos};
-use crate::config::{Config, Family, Listen, LocalClock, Location, SourceConfig, SourceKind};
+use crate::config::stamping::CardLine;
+use crate::config::statement::{CommandAddress, Include, RtcSetting, Statement, Tinker, Tos};
+use crate::config::{
+    Commands, Config, Family, Listen, LocalClock, Location, RECENT_DEFAULT, SourceConfig,
+    SourceKind,
+};
 use crate::config::{chrony, glob, ntp};
 use crate::server::rule::{Flags, Headway, Prefix, RateLimit, Rule, Who};
 use crate::time::duration::NtpDuration;
@@ -177,12 +181,15 @@ struct Loader {
 fn chrony_defaults() -> Config {
     let mut config = Config {
         drift_gains: true,
+        commands: Commands::of_chrony(),
         ..Config::default()
     };
     config.step.threshold = None;
     config.step.panic = None;
     config.step.stepout = NtpDuration::ZERO;
     config.select.maxdist = NtpDuration::from_whole_seconds(3);
+    // The kernel is told that the time is good only with `rtcsync`.
+    config.rtc.kernel_sets = false;
     // Each pool has a limit of its own.
     config.select.maxclock = 128;
     config
@@ -330,7 +337,14 @@ impl Loader {
                 config.drift_gains = *gains;
             }
             Statement::LeapFile(path) => config.leap_file = Some(path.clone()),
-            Statement::Switch { on, discipline } => {
+            Statement::Switch {
+                on,
+                discipline,
+                monitor,
+            } => {
+                if *monitor {
+                    config.recent = Some(if *on { RECENT_DEFAULT } else { 0 });
+                }
                 if *discipline {
                     config.discipline = *on;
                 }
@@ -349,6 +363,8 @@ impl Loader {
                 config.port = Some(*port).filter(|port| *port > 0);
                 self.port_off = *port == 0;
             }
+            Statement::Card(card) => self.card(read, card),
+            Statement::StampTimeout(timeout) => config.stamping.timeout = *timeout,
             Statement::Clients {
                 interleaved,
                 limited,
@@ -357,9 +373,28 @@ impl Loader {
                 clients.interleaved = interleaved.unwrap_or(clients.interleaved);
                 clients.limited = limited.unwrap_or(clients.limited);
             }
+            Statement::Recent(clients) => config.recent = Some(*clients),
             Statement::BusyPoll(on) => config.busy_poll = *on,
+            Statement::Rtc(setting) => {
+                let rtc = &mut config.rtc;
+                match setting.clone() {
+                    // Whether both are wanted is known at the end: see `real_time_clock`.
+                    RtcSetting::Sync(on) => rtc.kernel_sets = on,
+                    RtcSetting::File(path) => rtc.file = Some(path),
+                    RtcSetting::Device(path) => rtc.device = Some(path),
+                    RtcSetting::OnUtc(on) => rtc.on_utc = Some(on),
+                    RtcSetting::Autotrim(limit) => rtc.autotrim = limit,
+                    RtcSetting::HwclockFile(path) => rtc.hwclock_file = Some(path),
+                }
+            }
             Statement::Control(path) => config.control = Some(path.clone()),
             Statement::Metrics(address) => config.metrics = *address,
+            Statement::CommandPort(port) => config.commands.port = *port,
+            Statement::CommandAddress(address) => match address {
+                CommandAddress::Ip(IpAddr::V4(v4)) => config.commands.v4 = *v4,
+                CommandAddress::Ip(IpAddr::V6(v6)) => config.commands.v6 = *v6,
+                CommandAddress::Path(path) => config.commands.path.clone_from(path),
+            },
             // The whole file has to be known first: see `local_clock`.
             Statement::LocalClock { .. }
             | Statement::Fudge { .. }
@@ -382,6 +417,19 @@ impl Loader {
             self.say(read, Severity::Warning, &message, "delete one of the lines");
         } else {
             self.config.sources.push(source.clone());
+        }
+    }
+
+    fn card(&mut self, read: &ReadLine, card: &CardLine) {
+        let cards = &mut self.config.stamping.cards;
+        if cards.iter().any(|other| other.interface == card.interface) {
+            let message = format!(
+                "`{}` was named before; this line is passed over",
+                card.interface.word()
+            );
+            self.say(read, Severity::Warning, &message, "delete one of the lines");
+        } else {
+            cards.push(card.clone());
         }
     }
 
@@ -496,6 +544,7 @@ impl Loader {
         }
         self.compile_nics();
         self.local_clock(&lines);
+        self.real_time_clock(&lines);
         self.weigh_lost_sources();
         for read in &lines {
             self.check_kiss(read);
@@ -622,6 +671,32 @@ impl Loader {
             _ => None,
         });
         self.config.local_clock = best.or(told).map(|stratum| LocalClock { stratum });
+    }
+
+    /// The kernel and we must not both set the real-time clock.
+    fn real_time_clock(&mut self, lines: &[ReadLine]) {
+        let last = |wanted: fn(&RtcSetting) -> bool| {
+            let mut lines = lines.iter().rev();
+            lines.find(|read| matches!(&read.statement, Statement::Rtc(s) if wanted(s)))
+        };
+        let file = last(|setting| matches!(setting, RtcSetting::File(_)));
+        let sync = last(|setting| matches!(setting, RtcSetting::Sync(_)));
+        let autotrim = last(|setting| matches!(setting, RtcSetting::Autotrim(_)));
+        if let (None, Some(autotrim)) = (file, autotrim) {
+            let message = "no effect without `rtcfile`: the kernel sets the real-time clock";
+            self.say(autotrim, Severity::Note, message, "");
+        }
+        let Some(file) = file else { return };
+        if let Some(sync) = sync.filter(|_| self.config.rtc.kernel_sets) {
+            let message = format!(
+                "`rtcfile` and `rtcsync` ({}) exclude each other: either we set the real-time \
+                 clock, or the kernel does",
+                sync.location
+            );
+            let help = "delete `rtcfile` to leave it to the kernel, or `rtcsync` to have it measured and set more exactly";
+            self.say(file, Severity::Error, &message, help);
+        }
+        self.config.rtc.kernel_sets = false;
     }
 
     /// What would have been the only source must not vanish with a warning.

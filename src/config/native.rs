@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
+use crate::config::stamping::CardLine;
+use crate::config::{Config, Family, Listen, RtcConfig, SourceConfig, SourceKind};
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use crate::time::duration::NtpDuration;
 
@@ -76,6 +77,8 @@ pub fn lines(config: &Config) -> Vec<String> {
     } else {
         "disable ntp".into()
     });
+    lines.extend(config.stamping.cards.iter().map(card));
+    lines.push(format!("hwtstimeout {}", seconds(config.stamping.timeout)));
     lines.push(match &config.listen {
         Listen::Everywhere => "listen everywhere".into(),
         Listen::Loopback => "listen loopback".into(),
@@ -89,18 +92,49 @@ pub fn lines(config: &Config) -> Vec<String> {
         "clients interleaved {} limited {}",
         config.clients.interleaved, config.clients.limited
     ));
+    lines.extend(
+        config
+            .recent
+            .map(|clients| format!("mru maxdepth {clients}")),
+    );
     lines.extend(config.port.map(|port| format!("port {port}")));
     lines.push(if config.busy_poll {
         "busypoll on".into()
     } else {
         "busypoll off".into()
     });
+    lines.extend(rtc(&config.rtc));
     let control = config.control.as_deref();
     lines.extend(control.map(|path| format!("control {}", quoted(path))));
     lines.push(match config.metrics {
         Some(address) => format!("metrics {address}"),
         None => "metrics off".into(),
     });
+    let commands = &config.commands;
+    lines.push(format!("cmdport {}", commands.port));
+    lines.push(format!("bindcmdaddress {}", commands.v4));
+    lines.push(format!("bindcmdaddress {}", commands.v6));
+    lines.push(match &commands.path {
+        Some(path) => format!("bindcmdaddress {}", quoted(path)),
+        None => "bindcmdaddress /".into(),
+    });
+    lines
+}
+
+fn rtc(rtc: &RtcConfig) -> Vec<String> {
+    let on = |on| if on { "on" } else { "off" };
+    let mut lines = vec![format!("rtcsync {}", on(rtc.kernel_sets))];
+    let paths = [
+        ("rtcfile", &rtc.file),
+        ("rtcdevice", &rtc.device),
+        ("hwclockfile", &rtc.hwclock_file),
+    ];
+    let named =
+        |(word, path): (_, &Option<_>)| Some(format!("{word} {}", quoted(path.as_deref()?)));
+    lines.extend(paths.into_iter().filter_map(named));
+    lines.extend(rtc.on_utc.map(|utc| format!("rtconutc {}", on(utc))));
+    let limit = rtc.autotrim.unwrap_or(NtpDuration::ZERO);
+    lines.push(format!("rtcautotrim {}", seconds(limit)));
     lines
 }
 
@@ -138,6 +172,28 @@ fn source(source: &SourceConfig) -> String {
         options.port
     ));
     words.join(" ")
+}
+
+fn card(card: &CardLine) -> String {
+    let mut line = format!(
+        "hwtimestamp {} minpoll {} precision {} txcomp {} rxcomp {}",
+        quoted(Path::new(card.interface.word())),
+        card.poll.log2(),
+        seconds(card.precision),
+        seconds(card.tx_compensation),
+        seconds(card.rx_compensation)
+    );
+    if !card.precise {
+        line += " nocrossts";
+    }
+    if let Some(filter) = card.filter {
+        line += " rxfilter ";
+        line += filter.word();
+    }
+    if card.restore {
+        line += " restore";
+    }
+    line
 }
 
 fn rule(rule: &Rule) -> String {

@@ -11,8 +11,10 @@ use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
 use crate::config::directives::{self, State};
 use crate::config::load::{Loaded, load, load_text};
+use crate::config::stamping::{CardLine, Filter, StampingConfig, Which};
 use crate::config::{
-    Config, Family, Listen, LocalClock, SourceConfig, SourceKind, explain, native,
+    Commands, Config, Family, Listen, LocalClock, RtcConfig, SourceConfig, SourceKind, explain,
+    native,
 };
 use crate::server::respond::Sizes;
 use crate::server::rule::{Bucket, Flags, Headway, Prefix, RateLimit, Rule, Who};
@@ -360,6 +362,21 @@ fn policy_lines_set_what_they_say() {
     assert!(!good("busypoll on\nbusypoll off").config.busy_poll);
     assert_eq!(good("metrics off").config.metrics, None);
     assert!(good("disable ntp\nenable ntp").config.discipline);
+    let commands = good(
+        "cmdport 323\nbindcmdaddress 192.0.2.1\nbindcmdaddress \"/run/c d.sock\"\n\
+         bindcmdaddress ::",
+    );
+    assert_eq!(
+        commands.config.commands,
+        Commands {
+            port: 323,
+            v4: "192.0.2.1".parse().expect("an address"),
+            v6: "::".parse().expect("an address"),
+            path: Some("/run/c d.sock".into()),
+        }
+    );
+    let none = good("bindcmdaddress /run/x\nbindcmdaddress /\ncmdport 0").config;
+    assert_eq!(none.commands, Commands::default());
     assert!(good("disable kernel stats").config.discipline);
     assert!(
         good("tinker step 1e-15").config.step.threshold.is_some(),
@@ -494,7 +511,7 @@ fn lines_without_effect_say_so() {
         "trustedkey 1 (3 ... 5)",
         "controlkey 1",
         "requestkey 1",
-        "mru maxdepth 1000",
+        "mru mindepth 600",
         "limit kod 0.5",
         "rlimit memlock 32",
         "setvar a = b default",
@@ -566,6 +583,41 @@ fn contradictions_across_lines_are_found() {
     warned("server a.example\ntos minsane 2", 0);
     silent("pool a.example\ntos minsane 2");
     warned("server a.example\ntos floor 5 ceiling 5", 0);
+}
+
+#[test]
+fn the_real_time_clock_has_chronys_words() {
+    let of = |text: &str| {
+        good(&format!("restrict default\nserver a.example\n{text}"))
+            .config
+            .rtc
+    };
+    assert_eq!(of(""), RtcConfig::default());
+    assert!(of("rtcsync").kernel_sets && !of("rtcsync off").kernel_sets);
+    let own = of(
+        "rtcsync off\nrtcfile /v/rtc\nrtcdevice /dev/rtc1\nrtconutc\nrtcautotrim 0.5\nhwclockfile /etc/adjtime",
+    );
+    let wanted = RtcConfig {
+        kernel_sets: false,
+        file: Some("/v/rtc".into()),
+        device: Some("/dev/rtc1".into()),
+        on_utc: Some(true),
+        autotrim: Some(NtpDuration::from_seconds(0.5)),
+        hwclock_file: Some("/etc/adjtime".into()),
+    };
+    assert_eq!(own, wanted);
+    assert!(!of("rtcfile /v/rtc").kernel_sets, "by itself");
+    assert_eq!(of("rtcfile /v/rtc\nrtcautotrim 0").autotrim, None);
+    assert_eq!(of("rtconutc off").on_utc, Some(false));
+}
+
+#[test]
+fn the_kernel_and_we_never_both_set_the_real_time_clock() {
+    let wrong = error("restrict default\nserver a.example\nrtcsync\nrtcfile /v/rtc\n");
+    assert_eq!(wrong.location.line, 4);
+    assert!(wrong.message.contains("ntp.conf:3"), "{wrong}");
+    let alone = good("restrict default\nserver a.example\nrtcautotrim 1\n");
+    assert!(listed(&alone.notes).contains("no effect without `rtcfile`"));
 }
 
 #[test]
@@ -704,7 +756,7 @@ fn errors_in_chrony_conf_name_line_word_and_remedy() {
         ("include /nonexistent/*", "no file matches"),
         ("bindaddress eth0", "not an address"),
         ("lokal stratum 3", "`local`"),
-        ("rtcsync now", "too many"),
+        ("rtcsync now", "`now`"),
     ] {
         let whole = format!("# first\n{text}\n");
         let all = load_text(Path::new("c.conf"), &whole, Dialect::Chrony).expect_err(text);
@@ -1028,6 +1080,66 @@ fn any_rule() -> impl Strategy<Value = Rule> {
     })
 }
 
+fn any_commands() -> impl Strategy<Value = Commands> {
+    let path = prop::option::of("/[a-z #]{1,20}");
+    (any::<u16>(), any::<[u8; 4]>(), any::<[u8; 16]>(), path).prop_map(|(port, v4, v6, path)| {
+        Commands {
+            port,
+            v4: v4.into(),
+            v6: v6.into(),
+            path: path.map(Into::into),
+        }
+    })
+}
+
+fn any_rtc() -> impl Strategy<Value = RtcConfig> {
+    let path = || prop::option::of("/[a-z #]{1,20}".prop_map(PathBuf::from));
+    let on_utc = prop::option::of(any::<bool>());
+    let limit = prop::option::of(any_duration());
+    (any::<bool>(), path(), path(), on_utc, limit, path()).prop_map(
+        |(sync, file, device, on_utc, autotrim, hwclock_file)| RtcConfig {
+            kernel_sets: sync && file.is_none(),
+            file,
+            device,
+            on_utc,
+            autotrim,
+            hwclock_file,
+        },
+    )
+}
+
+fn any_stamping() -> impl Strategy<Value = StampingConfig> {
+    let small = (-(1_i64 << 32)..=1 << 32).prop_map(NtpDuration::from_units);
+    let card = (
+        "[a-z]{1,5}[0-9.]{0,3}",
+        -6_i8..=17,
+        any_duration(),
+        (small.clone(), small),
+        any::<(bool, bool)>(),
+        prop::option::of(prop::sample::select(Filter::EVERY.to_vec())),
+    );
+    let card = card.prop_map(
+        |(name, poll, precision, shifts, switches, filter)| CardLine {
+            interface: Which::Named(name),
+            poll: PollExponent::new(poll),
+            precision,
+            tx_compensation: shifts.0,
+            rx_compensation: shifts.1,
+            precise: switches.0,
+            filter,
+            restore: switches.1,
+        },
+    );
+    let all = prop::option::of(Just(CardLine::new(Which::All)));
+    let cards = prop::collection::vec(card, 0..3);
+    (cards, all, any_duration()).prop_map(|(mut cards, all, timeout)| {
+        cards.extend(all);
+        cards.sort_by(|a, b| a.interface.cmp(&b.interface));
+        cards.dedup_by(|a, b| a.interface == b.interface);
+        StampingConfig { cards, timeout }
+    })
+}
+
 fn any_config() -> impl Strategy<Value = Config> {
     let sources = prop::collection::vec(any_source(), 0..5);
     let rules = prop::collection::vec(any_rule(), 0..8);
@@ -1083,9 +1195,13 @@ fn any_config() -> impl Strategy<Value = Config> {
         prop::option::of(1_u16..),
         prop::option::of(any::<std::net::SocketAddrV4>()),
         (1..=1_usize << 24, 1..=1_usize << 24),
+        any_commands(),
+        any_stamping(),
+        any_rtc(),
     );
     (sources, rules, step, select, strata, limit, paths, rest).prop_map(
         |(mut sources, rules, step, select, strata, limit, paths, rest)| {
+            let stamping = rest.6;
             sources.sort_by(|a, b| a.name.cmp(&b.name));
             sources.dedup_by(|a, b| a.name == b.name);
             Config {
@@ -1111,18 +1227,22 @@ fn any_config() -> impl Strategy<Value = Config> {
                     floor: strata.0,
                     ceiling: strata.1,
                 },
+                commands: rest.5,
                 drift_file: paths.0.map(Into::into),
                 drift_gains: rest.1.0,
                 kernel_leaps: rest.1.1,
                 leap_file: paths.2.map(Into::into),
                 discipline: rest.0,
+                stamping,
                 listen: rest.1.2,
                 clients: Sizes {
                     interleaved: rest.4.0,
                     limited: rest.4.1,
                 },
+                recent: rest.2.map(usize::from),
                 port: rest.2,
                 busy_poll: rest.0,
+                rtc: rest.7,
                 control: paths.1.map(Into::into),
                 metrics: rest.3.map(Into::into),
             }
@@ -1202,6 +1322,76 @@ fn survive_as(text: &str, dialect: Dialect) {
             }
             assert_eq!(written(&loaded.config), loaded.config, "{text}");
         }
+    }
+}
+
+#[test]
+fn hardware_stamps_are_asked_for_with_chronys_words() {
+    let all = good("hwtimestamp *\nserver a\nrestrict default\n")
+        .config
+        .stamping;
+    assert_eq!(all.cards, [CardLine::new(Which::All)]);
+    assert_eq!(all.timeout.as_nanos(), 1_000_000);
+    let text = "\
+restrict default
+server a
+hwtimestamp eth0.5 minpoll -4 maxpoll 1 minsamples 2 maxsamples 16 precision 50e-9 \
+txcomp 300e-9 rxcomp -645e-9 nocrossts rxfilter ntp restore
+hwtstimeout 0.01
+hwtimestamp eth0.5
+";
+    let loaded = good(text);
+    let stamping = &loaded.config.stamping;
+    let [card] = &stamping.cards[..] else {
+        panic!("{stamping:?}");
+    };
+    assert_eq!(card.interface, Which::Named("eth0.5".into()));
+    assert_eq!((card.poll.log2(), card.precision.as_nanos()), (-4, 50));
+    assert_eq!(card.tx_compensation.as_nanos(), 300);
+    assert_eq!(card.rx_compensation.as_nanos(), -645);
+    assert_eq!((card.precise, card.restore), (false, true));
+    assert_eq!(card.filter, Some(Filter::Ntp));
+    assert_eq!(stamping.timeout.as_nanos(), 10_000_000);
+    let said = listed(&loaded.notes);
+    for words in ["maxpoll", "minsamples", "maxsamples", "named before"] {
+        assert!(said.contains(words), "{words}:\n{said}");
+    }
+    let said: Vec<String> = loaded
+        .lines
+        .iter()
+        .flat_map(|line| explain::sentences(&line.statement, &loaded.config))
+        .collect();
+    let said = said.join("\n");
+    for words in [
+        "16 times a second",
+        "txcomp",
+        "later than stamped",
+        "restore",
+        "0.01 s",
+    ] {
+        assert!(said.contains(words), "{words}:\n{said}");
+    }
+}
+
+#[test]
+fn hardware_stamps_asked_for_wrongly_are_errors() {
+    for (line, words) in [
+        ("hwtimestamp", "interface"),
+        ("hwtimestamp a/b", "a/b"),
+        ("hwtimestamp a-name-of-16-ltrs", "can't be the name"),
+        ("hwtimestamp eth0 rxfilter", "`all`, `ntp`, `ptp` or `none`"),
+        ("hwtimestamp eth0 rxfilter some", "some"),
+        ("hwtimestamp eth0 minpoll -7", "-6"),
+        ("hwtimestamp eth0 rxcomp 300", "300e-9"),
+        ("hwtimestamp eth0 rxcmp 1", "rxcomp"),
+        ("hwtstimeout", "number"),
+        ("hwtstimeout -1", "-1"),
+    ] {
+        let said = listed(&read(&format!("restrict default\nserver a\n{line}\n")).unwrap_err());
+        assert!(
+            said.contains(":3") && said.contains(words),
+            "{line}:\n{said}"
+        );
     }
 }
 

@@ -22,8 +22,10 @@ const LATENCY_BUCKETS: usize = ((LATENCY_BITS - FINE_BITS + 1) as usize) << FINE
 pub struct WorkerCounters {
     verdicts: [AtomicU64; Verdict::COUNT],
     ring: [AtomicU64; RING_EVENTS],
+    cards: [AtomicU64; CARD_EVENTS],
     latency: [AtomicU64; LATENCY_BUCKETS],
     latency_sum_ns: AtomicU64,
+    control_dropped: AtomicU64,
 }
 
 impl Default for WorkerCounters {
@@ -31,8 +33,10 @@ impl Default for WorkerCounters {
         Self {
             verdicts: [const { AtomicU64::new(0) }; _],
             ring: [const { AtomicU64::new(0) }; _],
+            cards: [const { AtomicU64::new(0) }; _],
             latency: [const { AtomicU64::new(0) }; _],
             latency_sum_ns: AtomicU64::new(0),
+            control_dropped: AtomicU64::new(0),
         }
     }
 }
@@ -51,13 +55,40 @@ impl WorkerCounters {
         add(&self.latency_sum_ns, ns);
     }
 
+    /// A control message found no room with who answers it.
+    pub fn note_control_dropped(&self) {
+        add(&self.control_dropped, 1);
+    }
+
     /// Takes over what the worker's ring has counted since it was made.
     pub fn set_ring(&self, tallies: &Tallies) {
         for (counter, value) in self.ring.iter().zip(ring_values(tallies)) {
             counter.store(value, Ordering::Relaxed);
         }
     }
+
+    /// Takes over what the worker has counted of cards since it was made.
+    pub fn set_cards(&self, counts: &CardCounts) {
+        let values = [counts.arrivals, counts.departures, counts.doubted];
+        for (counter, value) in self.cards.iter().zip(values) {
+            counter.store(value, Ordering::Relaxed);
+        }
+    }
 }
+
+/// What came of the stamps of network cards in a worker. Counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CardCounts {
+    /// Arrivals.
+    pub arrivals: u64,
+    /// Departures.
+    pub departures: u64,
+    /// Either, not believed.
+    pub doubted: u64,
+}
+
+const CARD_EVENT_NAMES: [&str; CARD_EVENTS] = ["arrival", "departure", "doubted"];
+const CARD_EVENTS: usize = 3;
 
 /// Names of what the rings count, for a metric's label.
 const RING_EVENT_NAMES: [&str; RING_EVENTS] = [
@@ -71,9 +102,10 @@ const RING_EVENT_NAMES: [&str; RING_EVENTS] = [
     "departure_lost",
     "overflow",
     "left_over",
+    "submit_refused",
 ];
 
-const RING_EVENTS: usize = 10;
+const RING_EVENTS: usize = 11;
 
 fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
     let Tallies {
@@ -87,6 +119,7 @@ fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
         departures_lost,
         overflows,
         left_over,
+        submit_refused,
     } = *tallies;
     [
         rearmed_no_buffers,
@@ -99,6 +132,7 @@ fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
         departures_lost,
         overflows,
         left_over,
+        submit_refused,
     ]
 }
 
@@ -106,18 +140,27 @@ fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
 pub fn collect<'a>(workers: impl IntoIterator<Item = &'a WorkerCounters>) -> ServerCounts {
     let mut verdicts = [0; Verdict::COUNT];
     let mut ring = [0; RING_EVENTS];
+    let mut cards = [0; CARD_EVENTS];
     let mut latency = [0; LATENCY_BUCKETS];
     let mut latency_sum_ns = 0;
+    let mut control_dropped = 0;
     for worker in workers {
         sum(&mut verdicts, &worker.verdicts);
         sum(&mut ring, &worker.ring);
+        sum(&mut cards, &worker.cards);
         sum(&mut latency, &worker.latency);
+        control_dropped += worker.control_dropped.load(Ordering::Relaxed);
         latency_sum_ns += worker.latency_sum_ns.load(Ordering::Relaxed);
     }
     let latency = latency.into_iter().enumerate();
     ServerCounts {
         requests: Verdict::NAMES.into_iter().zip(verdicts).collect(),
-        ring_events: RING_EVENT_NAMES.into_iter().zip(ring).collect(),
+        ring_events: RING_EVENT_NAMES
+            .into_iter()
+            .zip(ring)
+            .chain([("control_dropped", control_dropped)])
+            .collect(),
+        card_stamps: CARD_EVENT_NAMES.into_iter().zip(cards).collect(),
         latency: Distribution::from_counts(
             latency.map(|(bucket, count)| (top_of(bucket), count)),
             latency_sum_ns,

@@ -8,13 +8,16 @@ use std::sync::Arc;
 use log::{error, info, warn};
 
 use crate::config::{Config, SourceConfig, SourceKind};
+use crate::daemon::cards::Card;
 use crate::daemon::leaps;
 use crate::daemon::notify::Notifier;
 use crate::daemon::options::{Reload, Reread};
 use crate::daemon::resolve::{Outcome, Question};
+use crate::daemon::rtc::Keeper;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{ClockKind, Collect, IoBackend, Reloads, Report};
 use crate::daemon::time_loop::{Errand, TimeLoop};
+use crate::hardware::card::Cards;
 use crate::linux::clock;
 use crate::linux::netlink::Interface;
 use crate::linux::signal::{Signal, Signals};
@@ -23,6 +26,7 @@ use crate::node::engine::reload::Changes;
 use crate::node::pool::SourceSpec;
 use crate::server::access::AccessTable;
 use crate::server::respond::Policy;
+use crate::server::rule::with_built_in;
 use crate::sync::filter::Start;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::MonoInstant;
@@ -34,6 +38,8 @@ const LEAPS_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(86_400);
 pub trait Hands {
     /// Answer requests with this from now on.
     fn publish(&mut self, snapshot: &Snapshot, stepped: bool);
+    /// Judge the stamps of network cards by this from now on.
+    fn publish_cards(&mut self, cards: &Cards);
     /// Judge requests by this from now on.
     fn set_policy(&mut self, policy: &Arc<Policy>);
     /// Look a name up; the answer comes back through [`Errands::resolved`].
@@ -102,6 +108,7 @@ impl Identity {
             reloads: self.reloads.clone(),
             offsets: core.offsets().clone(),
             true_errors: core.true_errors().cloned(),
+            cards: core.cards(),
             server: Arc::clone(&self.server),
         }
     }
@@ -110,7 +117,7 @@ impl Identity {
 /// The rules as they are while `upstreams` are our servers.
 pub fn policy(config: &Config, upstreams: &[IpAddr]) -> Policy {
     Policy {
-        access: AccessTable::compile(&config.rules, upstreams),
+        access: AccessTable::compile(&with_built_in(&config.rules), upstreams),
         rate_limit: config.rate_limit,
     }
 }
@@ -172,6 +179,8 @@ pub struct Errands {
     /// Our servers' addresses now.
     upstreams: Vec<IpAddr>,
     reload: Option<Reload>,
+    /// Who looks after the real-time clock.
+    rtc: Option<Keeper>,
 }
 
 impl Errands {
@@ -181,6 +190,7 @@ impl Errands {
         reload: Option<Reload>,
         identity: Identity,
         notifier: Notifier,
+        rtc: Option<Keeper>,
     ) -> Self {
         let unresolved = vec![false; config.sources.len()];
         Self {
@@ -194,6 +204,7 @@ impl Errands {
             asked: Vec::new(),
             upstreams: Vec::new(),
             reload,
+            rtc,
         }
         .counted()
     }
@@ -217,7 +228,13 @@ impl Errands {
     ) -> Option<End> {
         for errand in errands.drain(..) {
             match errand {
-                Errand::Publish { snapshot, stepped } => hands.publish(&snapshot, stepped),
+                Errand::Publish { snapshot, stepped } => {
+                    hands.publish(&snapshot, stepped);
+                    if let Some(rtc) = &self.rtc {
+                        rtc.tell(&snapshot, stepped);
+                    }
+                }
+                Errand::Cards(cards) => hands.publish_cards(&cards),
                 Errand::Resolve(source) => hands.resolve(source, self.question(source)),
                 Errand::Upstreams(addresses) => {
                     self.upstreams = addresses;
@@ -250,7 +267,7 @@ impl Errands {
     }
 
     /// What the operator asked for by a signal. True: to end.
-    pub fn obey(
+    pub fn heed(
         &mut self,
         signals: &Signals,
         core: &mut TimeLoop,
@@ -433,6 +450,11 @@ impl Errands {
         core.set_leap_table(file.table);
     }
 
+    /// The cards whose stamps can be used are these from now on, and no others.
+    pub fn cards_changed(&self, cards: Vec<Card>, core: &mut TimeLoop) {
+        core.set_cards(cards, self.config.stamping.timeout);
+    }
+
     /// Interfaces or addresses changed, and are like this now.
     pub fn links_changed(
         &mut self,
@@ -448,12 +470,15 @@ impl Errands {
         core.on_network_change(own, errands);
     }
 
-    /// The end: says so, and leaves clock and drift file in good order.
+    /// The end: says so, and leaves clocks and their files in good order.
     pub fn finish(&mut self, end: &End, core: &mut TimeLoop, hands: &mut impl Hands) {
         self.notifier.stopping();
         core.finish();
         if let Some(frequency) = core.drift() {
             hands.keep_frequency(self.config.in_drift_file(frequency));
+        }
+        if let Some(rtc) = self.rtc.take() {
+            rtc.stop();
         }
         // A bad end is told by whoever started the daemon.
         if *end == End::Good {
@@ -504,3 +529,5 @@ impl Errands {
         }
     }
 }
+
+pub mod orders;

@@ -13,6 +13,7 @@ use metrics::{counter, describe_counter, describe_gauge, gauge, with_local_recor
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::daemon::distribution::Distribution;
+use crate::daemon::hardware::CardStatus;
 use crate::daemon::logging;
 use crate::daemon::status::Report;
 use crate::node::report::SourceReport;
@@ -197,6 +198,34 @@ const RING_EVENTS: Metric = counter(
     "ptntp_server_ring_events_total",
     "What happened in the workers' rings besides requests and replies, by the event's name.",
 );
+const SERVER_CARD_STAMPS: Metric = counter(
+    "ptntp_server_card_stamps_total",
+    "What came of network cards' stamps of requests and replies (label event: arrival or departure if used, doubted if not).",
+);
+const CARD_STAMPS: Metric = counter(
+    "ptntp_card_stamps_total",
+    "Our own requests and their answers in each direction (label direction: transmit or receive), by who stamped them (label origin: hardware, or kernel where the card's stamp was missing or doubted).",
+);
+const CARD_DOUBTED: Metric = counter(
+    "ptntp_card_stamps_doubted_total",
+    "Stamps of a network card that were not believed, by reason.",
+);
+const CARD_ERROR: Metric = gauge(
+    "ptntp_card_clock_error_seconds",
+    "The most that a stamp of the network card can be wrong by for not knowing its clock better.",
+);
+const CARD_OFFSET: Metric = gauge(
+    "ptntp_card_clock_offset_seconds",
+    "CLOCK_REALTIME minus the network card's clock.",
+);
+const CARD_FREQUENCY: Metric = gauge(
+    "ptntp_card_clock_frequency_ppm",
+    "How much faster CLOCK_REALTIME runs than the network card's clock.",
+);
+const CARD_JUMPS: Metric = counter(
+    "ptntp_card_clock_jumps_total",
+    "How often the network card's clock jumped or was set.",
+);
 const LOG_DROPPED: Metric = counter(
     "ptntp_log_lines_dropped_total",
     "Log lines lost because stderr took them too slowly.",
@@ -214,8 +243,13 @@ const LATENCY: Metric = histogram(
     "From the arrival of a request until its reply left.",
 );
 
+const CARD_LATENCY: Metric = histogram(
+    "ptntp_card_transmit_stamp_latency_seconds",
+    "From the kernel's stamp of a request's departure until the network card's stamp came.",
+);
+
 /// Every metric there can be.
-pub const METRICS: [Metric; 39] = [
+pub const METRICS: [Metric; 47] = [
     BUILD_INFO,
     UPTIME,
     SYNCHRONISED,
@@ -251,10 +285,18 @@ pub const METRICS: [Metric; 39] = [
     SOURCE_REJECTED,
     SERVER_REQUESTS,
     RING_EVENTS,
+    SERVER_CARD_STAMPS,
+    CARD_STAMPS,
+    CARD_DOUBTED,
+    CARD_ERROR,
+    CARD_OFFSET,
+    CARD_FREQUENCY,
+    CARD_JUMPS,
     LOG_DROPPED,
     OFFSET_MAGNITUDE,
     TRUE_ERROR_MAGNITUDE,
     LATENCY,
+    CARD_LATENCY,
 ];
 
 /// Upper bucket edges of all histograms: 1, 2 and 5 of each decade from 1 µs to 1 s.
@@ -321,14 +363,32 @@ impl Exporter {
             for (event, count) in &server.ring_events {
                 counter!(RING_EVENTS.name, "event" => *event).absolute(*count);
             }
+            for (event, count) in &server.card_stamps {
+                counter!(SERVER_CARD_STAMPS.name, "event" => *event).absolute(*count);
+            }
+            for card in &report.cards {
+                record_card(&card.status);
+            }
             counter!(LOG_DROPPED.name).absolute(logging::dropped());
         });
         let mut text = sorted(&recorder.handle().render());
-        write_histogram(&mut text, &OFFSET_MAGNITUDE, &report.offsets);
+        let plain = |distribution| [(String::new(), distribution)];
+        write_histogram(&mut text, &OFFSET_MAGNITUDE, &plain(&report.offsets));
         if let Some(true_errors) = &report.true_errors {
-            write_histogram(&mut text, &TRUE_ERROR_MAGNITUDE, true_errors);
+            write_histogram(&mut text, &TRUE_ERROR_MAGNITUDE, &plain(true_errors));
         }
-        write_histogram(&mut text, &LATENCY, &server.latency);
+        write_histogram(&mut text, &LATENCY, &plain(&server.latency));
+        let cards = report.cards.iter();
+        let cards: Vec<_> = cards
+            .map(|card| {
+                // The kernel lets no interface have a name that would need escapes.
+                let label = format!("interface=\"{}\"", card.status.interface);
+                (label, &card.tx_latency)
+            })
+            .collect();
+        if !cards.is_empty() {
+            write_histogram(&mut text, &CARD_LATENCY, &cards);
+        }
         text
     }
 }
@@ -429,6 +489,41 @@ fn record_source(source: &SourceReport) {
     }
 }
 
+fn record_card(card: &CardStatus) {
+    let labels = [("interface", card.interface.clone())];
+    let values = [
+        (CARD_ERROR, card.phc_error_s),
+        (CARD_OFFSET, card.phc_offset_s),
+        (CARD_FREQUENCY, card.phc_frequency_ppm),
+    ];
+    for (metric, value) in values {
+        if let Some(value) = value {
+            gauge!(metric.name, &labels).set(value);
+        }
+    }
+    counter!(CARD_JUMPS.name, &labels).absolute(card.phc_jumps);
+    for (direction, origin, count) in [
+        ("receive", "hardware", card.rx_hardware),
+        ("receive", "kernel", card.rx_kernel),
+        ("transmit", "hardware", card.tx_hardware),
+        ("transmit", "kernel", card.tx_missing),
+    ] {
+        let labels = [
+            ("interface", card.interface.clone()),
+            ("direction", direction.to_owned()),
+            ("origin", origin.to_owned()),
+        ];
+        counter!(CARD_STAMPS.name, &labels).absolute(count);
+    }
+    for (reason, &count) in &card.doubted {
+        let labels = [
+            ("interface", card.interface.clone()),
+            ("reason", reason.clone()),
+        ];
+        counter!(CARD_DOUBTED.name, &labels).absolute(count);
+    }
+}
+
 /// The exporter writes in the order of a hash map; people read, and tests
 /// compare, in the order of names.
 fn sorted(text: &str) -> String {
@@ -451,19 +546,27 @@ fn sorted(text: &str) -> String {
     })
 }
 
-fn write_histogram(text: &mut String, metric: &Metric, distribution: &Distribution) {
+/// One metric, with a distribution for each set of labels.
+fn write_histogram(text: &mut String, metric: &Metric, of: &[(String, &Distribution)]) {
     let Metric { name, kind, help } = metric;
-    let (count, sum) = (distribution.count(), distribution.sum_s());
     // Writing to a string can't fail.
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {}", kind.name());
-    for (edge_ns, within) in EDGES_NS.iter().zip(distribution.cumulative(&EDGES_NS)) {
-        let edge = *edge_ns as f64 / 1e9;
-        let _ = writeln!(text, "{name}_bucket{{le=\"{edge}\"}} {within}");
+    for (labels, distribution) in of {
+        let (count, sum) = (distribution.count(), distribution.sum_s());
+        let (more, all) = if labels.is_empty() {
+            (String::new(), String::new())
+        } else {
+            (format!("{labels},"), format!("{{{labels}}}"))
+        };
+        for (edge_ns, within) in EDGES_NS.iter().zip(distribution.cumulative(&EDGES_NS)) {
+            let edge = *edge_ns as f64 / 1e9;
+            let _ = writeln!(text, "{name}_bucket{{{more}le=\"{edge}\"}} {within}");
+        }
+        let _ = writeln!(
+            text,
+            "{name}_bucket{{{more}le=\"+Inf\"}} {count}\n{name}_sum{all} {sum}\n{name}_count{all} {count}"
+        );
     }
-    let _ = writeln!(
-        text,
-        "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}"
-    );
 }
 
 #[cfg(test)]

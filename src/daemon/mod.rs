@@ -2,13 +2,17 @@
 //! engine inside, and everything slow (names, files, people's questions) kept
 //! away from the time loop.
 
+pub mod cards;
 pub mod clock;
+pub mod cmdmon;
 pub mod control;
 pub mod counters;
 pub mod desk;
 pub mod distribution;
 pub mod drift;
 pub mod errands;
+pub mod exchange;
+pub mod hardware;
 pub mod http;
 pub mod leaps;
 pub mod logging;
@@ -16,8 +20,12 @@ pub mod metrics;
 pub mod notify;
 pub mod options;
 pub mod paths;
+pub mod query;
+pub mod reports;
 pub mod resolve;
+pub mod rtc;
 pub mod run;
+pub mod sequence_lock;
 pub mod service;
 pub mod single;
 pub mod snapshot;

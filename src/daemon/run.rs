@@ -9,7 +9,9 @@ use std::sync::Arc;
 use log::{debug, info, warn};
 
 use crate::config::{Config, Listen};
+use crate::daemon::cards::Keeper;
 use crate::daemon::clock::Clock;
+use crate::daemon::cmdmon::Post;
 use crate::daemon::control::Listener;
 use crate::daemon::desk::{Desk, bind_metrics};
 use crate::daemon::drift;
@@ -19,6 +21,7 @@ use crate::daemon::metrics::Exporter;
 use crate::daemon::notify::Notifier;
 use crate::daemon::options::{ClockChoice, IoChoice, Options};
 use crate::daemon::paths::control_default;
+use crate::daemon::rtc;
 use crate::daemon::service::Setup as ServiceSetup;
 use crate::daemon::single;
 use crate::daemon::snapshot::SnapshotCell;
@@ -36,6 +39,7 @@ use crate::linux::wait::Waiter;
 use crate::mechanisms::Mechanisms;
 use crate::node::engine::{Node, NodeConfig};
 use crate::server::respond::{Policy, Responder};
+use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
 
 /// The port of RFC 5905, for those who may have it.
@@ -68,7 +72,10 @@ pub fn run(options: Options) -> Result<End, String> {
                 .to_owned(),
         );
     }
-    let clock = open_clock(options.clock, options.once, &mut without)?;
+    let mut clock = open_clock(&options, &mut without)?;
+    if options.from_rtc {
+        set_from_rtc(&mut clock, config);
+    }
     let frequency = read_drift(config, &mut without);
     let kind = clock.kind();
     let node = Node::new(node_config(&options, &clock, frequency)?, clock.now());
@@ -88,6 +95,7 @@ pub fn run(options: Options) -> Result<End, String> {
         Notifier::silent()
     });
     let snapshot = core.snapshot();
+    let keeper = keep_rtc(&options, &core, &mut without);
     let identity = |serving, server, without: Without| Identity {
         clock: kind,
         io,
@@ -101,6 +109,9 @@ pub fn run(options: Options) -> Result<End, String> {
         IoBackend::Uring => {
             let cell = SnapshotCell::new(snapshot)
                 .map_err(|error| format!("no memory to share with the workers: {error}"))?;
+            if !cell.is_guarded() {
+                warn!("no memfd_create here: workers see our time in memory they could write to");
+            }
             let cell = Arc::new(cell);
             let workers =
                 start_workers(config, options.once, &cell, &rules, &mut without)?.map(Arc::new);
@@ -109,6 +120,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 None => (Vec::new(), Arc::new(ServerCounts::default())),
             };
             let desks = open_desks(config, options.once);
+            let posts = open_posts(config, options.once, &mut without);
             announce(&serving);
             threads::run(threads::Parts {
                 core,
@@ -117,12 +129,16 @@ pub fn run(options: Options) -> Result<End, String> {
                     options.reload.clone(),
                     identity(serving, server, without),
                     notifier,
+                    keeper,
                 ),
                 service: ServiceSetup {
                     control: desks.control?,
                     metrics: desks.metrics?,
+                    posts,
                     drift_file: config.drift_file.clone(),
+                    cards: config.stamping.cards.clone(),
                     workers: workers.clone(),
+                    secret: random()?,
                 },
                 workers,
                 snapshot: cell,
@@ -138,9 +154,17 @@ pub fn run(options: Options) -> Result<End, String> {
             let sockets = bind_single(config, options.once, &mut without)?;
             let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();
             let responder = Responder::new(random_u64()?, config.clients);
-            let server =
-                single::Server::new(sockets, responder, snapshot, rules, Arc::clone(&counters));
+            let asked = single::Asked::new(random()?, random_u64()?, config.recent_clients());
+            let server = single::Server::new(
+                sockets,
+                responder,
+                snapshot,
+                rules,
+                Arc::clone(&counters),
+                asked,
+            );
             let desks = open_desks(config, options.once).for_one_thread(&mut without);
+            let posts = open_posts(config, options.once, &mut without);
             announce(&serving);
             single::run(single::Parts {
                 core,
@@ -149,10 +173,13 @@ pub fn run(options: Options) -> Result<End, String> {
                     options.reload.clone(),
                     identity(serving, counters, without),
                     notifier,
+                    keeper,
                 ),
                 server,
                 desks,
+                posts,
                 drift_file: config.drift_file.clone(),
+                cards: Keeper::new(&config.stamping.cards),
                 signals,
             })
         }
@@ -192,14 +219,22 @@ fn choose_io(choice: IoChoice, without: &mut Without) -> Result<IoBackend, Strin
     }
 }
 
-/// Keeps what steers clocks and binds low ports. A drift file in a directory of
+/// Keeps what steers clocks and binds low ports, and what sets network cards up if
+/// `hwtimestamp` asks for it: a driver that resets its card has to be told again. A drift file in a directory of
 /// another user's (`/var/lib/ntp` belongs to `ntp` on most hosts) takes root's
 /// disregard of permissions too.
 fn shed_privileges(config: &Config) {
     let mut keep = vec![Capability::SysTime, Capability::NetBindService];
-    let directory = config.drift_file.as_deref().and_then(Path::parent);
-    if directory.is_some_and(|directory| !belongs_to_us(directory)) {
+    let drift_file = config.drift_file.as_deref();
+    // Debian's /run/chrony is another user's too.
+    let commands = config.commands.path.as_deref();
+    let commands = commands.filter(|path| path.parent().is_some_and(Path::exists));
+    let mut directories = [drift_file, commands].into_iter().flatten();
+    if directories.any(|path| path.parent().is_some_and(belongs_to_another)) {
         keep.push(Capability::DacOverride);
+    }
+    if !config.stamping.cards.is_empty() {
+        keep.push(Capability::NetAdmin);
     }
     match caps::keep_only(Capabilities::of(&keep)) {
         Ok(kept) => debug!("capabilities kept: {:?}", kept.capabilities),
@@ -207,17 +242,19 @@ fn shed_privileges(config: &Config) {
     }
 }
 
-fn belongs_to_us(directory: &Path) -> bool {
+/// Or to nobody that we could ask.
+fn belongs_to_another(directory: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(directory)
-        .is_ok_and(|metadata| metadata.uid() == nix::unistd::Uid::effective().as_raw())
+    std::fs::metadata(directory).map_or(true, |metadata| {
+        metadata.uid() != nix::unistd::Uid::effective().as_raw()
+    })
 }
 
-fn open_clock(choice: ClockChoice, once: bool, without: &mut Without) -> Result<Clock, String> {
-    let clock = match choice {
+fn open_clock(options: &Options, without: &mut Without) -> Result<Clock, String> {
+    let clock = match options.clock {
         ClockChoice::None => Clock::Observed,
         ClockChoice::Virtual { error, frequency } => Clock::virtual_from(error, frequency),
-        ClockChoice::System => match Clock::system() {
+        ClockChoice::System => match Clock::system(options.config.rtc.kernel_sets) {
             Ok(Some(clock)) => clock,
             Ok(None) => {
                 without.say(
@@ -229,7 +266,7 @@ fn open_clock(choice: ClockChoice, once: bool, without: &mut Without) -> Result<
             Err(error) => return Err(format!("the system clock can't be steered: {error}")),
         },
     };
-    if once && !clock.is_steered() {
+    if options.once && !clock.is_steered() {
         return Err(
             "--once is to set the clock, and the clock is only observed: run as root with --clock \
              system"
@@ -237,6 +274,40 @@ fn open_clock(choice: ClockChoice, once: bool, without: &mut Without) -> Result<
         );
     }
     Ok(clock)
+}
+
+/// `-s`: before anybody is asked, or served.
+fn set_from_rtc(clock: &mut Clock, config: &Config) {
+    if !matches!(clock, Clock::System { .. }) {
+        warn!("-s: {clock} is not set from the real-time clock: that is for the system clock");
+        return;
+    }
+    let (step, sentence) = rtc::start_step(&config.rtc, config.drift_file.as_deref());
+    match step.map(|step| clock.apply(ClockCommand::Step(step))) {
+        Err(level) => log::log!(level, "{sentence}"),
+        Ok(Ok(_)) => info!("{sentence}"),
+        Ok(Err(error)) => warn!("-s: the system clock can't be set: {error}"),
+    }
+}
+
+/// Only who steers the system clock knows whether the real-time clock is right.
+fn keep_rtc(options: &Options, core: &TimeLoop, without: &mut Without) -> Option<rtc::Keeper> {
+    let config = &options.config;
+    config.rtc.file.as_ref()?;
+    let steers = config.discipline && matches!(core.clock(), Clock::System { .. });
+    if !steers {
+        warn!(
+            "rtcfile: the real-time clock is left alone, because the system clock is not steered"
+        );
+        return None;
+    }
+    if options.once {
+        return None;
+    }
+    rtc::Keeper::start(&config.rtc, core.snapshot()).unwrap_or_else(|sentence| {
+        without.say(format!("{sentence}; the real-time clock is left alone"));
+        None
+    })
 }
 
 fn read_drift(config: &Config, without: &mut Without) -> Option<Start> {
@@ -369,6 +440,7 @@ fn start_workers(
             busy_poll: config.busy_poll,
             seed,
             sizes: config.clients,
+            recent: config.recent_clients(),
         };
         Workers::start(&setup, Arc::clone(snapshot), Arc::clone(rules))
     })
@@ -421,6 +493,18 @@ impl Desks {
         }
         desks
     }
+}
+
+/// What can't be had of them is done without.
+fn open_posts(config: &Config, once: bool, without: &mut Without) -> Vec<Post> {
+    if once {
+        return Vec::new();
+    }
+    let (posts, problems) = Post::open(&config.commands);
+    problems
+        .into_iter()
+        .for_each(|sentence| without.say(sentence));
+    posts
 }
 
 fn open_desks(config: &Config, once: bool) -> Desks {

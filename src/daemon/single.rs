@@ -4,44 +4,77 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use log::warn;
 
-use crate::daemon::counters::{self, WorkerCounters};
+use crate::daemon::cards::{CHECK_INTERVAL, Keeper};
+use crate::daemon::cmdmon::{self, BUFFER_LEN, Post, Step, TURN_MAX};
+use crate::daemon::counters::{self, CardCounts, WorkerCounters};
 use crate::daemon::desk::Desk;
 use crate::daemon::drift;
 use crate::daemon::errands::{End, Errands, Hands};
 use crate::daemon::leaps;
 use crate::daemon::options::{Reload, Reread};
+use crate::daemon::query::{Answerer, Knowledge, Query};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{Collect, Report, ServerCounts};
 use crate::daemon::time_loop::{Errand, TimeLoop};
+use crate::hardware::card::Cards;
 use crate::linux::clock;
 use crate::linux::netlink::{self, Changes};
 use crate::linux::ring::Tallies;
 use crate::linux::signal::Signals;
-use crate::linux::udp::{SendId, ServerSocket};
+use crate::linux::udp::{Arrival, SendId, ServerSocket};
 use crate::linux::wait::{Interest, Ready, Waiter};
 use crate::node::action::SourceId;
 use crate::server::interleave::TxToken;
+use crate::server::recent::RecentTable;
 use crate::server::respond::{Policy, Request, Responder, set_transmit};
-use crate::server::verdict::Verdict;
+use crate::server::verdict::{Reason, Verdict};
 use crate::sync::filter::Start;
-use crate::time::instant::MonoInstant;
+use crate::time::duration::NtpDuration;
+use crate::time::instant::{MonoInstant, WallInstant};
 use crate::wire::packet::PACKET_LEN_MAX;
 
 const NETLINK: u64 = 0;
 const SERVERS: u64 = 1 << 32;
 const DESKS: u64 = 2 << 32;
+const POSTS: u64 = 5 << 31;
 const CLIENTS: u64 = 3 << 32;
+
+/// How long links are left to settle before cards are looked at.
+const SETTLE: NtpDuration = NtpDuration::from_units(429_496_730); // 100 ms
 
 /// Replies whose departure stamp is awaited, per socket. A stamp comes within
 /// microseconds; what is older than so many sends will not come.
 const AWAITED_MAX: usize = 64;
+
+/// Requests of ntpq in one turn.
+const QUERIES_MAX: usize = 16;
+
+/// What ntpq asks, and who asked before.
+pub struct Asked {
+    /// To be answered at the end of the turn; which socket was asked.
+    waiting: Vec<(usize, Query)>,
+    answerer: Answerer,
+    recent: Option<Arc<RecentTable>>,
+}
+
+impl Asked {
+    /// `secret` and `seed` are unguessable; so many clients are remembered.
+    pub fn new(secret: [u8; 32], seed: u64, clients: usize) -> Self {
+        Self {
+            waiting: Vec::with_capacity(QUERIES_MAX),
+            answerer: Answerer::new(secret, clock::monotonic()),
+            recent: (clients > 0).then(|| Arc::new(RecentTable::new(clients, seed))),
+        }
+    }
+}
 
 /// The server's part of the loop: the one worker that there is.
 pub struct Server {
@@ -49,15 +82,27 @@ pub struct Server {
     responder: Responder,
     policy: Arc<Policy>,
     snapshot: Snapshot,
+    cards: Cards,
+    by_card: bool,
+    card_counts: CardCounts,
     counters: Arc<Counted>,
     tallies: Tallies,
     buffer: Box<[u8; PACKET_LEN_MAX + 1]>,
     reply: Box<[u8; PACKET_LEN_MAX]>,
+    asked: Asked,
 }
 
 struct Socket {
     socket: ServerSocket,
-    awaited: VecDeque<(SendId, TxToken)>,
+    awaited: VecDeque<Awaited>,
+}
+
+/// A reply whose departure stamps are awaited.
+struct Awaited {
+    id: SendId,
+    token: TxToken,
+    /// The network stack's has come; a network card's may follow.
+    kernel: Option<WallInstant>,
 }
 
 impl Socket {
@@ -69,7 +114,8 @@ impl Socket {
         if self.awaited.len() == AWAITED_MAX {
             self.awaited.pop_front();
         }
-        self.awaited.push_back((id, token));
+        let kernel = None;
+        self.awaited.push_back(Awaited { id, token, kernel });
     }
 }
 
@@ -87,11 +133,15 @@ impl Server {
     /// Answers on `sockets`.
     pub fn new(
         sockets: Vec<ServerSocket>,
-        responder: Responder,
+        mut responder: Responder,
         snapshot: Snapshot,
         policy: Arc<Policy>,
         counters: Arc<Counted>,
+        asked: Asked,
     ) -> Self {
+        if let Some(recent) = &asked.recent {
+            responder.remember(Arc::clone(recent));
+        }
         Self {
             sockets: sockets
                 .into_iter()
@@ -103,10 +153,14 @@ impl Server {
             responder,
             policy,
             snapshot,
+            cards: Cards::default(),
+            by_card: false,
+            card_counts: CardCounts::default(),
             counters,
             tallies: Tallies::default(),
             buffer: Box::new([0; PACKET_LEN_MAX + 1]),
             reply: Box::new([0; PACKET_LEN_MAX]),
+            asked,
         }
     }
 
@@ -132,11 +186,12 @@ impl Server {
         let Ok(Some(arrival)) = socket.socket.receive(&mut self.buffer[..]) else {
             return;
         };
+        let received = self.arrived(&arrival);
         let request = Request {
             bytes: &self.buffer[..arrival.len],
             from: arrival.from,
             group: arrival.group,
-            received: self.snapshot.clock.to_local(arrival.stamp.at),
+            received: self.snapshot.clock.to_local(received),
         };
         let verdict = self.responder.respond(
             &self.policy,
@@ -146,6 +201,21 @@ impl Server {
             &mut self.reply,
         );
         self.counters.0.count(&verdict);
+        if verdict == Verdict::Drop(Reason::Control) {
+            let Arrival {
+                from,
+                to,
+                interface,
+                len,
+                ..
+            } = arrival;
+            match Query::new(&self.buffer[..len], from, to, interface) {
+                Some(query) if self.asked.waiting.len() < QUERIES_MAX => {
+                    self.asked.waiting.push((index, query));
+                }
+                _ => self.counters.0.note_control_dropped(),
+            }
+        }
         let Verdict::Reply { len, kind, track } = verdict else {
             return;
         };
@@ -155,6 +225,7 @@ impl Server {
             set_transmit(reply, self.snapshot.clock.to_local(real));
         }
         let (to, from, interface) = (arrival.from, arrival.to, arrival.interface);
+        let socket = &mut self.sockets[index];
         let sent = match track {
             None => socket.socket.send(reply, to, from, interface),
             Some(token) => socket
@@ -171,18 +242,108 @@ impl Server {
         }
     }
 
+    /// Answers ntpq; what is asked beyond our means is dropped, since nobody may wait.
+    fn serve_queries(&mut self, report: impl FnOnce() -> Report) {
+        if self.asked.waiting.is_empty() {
+            return;
+        }
+        // Before the report is made, which a flood is not worth.
+        if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
+            for _ in self.asked.waiting.drain(..) {
+                self.counters.0.note_control_dropped();
+            }
+            return;
+        }
+        let report = report();
+        let recent = self.asked.recent.clone();
+        let recent = recent.as_deref();
+        for (index, query) in self.asked.waiting.drain(..) {
+            if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
+                self.counters.0.note_control_dropped();
+                continue;
+            }
+            let knowledge = Knowledge {
+                report: &report,
+                flags: self
+                    .policy
+                    .access
+                    .lookup(query.from.ip(), query.from.port()),
+                now: self.snapshot.clock.to_local(clock::realtime()),
+                clients: &|| {
+                    recent
+                        .into_iter()
+                        .flat_map(|table| table.clients())
+                        .collect()
+                },
+                clients_max: recent.map_or(0, |table| table.capacity()),
+            };
+            let socket = &self.sockets[index].socket;
+            let answerer = &mut self.asked.answerer;
+            for message in answerer.answer(query.bytes(), query.from, &knowledge) {
+                // Lost like any other datagram.
+                let _ = socket.send(&message, query.from, query.to, query.interface);
+            }
+        }
+    }
+
     fn read_departure(&mut self, index: usize) {
         let socket = &mut self.sockets[index];
         let Ok(Some(departure)) = socket.socket.receive_departure() else {
             return;
         };
-        let place = socket
-            .awaited
-            .iter()
-            .position(|(id, _)| *id == departure.id);
-        if let Some((_, token)) = place.and_then(|place| socket.awaited.remove(place)) {
-            let at = self.snapshot.clock.to_local(departure.stamp.at);
-            self.responder.departed(token, at);
+        let awaited = socket.awaited.iter_mut().find(|a| a.id == departure.id);
+        let Some(awaited) = awaited else {
+            return;
+        };
+        if let Some(stamp) = departure.kernel {
+            awaited.kernel = Some(stamp.at);
+            let at = self.snapshot.clock.to_local(stamp.at);
+            self.responder.departed(awaited.token, at);
+        }
+        // The card's follows the kernel's, which is its witness.
+        if let (Some(stamp), Some(kernel)) = (departure.card, awaited.kernel) {
+            let card = self.cards.of_or_only(stamp.interface);
+            match card.map(|card| card.departure(stamp.phc, kernel)) {
+                Some(Ok(judged)) => {
+                    self.card_counts.departures += 1;
+                    let at = self.snapshot.clock.to_local(judged.at);
+                    self.responder.departed(awaited.token, at);
+                }
+                _ => self.card_counts.doubted += 1,
+            }
+            self.counters.0.set_cards(&self.card_counts);
+        }
+    }
+
+    /// When a request arrived: by the card if it has a stamp to believe, else as the
+    /// socket has it.
+    fn arrived(&mut self, arrival: &Arrival) -> WallInstant {
+        let Some(stamp) = arrival.card else {
+            return arrival.stamp.at;
+        };
+        let card = self.cards.of_or_only(stamp.interface);
+        let judged = card.map(|card| card.arrival(stamp.phc, arrival.stamp.at, stamp.frame_len));
+        let at = match judged {
+            Some(Ok(judged)) => {
+                self.card_counts.arrivals += 1;
+                judged.at
+            }
+            _ => {
+                self.card_counts.doubted += 1;
+                arrival.stamp.at
+            }
+        };
+        self.counters.0.set_cards(&self.card_counts);
+        at
+    }
+
+    fn set_cards(&mut self, cards: &Cards) {
+        self.cards = *cards;
+        let first = !std::mem::replace(&mut self.by_card, true);
+        if first {
+            for socket in &mut self.sockets {
+                socket.socket.stamp_by_card();
+            }
         }
     }
 }
@@ -201,6 +362,10 @@ impl Hands for Own {
         if stepped {
             self.server.responder.clock_stepped();
         }
+    }
+
+    fn publish_cards(&mut self, cards: &Cards) {
+        self.server.set_cards(cards);
     }
 
     fn set_policy(&mut self, policy: &Arc<Policy>) {
@@ -248,8 +413,12 @@ pub struct Parts {
     pub server: Server,
     /// Control socket and metrics, as far as there are any.
     pub desks: Vec<Desk>,
+    /// Where chronyc is heard.
+    pub posts: Vec<Post>,
     /// Where the frequency is kept.
     pub drift_file: Option<PathBuf>,
+    /// Who sets network cards up, if any are to stamp packets.
+    pub cards: Option<Keeper>,
     /// Caught signals.
     pub signals: Signals,
 }
@@ -261,9 +430,12 @@ pub fn run(parts: Parts) -> io::Result<End> {
         mut errands,
         server,
         mut desks,
+        posts,
         drift_file,
+        cards,
         signals,
     } = parts;
+    let mut cards = CardWatch::new(cards);
     let (resolved, answers) = mpsc::channel();
     let mut hands = Own {
         server,
@@ -272,12 +444,14 @@ pub fn run(parts: Parts) -> io::Result<End> {
         drift_file,
     };
     let mut to_do = Vec::new();
+    let mut chronyc = cmdmon::Desk::default();
     let mut changes = watch_links(&mut core, &mut errands, &mut to_do);
     let mut waiter = Waiter::poll();
     let mut interests = Vec::new();
     let mut ready = Vec::new();
     errands.ready();
     let end = loop {
+        cards.turn(&mut core, &errands);
         core.turn(&mut to_do);
         // Literal addresses are answered within the turn that asks.
         let ended = loop {
@@ -290,7 +464,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         if let Some(end) = ended {
             break end;
         }
-        if errands.obey(&signals, &mut core, &mut hands, &mut to_do) {
+        if errands.heed(&signals, &mut core, &mut hands, &mut to_do) {
             break End::Good;
         }
         interests.clear();
@@ -309,24 +483,87 @@ pub fn run(parts: Parts) -> io::Result<End> {
                 error: false,
             }));
         }
+        let numbered = (POSTS..).zip(&posts);
+        interests.extend(numbered.map(|(token, post)| Interest::read(post.as_raw_fd(), token)));
         core.interests(CLIENTS, &mut interests);
         // The tick keeps this within a second, so a signal that comes just before
         // the wait is seen within one too.
         let desks_until = desks.iter().filter_map(Desk::deadline).min();
-        let until = core.deadline().min(desks_until.unwrap_or(MonoInstant::MAX));
+        let desks_until = desks_until.unwrap_or(MonoInstant::MAX);
+        let until = core.deadline().min(desks_until).min(cards.due);
         waiter.wait(&interests, Some(until), &mut ready)?;
         for ready in &ready {
             match ready.token {
-                NETLINK => reread_links(&mut changes, &mut core, &mut errands, &mut to_do),
-                DESKS..CLIENTS => {}
+                NETLINK => {
+                    reread_links(&mut changes, &mut core, &mut errands, &mut to_do);
+                    cards.links_changed();
+                }
+                DESKS..POSTS => {}
+                POSTS..CLIENTS => {
+                    let post = &posts[(ready.token - POSTS) as usize];
+                    answer_chronyc(
+                        post,
+                        &mut chronyc,
+                        &mut core,
+                        &mut errands,
+                        &mut hands,
+                        &mut to_do,
+                    );
+                }
                 CLIENTS.. => core.on_ready(ready, CLIENTS, &mut to_do),
                 _ => hands.server.on_ready(ready),
             }
         }
+        hands.server.serve_queries(|| errands.report(&core));
         serve_desks(&mut desks, &core, &errands, &ready);
     };
     errands.finish(&end, &mut core, &mut hands);
+    cards.restore();
     Ok(end)
+}
+
+/// The keeper of cards, and when to turn to it.
+struct CardWatch {
+    keeper: Option<Keeper>,
+    due: MonoInstant,
+}
+
+impl CardWatch {
+    /// First of all cards are set up.
+    fn new(keeper: Option<Keeper>) -> Self {
+        let due = if keeper.is_some() {
+            clock::monotonic()
+        } else {
+            MonoInstant::MAX
+        };
+        Self { keeper, due }
+    }
+
+    /// Links that change, change several times in a row.
+    fn links_changed(&mut self) {
+        if self.keeper.is_some() {
+            self.due = self.due.min(clock::monotonic() + SETTLE);
+        }
+    }
+
+    fn turn(&mut self, core: &mut TimeLoop, errands: &Errands) {
+        let now = clock::monotonic();
+        let Some(keeper) = self.keeper.as_mut().filter(|_| self.due <= now) else {
+            return;
+        };
+        self.due = now + CHECK_INTERVAL;
+        if let Ok(interfaces) = netlink::interfaces()
+            && let Some(cards) = keeper.follow(&interfaces)
+        {
+            errands.cards_changed(cards, core);
+        }
+    }
+
+    fn restore(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.restore();
+        }
+    }
 }
 
 /// People are served when they ask, or when they have kept us waiting too long.
@@ -334,7 +571,7 @@ fn serve_desks(desks: &mut [Desk], core: &TimeLoop, errands: &Errands, ready: &[
     let now = clock::monotonic();
     let asked = ready
         .iter()
-        .any(|ready| (DESKS..CLIENTS).contains(&ready.token));
+        .any(|ready| (DESKS..POSTS).contains(&ready.token));
     let late = |desk: &Desk| desk.deadline().is_some_and(|deadline| deadline <= now);
     if !asked && !desks.iter().any(late) {
         return;
@@ -342,6 +579,41 @@ fn serve_desks(desks: &mut [Desk], core: &TimeLoop, errands: &Errands, ready: &[
     let report = errands.report(core);
     for desk in desks {
         desk.turn(now, Some(&report));
+    }
+}
+
+/// A few datagrams: more would keep the clock waiting.
+fn answer_chronyc(
+    post: &Post,
+    desk: &mut cmdmon::Desk,
+    core: &mut TimeLoop,
+    errands: &mut Errands,
+    hands: &mut Own,
+    to_do: &mut Vec<Errand>,
+) {
+    let mut report = None;
+    let mut buffer = [0; BUFFER_LEN];
+    for _ in 0..TURN_MAX {
+        // An error is the fate of an earlier answer.
+        let Ok(Some((len, asker))) = post.receive(&mut buffer) else {
+            return;
+        };
+        if !desk.hears(&asker) {
+            continue;
+        }
+        let told = report.get_or_insert_with(|| errands.report(core));
+        let reply = match desk.judge(&buffer[..len], &asker, told, clock::monotonic()) {
+            Step::Silence => None,
+            Step::Reply(reply) => Some(reply),
+            Step::Order(header, request) => {
+                let answer = errands.obey(&request, core, hands, to_do);
+                report = None;
+                cmdmon::Desk::finish(&header, &answer)
+            }
+        };
+        if let Some(reply) = reply {
+            post.send(&reply, &asker);
+        }
     }
 }
 

@@ -1,19 +1,15 @@
-//! The system variables as the time loop last published them, for workers that
-//! may not wait for anybody: a sequence lock over atomic words.
-//!
-//! The protocol is the one of Boehm, "Can seqlocks get along with programming
-//! language memory models?" (MSPC 2012): the words are atomics, so a reader that
-//! overlaps a writer reads a mix, notices, and reads again. Readers have a mapping
-//! of their own that can't be written through.
+//! The system variables, and the lines of the network cards' clocks, as the time loop
+//! last published them for workers that may not wait for anybody.
 
 use std::io;
-use std::sync::atomic::{Ordering, fence};
 
-use crate::linux::shared::SharedWords;
+use crate::daemon::sequence_lock::SequenceLock;
+use crate::hardware::card::{CARDS_MAX, CardClock, Cards};
 use crate::system::SystemState;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
 use crate::time::map::ClockMap;
+use crate::time::phc::{PhcInstant, PhcMap};
 use crate::time::units::{Ppm, Precision};
 use crate::wire::packet::Leap;
 use crate::wire::refid::RefId;
@@ -31,66 +27,143 @@ const WORDS: usize = 11;
 
 /// A [`Snapshot`] that one thread publishes and any number read, without locks.
 #[derive(Debug)]
-pub struct SnapshotCell {
-    /// First the sequence, odd while a writer is at work; then the snapshot.
-    words: SharedWords,
-}
+pub struct SnapshotCell(SequenceLock<WORDS>);
 
 impl SnapshotCell {
     /// A cell that holds `snapshot`.
     ///
     /// # Errors
-    /// Those of [`SharedWords::new`].
+    /// Those of [`SequenceLock::new`].
     pub fn new(snapshot: Snapshot) -> io::Result<Self> {
-        let cell = Self {
-            words: SharedWords::new(1 + WORDS)?,
-        };
-        cell.publish(&snapshot);
-        Ok(cell)
+        SequenceLock::new(encode(&snapshot)).map(Self)
     }
 
-    /// Replaces the snapshot. Meant for one thread; a second one at the same moment
-    /// waits for the first.
+    /// Would a write by a reader fault? Not where the kernel denies the means.
+    pub fn is_guarded(&self) -> bool {
+        self.0.is_guarded()
+    }
+
+    /// Replaces the snapshot.
     pub fn publish(&self, snapshot: &Snapshot) {
-        let [lock, words @ ..] = self.words.writer() else {
-            return;
-        };
-        let mut sequence = lock.load(Ordering::Relaxed);
-        loop {
-            let even = sequence & !1;
-            let claimed =
-                lock.compare_exchange_weak(even, even + 1, Ordering::Acquire, Ordering::Relaxed);
-            match claimed {
-                Ok(_) => {
-                    sequence = even;
-                    break;
-                }
-                Err(seen) => sequence = seen,
-            }
-            std::hint::spin_loop();
-        }
-        // Whoever reads one of the new words also reads an odd or newer sequence.
-        fence(Ordering::Release);
-        for (word, value) in words.iter().zip(encode(snapshot)) {
-            word.store(value, Ordering::Relaxed);
-        }
-        lock.store(sequence + 2, Ordering::Release);
+        self.0.publish(encode(snapshot));
     }
 
     /// The snapshot published last.
     pub fn read(&self) -> Snapshot {
-        loop {
-            let before = self.words.load(0);
-            fence(Ordering::Acquire);
-            let words = std::array::from_fn(|i| self.words.load(1 + i));
-            fence(Ordering::Acquire);
-            let after = self.words.load(0);
-            if before == after && before & 1 == 0 {
-                return decode(&words);
-            }
-            std::hint::spin_loop();
+        decode(&self.0.read())
+    }
+}
+
+/// What card stamps are judged by: published when a card's clock was read, and looked
+/// at by workers when they meet such a stamp.
+#[derive(Debug)]
+pub struct CardsCell(SequenceLock<CARDS_WORDS>);
+
+const CARD_WORDS: usize = 10;
+const CARDS_WORDS: usize = CARDS_MAX * CARD_WORDS;
+
+impl CardsCell {
+    /// A cell without cards.
+    ///
+    /// # Errors
+    /// Those of [`SequenceLock::new`].
+    pub fn new() -> io::Result<Self> {
+        SequenceLock::new([0; CARDS_WORDS]).map(Self)
+    }
+
+    /// Replaces the cards.
+    pub fn publish(&self, cards: &Cards) {
+        let mut words = [0; CARDS_WORDS];
+        for (place, card) in words.chunks_exact_mut(CARD_WORDS).zip(cards.iter()) {
+            place.copy_from_slice(&encode_card(card));
+        }
+        self.0.publish(words);
+    }
+
+    /// The cards published last.
+    pub fn read(&self) -> Cards {
+        let words = self.0.read();
+        Cards::new(words.chunks_exact(CARD_WORDS).map_while(decode_card))
+    }
+}
+
+/// A worker's copy of the cards, which is renewed when there are new ones.
+#[derive(Debug)]
+pub struct CardsReader<'a> {
+    cell: &'a CardsCell,
+    seen: u64,
+    cards: Cards,
+}
+
+impl<'a> CardsReader<'a> {
+    /// Of the cards in `cell`.
+    pub fn new(cell: &'a CardsCell) -> Self {
+        Self {
+            cell,
+            seen: cell.0.sequence(),
+            cards: cell.read(),
         }
     }
+
+    /// The cards now.
+    pub fn cards(&mut self) -> &Cards {
+        let sequence = self.cell.0.sequence();
+        if self.seen != sequence {
+            self.seen = sequence;
+            self.cards = self.cell.read();
+        }
+        &self.cards
+    }
+}
+
+fn encode_card(card: &CardClock) -> [u64; CARD_WORDS] {
+    let map = &card.map;
+    [
+        u64::from(card.interface),
+        map.anchor_phc.nanos() as u64,
+        map.anchor_real.unix_ns() as u64,
+        map.rate.to_bits(),
+        map.error.units() as u64,
+        map.error_rate.to_bits(),
+        map.reach.units() as u64,
+        card.tx_compensation.units() as u64,
+        card.rx_compensation.units() as u64,
+        card.speed,
+    ]
+}
+
+/// None for a place without a card: no interface has the index zero.
+fn decode_card(words: &[u64]) -> Option<CardClock> {
+    let &[
+        interface,
+        phc,
+        real,
+        rate,
+        error,
+        error_rate,
+        reach,
+        tx,
+        rx,
+        speed,
+    ] = words
+    else {
+        return None;
+    };
+    let duration = |word: u64| NtpDuration::from_units(word as i64);
+    (interface != 0).then(|| CardClock {
+        interface: interface as u32,
+        map: PhcMap {
+            anchor_phc: PhcInstant::from_nanos(phc as i64),
+            anchor_real: WallInstant::from_unix_ns(real as i64),
+            rate: f64::from_bits(rate),
+            error: duration(error),
+            error_rate: f64::from_bits(error_rate),
+            reach: duration(reach),
+        },
+        tx_compensation: duration(tx),
+        rx_compensation: duration(rx),
+        speed,
+    })
 }
 
 fn encode(snapshot: &Snapshot) -> [u64; WORDS] {
@@ -188,6 +261,32 @@ mod tests {
         for n in [1, -1, 77, i64::from(i32::MAX)] {
             cell.publish(&numbered(n));
             assert_eq!(cell.read(), numbered(n));
+        }
+    }
+
+    #[test]
+    fn cards_read_back() {
+        let cell = CardsCell::new().expect("a cell");
+        assert_eq!(cell.read(), Cards::default());
+        let card = |interface| CardClock {
+            interface,
+            map: PhcMap {
+                anchor_phc: PhcInstant::from_nanos(-1),
+                anchor_real: WallInstant::from_unix_ns(2),
+                rate: -3e-6,
+                error: NtpDuration::from_units(4),
+                error_rate: 5e-9,
+                reach: NtpDuration::from_units(6),
+            },
+            tx_compensation: NtpDuration::from_units(-7),
+            rx_compensation: NtpDuration::from_units(8),
+            speed: 10_000_000_000,
+        };
+        for count in [0, 1, CARDS_MAX as u32, 3] {
+            let cards = Cards::new((1..=count).map(card));
+            let mut reader = CardsReader::new(&cell);
+            cell.publish(&cards);
+            assert_eq!(reader.cards(), &cards);
         }
     }
 

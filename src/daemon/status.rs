@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::distribution::Distribution;
+use crate::daemon::hardware::{CardReport, CardStatus};
 use crate::node::report::{NodeReport, SystemReport};
 use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
@@ -68,6 +69,8 @@ pub struct ServerCounts {
     /// What happened in the workers' rings, by name; each name once. Empty with
     /// the poll backend.
     pub ring_events: Vec<(&'static str, u64)>,
+    /// What came of the stamps of network cards, by name; each name once.
+    pub card_stamps: Vec<(&'static str, u64)>,
 }
 
 /// Gathers what the fast path counts in its own memory. Called by whoever is
@@ -109,6 +112,8 @@ pub struct Report {
     pub offsets: Distribution,
     /// |true error| of a virtual clock, recorded once a second.
     pub true_errors: Option<Distribution>,
+    /// The network cards whose stamps are used.
+    pub cards: Vec<CardReport>,
     /// The server's counters.
     pub server: Arc<dyn Collect>,
 }
@@ -155,6 +160,7 @@ impl Report {
             uptime_s: self.uptime.as_seconds(),
             serving: self.serving.clone(),
             reloads: self.reloads.clone(),
+            cards: self.cards.iter().map(|card| card.status.clone()).collect(),
         }
     }
 
@@ -164,6 +170,7 @@ impl Report {
         ServerStatus {
             requests: named(&counts.requests),
             ring_events: named(&counts.ring_events),
+            card_stamps: named(&counts.card_stamps),
             latency_count: counts.latency.count(),
             latency_median_s: counts.latency.quantile_s(0.5),
             latency_p99_s: counts.latency.quantile_s(0.99),
@@ -205,6 +212,9 @@ pub struct Status {
     /// What became of `ptntp reload`.
     #[serde(default)]
     pub reloads: Reloads,
+    /// The network cards whose stamps it uses.
+    #[serde(default)]
+    pub cards: Vec<CardStatus>,
 }
 
 /// The server's counters as JSON.
@@ -214,6 +224,9 @@ pub struct ServerStatus {
     pub requests: BTreeMap<String, u64>,
     /// What happened in the workers' rings.
     pub ring_events: BTreeMap<String, u64>,
+    /// What came of the stamps of network cards.
+    #[serde(default)]
+    pub card_stamps: BTreeMap<String, u64>,
     /// Replies whose latency is known.
     pub latency_count: u64,
     /// From a request's arrival until the reply left: half were faster.
@@ -257,8 +270,10 @@ pub(crate) mod tests {
                     precision: -25,
                     steps: 1,
                     foreign_steps: 0,
+                    detail: Default::default(),
                 },
                 sources: vec![SourceReport {
+                    id: 1,
                     name: "ntp.example.net".to_owned(),
                     address: Some("192.0.2.1:123".parse().unwrap()),
                     kind: 'u',
@@ -278,6 +293,9 @@ pub(crate) mod tests {
                     sent: 9,
                     received: 8,
                     rejected: [("bogus".to_owned(), 1)].into(),
+                    reply: None,
+                    recent: Vec::new(),
+                    detail: Default::default(),
                 }],
             },
             clock: ClockKind::Virtual,
@@ -294,10 +312,12 @@ pub(crate) mod tests {
             serving: vec!["127.0.0.1:1123".parse().unwrap()],
             true_errors: Some(offsets.clone()),
             offsets,
+            cards: vec![crate::daemon::hardware::tests::example()],
             server: Arc::new(ServerCounts {
                 requests: vec![("reply", 3), ("ignore", 2)],
                 latency,
                 ring_events: vec![("send_error", 1)],
+                card_stamps: vec![("arrival", 2)],
             }),
         }
     }

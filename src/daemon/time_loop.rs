@@ -12,9 +12,13 @@ use std::sync::Arc;
 
 use log::{error, info, warn};
 
+use crate::daemon::cards::Card;
 use crate::daemon::clock::{Clock, StepWatch};
 use crate::daemon::distribution::Distribution;
+use crate::daemon::exchange::{Delivery, Exchange};
+use crate::daemon::hardware::{CardReport, Hardware};
 use crate::daemon::snapshot::Snapshot;
+use crate::hardware::card::Cards;
 use crate::linux::clock;
 use crate::linux::udp::{ClientSocket, StampingHold};
 use crate::linux::wait::{Interest, Ready};
@@ -45,6 +49,8 @@ pub enum Errand {
         /// Was the clock moved?
         stepped: bool,
     },
+    /// Judge the stamps of network cards by this from now on.
+    Cards(Box<Cards>),
     /// Look the source's name up.
     Resolve(SourceId),
     /// These are our servers now: `restrict source` applies to them.
@@ -67,7 +73,8 @@ pub struct TimeLoop {
     node: Node,
     clock: Clock,
     watch: StepWatch,
-    sockets: BTreeMap<AssociationId, ClientSocket>,
+    exchanges: BTreeMap<AssociationId, Exchange>,
+    hardware: Hardware,
     /// Keeps kernel stamping warm between requests.
     _stamping: Option<StampingHold>,
     next_tick: MonoInstant,
@@ -88,7 +95,8 @@ impl TimeLoop {
             node,
             clock,
             watch: StepWatch::new(),
-            sockets: BTreeMap::new(),
+            exchanges: BTreeMap::new(),
+            hardware: Hardware::default(),
             _stamping: StampingHold::new().ok(),
             next_tick: clock::monotonic() + TICK,
             offsets: Distribution::new(),
@@ -103,9 +111,14 @@ impl TimeLoop {
     pub fn turn(&mut self, errands: &mut Vec<Errand>) {
         let now = self.clock.now();
         if let Some(moved) = self.watch.moved() {
+            self.hardware.steered(clock::realtime(), moved, 0.0);
             self.node.on_foreign_step(moved, now);
             errands.push(self.publication(*self.node.state(), true));
         }
+        if self.hardware.turn(now.mono) {
+            errands.push(self.cards_publication());
+        }
+        self.give_up_waiting(now.mono);
         self.node.on_timer(now);
         self.act(errands);
         if now.mono >= self.next_tick {
@@ -117,15 +130,32 @@ impl TimeLoop {
 
     /// When [`turn`](Self::turn) is due next.
     pub fn deadline(&self) -> MonoInstant {
-        self.node.deadline().min(self.next_tick)
+        let held = self.exchanges.values().filter_map(Exchange::deadline);
+        held.chain([
+            self.node.deadline(),
+            self.next_tick,
+            self.hardware.deadline(),
+        ])
+        .min()
+        .expect("three at least")
+    }
+
+    /// These network cards can be asked for stamps from now on.
+    pub fn set_cards(&mut self, cards: Vec<Card>, timeout: NtpDuration) {
+        self.hardware.set_cards(cards, timeout, clock::monotonic());
+    }
+
+    /// The network cards in use, as they do.
+    pub fn cards(&self) -> Vec<CardReport> {
+        self.hardware.report()
     }
 
     /// The client sockets, under tokens from `first_token` on.
     pub fn interests(&self, first_token: u64, interests: &mut Vec<Interest>) {
         interests.extend(
-            self.sockets
+            self.exchanges
                 .iter()
-                .map(|(id, socket)| Interest::socket(socket.fd(), first_token + id.0)),
+                .map(|(id, exchange)| Interest::socket(exchange.socket.fd(), first_token + id.0)),
         );
     }
 
@@ -165,6 +195,17 @@ impl TimeLoop {
         changes.steer &= self.clock.is_steered();
         self.node.reconfigure(changes, self.clock.now());
         self.act(errands);
+    }
+
+    /// An operator's order to the node.
+    pub fn order<T>(
+        &mut self,
+        errands: &mut Vec<Errand>,
+        order: impl FnOnce(&mut Node, Now) -> T,
+    ) -> T {
+        let done = order(&mut self.node, self.clock.now());
+        self.act(errands);
+        done
     }
 
     /// New access rules, for our own servers' packets.
@@ -212,7 +253,7 @@ impl TimeLoop {
 
     /// Leaves the clock at its own frequency: nobody will end a slew after us.
     pub fn finish(&mut self) {
-        self.sockets.clear();
+        self.exchanges.clear();
         if self.node.is_slewing() {
             let command = ClockCommand::SetFrequency(self.node.frequency());
             if let Err(failure) = self.clock.apply(command) {
@@ -232,6 +273,10 @@ impl TimeLoop {
             snapshot: Snapshot { state, clock },
             stepped,
         }
+    }
+
+    fn cards_publication(&self) -> Errand {
+        Errand::Cards(Box::new(*self.hardware.cards()))
     }
 
     fn measure(&mut self, now: Now) {
@@ -254,7 +299,7 @@ impl TimeLoop {
                     bytes,
                 } => self.send(association, to, &bytes),
                 Action::Close(association) => {
-                    self.sockets.remove(&association);
+                    self.exchanges.remove(&association);
                 }
                 Action::Steer(command) => self.steer(command, errands),
                 Action::Publish(state) => errands.push(self.publication(state, false)),
@@ -274,33 +319,41 @@ impl TimeLoop {
 
     /// Sends from a fresh socket: its port is part of what a forger has to guess.
     fn send(&mut self, id: AssociationId, to: std::net::SocketAddr, bytes: &[u8]) {
-        let sent = ClientSocket::connect(to).and_then(|mut socket| {
+        let by_card = !self.hardware.is_empty();
+        let sent = ClientSocket::connect(to, by_card).and_then(|mut socket| {
             socket.send(bytes)?;
             Ok(socket)
         });
         match sent {
             Ok(socket) => {
                 self.unsendable.remove(&to);
-                self.sockets.insert(id, socket);
+                self.exchanges.insert(id, Exchange::new(socket));
             }
             Err(error) => {
                 if self.unsendable.insert(to) {
                     warn!("cannot send to {to}: {error}; trying again at each poll");
                 }
-                self.sockets.remove(&id);
+                self.exchanges.remove(&id);
                 self.node.on_send_failed(id, self.clock.now());
             }
         }
     }
 
     fn read_departure(&mut self, id: AssociationId) {
-        let Some(socket) = self.sockets.get_mut(&id) else {
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
             return;
         };
-        match socket.receive_departure() {
+        match exchange.socket.receive_departure() {
             Ok(Some(departure)) => {
-                let stamp = self.clock.localise(departure.stamp);
-                self.node.on_departure(id, stamp);
+                if let Some(stamp) = departure.kernel {
+                    exchange.departed_kernel(stamp);
+                    self.node.on_departure(id, self.clock.localise(stamp));
+                }
+                if let Some(stamp) = departure.card
+                    && let Some(delivery) = exchange.departed_card(stamp)
+                {
+                    self.deliver(id, &delivery);
+                }
             }
             Ok(None) => {}
             // An ICMP error: nobody is there.
@@ -309,29 +362,78 @@ impl TimeLoop {
     }
 
     fn read_reply(&mut self, id: AssociationId) {
-        let Some(socket) = self.sockets.get_mut(&id) else {
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
             return;
         };
-        match socket.receive(&mut self.buffer[..]) {
-            Ok(Some((len, stamp))) => {
-                let arrival = self.clock.localise(stamp);
-                let now = self.clock.now();
-                self.node.on_datagram(id, &self.buffer[..len], arrival, now);
+        match exchange.socket.receive(&mut self.buffer[..]) {
+            Ok(Some(answer)) => {
+                let wait = answer
+                    .card
+                    .as_ref()
+                    .map(|by| self.hardware.departure_wait(by));
+                let until = wait.map(|wait| clock::monotonic() + wait);
+                let bytes = &self.buffer[..answer.len];
+                if let Some(delivery) = exchange.answered(bytes, answer, until) {
+                    self.deliver(id, &delivery);
+                }
             }
             Ok(None) => {}
             Err(_) => self.node.on_send_failed(id, self.clock.now()),
         }
     }
 
+    /// Answers whose requests' departure stamps don't come.
+    fn give_up_waiting(&mut self, now: MonoInstant) {
+        let expired: Vec<_> = self
+            .exchanges
+            .iter_mut()
+            .filter_map(|(id, exchange)| Some((*id, exchange.expire(now)?)))
+            .collect();
+        for (id, delivery) in expired {
+            if let Some(by) = &delivery.answer.card {
+                self.hardware.departure_missing(by);
+            }
+            self.deliver(id, &delivery);
+        }
+    }
+
+    /// T4 and T1 by the card if it took both, else by the kernel.
+    fn deliver(&mut self, id: AssociationId, delivery: &Delivery) {
+        let answer = &delivery.answer;
+        let by_card = self.hardware.arrival(answer);
+        let departure = delivery
+            .departure
+            .and_then(|(kernel, card)| self.hardware.departure(kernel, card));
+        let arrival = match by_card.zip(departure) {
+            Some((arrival, departure)) => {
+                self.node.on_departure(id, self.clock.localise(departure));
+                arrival
+            }
+            None => answer.stamp,
+        };
+        let (arrival, now) = (self.clock.localise(arrival), self.clock.now());
+        self.node.on_datagram(id, &delivery.bytes, arrival, now);
+    }
+
     fn steer(&mut self, command: ClockCommand, errands: &mut Vec<Errand>) {
+        let frequency = self.clock.frequency();
         match self.clock.apply(command) {
             Ok(applied) => {
+                if matches!(self.clock, Clock::System { .. }) {
+                    let (before, after) = (frequency.ratio(), applied.frequency.ratio());
+                    let at = applied.now.wall - applied.stepped;
+                    let faster = (1.0 + after) / (1.0 + before) - 1.0;
+                    self.hardware.steered(at, applied.stepped, faster);
+                    if !self.hardware.is_empty() {
+                        errands.push(self.cards_publication());
+                    }
+                }
                 if applied.stepped != NtpDuration::ZERO {
                     if matches!(self.clock, Clock::System { .. }) {
                         self.watch.expect(applied.stepped);
                     }
                     // Requests under way were stamped by a clock that is no more.
-                    self.sockets.clear();
+                    self.exchanges.clear();
                 }
                 if !matches!(command, ClockCommand::SetStatus(_)) {
                     self.node.on_applied(&applied);

@@ -2,11 +2,13 @@
 //! *Packet in → ACL → respond → out*; the middle is [`Responder::respond`].
 //!
 //! A worker takes no lock on a packet's way: it reads a snapshot of our time once
-//! a batch, and the policy through a pointer that is replaced whole.
+//! a batch, and the policy through a pointer that is replaced whole. It can't write to
+//! either, by accident or bug: the snapshot's mapping and the policy's tables are
+//! read-only.
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,19 +19,26 @@ use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+use tokio::sync::mpsc::{Receiver, Sender as QuerySender, channel};
 
-use crate::daemon::counters::{self, WorkerCounters};
-use crate::daemon::snapshot::{Snapshot, SnapshotCell};
+use crate::daemon::counters::{self, CardCounts, WorkerCounters};
+use crate::daemon::query::Query;
+use crate::daemon::snapshot::{CardsCell, CardsReader, Snapshot, SnapshotCell};
 use crate::daemon::status::{Collect, ServerCounts};
 use crate::dice::keyed_hash;
+use crate::hardware::card::Cards;
 use crate::linux::clock::{monotonic, realtime};
-use crate::linux::reuseport::{self, ListenSocket};
+use crate::linux::reuseport::{self, GroupWatch, ListenSocket};
 use crate::linux::ring::{self, Arrival, BATCH_MAX, Event, Outgoing, Ring};
+use crate::linux::sealed::{Lists, Sealed};
 use crate::linux::signal;
+use crate::linux::udp::ReplySocket;
 use crate::linux::wake::Wake;
 use crate::server::interleave::TxToken;
+use crate::server::recent::{RecentClient, RecentTable};
 use crate::server::respond::{Policy, Request, Responder, Sizes, set_transmit};
-use crate::server::verdict::Verdict;
+use crate::server::rule::Flags;
+use crate::server::verdict::{Reason, Verdict};
 use crate::time::instant::{MonoInstant, WallInstant};
 use crate::wire::packet::PACKET_LEN_MAX;
 
@@ -40,6 +49,9 @@ const _: () = assert!(ring::MESSAGE_LEN_MAX == PACKET_LEN_MAX);
 /// process's descriptors (1024 by custom): two per worker and address.
 const FOLLOWED_MAX: usize = 64;
 const FOLLOWED_DESCRIPTORS: usize = 512;
+
+/// Requests of ntpq that may wait for their answer.
+const QUERIES_MAX: usize = 64;
 
 /// How workers are to be started.
 #[derive(Clone, Debug)]
@@ -56,6 +68,8 @@ pub struct Setup {
     pub seed: u64,
     /// Memory for clients, shared out to the workers.
     pub sizes: Sizes,
+    /// Clients to remember for those who look on, by all workers together.
+    pub recent: usize,
 }
 
 /// The server's workers. Dropping it stops them, waits for them and closes the sockets.
@@ -64,8 +78,17 @@ pub struct Workers {
     threads: Vec<Thread>,
     addresses: Vec<SocketAddr>,
     /// Addresses of this host that a wildcard covers and that have sockets of their own.
-    followed: Mutex<Vec<SocketAddr>>,
+    followed: Mutex<Vec<Followed>>,
+    /// Those that workers were told to close, as far as they haven't.
+    closing: Mutex<Vec<Followed>>,
+    /// One for each address, for what other threads have to say.
+    reply_sockets: Mutex<Vec<ReplySocket>>,
+    /// Until somebody takes it.
+    queries: Mutex<Option<Receiver<Query>>>,
 }
+
+/// An address and the sockets it has.
+type Followed = (SocketAddr, GroupWatch);
 
 impl Collect for Workers {
     fn collect(&self) -> ServerCounts {
@@ -85,17 +108,25 @@ struct Thread {
 enum Order {
     Listen(Box<ListenSocket>),
     Unlisten(SocketAddr),
+    StampByCard,
     ClockStepped,
 }
 
 /// What workers and the rest of the daemon have in common.
 struct Shared {
     snapshot: Arc<SnapshotCell>,
-    policy: ArcSwap<Policy>,
+    cards: CardsCell,
+    /// Workers were told to ask for the stamps of network cards.
+    by_card: AtomicBool,
+    policy: ArcSwap<Sealed<Policy>>,
     /// Replaced policies that workers may still hold. They are freed here, because
     /// freeing a large one takes longer than a packet may wait.
-    retired: Mutex<Vec<Arc<Policy>>>,
+    retired: Mutex<Vec<Arc<Sealed<Policy>>>>,
     counters: Vec<WorkerCounters>,
+    /// Who asked lately, one table for each worker; none if nobody wants to know.
+    recent: Vec<Arc<RecentTable>>,
+    /// To who answers ntpq, who is slow: what finds no room is dropped.
+    queries: QuerySender<Query>,
     stop: AtomicBool,
     /// Why a worker ended, if one did of itself.
     failure: Mutex<Option<String>>,
@@ -115,11 +146,23 @@ impl Workers {
     ) -> io::Result<Self> {
         let count = setup.workers.max(1);
         let groups = bind_all(&setup.listen, count)?;
+        let reply_sockets = groups.iter().map(|group| group[0].reply_socket());
+        let reply_sockets = reply_sockets.collect::<io::Result<_>>()?;
+        let seed = |number: usize| keyed_hash(setup.seed, number as u64);
+        let tables = if setup.recent == 0 { 0 } else { count };
+        let (query_sender, queries) = channel(QUERIES_MAX);
         let shared = Arc::new(Shared {
             snapshot,
-            policy: ArcSwap::new(policy),
+            cards: CardsCell::new()?,
+            by_card: AtomicBool::new(false),
+            policy: ArcSwap::new(sealed(policy)),
             retired: Mutex::default(),
             counters: (0..count).map(|_| WorkerCounters::default()).collect(),
+            recent: (0..tables)
+                .map(|number| RecentTable::new(setup.recent.div_ceil(count), !seed(number)))
+                .map(Arc::new)
+                .collect(),
+            queries: query_sender,
             stop: AtomicBool::new(false),
             failure: Mutex::new(None),
         });
@@ -128,12 +171,17 @@ impl Workers {
             threads: Vec::with_capacity(count),
             addresses: groups.iter().map(|group| group[0].address()).collect(),
             followed: Mutex::default(),
+            closing: Mutex::default(),
+            reply_sockets: Mutex::new(reply_sockets),
+            queries: Mutex::new(Some(queries)),
         };
         let cores = if setup.pin { cores() } else { Vec::new() };
         for (number, sockets) in transpose(groups, count).into_iter().enumerate() {
             let core = cores.get(number % cores.len().max(1)).copied();
-            let seed = keyed_hash(setup.seed, number as u64);
-            let responder = Responder::new(seed, setup.sizes.shared_by(count));
+            let mut responder = Responder::new(seed(number), setup.sizes.shared_by(count));
+            if let Some(table) = workers.shared.recent.get(number) {
+                responder.remember(Arc::clone(table));
+            }
             // On an error, `workers` is dropped, which stops those that run.
             let thread = workers.spawn(Plan {
                 number,
@@ -154,13 +202,24 @@ impl Workers {
 
     /// Replaces the policy whole. A request that is being judged is judged by the old one.
     pub fn set_policy(&self, policy: Arc<Policy>) {
-        let old = self.shared.policy.swap(policy);
+        let old = self.shared.policy.swap(sealed(policy));
         lock(&self.shared.retired).push(old);
         self.free_retired();
     }
 
     fn free_retired(&self) {
         lock(&self.shared.retired).retain(|policy| Arc::strong_count(policy) > 1);
+    }
+
+    /// Judge the stamps of network cards by `cards` from now on.
+    pub fn publish_cards(&self, cards: &Cards) {
+        self.shared.cards.publish(cards);
+        // There is no way back: asking costs next to nothing, and cards come back.
+        if cards.iter().next().is_some() && !self.shared.by_card.swap(true, Ordering::Relaxed) {
+            for thread in &self.threads {
+                thread.order(Order::StampByCard);
+            }
+        }
     }
 
     /// The served clock was stepped: forget stamps from before.
@@ -170,45 +229,10 @@ impl Workers {
         }
     }
 
-    /// Listens on one more address, without a pause for the others. The address as
-    /// bound.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start), for the address.
-    pub fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
-        let followed = self.followed.get_mut();
-        let followed = followed.unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = followed.iter().position(|&ours| ours == address) {
-            followed.swap_remove(place);
-            self.addresses.push(address);
-            return Ok(address);
-        }
-        // Our own wildcard socket would count as somebody else's.
-        let beside_wildcard = self.addresses.iter().any(|ours| {
-            ours.port() == address.port()
-                && ours.is_ipv4() == address.is_ipv4()
-                && ours.ip().is_unspecified() != address.ip().is_unspecified()
-        });
-        if !beside_wildcard {
-            reuseport::probe_free(address)?;
-        }
-        let bound = self.open(address)?;
-        self.addresses.push(bound);
-        Ok(bound)
-    }
-
-    /// Stops listening on an address, soon. Whether we did.
-    pub fn unlisten(&mut self, address: SocketAddr) -> bool {
-        let before = self.addresses.len();
-        self.addresses.retain(|&ours| ours != address);
-        self.close(address);
-        self.addresses.len() < before
-    }
-
     /// `own` are the addresses of this host now. Where we listen on all, each of them
     /// gets sockets of its own: a reply that leaves by such a socket need not say
-    /// from where, which saves a twentieth of its cost. What is sent to another
-    /// address, or to one of too many, comes to the wildcard's sockets as before.
+    /// from where, which makes it cheaper. What is sent to another address, or to one
+    /// of too many, comes to the wildcard's sockets as before.
     pub fn follow(&self, own: &[IpAddr]) {
         let wildcards = self.addresses.iter().filter(|a| a.ip().is_unspecified());
         let mut wanted: Vec<SocketAddr> = wildcards
@@ -224,36 +248,87 @@ impl Workers {
         let max = FOLLOWED_DESCRIPTORS / 2 / self.threads.len();
         wanted.truncate(max.min(FOLLOWED_MAX));
         let mut followed = lock(&self.followed);
-        followed.retain(|&address| {
-            let stays = wanted.contains(&address);
-            if !stays {
-                self.close(address);
-            }
-            stays
-        });
+        let mut closing = lock(&self.closing);
+        for gone in followed.extract_if(.., |(address, _)| !wanted.contains(address)) {
+            self.close(gone.0);
+            closing.push(gone);
+        }
+        closing.retain(|(_, group)| !group.is_closed());
         for address in wanted {
-            if !followed.contains(&address) {
-                match self.open(address) {
-                    Ok(_) => followed.push(address),
-                    // It may be gone again.
-                    Err(error) => log::debug!("{error}; the wildcard serves it"),
-                }
+            if followed.iter().any(|(known, _)| *known == address) {
+                continue;
+            }
+            if !closes(address, &closing) {
+                log::debug!("{address}: its last sockets are still open; the wildcard serves it");
+                continue;
+            }
+            match self.open(address) {
+                Ok(group) => followed.push((address, group)),
+                // It may be gone again.
+                Err(error) => log::debug!("{error}; the wildcard serves it"),
             }
         }
     }
 
-    fn open(&self, address: SocketAddr) -> io::Result<SocketAddr> {
+    fn open(&self, address: SocketAddr) -> io::Result<GroupWatch> {
         let group = reuseport::bind_group(address, self.threads.len())?;
-        let bound = group[0].address();
+        let watch = group[0].group();
+        lock(&self.reply_sockets).push(group[0].reply_socket()?);
         for (thread, socket) in self.threads.iter().zip(group) {
             thread.order(Order::Listen(Box::new(socket)));
         }
-        Ok(bound)
+        Ok(watch)
     }
 
     fn close(&self, address: SocketAddr) {
+        lock(&self.reply_sockets).retain(|socket| socket.local_addr() != address);
         for thread in &self.threads {
             thread.order(Order::Unlisten(address));
+        }
+    }
+
+    /// Requests of ntpq, for who answers them. Once; whoever asks again gets none.
+    pub fn take_queries(&self) -> Option<Receiver<Query>> {
+        lock(&self.queries).take()
+    }
+
+    /// What the policy in force says of an address.
+    pub fn flags(&self, from: SocketAddr) -> Flags {
+        self.shared
+            .policy
+            .load()
+            .access
+            .lookup(from.ip(), from.port())
+    }
+
+    /// Who asked lately, as far as they are remembered.
+    pub fn recent(&self) -> Vec<RecentClient> {
+        let tables = self.shared.recent.iter();
+        tables.flat_map(|table| table.clients()).collect()
+    }
+
+    /// How many of them at most.
+    pub fn recent_max(&self) -> usize {
+        self.shared
+            .recent
+            .iter()
+            .map(|table| table.capacity())
+            .sum()
+    }
+
+    /// Sends from the address that was asked. What finds no room is lost, like any
+    /// datagram.
+    pub fn reply(&self, query: &Query, messages: &[Vec<u8>]) {
+        let sockets = lock(&self.reply_sockets);
+        let bound_to = |ip: IpAddr| sockets.iter().find(|s| s.local_addr().ip() == ip);
+        let any: IpAddr = match query.to {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        if let Some(socket) = bound_to(query.to).or_else(|| bound_to(any)) {
+            for message in messages {
+                let _ = socket.send(message, query.from, query.to, query.interface);
+            }
         }
     }
 
@@ -357,6 +432,8 @@ fn run(
         responder: plan.responder,
         busy_poll: plan.busy_poll,
         policy: Cache::new(&shared.policy),
+        cards: CardsReader::new(&shared.cards),
+        card_counts: CardCounts::default(),
     };
     if let Err(error) = worker.serve(orders) {
         lock(&shared.failure).get_or_insert_with(|| format!("worker {number}: io_uring: {error}"));
@@ -378,7 +455,9 @@ struct Worker<'a> {
     ring: Ring<TxToken>,
     responder: Responder,
     busy_poll: bool,
-    policy: Cache<&'a ArcSwap<Policy>, Arc<Policy>>,
+    cards: CardsReader<'a>,
+    card_counts: CardCounts,
+    policy: Cache<&'a ArcSwap<Sealed<Policy>>, Arc<Sealed<Policy>>>,
 }
 
 impl Worker<'_> {
@@ -400,7 +479,7 @@ impl Worker<'_> {
             {
                 match event {
                     Event::Arrived(arrival) => {
-                        let received = arrival.stamp.map_or_else(realtime, |stamp| stamp.at);
+                        let received = self.arrived(&arrival);
                         if self.answer(arrival, received, &snapshot, started) {
                             arrived.push(received);
                         }
@@ -408,6 +487,17 @@ impl Worker<'_> {
                     Event::Departed(token, stamp) => {
                         self.responder
                             .departed(token, snapshot.clock.to_local(stamp.at));
+                    }
+                    Event::DepartedByCard(token, stamp, left) => {
+                        let card = self.cards.cards().of_or_only(stamp.interface);
+                        match card.map(|card| card.departure(stamp.phc, left)) {
+                            Some(Ok(judged)) => {
+                                self.card_counts.departures += 1;
+                                let at = snapshot.clock.to_local(judged.at);
+                                self.responder.departed(token, at);
+                            }
+                            _ => self.card_counts.doubted += 1,
+                        }
                     }
                     Event::Woken => self.obey(orders)?,
                 }
@@ -420,8 +510,31 @@ impl Worker<'_> {
                 self.counters.note_latency(now - at);
             }
             self.counters.set_ring(&self.ring.tallies());
+            self.counters.set_cards(&self.card_counts);
         }
         Ok(())
+    }
+
+    /// When a request arrived: by the card if it has a stamp to believe, else by the
+    /// kernel, else now.
+    fn arrived(&mut self, arrival: &Arrival) -> WallInstant {
+        let Some(kernel) = arrival.stamp else {
+            return realtime();
+        };
+        let Some(stamp) = arrival.card else {
+            return kernel.at;
+        };
+        let card = self.cards.cards().of_or_only(stamp.interface);
+        match card.map(|card| card.arrival(stamp.phc, kernel.at, stamp.frame_len)) {
+            Some(Ok(judged)) => {
+                self.card_counts.arrivals += 1;
+                judged.at
+            }
+            _ => {
+                self.card_counts.doubted += 1;
+                kernel.at
+            }
+        }
     }
 
     /// Whether there was a reply. `received` is CLOCK_REALTIME.
@@ -432,7 +545,8 @@ impl Worker<'_> {
         snapshot: &Snapshot,
         now: MonoInstant,
     ) -> bool {
-        let (from, group) = (arrival.from, arrival.group);
+        let (from, to, group) = (arrival.from, arrival.to, arrival.group);
+        let interface = arrival.interface;
         let received = snapshot.clock.to_local(received);
         let before = self.ring.replies_ready();
         self.ring.answer(arrival, |bytes, out| {
@@ -453,6 +567,14 @@ impl Worker<'_> {
                     stamp_late: kind.wants_transmit(),
                     track,
                 }),
+                Verdict::Drop(Reason::Control) => {
+                    let query = Query::new(bytes, from, to, interface);
+                    let send = |query| self.shared.queries.try_send(query).is_err();
+                    if query.is_none_or(send) {
+                        self.counters.note_control_dropped();
+                    }
+                    None
+                }
                 Verdict::Drop(_) => None,
             }
         });
@@ -464,11 +586,30 @@ impl Worker<'_> {
             match order {
                 Order::Listen(socket) => self.ring.add(*socket)?,
                 Order::Unlisten(address) => self.ring.remove(address)?,
+                Order::StampByCard => self.ring.stamp_by_card()?,
                 Order::ClockStepped => self.responder.clock_stepped(),
             }
         }
         Ok(())
     }
+}
+
+/// A worker that wrote to the tables of the others would fault.
+fn sealed(policy: Arc<Policy>) -> Arc<Sealed<Policy>> {
+    Arc::new(Sealed::new(policy, |policy, lists| {
+        let (v4, v6) = policy.access.tables();
+        add_lists(lists, v4.lists());
+        add_lists(lists, v6.lists());
+    }))
+}
+
+fn add_lists<'a, A: Copy, B: Copy, C: Copy>(
+    to: &mut Lists<'a>,
+    (ranges, nodes, ways): (&'a [A], &'a [B], &'a [C]),
+) {
+    to.add(ranges);
+    to.add(nodes);
+    to.add(ways);
 }
 
 fn is_link_local(ip: IpAddr) -> bool {
@@ -491,8 +632,7 @@ fn bind_all(addresses: &[SocketAddr], count: usize) -> io::Result<Vec<Vec<Listen
 }
 
 /// The ring of a process that was killed lets go of its sockets a moment after the
-/// process is gone (5 to 12 ms were seen), so a daemon that is restarted at once
-/// has to be patient.
+/// process is gone, so a daemon that is restarted at once has to be patient.
 fn wait_until_free(address: SocketAddr) -> io::Result<()> {
     const PATIENCE: Duration = Duration::from_millis(250);
     const PAUSE: Duration = Duration::from_millis(5);
@@ -505,6 +645,25 @@ fn wait_until_free(address: SocketAddr) -> io::Result<()> {
             other => return other,
         }
     }
+}
+
+/// An address that comes back at once has to wait for its last sockets, which takes
+/// workers no longer than a batch. False if one is stuck.
+fn closes(address: SocketAddr, closing: &[Followed]) -> bool {
+    const PATIENCE: Duration = Duration::from_millis(250);
+    const PAUSE: Duration = Duration::from_millis(1);
+    let limit = Instant::now() + PATIENCE;
+    let is_closing = || {
+        let mut sockets = closing.iter().filter(|(known, _)| *known == address);
+        sockets.any(|(_, group)| !group.is_closed())
+    };
+    while is_closing() {
+        if Instant::now() >= limit {
+            return false;
+        }
+        thread::sleep(PAUSE);
+    }
+    true
 }
 
 /// From one group per address to one list per worker.
@@ -545,17 +704,21 @@ mod tests {
     //! Workers over real loopback sockets, with requests made by hand.
 
     use super::*;
+    use crate::linux::netlink;
     use crate::linux::reuseport::ListenError;
+    use crate::linux::sealed::write_faults;
     use crate::server::access::AccessTable;
-    use crate::server::rule::{Flags, Prefix, Rule, Who};
-    use crate::server::verdict::{Reason, ReplyKind};
+    use crate::server::rule::{Prefix, Rule, Who};
+    use crate::server::verdict::ReplyKind;
     use crate::system::SystemState;
     use crate::time::duration::NtpDuration;
     use crate::time::map::ClockMap;
     use crate::time::timestamp::NtpTimestamp;
     use crate::time::units::{Ppm, Precision};
     use crate::wire::packet::{HEADER_LEN, Leap, Packet};
+    use nix::sched::{CloneFlags, unshare};
     use std::net::UdpSocket;
+    use std::process::Command;
 
     const ANY_V4: &str = "0.0.0.0:0";
     const LOOPBACK_V4: &str = "127.0.0.1:0";
@@ -570,6 +733,7 @@ mod tests {
             busy_poll: false,
             seed: 1,
             sizes: Sizes::default(),
+            recent: 64,
         }
     }
 
@@ -711,7 +875,7 @@ mod tests {
         let refused = refused.expect("nobody is let in");
         let ignored = Verdict::Drop(Reason::Ignore).index();
         eventually(|| verdicts(&workers, ignored) == refused);
-        // The one in force, and at most one that a worker has not let go of.
+        // A worker lets go of a policy when it judges by the next: each may hold one.
         assert!(lock(&workers.shared.retired).len() <= 2);
     }
 
@@ -794,20 +958,21 @@ mod tests {
 
     #[test]
     fn a_worker_that_never_sleeps_answers_obeys_and_ends() {
-        let mut workers = started(&Setup {
+        let workers = started(&Setup {
             busy_poll: true,
-            ..setup(1, &[LOOPBACK_V4])
+            ..setup(1, &[ANY_V4])
         });
-        let server = workers.addresses()[0];
+        let bound = workers.addresses()[0];
+        let server = SocketAddr::new([127, 0, 0, 1].into(), bound.port());
         let client = client(server.ip());
         for round in 1..=3 {
             assert!(ask(&client, server, &request(0, 0, 2 * round)).is_some());
         }
         let beside = SocketAddr::new([127, 0, 0, 2].into(), server.port());
-        workers.listen(beside).expect("bound");
+        workers.follow(&[beside.ip()]);
         assert!(ask(&client, beside, &request(0, 0, 2)).is_some());
         drop(workers);
-        UdpSocket::bind(server).expect("the port is free");
+        UdpSocket::bind(bound).expect("the port is free");
     }
 
     #[test]
@@ -853,6 +1018,35 @@ mod tests {
     }
 
     #[test]
+    fn a_write_to_the_tables_in_force_faults() {
+        let workers = start(1, &[LOOPBACK_V4]);
+        let networks = (0..5_000_u32).map(|n| {
+            let network = IpAddr::V4(((100 << 24) + n * 512).into());
+            let prefix = Prefix::new(network, 24).expect("short");
+            let ntpport = false;
+            Rule::Restrict(Who::Block { prefix, ntpport }, Flags::NOSERVE)
+        });
+        let rules: Vec<_> = networks.collect();
+        for rules in [&rules[..], &rules[..1]] {
+            workers.set_policy(Arc::new(Policy {
+                access: AccessTable::compile(rules, &[]),
+                ..Policy::default()
+            }));
+            let policy = workers.shared.policy.load();
+            let (v4, v6) = policy.access.tables();
+            assert!(middle_faults(v4.lists().0) && middle_faults(v6.lists().0));
+            if rules.len() > 1 {
+                assert!(middle_faults(v4.lists().1) && middle_faults(v4.lists().2));
+            }
+        }
+    }
+
+    /// The margins are as long as each other.
+    fn middle_faults<T>(list: &[T]) -> bool {
+        write_faults(&raw const list[list.len() / 2])
+    }
+
+    #[test]
     fn what_is_too_long_or_empty_is_counted_and_survived() {
         let workers = start(1, &[LOOPBACK_V4]);
         let server = workers.addresses()[0];
@@ -867,20 +1061,25 @@ mod tests {
 
     #[test]
     fn addresses_come_and_go_while_others_are_served() {
-        let mut workers = start(2, &[LOOPBACK_V4]);
-        let first = workers.addresses()[0];
+        let workers = start(2, &[ANY_V4, LOOPBACK_V4]);
+        let [any, first] = *workers.addresses() else {
+            panic!("two were asked for");
+        };
         let client = client([127, 0, 0, 1]);
-        let beside = SocketAddr::new([127, 0, 0, 2].into(), first.port());
-        assert_eq!(workers.listen(beside).expect("bound"), beside);
+        let beside = SocketAddr::new([127, 0, 0, 2].into(), any.port());
+        let followed = || -> Vec<_> { lock(&workers.followed).iter().map(|f| f.0).collect() };
+        workers.follow(&[beside.ip()]);
+        assert_eq!(followed(), [beside]);
         assert!(ask(&client, beside, &request(0, 0, 2)).is_some());
-        assert!(workers.unlisten(beside));
-        assert!(!workers.unlisten(beside));
-        eventually(|| UdpSocket::bind(beside).is_ok());
+        workers.follow(&[]);
+        assert_eq!(followed(), []);
         assert!(ask(&client, first, &request(0, 0, 2)).is_some());
         workers.clock_stepped();
         assert!(ask(&client, first, &request(0, 0, 2)).is_some());
         drop(workers);
-        UdpSocket::bind(first).expect("the port is free");
+        for address in [any, first, beside] {
+            UdpSocket::bind(address).expect("the port is free");
+        }
     }
 
     /// 127.0.0.0/8 is ours as a whole, so that the wildcard answers for the others.
@@ -906,7 +1105,7 @@ mod tests {
         };
         let bound = || -> Vec<IpAddr> {
             let followed = lock(&workers.followed);
-            followed.iter().map(SocketAddr::ip).collect()
+            followed.iter().map(|(address, _)| address.ip()).collect()
         };
         for own in [
             vec!["127.0.0.1", "127.0.0.2", "::1"],
@@ -925,6 +1124,53 @@ mod tests {
         assert_eq!(workers.failure(), None);
     }
 
+    /// In a network namespace of its own, where root may make one. Were an address
+    /// bound while the sockets it had before are still closing, it would join their
+    /// group, and the kernel give its clients to sockets that only send.
+    #[test]
+    fn an_address_that_comes_back_at_once_is_served_as_before() {
+        let ip = |arguments: &str| {
+            let mut command = Command::new("ip");
+            let status = command.args(arguments.split(' ')).status();
+            status.is_ok_and(|status| status.success())
+        };
+        let own = || -> Vec<IpAddr> {
+            let interfaces = netlink::interfaces().expect("interfaces");
+            let addresses = interfaces.iter().flat_map(|one| &one.addresses);
+            addresses.map(|address| address.ip).collect()
+        };
+        let alone = move || {
+            let is_ready = unshare(CloneFlags::CLONE_NEWNET).is_ok()
+                && ip("link set lo up")
+                && ip("address add 192.0.2.7/32 dev lo");
+            if !is_ready {
+                return;
+            }
+            let workers = start(2, &[ANY_V4]);
+            let server = SocketAddr::new([192, 0, 2, 7].into(), workers.addresses()[0].port());
+            workers.follow(&own());
+            for _ in 0..10 {
+                assert!(ip("address del 192.0.2.7/32 dev lo"));
+                workers.follow(&own());
+                assert!(ip("address add 192.0.2.7/32 dev lo"));
+                workers.follow(&own());
+                // Sooner than a change of addresses could be.
+                workers.follow(&[]);
+                workers.follow(&own());
+                assert!(lock(&workers.followed).iter().any(|f| f.0 == server));
+                for host in 1..=16 {
+                    let client = client([127, 0, 0, host]);
+                    let patience = Some(Duration::from_millis(500));
+                    client.set_read_timeout(patience).expect("a timeout");
+                    let reply = ask(&client, server, &request(0, 0, 2));
+                    assert!(reply.is_some(), "127.0.0.{host}");
+                }
+            }
+            assert_eq!(workers.failure(), None);
+        };
+        thread::spawn(alone).join().expect("served");
+    }
+
     #[test]
     fn an_address_that_cannot_be_bound_is_named() {
         let workers = start(1, &[LOOPBACK_V4]);
@@ -936,6 +1182,7 @@ mod tests {
             busy_poll: false,
             seed: 1,
             sizes: Sizes::default(),
+            recent: 0,
         };
         let snapshot = Arc::clone(&workers.shared.snapshot);
         // Even though the workers that hold it are of the same user.

@@ -11,6 +11,7 @@ use std::ptr;
 
 use crate::linux::clock;
 use crate::time::instant::WallInstant;
+use crate::time::phc::PhcInstant;
 
 /// Room for every control message we ask for, several times over. Aligned as
 /// `cmsghdr` wants it.
@@ -45,6 +46,18 @@ impl Default for ControlBuffer {
     }
 }
 
+/// Of asm-generic/socket.h: which card took a hardware stamp.
+const SCM_TIMESTAMPING_PKTINFO: libc::c_int = 58;
+
+/// `struct scm_ts_pktinfo` of linux/net_tstamp.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct TsPktinfo {
+    interface: u32,
+    frame_len: u32,
+    reserved: [u32; 2],
+}
+
 /// Of linux/if_packet.h: where packet sockets say that a frame has departed.
 const PACKET_TX_TIMESTAMP: libc::c_int = 16;
 
@@ -68,6 +81,8 @@ unsafe impl Plain for libc::timespec {}
 unsafe impl Plain for [libc::timespec; 3] {}
 // SAFETY: as above.
 unsafe impl Plain for libc::sock_extended_err {}
+// SAFETY: as above.
+unsafe impl Plain for TsPktinfo {}
 
 /// Writes control messages into a borrowed buffer. [`finish`](Self::finish) hands
 /// the same borrow back, so what is sent can't outlive or overlap what was written.
@@ -100,6 +115,17 @@ impl<'b> Encoder<'b> {
             ptr::write_unaligned(place.as_mut_ptr().add(cmsg_len(0)).cast(), value);
         }
         self.used += space;
+    }
+
+    /// Asks for a stamp of this datagram's departure, by the network stack.
+    pub fn ask_departure(&mut self) {
+        self.ask_departure_by(libc::SOF_TIMESTAMPING_TX_SOFTWARE);
+    }
+
+    /// Asks for a stamp of this datagram's departure by those named: bits
+    /// SOF_TIMESTAMPING_TX_*.
+    pub fn ask_departure_by(&mut self, ask: u32) {
+        self.push(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, ask);
     }
 
     /// The finished list.
@@ -177,8 +203,10 @@ impl<'a> Iterator for Messages<'a> {
 pub struct Beside {
     /// The network stack's stamp, CLOCK_REALTIME.
     pub software: Option<WallInstant>,
-    /// The interface's own stamp, on the interface's clock (its PHC).
-    pub hardware: Option<WallInstant>,
+    /// The card's own stamp, on its own clock (its PHC).
+    pub hardware: Option<PhcInstant>,
+    /// Which card took it, and the length of the frame, where the kernel knows.
+    card: Option<TsPktinfo>,
     /// Our address that the datagram was sent to. For IPv4 broadcasts, the
     /// address to answer from.
     pub to: Option<IpAddr>,
@@ -188,6 +216,35 @@ pub struct Beside {
     pub interface: u32,
     /// Why it is in the error queue, if it is.
     pub error: Option<QueuedError>,
+}
+
+/// A stamp that a network card took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CardStamp {
+    /// On the card's own clock.
+    pub phc: PhcInstant,
+    /// Index of its interface; zero if unknown.
+    pub interface: u32,
+    /// Octets of the frame with its link's header; zero if unknown.
+    pub frame_len: u32,
+}
+
+impl Beside {
+    /// The card's stamp, if one came. The card itself is a bond's or a VLAN's real
+    /// device, where the kernel tells.
+    pub fn card_stamp(&self) -> Option<CardStamp> {
+        let card = self.card.unwrap_or_default();
+        let known = card.interface != 0;
+        self.hardware.map(|phc| CardStamp {
+            phc,
+            interface: if known {
+                card.interface
+            } else {
+                self.interface
+            },
+            frame_len: card.frame_len,
+        })
+    }
 }
 
 /// Why something is in a socket's error queue (`struct sock_extended_err`).
@@ -215,8 +272,12 @@ pub fn decode(control: &[u8]) -> Beside {
                 if let Some(slots) = message.read::<[libc::timespec; 3]>() {
                     // Slot 1 is legacy and always zero.
                     beside.software = stamp(slots[0]);
-                    beside.hardware = stamp(slots[2]);
+                    beside.hardware =
+                        stamp(slots[2]).map(|at| PhcInstant::from_nanos(at.unix_ns()));
                 }
+            }
+            (libc::SOL_SOCKET, SCM_TIMESTAMPING_PKTINFO) => {
+                beside.card = message.read::<TsPktinfo>();
             }
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
                 if let Some(ts) = message.read::<libc::timespec>() {
@@ -344,13 +405,32 @@ mod tests {
             beside,
             Beside {
                 software: Some(WallInstant::from_unix_ns(1_700_000_000_000_000_007)),
-                hardware: Some(WallInstant::from_unix_ns(37_000_000_009)),
+                hardware: Some(PhcInstant::from_nanos(37_000_000_009)),
+                card: None,
                 to: Some("192.0.2.9".parse().unwrap()),
                 group: true,
                 interface: 3,
                 error: None,
             }
         );
+    }
+
+    #[test]
+    fn a_card_is_known_by_the_kernel_or_by_the_way_the_packet_came() {
+        let mut buffer = ControlBuffer::new();
+        let stamp = decode(arrival(&mut buffer)).card_stamp().unwrap();
+        assert_eq!((stamp.interface, stamp.frame_len), (3, 0));
+        let mut encoder = Encoder::new(buffer.bytes_mut());
+        encoder.push(libc::SOL_SOCKET, libc::SCM_TIMESTAMPING, SLOTS);
+        let told = TsPktinfo {
+            interface: 7,
+            frame_len: 90,
+            reserved: [0; 2],
+        };
+        encoder.push(libc::SOL_SOCKET, SCM_TIMESTAMPING_PKTINFO, told);
+        let stamp = decode(encoder.finish()).card_stamp().unwrap();
+        assert_eq!((stamp.interface, stamp.frame_len), (7, 90));
+        assert_eq!(stamp.phc.nanos(), 37_000_000_009);
     }
 
     #[test]

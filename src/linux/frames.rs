@@ -1,21 +1,21 @@
 //! Whole Ethernet frames, out and in, without the kernel's UDP: for load from
 //! addresses that are not ours, and more of it than sockets can send.
 //!
-//! Out by AF_XDP in copy mode where it can be had (a third more frames a second from
-//! a core than sendmmsg on a packet socket, measured on veth; PACKET_TX_RING was no
-//! better than that), else by sendmmsg. Those that want a departure stamp go by the
-//! packet socket in either case. In by a packet socket's ring (packet(7),
-//! TPACKET_V2: version 3 hands over blocks and not frames, so that a closed loop
-//! would wait for a block to fill).
+//! Out by AF_XDP in copy mode where it can be had, which costs less per frame than
+//! sendmmsg on a packet socket (PACKET_TX_RING doesn't), else by sendmmsg. Those that
+//! want a departure stamp go by the packet socket in either case. In by a packet
+//! socket's ring (packet(7), TPACKET_V2: version 3 hands over blocks and not frames, so
+//! that a closed loop would wait for a block to fill).
 
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::linux::cmsg::{self, ControlBuffer, Encoder, QueuedError};
+use crate::linux::epoll::Epoll;
 use crate::linux::frames::ring::{ReceiveRing, Wanted, bind};
 use crate::linux::frames::xdp::TransmitRing;
-use crate::linux::ports::{BATCH, DATAGRAM_LEN_MAX, Event, Stamped, is_full, wait, watch};
+use crate::linux::ports::{BATCH, DATAGRAM_LEN_MAX, Event, Stamped, is_full};
 use crate::linux::socket::{self, check, retry, set};
 
 pub mod ring;
@@ -35,21 +35,22 @@ pub struct Frames {
     /// Batch of the packet socket, where there is no fast way.
     outgoing: Box<[[u8; DATAGRAM_LEN_MAX]]>,
     lens: Vec<usize>,
-    /// Since the last flush, by the fast way.
+    /// Frames of this batch that are beyond our reach: staged in the fast way's ring, or
+    /// stamped and gone. The rest is in `outgoing`.
     sent_fast: usize,
     /// Why a frame that is stamped could not leave.
     failure: Option<io::Error>,
     receive: ReceiveRing,
-    epoll: OwnedFd,
-    ready: Vec<libc::epoll_event>,
+    epoll: Epoll,
 }
 
 impl Frames {
-    /// Opens `interface`, by its index. Threads have a `queue` each, from 0.
+    /// Opens `interface`, by its index, with room for so many frames that came in.
+    /// Threads have a `queue` each, from 0.
     ///
     /// # Errors
     /// EPERM without CAP_NET_RAW; what else socket(2) and bind(2) say.
-    pub fn open(interface: u32, queue: u32, wanted: &Wanted) -> io::Result<Self> {
+    pub fn open(interface: u32, queue: u32, wanted: &Wanted, room: usize) -> io::Result<Self> {
         let plain = socket::open(libc::AF_PACKET, libc::SOCK_RAW)?;
         let fd = plain.as_raw_fd();
         set(fd, libc::SOL_PACKET, PACKET_QDISC_BYPASS, 1)?;
@@ -60,12 +61,9 @@ impl Frames {
         set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, stamps)?;
         // Of protocol 0: it receives nothing.
         bind(fd, interface, 0)?;
-        let receive = ReceiveRing::open(interface, wanted)?;
-        // SAFETY: no pointers.
-        let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: just opened and nobody else owns it.
-        let epoll = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(epoll) };
-        watch(&epoll, receive.fd(), 0)?;
+        let receive = ReceiveRing::open(interface, wanted, room)?;
+        let epoll = Epoll::new()?;
+        epoll.watch(receive.fd(), 0)?;
         Ok(Self {
             // Without it (an old kernel, a queue that is taken) it works, but slower.
             fast: TransmitRing::open(interface, queue).ok(),
@@ -77,7 +75,6 @@ impl Frames {
             failure: None,
             receive,
             epoll,
-            ready: Vec::with_capacity(BATCH),
         })
     }
 
@@ -91,10 +88,8 @@ impl Frames {
 
     /// Is there room for another frame in the batch?
     pub fn has_room(&mut self) -> bool {
-        match &mut self.fast {
-            Some(ring) => self.sent_fast < BATCH && ring.has_room(),
-            None => self.lens.len() < BATCH,
-        }
+        self.sent_fast + self.lens.len() < BATCH
+            && self.fast.as_mut().is_none_or(TransmitRing::has_room)
     }
 
     /// Adds a frame that `write` writes, and says the length of, to the batch, which
@@ -104,20 +99,26 @@ impl Frames {
         tag: Option<u64>,
         write: impl FnOnce(&mut [u8; DATAGRAM_LEN_MAX]) -> usize,
     ) {
-        if let Some(tag) = tag {
-            let mut frame = [0; DATAGRAM_LEN_MAX];
-            let len = write(&mut frame);
-            match self.send_stamped(&frame[..len], tag) {
-                Err(error)
-                    if self.failure.is_none()
-                        && !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) =>
-                {
-                    self.failure = Some(error);
-                }
-                // One that finds no room is lost to the stamps, and its request unanswered.
-                _ => self.sent_fast += 1,
+        let Some(tag) = tag else {
+            return self.stage_plain(write);
+        };
+        let mut frame = [0; DATAGRAM_LEN_MAX];
+        let len = write(&mut frame);
+        match self.send_stamped(&frame[..len], tag) {
+            Ok(()) => self.sent_fast += 1,
+            // Like any other then, without a stamp: no server is to lose it for us.
+            Err(error) if is_full(&error) => self.stage_plain(|out| {
+                *out = frame;
+                len
+            }),
+            Err(error) => {
+                self.failure.get_or_insert(error);
             }
-        } else if let Some(ring) = &mut self.fast {
+        }
+    }
+
+    fn stage_plain(&mut self, write: impl FnOnce(&mut [u8; DATAGRAM_LEN_MAX]) -> usize) {
+        if let Some(ring) = &mut self.fast {
             ring.stage(write);
             self.sent_fast += 1;
         } else {
@@ -184,11 +185,7 @@ impl Frames {
     fn send_stamped(&mut self, frame: &[u8], tag: u64) -> io::Result<()> {
         let mut control = ControlBuffer::new();
         let mut encoder = Encoder::new(control.bytes_mut());
-        encoder.push(
-            libc::SOL_SOCKET,
-            libc::SO_TIMESTAMPING,
-            libc::SOF_TIMESTAMPING_TX_SOFTWARE,
-        );
+        encoder.ask_departure();
         let control = encoder.finish();
         let mut iov = libc::iovec {
             iov_base: frame.as_ptr().cast_mut().cast(),
@@ -214,7 +211,7 @@ impl Frames {
     /// As [`Ports::receive`](crate::linux::ports::Ports::receive), of whole frames.
     ///
     /// # Errors
-    /// What epoll_pwait2(2) says.
+    /// What epoll_wait(2) says.
     pub fn receive(
         &mut self,
         patience_ns: i64,
@@ -223,7 +220,7 @@ impl Frames {
         while self.stamped.any() && self.departure(&mut each) {}
         let mut any = self.receive.drain(&mut each);
         if !any && patience_ns > 0 {
-            wait(&self.epoll, &mut self.ready, patience_ns)?;
+            self.epoll.wait(patience_ns)?;
             any = self.receive.drain(&mut each);
         }
         Ok(any)

@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::linux::address::RawAddress;
 use crate::linux::clock;
 use crate::linux::cmsg::{self, ControlBuffer, Encoder, QueuedError};
+use crate::linux::epoll::Epoll;
 use crate::linux::socket::{self, check, retry, set};
 
 /// Datagrams in one call.
@@ -32,6 +33,8 @@ const DEPARTURES_AWAITED: usize = 256;
 struct Port {
     fd: OwnedFd,
     stamped: Stamped,
+    /// What the kernel's count of datagrams without room was when it was looked at.
+    dropped: u32,
 }
 
 /// Datagrams whose departures are to be stamped, by the kernel's count of them
@@ -103,12 +106,11 @@ struct Staged {
 #[derive(Debug)]
 pub struct Ports {
     ports: Vec<Port>,
-    epoll: OwnedFd,
+    epoll: Epoll,
     staged: Vec<Staged>,
     outgoing: Box<[[u8; DATAGRAM_LEN_MAX]]>,
     incoming: Box<[[u8; DATAGRAM_LEN_MAX]]>,
     controls: Box<[[u64; CONTROL_LEN / 8]]>,
-    ready: Vec<libc::epoll_event>,
 }
 
 impl Ports {
@@ -118,17 +120,15 @@ impl Ports {
     /// What socket(2) and connect(2) say: EMFILE when there may not be so many open
     /// files, ENETUNREACH without a route.
     pub fn connect(to: SocketAddr, count: usize) -> io::Result<Self> {
-        // SAFETY: no pointers.
-        let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: just opened and nobody else owns it.
-        let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+        let epoll = Epoll::new()?;
         let mut ports = Vec::with_capacity(count);
         for n in 0..count {
             let fd = open(to)?;
-            watch(&epoll, fd.as_raw_fd(), n as u64)?;
+            epoll.watch(fd.as_raw_fd(), n as u64)?;
             ports.push(Port {
                 fd,
                 stamped: Stamped::default(),
+                dropped: 0,
             });
         }
         Ok(Self {
@@ -138,7 +138,6 @@ impl Ports {
             outgoing: vec![[0; DATAGRAM_LEN_MAX]; BATCH].into(),
             incoming: vec![[0; DATAGRAM_LEN_MAX]; BATCH].into(),
             controls: vec![[0; CONTROL_LEN / 8]; BATCH].into(),
-            ready: Vec::with_capacity(BATCH),
         })
     }
 
@@ -160,11 +159,11 @@ impl Ports {
     }
 
     /// Sends the batch and empties it. Says how many, from the first on, left: the
-    /// others found no room.
+    /// others found no room, or what is wrong with them comes with the next batch.
     ///
     /// # Errors
-    /// What sendmmsg(2) says of the first that did not leave, other than that there
-    /// is no room. ECONNREFUSED, which tells of an earlier one, is passed over.
+    /// None left, and what sendmmsg(2) says of the first, other than that there is no
+    /// room. ECONNREFUSED, which tells of an earlier one, is passed over.
     pub fn flush(&mut self) -> io::Result<usize> {
         let mut done = 0;
         let mut result = Ok(());
@@ -178,7 +177,9 @@ impl Ports {
                 Ok(0) => break,
                 Ok(sent) => done += sent,
                 Err(error) => {
-                    result = Err(error);
+                    if done == 0 {
+                        result = Err(error);
+                    }
                     break;
                 }
             }
@@ -191,11 +192,7 @@ impl Ports {
     fn send_run(&mut self, first: usize, count: usize) -> io::Result<usize> {
         let mut control = ControlBuffer::new();
         let mut encoder = Encoder::new(control.bytes_mut());
-        encoder.push(
-            libc::SOL_SOCKET,
-            libc::SO_TIMESTAMPING,
-            libc::SOF_TIMESTAMPING_TX_SOFTWARE,
-        );
+        encoder.ask_departure();
         let stamped = encoder.finish();
         // SAFETY: all-zero iovecs and mmsghdrs are valid.
         let mut iovs: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
@@ -248,18 +245,18 @@ impl Ports {
     /// any.
     ///
     /// # Errors
-    /// What epoll_pwait2(2) says; never of a single datagram.
+    /// What epoll_wait(2) says; never of a single datagram.
     pub fn receive(
         &mut self,
         patience_ns: i64,
         mut each: impl FnMut(Event<'_>),
     ) -> io::Result<bool> {
-        let count = wait(&self.epoll, &mut self.ready, patience_ns)?;
+        let count = self.epoll.wait(patience_ns)?;
         let mut any = false;
         for n in 0..count {
-            let event = self.ready[n];
-            let port = event.u64 as usize;
-            if event.events & libc::EPOLLERR as u32 != 0 {
+            let ready = self.epoll.ready(n);
+            let port = ready.token as usize;
+            if ready.error {
                 while self.departures(port, &mut each) {}
             }
             while self.arrivals(port, &mut each) {
@@ -267,6 +264,18 @@ impl Ports {
             }
         }
         Ok(any)
+    }
+
+    /// Datagrams that came in and found a socket's buffer full, since the last call:
+    /// answers that we and not the server lost.
+    pub fn overrun(&mut self) -> u64 {
+        let mut sum = 0;
+        for port in &mut self.ports {
+            let now = dropped(port.fd.as_raw_fd()).unwrap_or(port.dropped);
+            sum += u64::from(now.wrapping_sub(port.dropped));
+            port.dropped = now;
+        }
+        sum
     }
 
     /// True if there may be more.
@@ -376,46 +385,23 @@ fn open(to: SocketAddr) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Readiness to read, and errors, come with `token`.
-pub(crate) fn watch(epoll: &OwnedFd, fd: RawFd, token: u64) -> io::Result<()> {
-    let mut event = libc::epoll_event {
-        events: libc::EPOLLIN as u32,
-        u64: token,
-    };
-    // SAFETY: `event` is valid for the length of the call.
-    check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) })?;
-    Ok(())
-}
-
-/// Up to `BATCH` events into `ready`; an interrupted wait has none.
-pub(crate) fn wait(
-    epoll: &OwnedFd,
-    ready: &mut Vec<libc::epoll_event>,
-    patience_ns: i64,
-) -> io::Result<usize> {
-    ready.resize(BATCH, libc::epoll_event { events: 0, u64: 0 });
-    let patience = libc::timespec {
-        tv_sec: patience_ns / 1_000_000_000,
-        tv_nsec: patience_ns % 1_000_000_000,
-    };
-    // By number, as older C libraries lack the function.
-    // SAFETY: room for BATCH events, a valid timespec, no signal mask.
-    let count = unsafe {
-        libc::syscall(
-            libc::SYS_epoll_pwait2,
-            epoll.as_raw_fd(),
-            ready.as_mut_ptr(),
-            BATCH as libc::c_int,
-            &raw const patience,
-            std::ptr::null::<libc::sigset_t>(),
-            0_usize,
+/// The kernel's count of what a socket had no room for; it goes round. None before
+/// Linux 4.12.
+fn dropped(fd: RawFd) -> Option<u32> {
+    let mut counts = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
+    let mut len = size_of_val(&counts) as libc::socklen_t;
+    // SAFETY: room for `len` octets of numbers; the kernel cuts what is more.
+    let result = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            counts.as_mut_ptr().cast(),
+            &mut len,
         )
     };
-    match check(count as libc::c_int) {
-        Ok(count) => Ok(count as usize),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-        Err(error) => Err(error),
-    }
+    check(result).ok()?;
+    counts.last().copied()
 }
 
 /// Again after a signal, and after the news (once told) that an earlier datagram was
@@ -483,6 +469,33 @@ mod tests {
         assert_eq!(tags.len(), 1);
         assert_eq!(tags[0].0, 44);
         assert!(stamps.iter().all(|at_ns| *at_ns > tags[0].1));
+    }
+
+    #[test]
+    fn answers_without_room_are_counted_once() {
+        let echo = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut ports = Ports::connect(echo.local_addr().unwrap(), 2).unwrap();
+        // The least that the kernel allows: a few datagrams.
+        let fd = ports.ports[1].fd.as_raw_fd();
+        set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, 1).unwrap();
+        ports.stage(1, &[1; 48], None);
+        assert_eq!(ports.flush().unwrap(), 1);
+        let mut buffer = [0; 100];
+        let (len, from) = echo.recv_from(&mut buffer).unwrap();
+        assert_eq!(ports.overrun(), 0);
+        for _ in 0..100 {
+            echo.send_to(&buffer[..len], from).unwrap();
+        }
+        let mut arrived = 0;
+        while ports
+            .receive(0, |event| {
+                arrived += u64::from(matches!(event, Event::Arrived { .. }));
+            })
+            .unwrap()
+        {}
+        assert!(arrived < 100, "{arrived}");
+        assert_eq!(ports.overrun(), 100 - arrived);
+        assert_eq!(ports.overrun(), 0);
     }
 
     #[test]

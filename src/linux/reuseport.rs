@@ -13,9 +13,11 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Weak};
 
+use crate::linux::bpf::{self, op};
 use crate::linux::socket::set;
-use crate::linux::udp::{self, ServerSocket};
+use crate::linux::udp::{self, ReplySocket, ServerSocket};
 
 /// Room for the requests that arrive while a worker is busy. The kernel clamps it
 /// to net.core.rmem_max.
@@ -58,12 +60,32 @@ pub struct ListenSocket {
     /// Receives nothing: the group's program never chooses it.
     sender: OwnedFd,
     address: SocketAddr,
+    by_card: bool,
+    /// Dropped last, when the sockets are closed.
+    group: Arc<()>,
+}
+
+/// Tells whether any socket of a group is still open.
+#[derive(Clone, Debug)]
+pub struct GroupWatch(Weak<()>);
+
+impl GroupWatch {
+    /// Has the last of them been closed? Only then may their address be bound again:
+    /// whoever joins them is numbered after them, and anew as they close.
+    pub fn is_closed(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 impl ListenSocket {
     /// What it is bound to, with the port the kernel chose if none was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Watches the group it is one of.
+    pub fn group(&self) -> GroupWatch {
+        GroupWatch(Arc::downgrade(&self.group))
     }
 
     /// Does it take what is sent to any local address? Then replies must name the
@@ -78,9 +100,36 @@ impl ListenSocket {
         self.receiver.as_raw_fd()
     }
 
+    /// For replies that another thread sends. Closed, it gives the address free.
+    ///
+    /// # Errors
+    /// Those of [`ReplySocket::beside`].
+    pub fn reply_socket(&self) -> io::Result<ReplySocket> {
+        ReplySocket::beside(&self.receiver, self.address)
+    }
+
     /// For replies whose departure is to be stamped.
     pub fn sender(&self) -> RawFd {
         self.sender.as_raw_fd()
+    }
+
+    /// Whose departure stamps are to be asked for.
+    pub(crate) fn departures(&self) -> u32 {
+        if self.by_card {
+            libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_TX_HARDWARE
+        } else {
+            libc::SOF_TIMESTAMPING_TX_SOFTWARE
+        }
+    }
+
+    /// From now on arrivals and departures are stamped by network cards too.
+    pub(crate) fn stamp_by_card(&mut self) -> io::Result<()> {
+        let set = |option, value: u32| set(self.receiver(), libc::SOL_SOCKET, option, value);
+        set(libc::SO_TIMESTAMPING, udp::CARD_STAMPING)?;
+        // The same stamp twice would not fit.
+        set(libc::SO_TIMESTAMPNS, 0)?;
+        self.by_card = true;
+        Ok(())
     }
 
     /// Starts the ids of departure stamps at zero (again).
@@ -88,9 +137,15 @@ impl ListenSocket {
         let all = if self.is_wildcard() {
             0
         } else {
-            libc::SOF_TIMESTAMPING_TX_SOFTWARE
+            self.departures()
         };
-        for flags in [STAMPING, STAMPING | all | libc::SOF_TIMESTAMPING_OPT_ID] {
+        let told_apart = if self.by_card {
+            libc::SOF_TIMESTAMPING_RAW_HARDWARE | libc::SOF_TIMESTAMPING_OPT_TX_SWHW
+        } else {
+            0
+        };
+        let by_request = STAMPING | told_apart;
+        for flags in [by_request, by_request | all | libc::SOF_TIMESTAMPING_OPT_ID] {
             set(
                 self.sender(),
                 libc::SOL_SOCKET,
@@ -137,6 +192,7 @@ fn try_bind_group(mut address: SocketAddr, count: usize) -> io::Result<Vec<Liste
     }
     // Before there is a sender, so that none is ever chosen.
     choose_by_source(receivers[0].as_raw_fd(), address.ip(), count as u32)?;
+    let group = Arc::new(());
     let pair = |receiver| {
         let (sender, _) = udp::bind_shared(address)?;
         // Broadcasts go to every member of a group. Unread, they would fill the buffer
@@ -146,6 +202,8 @@ fn try_bind_group(mut address: SocketAddr, count: usize) -> io::Result<Vec<Liste
             receiver,
             sender,
             address,
+            by_card: false,
+            group: Arc::clone(&group),
         };
         pair.restart_ids()?;
         Ok(pair)
@@ -160,12 +218,7 @@ pub fn listen_error(address: SocketAddr, source: io::Error) -> io::Error {
 
 /// Has the kernel drop whatever arrives at a socket. (The error queue is none of it.)
 fn accept_nothing(fd: RawFd) -> io::Result<()> {
-    let mut program = [op(libc::BPF_RET | libc::BPF_K, 0)];
-    let program = libc::sock_fprog {
-        len: program.len() as u16,
-        filter: program.as_mut_ptr(),
-    };
-    set(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
+    bpf::attach(fd, libc::SO_ATTACH_FILTER, &[bpf::refuse()])
 }
 
 /// Attaches a program that returns a hash of the source address modulo `count`, the
@@ -176,12 +229,7 @@ fn choose_by_source(fd: RawFd, family: IpAddr, count: u32) -> io::Result<()> {
     /// 2^32 / φ: multiplicative hashing spreads neighbouring addresses evenly.
     const GOLDEN: u32 = 0x9e37_79b1;
     // Offsets from the start of the IP header (linux/filter.h).
-    let load = |offset: i32| {
-        op(
-            libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
-            (libc::SKF_NET_OFF + offset) as u32,
-        )
-    };
+    let load = |offset: i32| bpf::load(libc::BPF_W, (libc::SKF_NET_OFF + offset) as u32);
     let multiply = op(libc::BPF_ALU | libc::BPF_MUL | libc::BPF_K, GOLDEN);
     let mut program = match family {
         IpAddr::V4(_) => vec![load(12)],
@@ -198,32 +246,15 @@ fn choose_by_source(fd: RawFd, family: IpAddr, count: u32) -> io::Result<()> {
         // The high bits of the product are the mixed ones.
         op(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K, 16),
         op(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, count),
-        op(libc::BPF_RET | BPF_RET_A, 0),
+        bpf::give(),
     ]);
-    let program = libc::sock_fprog {
-        len: program.len() as u16,
-        filter: program.as_mut_ptr(),
-    };
-    let option = libc::SO_ATTACH_REUSEPORT_CBPF;
-    set(fd, libc::SOL_SOCKET, option, program)
-}
-
-/// BPF_A of linux/filter.h: return the accumulator.
-const BPF_RET_A: u32 = 0x10;
-
-fn op(code: u32, k: u32) -> libc::sock_filter {
-    libc::sock_filter {
-        code: code as u16,
-        jt: 0,
-        jf: 0,
-        k,
-    }
+    bpf::attach(fd, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::UdpSocket;
+    use std::net::{Ipv4Addr, UdpSocket};
 
     fn loopback() -> SocketAddr {
         "127.0.0.1:0".parse().expect("an address")
@@ -288,10 +319,30 @@ mod tests {
         }
     }
 
+    /// The kernel gives a broadcast to every socket it may be for.
+    #[test]
+    fn a_sender_takes_in_no_broadcasts() {
+        let group = bind_group("0.0.0.0:0".parse().expect("ok"), 2).expect("a group");
+        let everybody = (Ipv4Addr::new(127, 255, 255, 255), group[0].address().port());
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a client");
+        client.set_broadcast(true).expect("set");
+        for _ in 0..100 {
+            client.send_to(b"x", everybody).expect("sent");
+        }
+        for socket in &group {
+            assert!((0..100).all(|_| take_one(socket)), "it is for receivers");
+            assert!(!take_one_by(socket.sender()), "nothing came in");
+        }
+    }
+
     fn take_one(socket: &ListenSocket) -> bool {
+        take_one_by(socket.receiver())
+    }
+
+    fn take_one_by(fd: RawFd) -> bool {
         let mut byte = [0_u8; 1];
         // SAFETY: recv(2) writes at most one octet to `byte`.
-        let n = unsafe { libc::recv(socket.receiver(), byte.as_mut_ptr().cast(), 1, 0) };
+        let n = unsafe { libc::recv(fd, byte.as_mut_ptr().cast(), 1, 0) };
         n == 1
     }
 }

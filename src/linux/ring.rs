@@ -24,7 +24,7 @@ use io_uring::types::{CancelBuilder, Fd, Fixed, RecvMsgOut, Timespec};
 use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
 
 use crate::linux::address::RawAddress;
-use crate::linux::cmsg::{self, ControlBuffer, Encoder, QueuedError};
+use crate::linux::cmsg::{self, CardStamp, ControlBuffer, Encoder, QueuedError};
 use crate::linux::reuseport::ListenSocket;
 use crate::linux::ring::buffers::{Buffer, BufferRing};
 use crate::linux::ring::pace::Pace;
@@ -33,7 +33,8 @@ use crate::linux::udp::encode_source;
 use crate::linux::wake::Wake;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
-use crate::time::stamp::{Stamp, StampOrigin};
+use crate::time::phc::PhcInstant;
+use crate::time::stamp::Stamp;
 
 /// The longest reply. A longer request is cut, to no less than one octet more, so
 /// that it still shows as too long.
@@ -50,6 +51,8 @@ const KERNEL_STAMP_COMMAND: (u32, u32) = (6, 17);
 /// SOCKET_URING_OP_TX_TIMESTAMP of linux/io_uring.h. Its completions have the id as
 /// their result and a `struct io_timespec` in their second half.
 const STAMP_COMMAND: u32 = 4;
+/// IORING_CQE_F_TSTAMP_HW of the same file: the stamp is a network card's.
+const STAMP_BY_CARD: u32 = 1 << 16;
 
 /// Lets the sender choose the id of a departure stamp.
 const SCM_TS_OPT_ID: libc::c_int = 81;
@@ -71,15 +74,18 @@ const SOCKETS_MAX: usize = 256;
 const SOCKETS_MIN: usize = 80;
 /// A batch, and what sockets need to be armed again.
 const SUBMISSIONS: u32 = 256;
-/// No overflow: each completion uses a buffer, a slot, or one of a socket's few.
+/// Hardly an overflow: a completion is of a request, which takes one of the buffers,
+/// of a departure, of which a batch has few (replies themselves complete in silence),
+/// or of a socket that is armed again. What overflows all the same is kept by the
+/// kernel and counted.
 const COMPLETIONS: u32 = 2048;
 /// Departure stamps asked for in one go.
 const DRAINS_MAX: usize = 16;
 
 /// In each buffer: the address of the sender, then the control messages
-/// (SCM_TIMESTAMPNS 32, PKTINFO 40), then the packet, which so begins a cache line.
+/// (SCM_TIMESTAMPING 64, its PKTINFO 32, PKTINFO 40), then the packet, which so begins a cache line.
 const NAME_LEN: usize = 32;
-const CONTROL_LEN: usize = 80;
+const CONTROL_LEN: usize = 144;
 /// On the error queue: no sender, SCM_TIMESTAMPING 64, RECVERR 64.
 const DEPARTURE_CONTROL_LEN: usize = 160;
 /// `struct io_uring_recvmsg_out`.
@@ -98,6 +104,10 @@ pub struct Ring<T> {
     memory: ManuallyDrop<Memory<T>>,
     sockets: Vec<Option<Socket<T>>>,
     wake: Wake,
+    /// Commands given that stand, wrapping.
+    orders: u32,
+    /// Which of them waits for `wake`.
+    waking: u32,
     /// Departure stamps of wildcard sockets.
     ids: Ids,
     collect: Collect,
@@ -112,6 +122,8 @@ pub struct Ring<T> {
     /// What was in the ring's last place, a lap ago.
     last_of_lap: (u64, i32, u32, [u64; 2]),
     pace: Pace,
+    /// Network cards' stamps are asked for.
+    by_card: bool,
     tallies: Tallies,
 }
 
@@ -129,6 +141,9 @@ struct Memory<T> {
 struct Socket<T> {
     socket: ListenSocket,
     receiving: bool,
+    /// Of the ring's `orders`, those under which it receives and hears of departures.
+    receive_order: u32,
+    stamps_order: u32,
     /// The ring hears of departures, in the way of `collect`.
     listening: bool,
     drains: usize,
@@ -176,6 +191,8 @@ pub struct Arrival {
     pub interface: u32,
     /// When it arrived, CLOCK_REALTIME; `None` if the kernel didn't say.
     pub stamp: Option<Stamp>,
+    /// When it arrived by the network card, if that takes stamps.
+    pub card: Option<CardStamp>,
     socket: usize,
     buffer: Buffer,
     filled: usize,
@@ -199,6 +216,9 @@ pub enum Event<T> {
     Arrived(Arrival),
     /// A reply that was tracked has left, at this time of CLOCK_REALTIME.
     Departed(T, Stamp),
+    /// A network card stamped its departure too. The network stack let go of it at this
+    /// time of CLOCK_REALTIME, or later.
+    DepartedByCard(T, CardStamp, WallInstant),
     /// Somebody called [`Wake::wake`]. Several calls may be one event.
     Woken,
 }
@@ -227,6 +247,9 @@ pub struct Tallies {
     pub overflows: u64,
     /// Completions that were those of a lap before (see `is_left_over`).
     pub left_over: u64,
+    /// Submissions the kernel refused for the moment (EBUSY, EAGAIN), and that were
+    /// tried again.
+    pub submit_refused: u64,
 }
 
 impl<T: Copy> Ring<T> {
@@ -270,6 +293,8 @@ impl<T: Copy> Ring<T> {
             memory: ManuallyDrop::new(memory),
             sockets: Vec::new(),
             wake: Wake::new()?,
+            orders: 0,
+            waking: 0,
             ids,
             collect,
             free: (0..SLOTS).collect(),
@@ -278,6 +303,7 @@ impl<T: Copy> Ring<T> {
             completed: 0,
             last_of_lap: Default::default(),
             pace: Pace::default(),
+            by_card: false,
             tallies: Tallies::default(),
         };
         ring.await_wake()?;
@@ -288,7 +314,10 @@ impl<T: Copy> Ring<T> {
     ///
     /// # Errors
     /// If there are too many, or the submission queue is full and can't be submitted.
-    pub fn add(&mut self, socket: ListenSocket) -> io::Result<()> {
+    pub fn add(&mut self, mut socket: ListenSocket) -> io::Result<()> {
+        if self.by_card {
+            ask_cards(&mut socket);
+        }
         let place = self.sockets.iter().position(Option::is_none);
         let place = place.unwrap_or_else(|| {
             self.sockets.push(None);
@@ -304,6 +333,8 @@ impl<T: Copy> Ring<T> {
         self.sockets[place] = Some(Socket {
             socket,
             receiving: false,
+            receive_order: 0,
+            stamps_order: 0,
             listening: false,
             drains: 0,
             drain_wanted: false,
@@ -330,6 +361,20 @@ impl<T: Copy> Ring<T> {
                 let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(file).all());
                 self.push(cancel.build(), Job::Cancel)?;
             }
+        }
+        Ok(())
+    }
+
+    /// From now on asks for the stamps of network cards too.
+    ///
+    /// # Errors
+    /// None that a socket in use is known to give.
+    pub fn stamp_by_card(&mut self) -> io::Result<()> {
+        self.by_card = true;
+        for socket in self.sockets.iter_mut().flatten() {
+            ask_cards(&mut socket.socket);
+            socket.tracker.restart();
+            socket.socket.restart_ids()?;
         }
         Ok(())
     }
@@ -376,9 +421,8 @@ impl<T: Copy> Ring<T> {
     }
 
     fn enter(&mut self, submit: impl FnOnce(&mut WideRing) -> io::Result<usize>) -> io::Result<()> {
-        match submit(&mut self.ring) {
-            Err(error) if !is_passing(&error) => return Err(error),
-            _ => (),
+        if let Err(error) = submit(&mut self.ring) {
+            self.survive(error)?;
         }
         self.tallies.overflows = u64::from(self.ring.completion().overflow());
         // A reply leaves, or fails to, while it is submitted: it must not wait.
@@ -402,14 +446,14 @@ impl<T: Copy> Ring<T> {
                 continue;
             }
             let event = match Job::from_user_data(done.user_data()) {
-                Job::Receive(place) => self.received(place, &done)?,
+                Job::Receive(place, _) => self.received(place, &done)?,
                 Job::Drain(place) => self.drained(place, &done)?,
-                Job::Stamps(place) => self.stamped(place, &done)?,
+                Job::Stamps(place, _) => self.stamped(place, &done)?,
                 Job::Poll(place) => {
                     self.error_queue_stirred(place, &done)?;
                     None
                 }
-                Job::Wake => {
+                Job::Wake(_) => {
                     self.wake.clear();
                     self.await_wake()?;
                     Some(Event::Woken)
@@ -442,12 +486,21 @@ impl<T: Copy> Ring<T> {
             *done.big_cqe(),
         );
         let is_same = std::mem::replace(&mut self.last_of_lap, now) == now;
+        let more = cqueue::more(done.flags());
+        let socket = |place: usize| self.sockets.get(place)?.as_ref();
+        // What ended a standing command is of an order before; others may repeat.
         is_same
-            && cqueue::more(done.flags())
             && match Job::from_user_data(done.user_data()) {
-                Job::Receive(_) => cqueue::buffer_select(done.flags())
-                    .is_some_and(|id| !self.memory.buffers.is_next(id)),
-                Job::Stamps(_) => true,
+                Job::Receive(place, order) => {
+                    let is_next = |id| self.memory.buffers.is_next(id);
+                    socket(place).is_none_or(|socket| socket.receive_order != order)
+                        || more
+                            && cqueue::buffer_select(done.flags()).is_some_and(|id| !is_next(id))
+                }
+                Job::Stamps(place, order) => {
+                    more || socket(place).is_none_or(|socket| socket.stamps_order != order)
+                }
+                Job::Wake(order) => self.waking != order,
                 _ => false,
             }
     }
@@ -510,6 +563,7 @@ impl<T: Copy> Ring<T> {
                 token,
                 not_before: now,
                 position,
+                interface: slot.path.map_or(0, |(_, _, interface)| interface),
             };
             let is_tracked = token.is_some() || sample == Some(position);
             match &mut self.sockets[slot.socket] {
@@ -572,12 +626,14 @@ impl<T: Copy> Ring<T> {
             memory.buffers.give_back(buffer);
             return None;
         };
+        let card = beside.card_stamp();
         Some(Arrival {
             from,
             to: beside.to.unwrap_or(local.ip()),
             group: beside.group,
             interface: beside.interface,
-            stamp: beside.software.map(kernel_stamp),
+            stamp: beside.software.map(Stamp::kernel),
+            card,
             socket: place,
             buffer,
             filled,
@@ -607,8 +663,13 @@ impl<T: Copy> Ring<T> {
     fn stamped(&mut self, place: usize, done: &Completion) -> io::Result<Option<Event<T>>> {
         if cqueue::more(done.flags()) {
             let [seconds, nanoseconds] = done.big_cqe().map(|half| half as i64);
-            let at = WallInstant::from_unix_ns(seconds * 1_000_000_000 + nanoseconds);
-            return Ok(self.departed(place, done.result() as u32, at));
+            let ns = seconds * 1_000_000_000 + nanoseconds;
+            let id = done.result() as u32;
+            return Ok(if done.flags() & STAMP_BY_CARD != 0 {
+                self.departed_by_card(place, id, PhcInstant::from_nanos(ns))
+            } else {
+                self.departed(place, id, WallInstant::from_unix_ns(ns))
+            });
         }
         let socket = self.socket(place);
         socket.listening = false;
@@ -668,10 +729,25 @@ impl<T: Copy> Ring<T> {
             .map(|out| cmsg::decode(out.control_data()));
         memory.buffers.give_back(buffer);
         let beside = beside.ok()?;
-        let (Some(at), Some(QueuedError::Departed { id })) = (beside.software, beside.error) else {
+        let Some(QueuedError::Departed { id }) = beside.error else {
             return None;
         };
-        self.departed(place, id, at)
+        match (beside.software, beside.hardware) {
+            (Some(at), _) => self.departed(place, id, at),
+            (None, Some(phc)) => self.departed_by_card(place, id, phc),
+            (None, None) => None,
+        }
+    }
+
+    fn departed_by_card(&mut self, place: usize, id: u32, phc: PhcInstant) -> Option<Event<T>> {
+        let tracker = &mut self.sockets[place].as_mut()?.tracker;
+        let (of, left) = tracker.finish_by_card(id)?;
+        let stamp = CardStamp {
+            phc,
+            interface: of.interface,
+            frame_len: 0,
+        };
+        Some(Event::DepartedByCard(of.token?, stamp, left))
     }
 
     fn departed(&mut self, place: usize, id: u32, at: WallInstant) -> Option<Event<T>> {
@@ -683,14 +759,17 @@ impl<T: Copy> Ring<T> {
         self.pace.learn(of.position, at - of.not_before);
         let token = of.token?;
         self.tallies.departures += 1;
-        Some(Event::Departed(token, kernel_stamp(at)))
+        Some(Event::Departed(token, Stamp::kernel(at)))
     }
 
     fn receive(&mut self, place: usize) -> io::Result<()> {
         let header = &raw const *self.memory.receive;
-        self.socket(place).receiving = true;
+        let order = self.next_order();
+        let socket = self.socket(place);
+        socket.receiving = true;
+        socket.receive_order = order;
         let receive = opcode::RecvMsgMulti::new(receiver(place), header, buffers::GROUP);
-        self.push(receive.build(), Job::Receive(place))
+        self.push(receive.build(), Job::Receive(place, order))
     }
 
     /// Wakes us for departures and nothing else: POLLERR needs no asking.
@@ -699,7 +778,9 @@ impl<T: Copy> Ring<T> {
         match self.collect {
             Collect::Command => {
                 let command = opcode::UringCmd16::new(sender(place), STAMP_COMMAND);
-                self.push(command.build(), Job::Stamps(place))
+                let order = self.next_order();
+                self.socket(place).stamps_order = order;
+                self.push(command.build(), Job::Stamps(place, order))
             }
             Collect::ErrorQueue => {
                 let poll = opcode::PollAdd::new(sender(place), 0).multi(true);
@@ -728,7 +809,13 @@ impl<T: Copy> Ring<T> {
 
     fn await_wake(&mut self) -> io::Result<()> {
         let poll = opcode::PollAdd::new(Fd(self.wake.fd()), libc::POLLIN as u32);
-        self.push(poll.build(), Job::Wake)
+        self.waking = self.next_order();
+        self.push(poll.build(), Job::Wake(self.waking))
+    }
+
+    fn next_order(&mut self) -> u32 {
+        self.orders = self.orders.wrapping_add(1);
+        self.orders
     }
 
     fn socket(&mut self, place: usize) -> &mut Socket<T> {
@@ -740,8 +827,9 @@ impl<T: Copy> Ring<T> {
     fn close_if_idle(&mut self, place: usize) -> io::Result<()> {
         let socket = self.socket(place);
         if !socket.receiving && !socket.listening && socket.drains == 0 {
-            self.sockets[place] = None;
+            // In this order the sockets are closed when they are dropped.
             self.register(place, [-1; 2])?;
+            self.sockets[place] = None;
         }
         Ok(())
     }
@@ -762,13 +850,28 @@ impl<T: Copy> Ring<T> {
         // is in flight for them. A slot, once pushed, is not touched until it was
         // submitted, and sends never wait (MSG_DONTWAIT), so it is done by then.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
-            match self.ring.submit() {
-                Ok(_) => (),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-                Err(error) => return Err(error),
+            if let Err(error) = self.ring.submit() {
+                self.survive(error)?;
+                // It ends: a full queue is refused for want of memory, and not because
+                // completions would have to be read first, which we don't here.
+                std::thread::yield_now();
             }
         }
         Ok(())
+    }
+
+    /// Passes over a refusal to submit that is about to pass: what was to be submitted
+    /// is still in the queue.
+    fn survive(&mut self, refusal: io::Error) -> io::Result<()> {
+        match refusal.raw_os_error() {
+            Some(libc::EINTR) => Ok(()),
+            // Completions have to be read first, or memory is short.
+            Some(libc::EBUSY | libc::EAGAIN) => {
+                self.tallies.submit_refused += 1;
+                Ok(())
+            }
+            _ => Err(refusal),
+        }
     }
 }
 
@@ -849,8 +952,7 @@ impl<T: Copy> Slot<T> {
             None => receiver(self.socket),
         };
         if let (Some(id), true) = (tracked_as, wildcard) {
-            let ask = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
-            control.push(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, ask);
+            control.ask_departure_by(socket.socket.departures());
             if socket.tracker.ids() == Ids::Chosen {
                 control.push(libc::SOL_SOCKET, SCM_TS_OPT_ID, id);
             }
@@ -877,6 +979,11 @@ impl<T: Copy> Slot<T> {
     }
 }
 
+/// A kernel that knows no stamps of cards gives its own, as before.
+fn ask_cards(socket: &mut ListenSocket) {
+    let _ = socket.stamp_by_card();
+}
+
 fn receiver(place: usize) -> Fixed {
     Fixed(2 * place as u32)
 }
@@ -885,47 +992,48 @@ fn sender(place: usize) -> Fixed {
     Fixed(2 * place as u32 + 1)
 }
 
-/// What a submission was for; travels through the kernel as user data. The number is
-/// that of the socket.
+/// What a submission was for; travels through the kernel as user data. The first number
+/// is that of the socket, the second of the order, which is a new one each time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Job {
-    Receive(usize),
+    Receive(usize, u32),
     /// And the id of the departure stamp, if one is awaited.
     Send(usize, Option<u32>),
-    Stamps(usize),
+    Stamps(usize, u32),
     Poll(usize),
     Drain(usize),
-    Wake,
+    Wake(u32),
     Cancel,
 }
 
 impl Job {
-    /// From the top: kind 16 bits, place 16, id 32.
+    /// From the top: kind 16 bits, place 16, id or order 32.
     fn user_data(self) -> u64 {
         let (kind, place, id) = match self {
-            // Not zero, which is what a place holds that was never written.
-            Self::Receive(place) => (8, place, 0),
-            Self::Send(place, None) => (1, place, 0),
-            Self::Send(place, Some(id)) => (2, place, id),
-            Self::Stamps(place) => (3, place, 0),
-            Self::Poll(place) => (4, place, 0),
-            Self::Drain(place) => (5, place, 0),
-            Self::Wake => (6, 0, 0),
-            Self::Cancel => (7, 0, 0),
+            // None is zero, which is what a place holds that was never written.
+            Self::Receive(place, order) => (1, place, order),
+            Self::Send(place, None) => (2, place, 0),
+            Self::Send(place, Some(id)) => (3, place, id),
+            Self::Stamps(place, order) => (4, place, order),
+            Self::Poll(place) => (5, place, 0),
+            Self::Drain(place) => (6, place, 0),
+            Self::Wake(order) => (7, 0, order),
+            Self::Cancel => (8, 0, 0),
         };
         kind << 48 | (place as u64) << 32 | u64::from(id)
     }
 
     fn from_user_data(data: u64) -> Self {
         let place = usize::from((data >> 32) as u16);
+        let low = data as u32;
         match data >> 48 {
-            8 => Self::Receive(place),
-            1 => Self::Send(place, None),
-            2 => Self::Send(place, Some(data as u32)),
-            3 => Self::Stamps(place),
-            4 => Self::Poll(place),
-            5 => Self::Drain(place),
-            6 => Self::Wake,
+            1 => Self::Receive(place, low),
+            2 => Self::Send(place, None),
+            3 => Self::Send(place, Some(low)),
+            4 => Self::Stamps(place, low),
+            5 => Self::Poll(place),
+            6 => Self::Drain(place),
+            7 => Self::Wake(low),
             _ => Self::Cancel,
         }
     }
@@ -1053,21 +1161,6 @@ fn room(name_len: usize, control_len: usize) -> libc::msghdr {
     header.msg_namelen = name_len as libc::socklen_t;
     header.msg_controllen = control_len as _;
     header
-}
-
-fn kernel_stamp(at: WallInstant) -> Stamp {
-    Stamp {
-        at,
-        origin: StampOrigin::Kernel,
-    }
-}
-
-/// Interrupted, or completions have to be read first.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
-    )
 }
 
 #[cfg(test)]

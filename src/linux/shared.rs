@@ -4,41 +4,66 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::linux::mapping::Mapping;
 use crate::linux::socket::check;
+
+// Narrower machines load 8 octets in ways that may write.
+const _: () = assert!(cfg!(target_pointer_width = "64"));
+
+/// MFD_NOEXEC_SEAL of linux/memfd.h, since 6.3: hosts may allow no other kind
+/// (sysctl vm.memfd_noexec=2).
+const NOEXEC: libc::c_uint = 0x8;
 
 /// A number of words, all zero at first.
 pub struct SharedWords {
     writable: Mapping,
-    readable: Mapping,
+    /// None where the same memory can't be mapped twice.
+    readable: Option<Mapping>,
     count: usize,
 }
 
 impl SharedWords {
-    /// Makes them; page-aligned, so that nothing else is beside them.
+    /// Makes them; page-aligned, so that nothing else is beside them. Where
+    /// memfd_create(2) is denied or missing, readers share the one mapping of those who
+    /// write; [`is_guarded`](Self::is_guarded) tells.
     ///
     /// # Errors
-    /// What memfd_create(2), ftruncate(2) or mmap(2) say.
+    /// What mmap(2) says: ENOMEM.
     pub fn new(count: usize) -> io::Result<Self> {
+        Self::guarded(count).or_else(|_| Self::unguarded(count))
+    }
+
+    fn guarded(count: usize) -> io::Result<Self> {
         let len = count * size_of::<AtomicU64>();
-        // SAFETY: the name is a terminated string.
-        let fd = check(unsafe { libc::memfd_create(c"ptntp".as_ptr(), libc::MFD_CLOEXEC) })?;
-        // SAFETY: `fd` was just opened and nobody else owns it.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let fd = memory_file()?;
         // SAFETY: ftruncate takes no pointers.
         check(unsafe { libc::ftruncate(fd.as_raw_fd(), len as libc::off_t) })?;
+        let map = |access| Mapping::shared(fd.as_raw_fd(), len, 0, access);
         Ok(Self {
-            writable: Mapping::new(&fd, len, libc::PROT_READ | libc::PROT_WRITE)?,
-            readable: Mapping::new(&fd, len, libc::PROT_READ)?,
+            writable: map(libc::PROT_READ | libc::PROT_WRITE)?,
+            readable: Some(map(libc::PROT_READ)?),
             count,
         })
     }
 
+    fn unguarded(count: usize) -> io::Result<Self> {
+        Ok(Self {
+            writable: Mapping::anonymous(count * size_of::<AtomicU64>())?,
+            readable: None,
+            count,
+        })
+    }
+
+    /// Would a write by a reader fault?
+    pub fn is_guarded(&self) -> bool {
+        self.readable.is_some()
+    }
+
     /// For those who write.
     pub fn writer(&self) -> &[AtomicU64] {
-        let start = self.writable.start.as_ptr().cast();
+        let start = self.writable.start();
         // SAFETY: the mapping is page-aligned, has room for `count` words, was zeroed
         // by the kernel, lives as long as `self`, and is only used as atomics.
         unsafe { std::slice::from_raw_parts(start, self.count) }
@@ -50,11 +75,22 @@ impl SharedWords {
     /// If there is no such word.
     pub fn load(&self, index: usize) -> u64 {
         assert!(index < self.count);
-        let start = self.readable.start.as_ptr().cast::<AtomicU64>();
+        let mapping = self.readable.as_ref().unwrap_or(&self.writable);
+        let start = mapping.start::<AtomicU64>();
         // SAFETY: as above, and the index is in range. A relaxed load of 8 octets is
-        // one that std::sync::atomic allows on read-only memory.
+        // one that std::sync::atomic allows on read-only memory of a 64-bit machine.
         unsafe { &*start.add(index) }.load(Ordering::Relaxed)
     }
+}
+
+fn memory_file() -> io::Result<OwnedFd> {
+    let open = |flags| {
+        // SAFETY: the name is a terminated string.
+        check(unsafe { libc::memfd_create(c"ptntp".as_ptr(), libc::MFD_CLOEXEC | flags) })
+    };
+    let fd = open(NOEXEC).or_else(|_| open(0))?;
+    // SAFETY: `fd` was just opened and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 impl fmt::Debug for SharedWords {
@@ -63,74 +99,32 @@ impl fmt::Debug for SharedWords {
     }
 }
 
-struct Mapping {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: a mapping belongs to the process, not to a thread.
-unsafe impl Send for Mapping {}
-// SAFETY: it is only used through atomics.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    fn new(fd: &OwnedFd, len: usize, protection: libc::c_int) -> io::Result<Self> {
-        let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
-        let anywhere = std::ptr::null_mut();
-        // SAFETY: a mapping at a place of the kernel's choice touches no memory of ours.
-        let start = unsafe { libc::mmap(anywhere, len, protection, flags, fd.as_raw_fd(), 0) };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).expect("mmap never maps page zero for us");
-        Ok(Self { start, len })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, whole, and nothing borrows from it any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linux::sealed::write_faults;
 
     #[test]
     fn what_is_written_is_read_through_the_other_mapping() {
-        let words = SharedWords::new(600).expect("words");
-        assert!((0..600).all(|index| words.load(index) == 0));
-        for (index, word) in words.writer().iter().enumerate() {
-            word.store(index as u64 + 1, Ordering::Relaxed);
+        let guarded = SharedWords::new(600).expect("words");
+        assert!(guarded.is_guarded());
+        let unguarded = SharedWords::unguarded(600).expect("words");
+        assert!(!unguarded.is_guarded());
+        for words in [guarded, unguarded] {
+            assert!((0..600).all(|index| words.load(index) == 0));
+            for (index, word) in words.writer().iter().enumerate() {
+                word.store(index as u64 + 1, Ordering::Relaxed);
+            }
+            assert!((0..600).all(|index| words.load(index) == index as u64 + 1));
         }
-        assert!((0..600).all(|index| words.load(index) == index as u64 + 1));
     }
 
-    /// A child tries, and the fault ends it.
     #[test]
     fn a_write_through_the_readers_mapping_faults() {
         let words = SharedWords::new(1).expect("words");
-        let start = words.readable.start.as_ptr().cast::<u64>();
-        // SAFETY: the child makes no call but _exit, and the write it tries harms
-        // nobody: it either faults or goes to memory of its own.
-        let child = unsafe {
-            let child = libc::fork();
-            if child == 0 {
-                libc::signal(libc::SIGSEGV, libc::SIG_DFL);
-                start.write_volatile(1);
-                libc::_exit(0);
-            }
-            child
-        };
-        assert!(child > 0);
-        let mut status = 0;
-        // SAFETY: `status` is writable.
-        let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
-        assert_eq!(waited, child);
-        assert!(libc::WIFSIGNALED(status));
-        assert_eq!(libc::WTERMSIG(status), libc::SIGSEGV);
+        let readable = words.readable.as_ref().expect("a second mapping");
+        let start = readable.start::<u64>();
+        assert!(write_faults(start));
         assert_eq!(words.load(0), 0);
     }
 }

@@ -8,14 +8,13 @@
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::linux::address::RawAddress;
 use crate::linux::clock;
-use crate::linux::cmsg::{self, Beside, ControlBuffer, Encoder, QueuedError};
+use crate::linux::cmsg::{self, Beside, CardStamp, ControlBuffer, Encoder, QueuedError};
 use crate::linux::socket::{self, check, retry};
-use crate::time::instant::WallInstant;
-use crate::time::stamp::{Stamp, StampOrigin};
+use crate::time::stamp::Stamp;
 
 /// Longest datagram that is told from others by its contents when its transmit
 /// stamp comes back; longer ones are told by their first bytes.
@@ -40,15 +39,29 @@ enum Stamping {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SendId(u32);
 
-/// The transmit stamp of a datagram.
+/// A transmit stamp of a datagram: the network stack's, the card's, or both. They come
+/// one by one, the stack's first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Departure {
     /// When it left, by the network stack.
-    pub stamp: Stamp,
-    /// When it left, on the interface's own clock, where it takes stamps.
-    pub hardware: Option<WallInstant>,
+    pub kernel: Option<Stamp>,
+    /// When it left, by the card.
+    pub card: Option<CardStamp>,
     /// Which datagram.
     pub id: SendId,
+}
+
+/// A datagram that came in to a [`ClientSocket`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// Bytes in the buffer.
+    pub len: usize,
+    /// When it came in.
+    pub stamp: Stamp,
+    /// When it came in by the card, where it takes stamps.
+    pub card: Option<CardStamp>,
+    /// Index of the interface it came in by, zero if unknown.
+    pub interface: u32,
 }
 
 /// A datagram that came in to a [`ServerSocket`].
@@ -66,8 +79,8 @@ pub struct Arrival {
     pub interface: u32,
     /// When it came in.
     pub stamp: Stamp,
-    /// When it came in, on the interface's own clock, where it takes stamps.
-    pub hardware: Option<WallInstant>,
+    /// When it came in by the card, where it takes stamps.
+    pub card: Option<CardStamp>,
 }
 
 /// A socket connected to one server.
@@ -83,13 +96,16 @@ pub struct ClientSocket {
 
 impl ClientSocket {
     /// A fresh socket on a fresh ephemeral port, connected to `to`, non-blocking.
+    /// `by_card` wants the stamps of network cards besides the kernel's.
     ///
     /// # Errors
     /// What socket(2) and connect(2) say: ENETUNREACH and EAFNOSUPPORT are the
     /// usual ones. A kernel that refuses stamps is no error.
-    pub fn connect(to: SocketAddr) -> io::Result<Self> {
+    pub fn connect(to: SocketAddr, by_card: bool) -> io::Result<Self> {
         let fd = open(to)?;
-        enable_stamping(&fd, libc::SOF_TIMESTAMPING_TX_SOFTWARE);
+        if !(by_card && enable_card_stamping(&fd, to.ip())) {
+            enable_stamping(&fd, libc::SOF_TIMESTAMPING_TX_SOFTWARE);
+        }
         let raw = RawAddress::from(to);
         // SAFETY: `raw` holds an address of the length it states.
         check(unsafe { libc::connect(fd.as_raw_fd(), raw.as_ptr(), raw.len()) })?;
@@ -119,16 +135,20 @@ impl ClientSocket {
         Ok(self.sends.remember(payload))
     }
 
-    /// The next datagram: its length in `buffer` and its stamp, or `None` if there
-    /// is none. A datagram longer than `buffer` is cut. Without a kernel stamp the
+    /// The next datagram, or `None` if there is none. A datagram longer than `buffer` is cut. Without a kernel stamp the
     /// clock is read here.
     ///
     /// # Errors
     /// What recvmsg(2) says: ECONNREFUSED and the like when the network answered
     /// an earlier datagram with an ICMP error. Stamps in the queue survive it.
-    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, Stamp)>> {
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Answer>> {
         let received = receive(&self.fd, buffer, 0)?;
-        Ok(received.map(|r| (r.len, r.stamp())))
+        Ok(received.map(|received| Answer {
+            len: received.len,
+            stamp: received.stamp(),
+            card: received.beside.card_stamp(),
+            interface: received.beside.interface,
+        }))
     }
 
     /// The next transmit stamp, or `None` if there is none (or none that belongs
@@ -153,6 +173,7 @@ impl ClientSocket {
 pub struct ServerSocket {
     fd: OwnedFd,
     stamping: Stamping,
+    by_card: bool,
     sends: Sends,
     bound: SocketAddr,
 }
@@ -172,9 +193,23 @@ impl ServerSocket {
         Ok(Self {
             fd,
             stamping,
+            by_card: false,
             sends: Sends::default(),
             bound,
         })
+    }
+
+    /// From now on arrivals, and departures that are asked for, are stamped by network
+    /// cards too, if the kernel knows such stamps.
+    pub fn stamp_by_card(&mut self) {
+        let flags = CARD_STAMPING | libc::SOF_TIMESTAMPING_OPT_CMSG | libc::SOF_TIMESTAMPING_OPT_ID;
+        self.by_card |= set(
+            &self.fd,
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPING,
+            flags as libc::c_int,
+        )
+        .is_ok();
     }
 
     /// The next request, or `None` if there is none. A datagram longer than
@@ -197,7 +232,7 @@ impl ServerSocket {
             group: received.beside.group,
             interface: received.beside.interface,
             stamp: received.stamp(),
-            hardware: received.beside.hardware,
+            card: received.beside.card_stamp(),
         }))
     }
 
@@ -213,7 +248,7 @@ impl ServerSocket {
         from: IpAddr,
         interface: u32,
     ) -> io::Result<()> {
-        send_from(&self.fd, payload, to, from, interface, false)
+        send_from(&self.fd, payload, to, from, interface, 0)
     }
 
     /// As [`send`](Self::send), and asks for this datagram's transmit stamp, which
@@ -230,7 +265,12 @@ impl ServerSocket {
         interface: u32,
     ) -> io::Result<Option<SendId>> {
         let stamped = self.stamping == Stamping::Full;
-        send_from(&self.fd, payload, to, from, interface, stamped)?;
+        let by = match (stamped, self.by_card) {
+            (false, _) => 0,
+            (true, false) => libc::SOF_TIMESTAMPING_TX_SOFTWARE,
+            (true, true) => libc::SOF_TIMESTAMPING_TX_SOFTWARE | libc::SOF_TIMESTAMPING_TX_HARDWARE,
+        };
+        send_from(&self.fd, payload, to, from, interface, by)?;
         Ok(stamped.then(|| self.sends.remember(payload)))
     }
 
@@ -253,6 +293,49 @@ impl ServerSocket {
     }
 }
 
+impl AsFd for ServerSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Sends from an address that somebody else receives at: a second handle on his socket.
+#[derive(Debug)]
+pub struct ReplySocket {
+    fd: OwnedFd,
+    bound: SocketAddr,
+}
+
+impl ReplySocket {
+    /// Beside `fd`, which is bound to `bound`.
+    ///
+    /// # Errors
+    /// What fcntl(2) says: EMFILE.
+    pub fn beside(fd: &OwnedFd, bound: SocketAddr) -> io::Result<Self> {
+        let fd = fd.try_clone()?;
+        Ok(Self { fd, bound })
+    }
+
+    /// What it is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.bound
+    }
+
+    /// As [`ServerSocket::send`].
+    ///
+    /// # Errors
+    /// What sendmsg(2) says, WouldBlock included.
+    pub fn send(
+        &self,
+        payload: &[u8],
+        to: SocketAddr,
+        from: IpAddr,
+        interface: u32,
+    ) -> io::Result<()> {
+        send_from(&self.fd, payload, to, from, interface, 0)
+    }
+}
+
 /// A bare socket that others of the same user may share its address with, and the
 /// address with its port. A wildcard one is told where datagrams were sent to. Takes
 /// no stamps yet.
@@ -272,8 +355,8 @@ fn bind_server(
     if reuse_port {
         set(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
-    // No path MTU look-up per packet, and no fragments. Worth 3.7 % and no more: done
-    // without where it is unknown.
+    // No path MTU look-up per packet, and no fragments. It makes sending cheaper and
+    // nothing else: done without where it is unknown.
     match address {
         SocketAddr::V4(_) => {
             if tell_destination {
@@ -295,6 +378,14 @@ fn bind_server(
     let bound = local_addr(&fd).unwrap_or(address);
     Ok((fd, bound))
 }
+
+/// Stamps of the kernel and of cards, each told apart, and of which card.
+pub const CARD_STAMPING: u32 = libc::SOF_TIMESTAMPING_SOFTWARE
+    | libc::SOF_TIMESTAMPING_RX_SOFTWARE
+    | libc::SOF_TIMESTAMPING_RX_HARDWARE
+    | libc::SOF_TIMESTAMPING_RAW_HARDWARE
+    | libc::SOF_TIMESTAMPING_OPT_PKTINFO
+    | libc::SOF_TIMESTAMPING_OPT_TX_SWHW;
 
 /// Keeps the kernel's receive stamping switched on.
 ///
@@ -332,6 +423,15 @@ struct Sent {
     id: u32,
     len: usize,
     head: [u8; REMEMBERED_BYTES],
+    /// By whom, as [`Taker`] counts.
+    stamped: [bool; 2],
+}
+
+/// Who took a departure's stamp.
+#[derive(Clone, Copy)]
+enum Taker {
+    Kernel,
+    Card,
 }
 
 impl Sends {
@@ -345,23 +445,23 @@ impl Sends {
             id,
             len: payload.len(),
             head,
+            stamped: [false; 2],
         });
         SendId(id)
     }
 
     /// Whose stamp it is. A looped payload decides; without one (OPT_TSONLY) the
-    /// kernel's id does. A stamp is handed out once.
-    fn claim(&mut self, looped: &[u8], id: u32) -> Option<SendId> {
-        let place = self.last.iter().position(|sent| {
-            sent.is_some_and(|sent| {
-                if looped.is_empty() {
-                    sent.id == id
-                } else {
-                    sent.ends(looped)
-                }
-            })
+    /// kernel's id does. A stamp of each kind is handed out once.
+    fn claim(&mut self, looped: &[u8], id: u32, by: Taker) -> Option<SendId> {
+        let sent = self.last.iter_mut().flatten().find(|sent| {
+            if looped.is_empty() {
+                sent.id == id
+            } else {
+                sent.ends(looped)
+            }
         })?;
-        self.last[place].take().map(|sent| SendId(sent.id))
+        let stamped = std::mem::replace(&mut sent.stamped[by as usize], true);
+        (!stamped).then_some(SendId(sent.id))
     }
 }
 
@@ -388,14 +488,8 @@ struct Received {
 impl Received {
     fn stamp(&self) -> Stamp {
         match self.beside.software {
-            Some(at) => Stamp {
-                at,
-                origin: StampOrigin::Kernel,
-            },
-            None => Stamp {
-                at: clock::realtime(),
-                origin: StampOrigin::Daemon,
-            },
+            Some(at) => Stamp::kernel(at),
+            None => Stamp::daemon(clock::realtime()),
         }
     }
 }
@@ -449,18 +543,15 @@ fn receive_departure(fd: &OwnedFd, sends: &mut Sends) -> io::Result<Option<Depar
     }
     match received.beside.error {
         Some(QueuedError::Departed { id }) => {
-            // With a hardware stamp alone there is no software one to report.
-            let Some(at) = received.beside.software else {
-                return Ok(None);
+            let kernel = received.beside.software.map(Stamp::kernel);
+            let card = received.beside.card_stamp();
+            let by = if card.is_some() {
+                Taker::Card
+            } else {
+                Taker::Kernel
             };
-            Ok(sends.claim(&frame[..received.len], id).map(|id| Departure {
-                stamp: Stamp {
-                    at,
-                    origin: StampOrigin::Kernel,
-                },
-                hardware: received.beside.hardware,
-                id,
-            }))
+            let claimed = sends.claim(&frame[..received.len], id, by);
+            Ok(claimed.map(|id| Departure { kernel, card, id }))
         }
         Some(refused) => refused.into_io_error().map_or(Ok(None), Err),
         None => Ok(None),
@@ -473,17 +564,13 @@ fn send_from(
     to: SocketAddr,
     from: IpAddr,
     interface: u32,
-    stamped: bool,
+    stamped_by: u32,
 ) -> io::Result<()> {
     let mut buffer = ControlBuffer::new();
     let mut encoder = Encoder::new(buffer.bytes_mut());
     encode_source(&mut encoder, to, from, interface);
-    if stamped {
-        encoder.push(
-            libc::SOL_SOCKET,
-            libc::SO_TIMESTAMPING,
-            libc::SOF_TIMESTAMPING_TX_SOFTWARE,
-        );
+    if stamped_by != 0 {
+        encoder.ask_departure_by(stamped_by);
     }
     let control = encoder.finish();
 
@@ -570,6 +657,28 @@ fn enable_stamping(fd: &OwnedFd, extra: libc::c_uint) -> Stamping {
         Ok(()) => Stamping::ArrivalsOnly,
         Err(_) => Stamping::Daemon,
     }
+}
+
+/// Asks for the card's stamps besides the kernel's: both for a departure, in two
+/// messages that name the card it left by, and so with the packet itself. Whether the
+/// kernel knows all that (4.13).
+fn enable_card_stamping(fd: &OwnedFd, peer: IpAddr) -> bool {
+    let flags = CARD_STAMPING
+        | libc::SOF_TIMESTAMPING_TX_SOFTWARE
+        | libc::SOF_TIMESTAMPING_TX_HARDWARE
+        | libc::SOF_TIMESTAMPING_OPT_CMSG
+        | libc::SOF_TIMESTAMPING_OPT_ID;
+    let tell_interface = match peer {
+        IpAddr::V4(_) => set(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
+        IpAddr::V6(_) => set(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),
+    };
+    let stamping = set(
+        fd,
+        libc::SOL_SOCKET,
+        libc::SO_TIMESTAMPING,
+        flags as libc::c_int,
+    );
+    tell_interface.and(stamping).is_ok()
 }
 
 /// A UDP socket of the address's family.

@@ -4,6 +4,7 @@
 use super::*;
 use crate::linux::wait::{Interest, Ready, Waiter};
 use crate::time::duration::NtpDuration;
+use crate::time::stamp::StampOrigin;
 
 const LOOPBACKS: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -49,11 +50,18 @@ fn four_kernel_stamps_in_their_order() {
     let _hold = StampingHold::new().unwrap();
     // The kernel's switch for receive stamps turns on in the background.
     std::thread::sleep(std::time::Duration::from_millis(50));
-    for ip in LOOPBACKS {
+    // Where there are no cards, asking for their stamps leaves the kernel's.
+    for (ip, by_card) in LOOPBACKS
+        .into_iter()
+        .flat_map(|ip| [(ip, false), (ip, true)])
+    {
         let Some(mut server) = bind_if_there(ip) else {
             continue;
         };
-        let mut client = ClientSocket::connect(server.local_addr()).unwrap();
+        if by_card {
+            server.stamp_by_card();
+        }
+        let mut client = ClientSocket::connect(server.local_addr(), by_card).unwrap();
         let mut buffer = [0; 100];
 
         let before = clock::realtime();
@@ -74,15 +82,17 @@ fn four_kernel_stamps_in_their_order() {
         let t3 = departure(server_fd, || server.receive_departure());
         assert_eq!(Some(t3.id), sent);
         ready(client.fd(), false);
-        let (len, t4) = client.receive(&mut buffer).unwrap().unwrap();
-        assert_eq!(&buffer[..len], b"late");
+        let answer = client.receive(&mut buffer).unwrap().unwrap();
+        assert_eq!(&buffer[..answer.len], b"late");
 
-        let stamps = [t1.stamp, request.stamp, t3.stamp, t4];
+        let kernel = |departure: Departure| departure.kernel.expect("the kernel's");
+        let (t1, t3, t4) = (kernel(t1), kernel(t3), answer.stamp);
+        let stamps = [t1, request.stamp, t3, t4];
         assert!(
             stamps.iter().all(|s| s.origin == StampOrigin::Kernel),
             "{stamps:?}"
         );
-        assert!(before <= t1.stamp.at, "{before:?} {stamps:?}");
+        assert!(before <= t1.at, "{before:?} {stamps:?}");
         assert!(stamps.is_sorted_by_key(|s| s.at), "{stamps:?}");
         assert!(t4.at <= clock::realtime());
 
@@ -99,7 +109,7 @@ fn answers_leave_from_the_address_asked() {
         let asked = Ipv4Addr::new(127, 0, 0, last);
         let to = SocketAddr::from((asked, server.local_addr().port()));
         // Connected, so it takes answers from that address only.
-        let mut client = ClientSocket::connect(to).unwrap();
+        let mut client = ClientSocket::connect(to, false).unwrap();
         client.send(b"?").unwrap();
         ready(server.fd(), false);
         let mut buffer = [0; 10];
@@ -109,8 +119,8 @@ fn answers_leave_from_the_address_asked() {
             .send(b"!", request.from, request.to, request.interface)
             .unwrap();
         assert!(ready(client.fd(), false).read);
-        let (len, _) = client.receive(&mut buffer).unwrap().unwrap();
-        assert_eq!(&buffer[..len], b"!");
+        let answer = client.receive(&mut buffer).unwrap().unwrap();
+        assert_eq!(&buffer[..answer.len], b"!");
     }
 }
 
@@ -122,7 +132,7 @@ fn both_wildcards_stand_side_by_side() {
     let v4 = ServerSocket::bind((Ipv4Addr::UNSPECIFIED, 0).into(), false).unwrap();
     let port = v4.local_addr().port();
     let v6 = ServerSocket::bind((Ipv6Addr::UNSPECIFIED, port).into(), false).unwrap();
-    let mut client = ClientSocket::connect((Ipv6Addr::LOCALHOST, port).into()).unwrap();
+    let mut client = ClientSocket::connect((Ipv6Addr::LOCALHOST, port).into(), false).unwrap();
     client.send(b"?").unwrap();
     ready(v6.fd(), false);
     let mut buffer = [0; 10];
@@ -151,7 +161,7 @@ fn a_refusal_costs_no_stamp() {
         let Some(closed) = bind_if_there(ip).map(|server| server.local_addr()) else {
             continue;
         };
-        let mut client = ClientSocket::connect(closed).unwrap();
+        let mut client = ClientSocket::connect(closed, false).unwrap();
         let sent = client.send(b"anyone?").unwrap();
         let fd = client.fd();
         let departed = departure(fd, || client.receive_departure());
@@ -168,7 +178,7 @@ fn a_refusal_costs_no_stamp() {
 #[test]
 fn several_under_way_are_told_apart() {
     let server = ServerSocket::bind((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
-    let mut client = ClientSocket::connect(server.local_addr()).unwrap();
+    let mut client = ClientSocket::connect(server.local_addr(), false).unwrap();
     let sent = [b"1", b"2", b"3"].map(|payload| client.send(payload).unwrap());
     for expected in sent {
         let fd = client.fd();
@@ -184,10 +194,21 @@ fn a_looped_frame_outweighs_a_wrong_id() {
     let long = [7; 300];
     let second = sends.remember(&long);
     let framed = |payload: &[u8]| [&[0xab; 42][..], payload].concat();
-    assert_eq!(sends.claim(&framed(b"someone else's"), 0), None);
-    assert_eq!(sends.claim(&framed(&long), 77), Some(second));
-    assert_eq!(sends.claim(&framed(b"first datagram"), 1), Some(first));
-    // Once only.
-    assert_eq!(sends.claim(&framed(b"first datagram"), 1), None);
-    assert_eq!(sends.claim(&[], 0), None);
+    assert_eq!(
+        sends.claim(&framed(b"someone else's"), 0, Taker::Kernel),
+        None
+    );
+    assert_eq!(sends.claim(&framed(&long), 77, Taker::Kernel), Some(second));
+    assert_eq!(
+        sends.claim(&framed(b"first datagram"), 1, Taker::Kernel),
+        Some(first)
+    );
+    // Once only, by each.
+    let by_card = sends.claim(&framed(b"first datagram"), 1, Taker::Card);
+    assert_eq!(by_card, Some(first));
+    assert_eq!(
+        sends.claim(&framed(b"first datagram"), 1, Taker::Kernel),
+        None
+    );
+    assert_eq!(sends.claim(&[], 0, Taker::Kernel), None);
 }

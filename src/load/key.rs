@@ -12,6 +12,12 @@ const ID_LEN: usize = 4;
 /// Octets of the longest digest that is sent.
 const DIGEST_LEN_MAX: usize = MAC_LEN_MAX - ID_LEN;
 
+/// Is this trailer what a server sends that does not have the key: number 0, and no
+/// digest?
+pub fn is_crypto_nak(trailer: &[u8]) -> bool {
+    trailer == [0; ID_LEN]
+}
+
 /// The ways to authenticate that `--key` knows.
 #[derive(Clone, Debug)]
 enum Algorithm {

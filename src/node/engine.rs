@@ -16,8 +16,13 @@ use crate::client::packet_test::PacketTest;
 use crate::measurement::{Measurement, PHI};
 use crate::mechanisms::Mechanisms;
 use crate::node::action::{Action, AssociationId, Event, SourceId};
+use crate::node::manual::Manual;
 use crate::node::pool::{Name, SourceSpec};
-use crate::node::report::{LOCAL, NodeReport, SourceReport, SystemReport};
+use crate::node::report::{
+    LOCAL, NodeReport, ReplyReport, SampleReport, SourceDetail, SourceReport, SystemDetail,
+    SystemReport,
+};
+use crate::node::updates::Updates;
 use crate::server::respond::Policy;
 use crate::server::rule::Flags;
 use crate::sync::combine::{Combined, combine};
@@ -136,6 +141,10 @@ pub struct Node {
     leap_table: Option<LeapTable>,
     /// What the kernel was told this day ends with.
     armed: Leap,
+    /// The offsets found at each update.
+    updates: Updates,
+    /// Times that an operator types in.
+    manual: Manual,
     /// Done or dead: nothing more is asked or steered.
     over: bool,
 }
@@ -177,6 +186,8 @@ const REFRESH: NtpDuration = NtpDuration::from_whole_seconds(16);
 const REPLACE_MIN: NtpDuration = NtpDuration::from_whole_seconds(600);
 /// How often the frequency is kept for the next start: ntpd's hour.
 const KEEP_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(3600);
+/// Names without an address have association ids of their own in reports: so many at most.
+const NAMES_MAX: usize = 1000;
 
 impl Node {
     /// A node that starts asking at `now`.
@@ -231,6 +242,8 @@ impl Node {
             keep_at: now.mono + KEEP_INTERVAL,
             leap_table: None,
             armed: Leap::None,
+            updates: Updates::default(),
+            manual: Manual::default(),
             over: false,
         };
         if config.steer && config.frequency.is_some() {
@@ -432,6 +445,7 @@ impl Node {
         self.foreign_steps += 1;
         self.log(Event::MovedByOthers(moved));
         self.ledger.reset(now.mono);
+        self.manual.reset();
         self.combined = None;
         for peer in &mut self.peers {
             peer.filter.reset();
@@ -621,6 +635,7 @@ impl Node {
             error_likely: combined.error_likely,
             updated: now.wall,
         };
+        self.updates.note(combined.offset, now.mono);
         self.vouch(now);
         if now.mono >= self.keep_at {
             self.keep_at = now.mono + KEEP_INTERVAL;
@@ -941,6 +956,18 @@ impl Node {
             precision: state.precision.log2(),
             steps: self.steps,
             foreign_steps: self.foreign_steps,
+            detail: SystemDetail {
+                refid: u32::from_be_bytes(state.refid.bytes()),
+                reference_unix_ns: state.reference.unix_ns(),
+                last_offset_s: self.updates.last_s(),
+                rms_offset_s: self.updates.rms_s(),
+                update_interval_s: self.updates.interval_s(),
+                residual_ppm: combined
+                    .map_or(0.0, |c| (self.discipline.frequency() - c.frequency).0),
+                pending_s: self.discipline.pending(now.mono).as_seconds(),
+                manual: self.manual.enabled,
+                manual_samples: self.manual.reports(&self.ledger, now.mono),
+            },
         }
     }
 
@@ -953,14 +980,17 @@ impl Node {
         // Names without an address yet are shown too: an admin looks for them.
         for (index, name) in self.names.iter().enumerate() {
             if !name.is_retired() && !self.peers.iter().any(|peer| peer.source.0 == index) {
-                reports.push(SourceReport::silent(&name.spec, 'u'));
+                reports.push(SourceReport {
+                    id: u16::MAX - 1 - (index % NAMES_MAX) as u16,
+                    ..SourceReport::silent(&name.spec, 'u')
+                });
             }
         }
         if let Some(stratum) = self.config.local_stratum {
-            reports.push(SourceReport::local(
-                stratum,
-                self.reference == Reference::Local,
-            ));
+            reports.push(SourceReport {
+                id: u16::MAX,
+                ..SourceReport::local(stratum, self.reference == Reference::Local)
+            });
         }
         reports
     }
@@ -973,6 +1003,8 @@ impl Node {
         let origins = association.last_origins();
         let (sent, received) = association.counts();
         SourceReport {
+            // Those of names without an address come from the other end.
+            id: 1 + (peer.id.0 % (u64::from(u16::MAX) - NAMES_MAX as u64 - 1)) as u16,
             address: Some(association.address()),
             tally: peer.tally,
             refid: sample.map_or_else(
@@ -999,11 +1031,76 @@ impl Node {
                 .map(|test| (test.name().to_owned(), association.rejected()[test.index()]))
                 .filter(|&(_, count)| count > 0)
                 .collect(),
+            reply: association.last_reply().map(ReplyReport::from),
+            recent: association
+                .recent_samples()
+                .map(|sample| SampleReport {
+                    offset_s: sample.offset.as_seconds(),
+                    delay_s: sample.delay.as_seconds(),
+                    dispersion_s: sample.dispersion.as_seconds(),
+                    age_s: now.mono.since(sample.at).as_seconds(),
+                })
+                .collect(),
+            detail: self.source_detail(peer, estimate.as_ref(), now),
             ..SourceReport::silent(spec, if spec.pool { 'p' } else { 'u' })
         }
     }
 }
 
+/// What people ask for, beyond what follows from sources.
+impl Node {
+    fn source_detail(&self, peer: &Peer, estimate: Option<&Estimate>, now: Now) -> SourceDetail {
+        let association = &peer.association;
+        let options = association.options();
+        let mut detail = SourceDetail {
+            online: association.is_online(),
+            bursting: association.is_bursting(),
+            prefer: options.prefer,
+            noselect: options.noselect,
+            poll: association.poll_exponent().log2(),
+            stamped: association.stamped(),
+            ..SourceDetail::default()
+        };
+        if let Some(sample) = association.last_sample() {
+            let age = now.mono.since(sample.at);
+            let corrected = self.ledger.integral_at(now.mono) - self.ledger.integral_at(sample.at);
+            // What corrects the clock's own error is no correction of the offset.
+            let own = age * self.discipline.frequency().ratio();
+            detail.sample_age_s = Some(age.as_seconds());
+            detail.measured_s = sample.offset.as_seconds();
+            detail.adjusted_s = (sample.offset - corrected + own).as_seconds();
+            detail.error_s = ((sample.delay + sample.root_delay).half()
+                + sample.root_dispersion
+                + sample.dispersion)
+                .as_seconds();
+            detail.dispersion_s = sample.dispersion.as_seconds();
+            detail.leap = sample.leap.bits();
+            detail.root_delay_s = sample.root_delay.as_seconds();
+            detail.root_dispersion_s = sample.root_dispersion.as_seconds();
+            detail.refid = u32::from_be_bytes(sample.refid.bytes());
+        }
+        if let Some(reply) = association.last_reply() {
+            detail.version = reply.version;
+            detail.reply_poll = reply.poll;
+            detail.precision = reply.precision.log2();
+            detail.reference_unix_ns = reply.reference.resolve(now.wall).unix_ns();
+        }
+        if let Some(response) = association.response() {
+            detail.response_s = response.as_seconds();
+        }
+        if let Some(estimate) = estimate {
+            let began = peer.filter.began().unwrap_or(estimate.last);
+            detail.samples = estimate.samples;
+            detail.span_s = estimate.last.since(began).as_seconds();
+            detail.residual_ppm = (self.discipline.frequency() - estimate.frequency).0;
+            detail.skew_ppm = estimate.holdover.frequency_sigma.0;
+            detail.offset_sigma_s = estimate.offset_sigma.as_seconds();
+        }
+        detail
+    }
+}
+
+mod orders;
 pub mod reload;
 
 #[cfg(test)]

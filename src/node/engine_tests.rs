@@ -8,7 +8,6 @@ use crate::client::options::SourceOptions;
 use crate::node::engine::reload::Changes;
 use crate::time::instant::WallInstant;
 use crate::time::map::ClockMap;
-use crate::time::stamp::StampOrigin;
 use crate::time::timestamp::{NtpShort, NtpTimestamp};
 use crate::time::units::PollExponent;
 use crate::wire::packet::{Header, Mode, Packet};
@@ -181,10 +180,7 @@ impl World {
 
     fn carry(&mut self, association: AssociationId, to: SocketAddr, bytes: &[u8]) {
         self.sent += 1;
-        let departure = Stamp {
-            at: self.now().wall,
-            origin: StampOrigin::Kernel,
-        };
+        let departure = Stamp::kernel(self.now().wall);
         self.node.on_departure(association, departure);
         let server = self.servers[&to];
         if !server.alive {
@@ -257,10 +253,7 @@ impl World {
             self.now_ns = self.now_ns.max(next_ns);
             if reply_ns <= due_ns {
                 let ((_, association), reply) = self.replies.pop_first().expect("one is due");
-                let arrival = Stamp {
-                    at: self.now().wall,
-                    origin: StampOrigin::Kernel,
-                };
+                let arrival = Stamp::kernel(self.now().wall);
                 let now = self.now();
                 self.node
                     .on_datagram(association, &reply.to_bytes(), arrival, now);
@@ -668,4 +661,174 @@ fn the_same_seed_gives_the_same_day() {
         (world.true_error(), world.sent, world.system())
     };
     assert_eq!(run(), run());
+}
+
+/// Orders of an operator, as chronyc gives them.
+mod orders {
+    use super::*;
+
+    fn ip(n: usize) -> IpAddr {
+        address(n).ip()
+    }
+
+    #[test]
+    fn who_is_offline_is_not_asked_and_not_followed_until_he_is_back() {
+        let mut world = World::new(1, iburst(), 0.0, Ppm::ZERO);
+        world.run_until(60.0);
+        let now = world.now();
+        assert_eq!(world.node.set_online(|_| true, false, now), 1);
+        assert_eq!(world.node.set_online(|ip| ip.is_ipv6(), true, now), 0);
+        world.act();
+        let asked = world.sent;
+        world.run_until(3600.0);
+        assert_eq!(world.sent, asked);
+        assert_eq!(world.tallies(), [Tally::Rejected]);
+        let now = world.now();
+        world.node.set_online(|one| one == ip(1), true, now);
+        world.run_until(3660.0);
+        assert_eq!(world.tallies(), [Tally::System]);
+    }
+
+    #[test]
+    fn a_burst_ends_with_enough_answers_even_of_one_that_is_offline() {
+        let mut world = World::new(1, iburst(), 0.0, Ppm::ZERO);
+        world.run_until(60.0);
+        let asked = world.sent;
+        let now = world.now();
+        world.node.set_online(|_| true, false, now);
+        assert_eq!(world.node.burst(|_| true, 4, 8, now), 1);
+        assert!(world.node.report(now).sources[0].detail.bursting);
+        world.run_until(1000.0);
+        assert_eq!(world.sent, asked + 4);
+        let detail = world.node.report(world.now()).sources[0].detail.clone();
+        assert!(!detail.bursting && !detail.online);
+        // Nobody answers: so many requests at most.
+        world.servers.get_mut(&address(1)).expect("it").alive = false;
+        let now = world.now();
+        world.node.burst(|_| true, 4, 6, now);
+        world.run_until(2000.0);
+        assert!(
+            (asked + 7..=asked + 10).contains(&world.sent),
+            "{}",
+            world.sent
+        );
+    }
+
+    #[test]
+    fn sources_come_and_go() {
+        let mut world = World::new(2, iburst(), 0.0, Ppm::ZERO);
+        world.run_until(60.0);
+        let third = Server {
+            ..world.servers[&address(1)]
+        };
+        world.servers.insert(address(3), third);
+        let spec = SourceSpec {
+            most: None,
+            name: "server-3".to_owned(),
+            pool: false,
+            options: iburst(),
+        };
+        let now = world.now();
+        assert_eq!(world.node.add_source(spec, now), SourceId(2));
+        assert!(world.node.knows("server-3") && !world.node.knows("server-4"));
+        world.run_until(120.0);
+        assert_eq!(world.tallies().len(), 3);
+        let now = world.now();
+        assert!(world.node.remove_source(ip(1), now));
+        assert!(!world.node.remove_source(ip(1), now));
+        world.run_until(4000.0);
+        let report = world.node.report(world.now());
+        let names: Vec<_> = report.sources.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["server-2", "server-3"]);
+        assert!(report.system.sync);
+    }
+
+    #[test]
+    fn a_slow_correction_becomes_a_step_on_the_operators_word() {
+        let mut world = World::with(1, iburst(), 0.1, Ppm::ZERO, |config| {
+            config.step.threshold = None;
+        });
+        world.run_until(20.0);
+        let error = world.true_error();
+        assert!(error > micros(90_000), "{error}");
+        let now = world.now();
+        assert!(world.node.make_step(now));
+        world.run_until(21.0);
+        let error = world.true_error().abs();
+        assert!(error < micros(100), "{error}");
+        assert_eq!(world.system().steps, 1);
+        world.run_until(400.0);
+        assert!(world.true_error().abs() < micros(100));
+    }
+
+    #[test]
+    fn nobodys_clock_takes_no_orders() {
+        let mut world = World::with(1, iburst(), 0.1, Ppm::ZERO, |config| config.steer = false);
+        world.run_until(60.0);
+        let now = world.now();
+        assert!(!world.node.make_step(now));
+        assert!(!world.node.accumulate_offset(micros(5), now));
+        assert!(!world.node.accumulate_frequency(Ppm(1.0), now));
+        world.node.set_manual(true);
+        assert_eq!(world.node.enter_time(now.wall, now).map(|e| e.offset), None);
+    }
+
+    #[test]
+    fn a_clock_without_servers_is_set_by_hand_and_learns_its_frequency() {
+        let mut world = World::with(0, iburst(), 7.0, Ppm(40.0), |config| {
+            config.local_stratum = Some(9);
+        });
+        world.run_until(60.0);
+        world.node.set_manual(true);
+        for hour in 1..=6 {
+            let (now, real) = (world.now(), world.real());
+            let entered = world.node.enter_time(real, now).expect("taken");
+            assert_eq!(entered.offset, real - now.wall);
+            assert!(world.node.enter_time(real, now).is_none(), "twice at once");
+            world.run_until(f64::from(hour) * 3600.0);
+        }
+        // The first one stepped seven seconds, two more what 40 ppm make of an hour.
+        assert_eq!(world.system().steps, 3, "{:?}", world.log);
+        assert!((world.system().frequency_ppm + 40.0).abs() < 0.1);
+        assert!(world.true_error().abs() < micros(1000));
+        let detail = world.system().detail;
+        assert_eq!(detail.manual_samples.len(), 6);
+        assert!((detail.manual_samples[0].offset_s + 7.0).abs() < 0.01);
+        assert_eq!(world.system().stratum, 10);
+    }
+
+    #[test]
+    fn an_offset_and_a_frequency_are_added_by_hand() {
+        let mut world = World::new(0, iburst(), 0.0, Ppm::ZERO);
+        world.run_until(10.0);
+        let now = world.now();
+        assert!(world.node.accumulate_offset(micros(500), now));
+        world.run_until(100.0);
+        assert!((world.true_error() - micros(500)).abs() < micros(1));
+        let now = world.now();
+        assert!(world.node.accumulate_frequency(Ppm(10.0), now));
+        world.act();
+        assert_eq!(world.system().frequency_ppm, 10.0);
+    }
+
+    #[test]
+    fn limits_and_options_of_a_source_are_changed() {
+        let mut world = World::new(2, iburst(), 0.0, Ppm::ZERO);
+        world.run_until(120.0);
+        let now = world.now();
+        let two = crate::time::units::PollExponent::new(2);
+        assert!(world.node.set_poll_limits(ip(1), Some(two), Some(two)));
+        assert!(!world.node.set_poll_limits(ip(9), Some(two), None));
+        assert!(world.node.set_selection(ip(1), None, Some(true), now));
+        let asked = world.sent;
+        world.run_until(520.0);
+        assert!(world.sent > asked + 80, "{}", world.sent - asked);
+        let report = world.node.report(world.now());
+        assert_eq!(report.sources[0].poll_s, 4.0);
+        assert_eq!(world.tallies()[1], Tally::System);
+        world.node.reset_sources(world.now());
+        assert!(!world.system().sync);
+        world.run_until(600.0);
+        assert!(world.system().sync);
+    }
 }

@@ -89,6 +89,13 @@ impl Name {
         }
     }
 
+    /// The operator wants it looked up again now.
+    pub fn refresh_now(&mut self, now: MonoInstant) {
+        if let Lookup::Done(_) | Lookup::Due(_) = self.lookup {
+            self.lookup = Lookup::Due(now);
+        }
+    }
+
     /// The operator takes it out: never looked up again.
     pub fn retire(&mut self) {
         self.lookup = Lookup::Retired;

@@ -75,6 +75,11 @@ impl AccessTable {
         }
     }
 
+    /// The two tables that a look-up reads, for [`Ranges::lists`]: IPv4 and IPv6.
+    pub fn tables(&self) -> (&Ranges<u32, impl Copy>, &Ranges<[u64; 2], impl Copy>) {
+        (&self.v4, &self.v6)
+    }
+
     /// The flags for a packet from this address and port. IPv4-mapped IPv6
     /// addresses are IPv4.
     pub fn lookup(&self, address: IpAddr, source_port: u16) -> Flags {

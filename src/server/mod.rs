@@ -9,6 +9,7 @@ pub mod access;
 pub mod interleave;
 pub mod ranges;
 pub mod rate;
+pub mod recent;
 pub mod respond;
 pub mod rule;
 pub mod verdict;

@@ -9,10 +9,15 @@
 //! three steps however they are crowded, each a line of cache, and the answer lies
 //! in the same line as its start.
 
+use std::ops::Deref;
+
 /// Starts that are searched one after the other: a cache line of IPv4's.
 const NEIGHBOURS_MAX: usize = 8;
 /// A node branches on no more bits than this: sixteen million ways.
 const BITS_MAX: u32 = 24;
+/// Octets of a page, where they are smallest. Where they are larger, the list's first
+/// and last may have others in them.
+const PAGE_LEN: usize = 4096;
 /// Marks a way that leads to a node; the other bits are the node's place.
 const IS_NODE: u32 = 1 << 31;
 
@@ -74,10 +79,44 @@ fn whole([high, low]: [u64; 2]) -> u128 {
 #[derive(Clone, Debug)]
 pub struct Ranges<N, A> {
     /// Ascending from zero.
-    ranges: Box<[Range<N, A>]>,
-    nodes: Box<[Node<N>]>,
+    ranges: Apart<Range<N, A>>,
+    nodes: Apart<Node<N>>,
     /// The ways of all nodes: [`IS_NODE`], or the range at which the way begins.
-    ways: Box<[u32]>,
+    ways: Apart<u32>,
+}
+
+/// A list that shares no page of memory with anything else, so that whoever is able to
+/// may forbid writes to it.
+#[derive(Clone, Debug)]
+struct Apart<T> {
+    /// The list, between margins of a page each.
+    whole: Box<[T]>,
+    /// How many are a margin.
+    margin: usize,
+}
+
+impl<T: Copy> From<Vec<T>> for Apart<T> {
+    fn from(list: Vec<T>) -> Self {
+        let Some(&filler) = list.first() else {
+            let (whole, margin) = (Box::default(), 0);
+            return Self { whole, margin };
+        };
+        let margin = PAGE_LEN.div_ceil(size_of::<T>());
+        let mut whole = Vec::with_capacity(list.len() + 2 * margin);
+        whole.resize(margin, filler);
+        whole.extend(list);
+        whole.resize(whole.len() + margin, filler);
+        let whole = whole.into();
+        Self { whole, margin }
+    }
+}
+
+impl<T> Deref for Apart<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.whole[self.margin..self.whole.len() - self.margin]
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,20 +165,28 @@ impl<N: Number, A: Copy> Ranges<N, A> {
         }
     }
 
+    /// All that a look-up reads beside this very value, with a margin of a page on both
+    /// sides.
+    pub fn lists(&self) -> (&[impl Copy], &[impl Copy], &[impl Copy]) {
+        (&self.ranges.whole, &self.nodes.whole, &self.ways.whole)
+    }
+
     /// The answer for `number`.
     pub fn at(&self, number: N) -> A {
         let mut place = self.near(number);
-        while let Some(next) = self.ranges.get(place + 1)
+        let ranges = &*self.ranges;
+        while let Some(next) = ranges.get(place + 1)
             && next.start <= number
         {
             place += 1;
         }
-        self.ranges[place].answer
+        ranges[place].answer
     }
 
     /// A range at or a few before the one in which `number` lies.
     fn near(&self, number: N) -> usize {
-        let mut next = self.nodes.first();
+        let (nodes, ways) = (&*self.nodes, &*self.ways);
+        let mut next = nodes.first();
         while let Some(node) = next {
             let top = number.top(node.shared_bits);
             if top < node.shared {
@@ -149,11 +196,11 @@ impl<N: Number, A: Copy> Ranges<N, A> {
                 return node.to as usize - 1;
             }
             let branch = number.top(node.shared_bits + node.bits).low(node.bits);
-            let way = self.ways[node.ways as usize + branch];
+            let way = ways[node.ways as usize + branch];
             if way & IS_NODE == 0 {
                 return way as usize;
             }
-            next = self.nodes.get((way & !IS_NODE) as usize);
+            next = nodes.get((way & !IS_NODE) as usize);
         }
         0
     }

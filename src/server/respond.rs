@@ -9,6 +9,7 @@
 //! authenticated, so `nopeer` and `noepeer` have nothing left to forbid.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::dice::Dice;
 use crate::server::access::AccessTable;
@@ -16,6 +17,7 @@ use crate::server::interleave::{
     InterleaveTable, TxToken, is_marked_receive, mark_receive, mark_transmit,
 };
 use crate::server::rate::{Headway, RateTable};
+use crate::server::recent::RecentTable;
 use crate::server::rule::{Flags, RateLimit};
 use crate::server::verdict::{Reason, ReplyKind, Verdict};
 use crate::system::SystemState;
@@ -92,6 +94,7 @@ pub struct Responder {
     rates: RateTable,
     interleaved: InterleaveTable,
     dice: Dice,
+    recent: Option<Arc<RecentTable>>,
 }
 
 impl Responder {
@@ -103,7 +106,13 @@ impl Responder {
             rates: RateTable::new(sizes.limited, dice.roll()),
             interleaved: InterleaveTable::new(sizes.interleaved, dice.roll()),
             dice,
+            recent: None,
         }
+    }
+
+    /// Who asks is noted there. Nobody else may write into it.
+    pub fn remember(&mut self, recent: Arc<RecentTable>) {
+        self.recent = Some(recent);
     }
 
     /// Judges `request` and writes the reply, if it gets one, to the front of
@@ -111,6 +120,21 @@ impl Responder {
     /// kind that [`wants_transmit`](ReplyKind::wants_transmit) is for the caller to
     /// write with [`set_transmit`], as late as possible; until then it equals T2.
     pub fn respond(
+        &mut self,
+        policy: &Policy,
+        state: &SystemState,
+        request: &Request,
+        now: MonoInstant,
+        out: &mut [u8; PACKET_LEN_MAX],
+    ) -> Verdict {
+        let verdict = self.judge(policy, state, request, now, out);
+        if let (Some(recent), Some(&first)) = (&self.recent, request.bytes.first()) {
+            recent.note(request.from, first, request.received, &verdict);
+        }
+        verdict
+    }
+
+    fn judge(
         &mut self,
         policy: &Policy,
         state: &SystemState,

@@ -56,7 +56,7 @@ pub enum Reason {
     Ignore,
     /// Mode 6 or 7, and `restrict noquery`.
     Noquery,
-    /// Mode 6, which is not answered here.
+    /// Mode 6: no time is asked for; whoever answers ntpq is handed the request.
     Control,
     /// Mode 7, which is not answered here.
     Private,

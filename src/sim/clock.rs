@@ -223,10 +223,8 @@ impl Stamper {
     /// A stamp `off_s` from `at`.
     pub fn stamp(&self, at: WallInstant, off_s: f64) -> Stamp {
         let ns = at.unix_ns() + to_ns(off_s);
-        Stamp {
-            at: WallInstant::from_unix_ns(ns - ns.rem_euclid(self.spec.quantum_ns)),
-            origin: self.spec.origin,
-        }
+        let read = WallInstant::from_unix_ns(ns - ns.rem_euclid(self.spec.quantum_ns));
+        Stamp::exact(read, self.spec.origin)
     }
 }
 

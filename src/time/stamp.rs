@@ -1,5 +1,6 @@
 //! A packet's time of arrival or departure, and who took it.
 
+use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
 
 /// Who took a stamp, from worst to best.
@@ -34,4 +35,28 @@ pub struct Stamp {
     pub at: WallInstant,
     /// Who read the clock.
     pub origin: StampOrigin,
+    /// It may be off by so much more than the precision of the clock: a hardware
+    /// clock is known only so well. Zero for the others.
+    pub error: NtpDuration,
+}
+
+impl Stamp {
+    /// The daemon's own reading.
+    pub const fn daemon(at: WallInstant) -> Self {
+        Self::exact(at, StampOrigin::Daemon)
+    }
+
+    /// The network stack's.
+    pub const fn kernel(at: WallInstant) -> Self {
+        Self::exact(at, StampOrigin::Kernel)
+    }
+
+    /// Of the clock itself.
+    pub const fn exact(at: WallInstant, origin: StampOrigin) -> Self {
+        Self {
+            at,
+            origin,
+            error: NtpDuration::ZERO,
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! The directives of chrony.conf (chrony.conf(5)), as of chrony 4.9.
 
 use crate::config::chrony_lines::{
-    allow, bind_address, client_log_limit, conf_dir, deny, drift_file, hwtimestamp, include,
-    leap_mode, leap_zone, local, make_step, max_change, max_distance, max_stratum, min_sources,
-    other_limit, port, rate_limit, source_dir,
+    allow, bind_address, client_log_limit, conf_dir, deny, drift_file, include, leap_mode,
+    leap_zone, local, make_step, max_change, max_distance, max_stratum, min_sources, other_limit,
+    port, rate_limit, source_dir,
 };
 use crate::config::chrony_source::{peer, pool, server};
 use crate::config::directives::{Directive, Kind, inert, missing, refused, works};
@@ -15,10 +15,8 @@ const DELETE: &str = "delete the line";
 const COMMANDS: &str = "commands come by the `control` socket, which file permissions guard";
 const STATISTICS: &str =
     "the same figures are in `ptntp stat --json`, `ptntp peers --json` and the metrics";
-const RTC: &str = "the kernel sets the real-time clock while the time is good";
 const NO_NTS: &str = "there is no NTS yet";
 const NTS_CLIENTS: &str = "there is no NTS yet, and its clients would lose their time";
-const NO_HARDWARE: &str = "hardware timestamps are not supported yet";
 const SLEWS: &str = "the clock is slewed by at most 500 ppm, over a time that follows the polls";
 const LEARNT: &str = "the filter learns what the oscillator does";
 const SELECTION: &str = "sources are weighed by their variance and their distance";
@@ -430,21 +428,18 @@ pub const DIRECTIVES: &[Directive] = &[
         "1",
     ),
     // Timestamps.
-    Directive {
-        state: crate::config::directives::State::NoEffect,
-        ..works(
-            "hwtimestamp",
-            "INTERFACE|* [OPTION]...",
-            NO_HARDWARE,
-            hwtimestamp,
-            "eth0 rxfilter ntp",
-        )
-    },
-    inert(
+    works(
+        "hwtimestamp",
+        "INTERFACE|* [OPTION]...",
+        "stamps by the network card",
+        crate::config::hwtimestamp::hwtimestamp,
+        "eth0 rxfilter ntp",
+    ),
+    works(
         "hwtstimeout",
         "SECONDS",
-        NO_HARDWARE,
-        &[Kind::Num(0.0, 1.0)],
+        "how long a card's stamp is waited for",
+        crate::config::hwtimestamp::hwtstimeout,
         "0.005",
     ),
     inert(
@@ -469,7 +464,13 @@ pub const DIRECTIVES: &[Directive] = &[
         "123",
     ),
     // Commands.
-    inert("cmdport", "PORT", COMMANDS, &[Kind::Int(0, 65535)], "0"),
+    works(
+        "cmdport",
+        "PORT",
+        "where chronyc asks by UDP; 0: nowhere",
+        crate::config::settings::cmdport,
+        "0",
+    ),
     inert(
         "cmdallow",
         "[all] [ADDRESS[/BITS]]",
@@ -484,11 +485,11 @@ pub const DIRECTIVES: &[Directive] = &[
         &[Kind::Rest],
         "all",
     ),
-    inert(
+    works(
         "bindcmdaddress",
         "ADDRESS|PATH",
-        COMMANDS,
-        &[Kind::Text("an address or a path")],
+        "on which address chronyc is answered, or its Unix socket",
+        crate::config::settings::bindcmdaddress,
         "127.0.0.1",
     ),
     inert(
@@ -524,12 +525,48 @@ pub const DIRECTIVES: &[Directive] = &[
     ),
     inert("generatecommandkey", "", COMMANDS, &[], ""),
     // The real-time clock.
-    inert("rtcsync", "", RTC, &[], ""),
-    inert("rtcfile", "FILE", RTC, &[PATH], "/var/lib/chrony/rtc"),
-    inert("rtcautotrim", "SECONDS", RTC, &[SECONDS], "30"),
-    inert("rtcdevice", "DEVICE", RTC, &[PATH], "/dev/rtc"),
-    inert("rtconutc", "", RTC, &[], ""),
-    inert("hwclockfile", "FILE", RTC, &[PATH], "/etc/adjtime"),
+    works(
+        "rtcsync",
+        "",
+        "the kernel copies the time to the real-time clock every 11 minutes",
+        crate::config::rtc::sync,
+        "",
+    ),
+    works(
+        "rtcfile",
+        "FILE",
+        "the real-time clock is measured, and its error kept there",
+        crate::config::rtc::file,
+        "/var/lib/chrony/rtc",
+    ),
+    works(
+        "rtcautotrim",
+        "SECONDS",
+        "with `rtcfile`: it is set when it is off by more",
+        crate::config::rtc::autotrim,
+        "30\nrtcfile /var/lib/chrony/rtc",
+    ),
+    works(
+        "rtcdevice",
+        "DEVICE",
+        "which real-time clock",
+        crate::config::rtc::device,
+        "/dev/rtc",
+    ),
+    works(
+        "rtconutc",
+        "",
+        "the real-time clock is on UTC, not on local time",
+        crate::config::rtc::on_utc,
+        "",
+    ),
+    works(
+        "hwclockfile",
+        "FILE",
+        "hwclock's file, which says whether it is on UTC",
+        crate::config::rtc::hwclock_file,
+        "/etc/adjtime",
+    ),
     // Files, logs, the process.
     works(
         "include",

@@ -250,26 +250,56 @@ pub const OTHER_LIMITS: Choices = Choices {
     ],
 };
 
-const NO_HARDWARE: &str = "hardware timestamps are not supported yet";
-
 /// Of `hwtimestamp`.
 pub const HWTIMESTAMP: Choices = Choices {
     of: &["hwtimestamp"],
     before: "hwtimestamp eth0",
     after: "",
     choices: &[
-        idle("minpoll", Some(Kind::Int(-7, 24)), NO_HARDWARE),
-        idle("maxpoll", Some(Kind::Int(-7, 24)), NO_HARDWARE),
-        idle("minsamples", Some(Kind::Int(1, 64)), NO_HARDWARE),
-        idle("maxsamples", Some(Kind::Int(1, 64)), NO_HARDWARE),
-        idle("precision", Some(SECONDS), NO_HARDWARE),
-        idle("txcomp", Some(Kind::Num(-1.0, 1.0)), NO_HARDWARE),
-        idle("rxcomp", Some(Kind::Num(-1.0, 1.0)), NO_HARDWARE),
-        idle("nocrossts", None, NO_HARDWARE),
+        on(
+            "minpoll",
+            Some(Kind::Int(-6, 17)),
+            "how often the card's clock is read",
+        ),
         idle(
+            "maxpoll",
+            Some(Kind::Int(-6, 17)),
+            "the card's clock is read every `minpoll`, packets or not",
+        ),
+        idle(
+            "minsamples",
+            Some(Kind::Int(1, 64)),
+            "how long readings count follows from how steadily the card's clock runs",
+        ),
+        idle(
+            "maxsamples",
+            Some(Kind::Int(1, 64)),
+            "how long readings count follows from how steadily the card's clock runs",
+        ),
+        on(
+            "precision",
+            Some(Kind::Num(0.0, 1.0)),
+            "how exactly the card's clock can be read",
+        ),
+        on(
+            "txcomp",
+            Some(Kind::Num(-1.0, 1.0)),
+            "added to stamps of departures",
+        ),
+        on(
+            "rxcomp",
+            Some(Kind::Num(-1.0, 1.0)),
+            "subtracted from stamps of arrivals",
+        ),
+        on(
+            "nocrossts",
+            None,
+            "the card's clock is not read by cross timestamps",
+        ),
+        on(
             "rxfilter",
             Some(Kind::OneOf(&["all", "ntp", "ptp", "none"])),
-            NO_HARDWARE,
+            "which arrivals the card stamps",
         ),
     ],
 };

@@ -299,10 +299,10 @@ pub const SWITCHES: Choices = Choices {
             "the clock is steered by the daemon's own discipline",
         ),
         idle("mode7", None, "mode 7 is never answered"),
-        idle(
+        on(
             "monitor",
             None,
-            "`limited` brings the table of clients it needs",
+            "clients are listed by ntpq; `limited` needs no such list",
         ),
         idle("pps", None, "it belongs to reference clocks"),
         idle("stats", None, "statistics files are not written yet"),

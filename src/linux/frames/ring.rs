@@ -5,9 +5,11 @@ use std::io;
 use std::mem;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::linux::bpf::{self, Op};
+use crate::linux::mapping::Mapping;
 use crate::linux::ports::Event;
 use crate::linux::socket::{self, check, set};
 
@@ -24,11 +26,7 @@ const TP_STATUS_USER: u32 = 1;
 const SLOT_LEN: usize = 256;
 /// Octets of a block.
 const BLOCK_LEN: usize = 1 << 16;
-/// Blocks: together 65,536 frames, a tenth of a second's at the highest rates.
-const BLOCKS: usize = 256;
-const SLOTS: usize = BLOCKS * BLOCK_LEN / SLOT_LEN;
-/// What a filter returns to let a frame in whole.
-const ACCEPT: u32 = u32::MAX;
+const SLOTS_IN_BLOCK: usize = BLOCK_LEN / SLOT_LEN;
 
 /// Which frames to take: UDP from one port of one address, to a range of ports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,19 +71,18 @@ struct SlotHeader {
 #[derive(Debug)]
 pub struct ReceiveRing {
     fd: OwnedFd,
-    memory: NonNull<u8>,
+    memory: Mapping,
+    slots: usize,
     next: usize,
 }
 
-// SAFETY: the memory belongs to this value alone, and all access is through `&mut`.
-unsafe impl Send for ReceiveRing {}
-
 impl ReceiveRing {
-    /// Takes what is `wanted` from an interface.
+    /// Takes what is `wanted` from an interface, with room for `frames` of it or a few
+    /// more. The kernel takes the time to make that room, and more to give it up.
     ///
     /// # Errors
     /// EPERM without CAP_NET_RAW, ENOMEM.
-    pub fn open(interface: u32, wanted: &Wanted) -> io::Result<Self> {
+    pub fn open(interface: u32, wanted: &Wanted, frames: usize) -> io::Result<Self> {
         let socket = socket::open(libc::AF_PACKET, libc::SOCK_RAW)?;
         let fd = socket.as_raw_fd();
         // Before it is bound, so that nothing else ever comes in.
@@ -93,31 +90,21 @@ impl ReceiveRing {
         set(fd, libc::SOL_PACKET, PACKET_VERSION, TPACKET_V2)?;
         // Stamps as early as they can be had, not when the frame is put in the ring.
         set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
+        let blocks = frames.div_ceil(SLOTS_IN_BLOCK).max(1);
+        let slots = blocks * SLOTS_IN_BLOCK;
         let request = Request {
             block_size: BLOCK_LEN as u32,
-            block_nr: BLOCKS as u32,
+            block_nr: blocks as u32,
             frame_size: SLOT_LEN as u32,
-            frame_nr: SLOTS as u32,
+            frame_nr: slots as u32,
         };
         set(fd, libc::SOL_PACKET, PACKET_RX_RING, request)?;
-        // SAFETY: a new mapping of the ring's whole length, by its own descriptor.
-        let memory = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                SLOTS * SLOT_LEN,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                fd,
-                0,
-            )
-        };
-        if memory == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let memory = NonNull::new(memory.cast()).ok_or_else(io::Error::last_os_error)?;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let memory = Mapping::shared(fd, slots * SLOT_LEN, 0, access)?;
         let ring = Self {
             fd: socket,
             memory,
+            slots,
             next: 0,
         };
         let protocol = match wanted.from {
@@ -137,26 +124,25 @@ impl ReceiveRing {
     /// any.
     pub fn drain(&mut self, each: &mut impl FnMut(Event<'_>)) -> bool {
         let mut any = false;
-        for _ in 0..SLOTS {
-            // SAFETY: `next` is below SLOTS, so the slot lies within the mapping.
-            let slot = unsafe { self.memory.add(self.next * SLOT_LEN) };
+        for _ in 0..self.slots {
+            let slot: *mut [u8; SLOT_LEN] = self.memory.at(self.next * SLOT_LEN);
             // SAFETY: a slot begins with its status, aligned; the kernel writes it too,
             // so it is looked at as an atomic.
-            let status = unsafe { AtomicU32::from_ptr(slot.as_ptr().cast()) };
+            let status = unsafe { AtomicU32::from_ptr(slot.cast()) };
             if status.load(Ordering::Acquire) & TP_STATUS_USER == 0 {
                 break;
             }
             // SAFETY: the status says that the slot is ours, header and frame written.
-            let header = unsafe { ptr::read(slot.as_ptr().cast::<SlotHeader>()) };
+            let header = unsafe { ptr::read(slot.cast::<SlotHeader>()) };
             let start = usize::from(header.mac).min(SLOT_LEN);
             let len = (header.snaplen as usize).min(SLOT_LEN - start);
             // SAFETY: within the slot, and the kernel leaves it alone until the status
             // is set back.
-            let payload = unsafe { std::slice::from_raw_parts(slot.as_ptr().add(start), len) };
+            let payload = unsafe { std::slice::from_raw_parts(slot.cast::<u8>().add(start), len) };
             let at_ns = i64::from(header.sec) * 1_000_000_000 + i64::from(header.nsec);
             each(Event::Arrived { payload, at_ns });
             status.store(TP_STATUS_KERNEL, Ordering::Release);
-            self.next = (self.next + 1) % SLOTS;
+            self.next = (self.next + 1) % self.slots;
             any = true;
         }
         any
@@ -181,13 +167,6 @@ impl ReceiveRing {
     }
 }
 
-impl Drop for ReceiveRing {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `open` with this length, and nothing borrows from it.
-        unsafe { libc::munmap(self.memory.as_ptr().cast(), SLOTS * SLOT_LEN) };
-    }
-}
-
 /// Binds a packet socket to an interface and a protocol (host order).
 pub(super) fn bind(fd: RawFd, interface: u32, protocol: u16) -> io::Result<()> {
     // SAFETY: an all-zero sockaddr_ll is valid.
@@ -209,19 +188,12 @@ pub(super) fn bind(fd: RawFd, interface: u32, protocol: u16) -> io::Result<()> {
 /// Attaches a classic BPF program that takes what is wanted. No fragments and no
 /// extension headers: NTP has none.
 fn filter(fd: RawFd, wanted: &Wanted) -> io::Result<()> {
-    let mut program = program(wanted);
-    let program = libc::sock_fprog {
-        len: program.len() as u16,
-        filter: program.as_mut_ptr(),
-    };
-    set(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
+    bpf::attach(fd, libc::SO_ATTACH_FILTER, &program(wanted))
 }
 
-fn program(wanted: &Wanted) -> Vec<libc::sock_filter> {
-    let word = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let half = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
-    let byte = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
-    // (load, offset in the frame, value). Offsets as RFC 791 and RFC 8200 have them,
+fn program(wanted: &Wanted) -> Vec<Op> {
+    let (byte, half, word) = (libc::BPF_B, libc::BPF_H, libc::BPF_W);
+    // (width, offset in the frame, value). Offsets as RFC 791 and RFC 8200 have them,
     // 14 octets of Ethernet before.
     let udp = libc::IPPROTO_UDP as u32;
     let (mut equal, ports) = match wanted.from {
@@ -244,25 +216,18 @@ fn program(wanted: &Wanted) -> Vec<libc::sock_filter> {
         }
     };
     equal.push((half, ports, wanted.from_port.into()));
-    let op = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    };
-    let jump = |test: u32| libc::BPF_JMP | test | libc::BPF_K;
     // Each test that fails jumps to the end: past the tests that follow (two
     // instructions each), the range (three) and the acceptance.
     let mut program = Vec::new();
-    for (n, (load, offset, value)) in equal.iter().enumerate() {
+    for (n, &(width, offset, value)) in equal.iter().enumerate() {
         let rest = (2 * (equal.len() - n - 1) + 3 + 1) as u8;
-        program.push(op(*load, *offset, 0, 0));
-        program.push(op(jump(libc::BPF_JEQ), *value, 0, rest));
+        program.push(bpf::load(width, offset));
+        program.push(bpf::jump(libc::BPF_JEQ, value, 0, rest));
     }
-    program.push(op(half, ports + 2, 0, 0));
-    program.push(op(jump(libc::BPF_JGE), wanted.to_first.into(), 0, 2));
-    program.push(op(jump(libc::BPF_JGT), wanted.to_last.into(), 1, 0));
-    program.push(op(libc::BPF_RET, ACCEPT, 0, 0));
-    program.push(op(libc::BPF_RET, 0, 0, 0));
+    program.push(bpf::load(half, ports + 2));
+    program.push(bpf::jump(libc::BPF_JGE, wanted.to_first.into(), 0, 2));
+    program.push(bpf::jump(libc::BPF_JGT, wanted.to_last.into(), 1, 0));
+    program.push(bpf::accept());
+    program.push(bpf::refuse());
     program
 }

@@ -5,10 +5,11 @@
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::linux::mapping::Mapping;
 use crate::linux::ports::DATAGRAM_LEN_MAX;
 use crate::linux::socket::{self, check, set};
 
@@ -21,53 +22,6 @@ const CALLS_MAX: usize = 64;
 /// A queue that another socket had a moment ago is free again after some milliseconds:
 /// the kernel lets go of it in its own time.
 const BUSY_RETRIES: usize = 50;
-
-/// One mapping, gone with its value.
-#[derive(Debug)]
-struct Mapping {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-impl Mapping {
-    /// By a descriptor, or anonymous memory.
-    fn new(fd: Option<RawFd>, len: usize, offset: libc::off_t) -> io::Result<Self> {
-        let flags = match fd {
-            Some(_) => libc::MAP_SHARED | libc::MAP_POPULATE,
-            None => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
-        };
-        // SAFETY: a new mapping; nothing that exists is changed.
-        let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                flags,
-                fd.unwrap_or(-1),
-                offset,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).ok_or_else(io::Error::last_os_error)?;
-        Ok(Self { start, len })
-    }
-
-    /// `size_of::<T>()` octets at `offset` as an address to read and write.
-    fn at<T>(&self, offset: usize) -> *mut T {
-        assert!(offset + size_of::<T>() <= self.len, "within the mapping");
-        // SAFETY: within the mapping, as just checked.
-        unsafe { self.start.add(offset) }.as_ptr().cast()
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `new` with this length; the owner's pointers go with it.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
-    }
-}
 
 /// A ring shared with the kernel: we write one end of it.
 #[derive(Debug)]
@@ -108,9 +62,6 @@ pub struct TransmitRing {
     free: Vec<u64>,
 }
 
-// SAFETY: the mappings belong to this value alone, and all access is through `&mut`.
-unsafe impl Send for TransmitRing {}
-
 impl TransmitRing {
     /// Opens a queue of an interface.
     ///
@@ -120,11 +71,11 @@ impl TransmitRing {
     pub fn open(interface: u32, queue: u32) -> io::Result<Self> {
         let socket = socket::open(libc::AF_XDP, libc::SOCK_RAW)?;
         let fd = socket.as_raw_fd();
-        let memory = Mapping::new(None, CHUNKS * CHUNK_LEN, 0)?;
+        let memory = Mapping::anonymous(CHUNKS * CHUNK_LEN)?;
         // SAFETY: plain integers.
         let mut region: libc::xdp_umem_reg = unsafe { mem::zeroed() };
-        region.addr = memory.start.as_ptr() as u64;
-        region.len = memory.len as u64;
+        region.addr = memory.start::<u8>() as u64;
+        region.len = memory.len() as u64;
         region.chunk_size = CHUNK_LEN as u32;
         set(fd, libc::SOL_XDP, libc::XDP_UMEM_REG, region)?;
         // The fill ring stays empty, but there has to be one.
@@ -138,8 +89,9 @@ impl TransmitRing {
         let offsets = offsets(fd)?;
         let ring = |offset: libc::xdp_ring_offset, entry: usize, page: libc::off_t| {
             let len = offset.desc as usize + CHUNKS * entry;
+            let access = libc::PROT_READ | libc::PROT_WRITE;
             io::Result::Ok(Ring {
-                mapping: Mapping::new(Some(fd), len, page)?,
+                mapping: Mapping::shared(fd, len, page, access)?,
                 offset,
                 mask: CHUNKS as u32 - 1,
             })

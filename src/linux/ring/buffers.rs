@@ -2,11 +2,12 @@
 //! takes from when a packet arrives and we give back when it was answered.
 
 use std::io;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
+
+use crate::linux::mapping::Mapping;
 
 /// The one buffer group of a worker's ring.
 pub(super) const GROUP: u16 = 0;
@@ -21,6 +22,7 @@ pub(super) struct Buffer {
 /// The buffers, and the queue through which the kernel gets them.
 pub(super) struct BufferRing {
     queue: Mapping,
+    /// Shared with the kernel and nobody else.
     memory: Mapping,
     count: u16,
     buffer_len: usize,
@@ -35,8 +37,8 @@ impl BufferRing {
     pub(super) fn new(count: u16, buffer_len: usize) -> io::Result<Self> {
         assert!(count.is_power_of_two() && count <= 1 << 15);
         let mut ring = Self {
-            queue: Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?,
-            memory: Mapping::new(usize::from(count) * buffer_len)?,
+            queue: Mapping::anonymous(usize::from(count) * size_of::<BufRingEntry>())?,
+            memory: Mapping::anonymous(usize::from(count) * buffer_len)?,
             count,
             buffer_len,
             tail: 0,
@@ -54,7 +56,7 @@ impl BufferRing {
     /// `self` must not be dropped before the ring is gone or the group was
     /// unregistered, and no request that uses the group is left.
     pub(super) unsafe fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
-        let queue = self.queue.start.as_ptr() as u64;
+        let queue = self.queue.start::<BufRingEntry>() as u64;
         // SAFETY: the queue is page-aligned, has `count` entries, and the caller
         // promises that it stays.
         unsafe { submitter.register_buf_ring_with_flags(queue, self.count, GROUP, 0) }
@@ -72,7 +74,7 @@ impl BufferRing {
         let index = usize::from(self.head & (self.count - 1));
         // SAFETY: `index` is in range, and only we write entries. The kernel owns the
         // buffer and not the entry, which we rewrite once the buffer was given back.
-        let entry = unsafe { &*self.queue.start.as_ptr().cast::<BufRingEntry>().add(index) };
+        let entry = unsafe { &*self.queue.start::<BufRingEntry>().add(index) };
         entry.bid() == id
     }
 
@@ -82,7 +84,7 @@ impl BufferRing {
         // SAFETY: the range lies in `memory`, which was zeroed at birth and lives as
         // long as `self`. A `Buffer` exists only while the kernel doesn't own the range.
         unsafe {
-            std::slice::from_raw_parts(self.memory.start.as_ptr().add(at), len.min(self.buffer_len))
+            std::slice::from_raw_parts(self.memory.start::<u8>().add(at), len.min(self.buffer_len))
         }
     }
 
@@ -90,14 +92,14 @@ impl BufferRing {
     pub(super) fn give_back(&mut self, buffer: Buffer) {
         let at = usize::from(buffer.id) * self.buffer_len;
         let index = usize::from(self.tail & (self.count - 1));
-        let queue = self.queue.start.as_ptr().cast::<BufRingEntry>();
+        let queue = self.queue.start::<BufRingEntry>();
         // SAFETY: `at` and `index` are in range. The entry is ours: there are as many
         // entries as buffers, and this buffer was not in the queue. The kernel sees
         // the entry only after the tail was published. Setting the fields leaves
         // `resv`, which is the tail in entry 0, alone.
         unsafe {
             let entry = &mut *queue.add(index);
-            entry.set_addr(self.memory.start.as_ptr().add(at) as u64);
+            entry.set_addr(self.memory.start::<u8>().add(at) as u64);
             entry.set_len(self.buffer_len as u32);
             entry.set_bid(buffer.id);
         }
@@ -106,39 +108,5 @@ impl BufferRing {
         // The kernel only reads it.
         let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(queue).cast_mut()) };
         tail.store(self.tail, Ordering::Release);
-    }
-}
-
-/// Zeroed memory of our own, page-aligned, shared with the kernel and nobody else.
-struct Mapping {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-impl Mapping {
-    fn new(len: usize) -> io::Result<Self> {
-        // SAFETY: a new anonymous mapping touches no memory of ours.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).expect("mmap never maps page zero for us");
-        Ok(Self { start, len })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, whole, and nothing borrows from it any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }

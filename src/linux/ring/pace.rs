@@ -1,7 +1,7 @@
 //! How long after its batch was stamped a reply leaves: learned from the kernel's
 //! departure stamps of a few replies, so that the transmit stamps of a batch can be
-//! those of its packets. Taken for the whole batch, they are early by 1.5 to 5 µs
-//! for each reply that goes before.
+//! those of its packets. Taken for the whole batch, they are early by what it takes
+//! to send each reply that goes before.
 
 use crate::time::duration::NtpDuration;
 

@@ -31,6 +31,8 @@ pub(super) struct Tracker<T> {
 struct Waiting<T> {
     id: u32,
     of: Departing<T>,
+    /// When the network stack let go of it. It stays here for the card's stamp.
+    left: Option<WallInstant>,
 }
 
 /// A reply whose departure stamp is awaited.
@@ -42,6 +44,8 @@ pub(super) struct Departing<T> {
     pub(super) not_before: WallInstant,
     /// Its place in the batch.
     pub(super) position: usize,
+    /// Index of the interface its request came by, and it so will leave by.
+    pub(super) interface: u32,
 }
 
 impl<T: Copy> Tracker<T> {
@@ -68,20 +72,34 @@ impl<T: Copy> Tracker<T> {
     pub(super) fn begin(&mut self, of: Departing<T>) -> u32 {
         let id = self.next;
         self.next = id.wrapping_add(1);
-        let old = self.waiting[place(id)].replace(Waiting { id, of });
-        self.count += usize::from(old.is_none());
-        self.lost += u64::from(old.is_some());
+        let left = None;
+        let old = self.waiting[place(id)].replace(Waiting { id, of, left });
+        let overdue = old.is_some_and(|w| w.left.is_none());
+        self.count += usize::from(!overdue);
+        self.lost += u64::from(overdue);
         id
     }
 
     /// Whose stamp it is. A stamp older than the packet it claims to be of is from
     /// before a [`restart`](Self::restart) and nobody's.
     pub(super) fn finish(&mut self, id: u32, at: WallInstant) -> Option<Departing<T>> {
-        let place = &mut self.waiting[place(id)];
-        let found = (*place).filter(|w| w.id == id && at >= w.of.not_before)?;
-        *place = None;
+        let waiting = self.waiting[place(id)].as_mut()?;
+        if waiting.id != id || at < waiting.of.not_before || waiting.left.is_some() {
+            return None;
+        }
+        waiting.left = Some(at);
         self.count -= 1;
-        Some(found.of)
+        Some(waiting.of)
+    }
+
+    /// Whose departure a card has stamped, and when the network stack had let go of it,
+    /// or when it could have been at the earliest.
+    pub(super) fn finish_by_card(&mut self, id: u32) -> Option<(Departing<T>, WallInstant)> {
+        let place = &mut self.waiting[place(id)];
+        let found = (*place).filter(|w| w.id == id)?;
+        *place = None;
+        self.count -= usize::from(found.left.is_none());
+        Some((found.of, found.left.unwrap_or(found.of.not_before)))
     }
 
     /// How many were given up since it was last asked: so many came after them.
@@ -92,7 +110,7 @@ impl<T: Copy> Tracker<T> {
     /// Awaits no longer: the packet was not sent.
     pub(super) fn cancel(&mut self, id: u32) {
         let place = &mut self.waiting[place(id)];
-        if place.is_some_and(|w| w.id == id) {
+        if place.is_some_and(|w| w.id == id && w.left.is_none()) {
             *place = None;
             self.count -= 1;
         }
@@ -121,7 +139,22 @@ mod tests {
             token: Some(token),
             not_before,
             position: 0,
+            interface: 0,
         }
+    }
+
+    #[test]
+    fn the_cards_stamp_comes_after_the_networks_or_alone() {
+        let mut tracker = Tracker::new(Ids::Counted);
+        let later = WallInstant::from_unix_ns(1_500);
+        tracker.begin(reply('a', AT));
+        tracker.begin(reply('b', AT));
+        assert_eq!(tracker.finish(0, later), Some(reply('a', AT)));
+        assert_eq!(tracker.finish(0, later), None, "one of each");
+        assert_eq!(tracker.finish_by_card(0), Some((reply('a', AT), later)));
+        assert_eq!(tracker.finish_by_card(0), None);
+        assert_eq!(tracker.finish_by_card(1), Some((reply('b', AT), AT)));
+        assert_eq!((tracker.count(), tracker.take_lost()), (0, 0));
     }
 
     #[test]
