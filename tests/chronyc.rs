@@ -119,12 +119,11 @@ fn reports_say_what_chronyds_say_in_the_same_situation() {
             assert!(wait_until(secs(60), heard), "{}", asked.ask("sources"));
         }
         let fields = |words: &str| (ours.fields(words), theirs.fields(words));
-        // Mode, state, name, stratum; name; addresses to stratum.
+        // Mode, state, name, stratum; name; both addresses to stratum.
         for (words, same) in [
             ("sources", 0..4),
             ("sourcestats", 0..1),
-            ("ntpdata", 0..3),
-            ("ntpdata", 5..9),
+            ("ntpdata", 0..9),
             ("selectdata", 0..13),
             ("activity", 0..5),
             ("authdata", 0..9),
@@ -302,6 +301,39 @@ fn orders_are_carried_out() {
         let mut ptntp = ptntp;
         assert!(wait_until(secs(10), || ptntp.process.ended().is_some()));
         assert!(!chronyc.socket.exists());
+    }
+}
+
+/// With both backends, which remember clients in tables of their own.
+#[test]
+fn clients_are_listed() {
+    require!(root, peers);
+    for io in ["uring", "poll"] {
+        let star = Star::new(2);
+        let ptntp = in_namespace(&star.hub)
+            .config("enable monitor\nrestrict default\nbindcmdaddress @DIR@/chronyd.sock\n")
+            .args(&["--io", io])
+            .start();
+        let chronyc = Asked::of(&ptntp, &star.hub);
+        assert_eq!(chronyc.fields("clients"), [""], "nobody yet");
+        // Each socket may be another worker's.
+        for (spoke, times) in [(0, 1), (1, 3)] {
+            for _ in 0..times {
+                common::ntp::Client::new(&star.spokes[spoke], hub_v4(spoke)).time();
+            }
+        }
+        let listed = chronyc.ask("-c clients");
+        let lines: Vec<Vec<&str>> = listed.lines().map(|l| l.split(',').collect()).collect();
+        assert_eq!(lines.len(), 2, "{listed}");
+        for (line, (spoke, times)) in lines.iter().zip([(0, "1"), (1, "3")]) {
+            assert_eq!(line.len(), 10, "{listed}");
+            assert_eq!(line[..3], [&spoke_v4(spoke).to_string(), times, "0"]);
+            assert!(line[5].parse::<u32>().is_ok_and(|ago_s| ago_s < 5));
+            assert_eq!(line[6], "0", "commands are not counted by client");
+        }
+        assert_eq!(chronyc.ask("-c clients -p 2").lines().count(), 1);
+        assert!(chronyc.ask("clients").contains("Hostname"));
+        assert!(chronyc.ask("clients -r").contains("500 Failure"));
     }
 }
 

@@ -54,6 +54,13 @@ fn the_bench_has_hardware_stamps() {
     run_suite("nic");
 }
 
+/// NTP over PTP where cards stamp nothing else, with chronyd 4.6 and with itself.
+#[test]
+fn cards_for_ptp_stamp_ntp_over_it() {
+    require!(guest);
+    run_suite("ptpport");
+}
+
 /// What is bad about the NICs that QEMU has.
 #[test]
 fn bad_nics_are_bad() {
@@ -81,4 +88,18 @@ fn network_cards_stamp_end_to_end() {
 fn bad_network_cards_are_survived() {
     require!(guest);
     run_suite("badcards");
+}
+
+/// A PHC as source, and PHCs that follow the system clock.
+#[test]
+fn hardware_clocks_lead_and_follow() {
+    require!(guest);
+    run_suite("refclock");
+}
+
+/// What tells operators whether a card is good: right about a good one, and about bad ones.
+#[test]
+fn cards_are_qualified() {
+    require!(guest);
+    run_suite("real");
 }

@@ -102,6 +102,8 @@ fn ntpq_reads_us(backend: &str) {
     assert_eq!(names(&ours), names(&ask(&["-c", "rv &1"])));
     let peer = ask(&["-c", "rv &1"]);
     assert!(peer.contains("srcadr=10.77.0.2, srcport=123"), "{peer}");
+    let ours = format!("dstadr={}", hub_v4(0));
+    assert!(peer.contains(&ours), "{peer}");
     assert!(peer.contains("flash=00 ok"), "{peer}");
     assert!(ask(&["-c", "rv &2"]).contains("peer_unreach"));
 

@@ -7,9 +7,13 @@
  *   hwstamp IF get                   `tx=TYPE rx=FILTER`, numbers of linux/net_tstamp.h
  *   hwstamp IF set TYPE FILTER       switches on; says what the driver made of it
  *   hwstamp IF echo PORT             sends every UDP packet back, until it is killed
- *   hwstamp IF probe ADDR PORT N     sends N packets of 90 bytes there, 50 ms apart, and
+ *   hwstamp IF probe ADDR PORT N [OWN]
+ *                                    sends N packets of 90 bytes there, 50 ms apart, and
  *                                    waits for the echo; every stamp in a line, and last
- *                                    `tx=N tx_sw=N tx_hw=N rx=N rx_sw=N rx_hw=N`
+ *                                    `tx=N tx_sw=N tx_hw=N rx=N rx_sw=N rx_hw=N`; from
+ *                                    the port OWN, the same port if not given, 0: any
+ *   hwstamp IF burst ADDR PORT N [OWN]
+ *                                    the same with all at once; the last line alone
  *
  * A stamp's line is `tx|rx SOFTWARE_NS HARDWARE_NS LATENCY_NS INDEX`: 0 is none, the
  * latency that of a transmit stamp, the index of the interface that PKTINFO names.
@@ -33,6 +37,8 @@
 
 #define GIGA 1000000000LL
 #define PAYLOAD 48
+#define PTP_PORT 319
+#define PTP_LENGTH 44
 #define WAIT_MS 200
 #define PAUSE_MS 50
 
@@ -47,6 +53,21 @@ struct stamps {
 };
 
 static int control = -1;
+
+/* The start of a client's request of NTP version 4; to PTP's port, of a Delay_Req of PTP
+ * version 2 in a domain that nobody uses, as NICs look at type and version. */
+static void fill(char *packet, int port)
+{
+	memset(packet, 0, PAYLOAD);
+	if (port != PTP_PORT) {
+		packet[0] = 0x23;
+		return;
+	}
+	packet[0] = 1;
+	packet[1] = 2;
+	packet[3] = PTP_LENGTH;
+	packet[4] = 123;
+}
 
 static int ioctl_of(const char *interface, unsigned long request, void *data)
 {
@@ -168,10 +189,11 @@ static void show_stamps(const char *way, const struct stamps *stamps, long long 
 /* One packet and all that comes of it, for WAIT_MS, or until nothing can be missing. */
 static void probe_once(int fd, const struct sockaddr_in *to, struct counts *counts)
 {
-	char packet[PAYLOAD] = { 0x23 };
+	char packet[PAYLOAD];
 	long long sent_ns = now_ns();
 	int tx_sw = 0, tx_hw = 0, rx = 0;
 
+	fill(packet, ntohs(to->sin_port));
 	if (sendto(fd, packet, sizeof(packet), 0, (const struct sockaddr *)to, sizeof(*to)) < 0) {
 		perror("sendto");
 		return;
@@ -199,15 +221,46 @@ static void probe_once(int fd, const struct sockaddr_in *to, struct counts *coun
 	counts->rx += rx;
 }
 
-static int probe(const char *interface, const char *address, int port, int count)
+/* Many packets at once: a NIC may have room for the stamp of one. */
+static void burst_once(int fd, const struct sockaddr_in *to, int count, struct counts *counts)
+{
+	char packet[PAYLOAD];
+	long long sent_ns;
+	struct stamps stamps;
+
+	fill(packet, ntohs(to->sin_port));
+	for (int i = 0; i < count; i++)
+		counts->tx += sendto(fd, packet, sizeof(packet), 0, (const struct sockaddr *)to,
+				     sizeof(*to)) > 0;
+	sent_ns = now_ns();
+	while (now_ns() - sent_ns < WAIT_MS * 1000000LL) {
+		struct pollfd wait = { .fd = fd, .events = POLLIN };
+
+		poll(&wait, 1, 10);
+		while (take(fd, MSG_ERRQUEUE, &stamps) >= 0) {
+			counts->tx_sw += stamps.sw_ns != 0;
+			counts->tx_hw += stamps.hw_ns != 0;
+		}
+		while (take(fd, 0, &stamps) >= 0) {
+			counts->rx++;
+			counts->rx_sw += stamps.sw_ns != 0;
+			counts->rx_hw += stamps.hw_ns != 0;
+		}
+	}
+}
+
+static int probe(const char *interface, const char *address, int port, int own, int count,
+		 int at_once)
 {
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
 	struct counts counts = { 0 };
-	int fd = open_udp(interface, port);
+	int fd = open_udp(interface, own);
 
 	if (inet_pton(AF_INET, address, &to.sin_addr) != 1)
 		return 2;
-	for (int i = 0; i < count; i++) {
+	if (at_once)
+		burst_once(fd, &to, count, &counts);
+	for (int i = 0; i < count && !at_once; i++) {
 		probe_once(fd, &to, &counts);
 		usleep(PAUSE_MS * 1000);
 	}
@@ -254,8 +307,9 @@ int main(int argc, char **argv)
 		return show_config(argv[1], SIOCSHWTSTAMP, atoi(argv[3]), atoi(argv[4]));
 	if (argc == 4 && !strcmp(what, "echo"))
 		echo(argv[1], atoi(argv[3]));
-	if (argc == 6 && !strcmp(what, "probe"))
-		return probe(argv[1], argv[3], atoi(argv[4]), atoi(argv[5]));
+	if ((argc == 6 || argc == 7) && (!strcmp(what, "probe") || !strcmp(what, "burst")))
+		return probe(argv[1], argv[3], atoi(argv[4]), atoi(argv[argc == 7 ? 6 : 4]),
+			     atoi(argv[5]), !strcmp(what, "burst"));
 	fprintf(stderr, "hwstamp: see hwstamp.c for its arguments\n");
 	return 2;
 }

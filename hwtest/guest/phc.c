@@ -8,10 +8,13 @@
  *   phc DEV extended       by PTP_SYS_OFFSET_EXTENDED only: the tightest of 25
  *   phc DEV plain          by PTP_SYS_OFFSET only: the tightest of 25
  *   phc DEV watch N MS     N times read, MS milliseconds apart
+ *   phc DEV range          by how many ppb its frequency can be set, as its driver says
  *   phc DEV rate S         its rate's error in ppb against CLOCK_MONOTONIC_RAW, over S
  *                          seconds
  *   phc DEV set S          sets it S seconds ahead of CLOCK_REALTIME
- *   phc DEV freq PPB       sets its frequency
+ *   phc DEV freq [PPB]     its frequency as it is set, in ppb; sets it
+ *   phc DEV kick PPB       by how many ns it jumps when its frequency is changed by PPB,
+ *                          and when it is set back: `THERE BACK`
  *   phc DEV jump NS        adds to it
  */
 #define _GNU_SOURCE
@@ -27,6 +30,7 @@
 
 #define GIGA 1000000000LL
 #define SAMPLES PTP_MAX_SAMPLES
+#define KICK_RATE_MS 100
 
 struct reading {
 	const char *method;
@@ -158,6 +162,18 @@ static int show_rate(int fd, double seconds)
 	return 0;
 }
 
+static int show_range(int fd)
+{
+	struct ptp_clock_caps caps = { 0 };
+
+	if (ioctl(fd, PTP_CLOCK_GETCAPS, &caps)) {
+		perror("PTP_CLOCK_GETCAPS");
+		return 1;
+	}
+	printf("%d\n", caps.max_adj);
+	return 0;
+}
+
 static int set(int fd, double ahead_s)
 {
 	long long ns = read_ns(CLOCK_REALTIME) + (long long)(ahead_s * 1e9);
@@ -187,6 +203,50 @@ static int set_freq(int fd, double ppb)
 	};
 
 	return order(fd, &timex);
+}
+
+static int get_freq(int fd, double *ppb)
+{
+	struct timex timex = { 0 };
+
+	if (order(fd, &timex))
+		return 1;
+	*ppb = (double)timex.freq / 65.536;
+	return 0;
+}
+
+static int show_freq(int fd)
+{
+	double ppb;
+
+	if (get_freq(fd, &ppb))
+		return 1;
+	printf("%.3f\n", ppb);
+	return 0;
+}
+
+/* What it moved by, less what its rate before says. */
+static int kick(int fd, double by_ppb)
+{
+	double from_ppb, jump_ns[2];
+
+	if (get_freq(fd, &from_ppb))
+		return 1;
+	for (int i = 0; i < 2; i++) {
+		long long phc[3] = { 0 }, raw[3] = { 0 };
+		double rate;
+
+		read_raw(fd, &phc[0], &raw[0]);
+		usleep(KICK_RATE_MS * 1000);
+		read_raw(fd, &phc[1], &raw[1]);
+		rate = (double)(phc[1] - phc[0]) / (double)(raw[1] - raw[0]);
+		if (set_freq(fd, i ? from_ppb : from_ppb + by_ppb))
+			return 1;
+		read_raw(fd, &phc[2], &raw[2]);
+		jump_ns[i] = (double)(phc[2] - phc[1]) - (double)(raw[2] - raw[1]) * rate;
+	}
+	printf("%.0f %.0f\n", jump_ns[0], jump_ns[1]);
+	return 0;
 }
 
 static int jump(int fd, long long ns)
@@ -221,10 +281,16 @@ int main(int argc, char **argv)
 		return show(fd, read_plain);
 	if (argc == 5 && !strcmp(what, "watch"))
 		return watch(fd, atol(argv[3]), atol(argv[4]));
+	if (argc == 3 && !strcmp(what, "range"))
+		return show_range(fd);
 	if (argc == 4 && !strcmp(what, "rate"))
 		return show_rate(fd, atof(argv[3]));
 	if (argc == 4 && !strcmp(what, "set"))
 		return set(fd, atof(argv[3]));
+	if (argc == 3 && !strcmp(what, "freq"))
+		return show_freq(fd);
+	if (argc == 4 && !strcmp(what, "kick"))
+		return kick(fd, atof(argv[3]));
 	if (argc == 4 && !strcmp(what, "freq"))
 		return set_freq(fd, atof(argv[3]));
 	if (argc == 4 && !strcmp(what, "jump"))

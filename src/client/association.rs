@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::client::options::SourceOptions;
+use crate::client::over_ptp::{Carrier, Corrections};
 use crate::client::packet_test::{PacketTest, check_exchange, check_form, check_server};
 use crate::client::processing::Processing;
 use crate::measurement::{Exchange, Measurement, dispersion, midpoint};
@@ -17,7 +18,7 @@ use crate::time::instant::{MonoInstant, Now};
 use crate::time::stamp::{Stamp, StampOrigin};
 use crate::time::timestamp::{NtpShort, NtpTimestamp};
 use crate::time::units::{PollExponent, Precision};
-use crate::wire::packet::{HEADER_LEN, Header, Leap, Mode, Packet};
+use crate::wire::packet::{Header, Leap, Mode, Packet};
 use crate::wire::refid::{KissCode, RefId};
 
 /// Requests in a burst (RFC 5905 BCOUNT).
@@ -77,6 +78,8 @@ struct Halfway {
     receive: NtpTimestamp,
     arrival: Stamp,
     arrived: MonoInstant,
+    /// What transparent clocks added, if that is known.
+    corrections: Option<Corrections>,
     /// Was it a sample already, with the T3 that came with it or a supposed one?
     sampled: bool,
 }
@@ -190,10 +193,13 @@ pub enum Received {
 }
 
 /// The request to be sent now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
-    /// All of the packet.
-    pub bytes: [u8; HEADER_LEN],
+    /// All of the datagram.
+    pub bytes: Vec<u8>,
+    /// The port it leaves from; none: a fresh one, which nobody can guess. PTP's event
+    /// messages go from its port to its port, because network cards look at the latter.
+    pub from_port: Option<u16>,
     /// Give up waiting for the reply at this moment.
     pub deadline: MonoInstant,
 }
@@ -205,6 +211,8 @@ pub struct Association {
     address: SocketAddr,
     options: SourceOptions,
     mechanisms: Mechanisms,
+    /// Over PTP.
+    carrier: Option<Carrier>,
     /// Interval in force between `options.minpoll` (or what a RATE kiss raised it to) and maxpoll.
     poll: PollExponent,
     poll_min: PollExponent,
@@ -228,6 +236,7 @@ pub struct Association {
     /// The last reply that gave the time, as it came.
     last_reply: Option<Header>,
     last_origins: Option<(StampOrigin, StampOrigin)>,
+    local: Option<IpAddr>,
     response: Option<NtpDuration>,
     /// T1 and T4 by the kernel, T1 and T4 by hardware.
     stamped: [u64; 4],
@@ -248,6 +257,9 @@ impl Association {
             address,
             options,
             mechanisms,
+            carrier: options
+                .over_ptp
+                .map(|domain| Carrier::new(domain, options.correction)),
             poll: options.minpoll,
             poll_min: options.minpoll,
             reach: 0,
@@ -265,6 +277,7 @@ impl Association {
             recent: VecDeque::with_capacity(RECENT),
             last_reply: None,
             last_origins: None,
+            local: None,
             response: None,
             stamped: [0; 4],
             sent: 0,
@@ -304,6 +317,9 @@ impl Association {
     /// A request gave us no time: lost, or the answer is none to go by.
     fn note_miss(&mut self) {
         self.misses = self.misses.saturating_add(1);
+        if let Some(carrier) = &mut self.carrier {
+            carrier.note_miss();
+        }
         if self.misses >= u32::from(BURST_MISSES_MAX) {
             self.pace = self.pace.without_answers();
         }
@@ -407,8 +423,14 @@ impl Association {
             departure: Stamp::daemon(now.wall),
             deadline,
         });
+        let bytes = header.to_bytes();
+        let (bytes, from_port) = match &mut self.carrier {
+            None => (bytes.to_vec(), None),
+            Some(carrier) => (carrier.seal(&bytes), Some(self.address.port())),
+        };
         Some(Request {
-            bytes: header.to_bytes(),
+            bytes,
+            from_port,
             deadline,
         })
     }
@@ -445,6 +467,15 @@ impl Association {
         }
     }
 
+    /// The clock that takes the server's place was read, and this is what came of the
+    /// readings since the last poll.
+    pub fn on_measurement(&mut self, sample: &Measurement, now: Now) {
+        self.pending = None;
+        self.note_answer(now);
+        self.last_sample = Some(*sample);
+        self.last_origins = Some((sample.origin, sample.origin));
+    }
+
     fn judge(
         &mut self,
         bytes: &[u8],
@@ -453,6 +484,10 @@ impl Association {
         precision: Precision,
         own: &[IpAddr],
     ) -> Result<Received, PacketTest> {
+        let (bytes, corrections) = match &self.carrier {
+            None => (bytes, None),
+            Some(carrier) => carrier.open(bytes, &arrival).ok_or(PacketTest::Transport)?,
+        };
         let packet = Packet::new(bytes).ok_or(PacketTest::Short)?;
         check_form(&packet, self.options.version)?;
         // A copy of a reply finds no request any more. Equal T3 are no sign of one (RFC
@@ -464,6 +499,9 @@ impl Association {
         let interleaved = pending.receive == Some(packet.origin());
         if !interleaved && packet.origin() != pending.transmit {
             return Err(PacketTest::Origin);
+        }
+        if let Some(carrier) = &mut self.carrier {
+            carrier.note_answer();
         }
         if packet.stratum() == 0 {
             let kiss = KissCode::from_refid(packet.refid());
@@ -489,6 +527,7 @@ impl Association {
             receive: packet.receive(),
             arrival,
             arrived: now.mono,
+            corrections,
             sampled: !interleaved,
         };
         let previous = self.previous.take();
@@ -519,7 +558,7 @@ impl Association {
         let origins = (halfway.departure.origin, halfway.arrival.origin);
         // A card's clock is off by the same on both ways, and so is the offset.
         let stamp_error = halfway.departure.error.max(halfway.arrival.error);
-        let sample = Measurement {
+        let mut sample = Measurement {
             offset: exchange.offset(),
             delay: exchange.delay().max(precision.to_duration()),
             dispersion: dispersion(&exchange, precision, packet.precision())
@@ -535,6 +574,9 @@ impl Association {
             root_delay: packet.root_delay().to_duration(),
             root_dispersion: packet.root_dispersion().to_duration(),
         };
+        if let Some(corrections) = halfway.corrections {
+            corrections.apply(&mut sample);
+        }
         self.last_sample = Some(sample);
         self.recent.truncate(RECENT - 1);
         self.recent.push_front(sample);
@@ -763,6 +805,16 @@ impl Association {
         self.stamped
     }
 
+    /// The last request left from this address of ours.
+    pub fn note_local(&mut self, from: IpAddr) {
+        self.local = Some(from);
+    }
+
+    /// Whence the last request left.
+    pub fn local(&self) -> Option<IpAddr> {
+        self.local
+    }
+
     /// Whom we ask.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -841,6 +893,7 @@ impl Association {
 mod tests {
     use super::*;
     use crate::time::instant::WallInstant;
+    use crate::wire::ptp::{Envelope, PREFIX_LEN_MAX, correction_field};
 
     const PRECISION: Precision = Precision::new(-24);
     const START_NS: i64 = 1_900_000_000_000_000_000;
@@ -895,7 +948,8 @@ mod tests {
 
         /// The reply of an honest server, 1 ms after `request`, without departure stamp of its own.
         fn reply(&self, request: &Request) -> Header {
-            let request = Packet::new(&request.bytes).expect("a request");
+            let request = self.opened(request);
+            let request = Packet::new(&request).expect("a request");
             let there = NtpTimestamp::from_wall(self.now().wall) + NtpDuration::from_seconds(0.001);
             Header {
                 leap: Leap::None,
@@ -912,6 +966,12 @@ mod tests {
                 receive: there,
                 transmit: there,
             }
+        }
+
+        /// Without what carries it.
+        fn opened(&self, request: &Request) -> Vec<u8> {
+            let bytes = &request.bytes;
+            Envelope::open(bytes, 123).map_or(bytes.clone(), |(_, ntp)| ntp.to_vec())
         }
 
         fn receive(&mut self, reply: &Header) -> Received {
@@ -1226,6 +1286,69 @@ mod tests {
         reply.transmit = basic.transmit;
         assert_eq!(story.receive(&reply), Received::Nothing);
         assert_eq!(story.association.misses(), 0);
+    }
+
+    /// Basic and then interleaved, over PTP, with a switch that has the request for 300 us
+    /// and the reply for 100 us.
+    #[test]
+    fn over_ptp_the_corrections_belong_to_their_own_exchange() {
+        let mut story = Story::new(SourceOptions {
+            xleave: true,
+            over_ptp: Some(123),
+            correction: true,
+            ..SourceOptions::default()
+        });
+        let frame_time = NtpDuration::from_nanos(700);
+        for round in 0..4 {
+            let request = story.request();
+            let envelope = Envelope::open(&request.bytes, 123).expect("over PTP").0;
+            let reply = story.reply(&request);
+            let mut header = reply;
+            if round > 0 {
+                let ntp = story.opened(&request);
+                let asked = Packet::new(&ntp).expect("a request");
+                header.origin = asked.receive();
+                header.transmit = asked.origin();
+            }
+            let there = NtpDuration::from_nanos(300_000) + frame_time;
+            let field = correction_field(envelope.form, there);
+            let ntp = [&header.to_bytes()[..], &field].concat();
+            let back = Envelope {
+                correction: NtpDuration::from_nanos(100_000),
+                ..envelope
+            };
+            let mut prefix = [0; PREFIX_LEN_MAX];
+            let len = back.seal(ntp.len(), &mut prefix);
+            let bytes = [&prefix[..len], &ntp].concat();
+            story.pass(2);
+            let now = story.now();
+            let plain = story.association.on_datagram(
+                &reply.to_bytes(),
+                Stamp::kernel(now.wall),
+                now,
+                PRECISION,
+                &[],
+            );
+            assert_eq!(plain, Received::Rejected(PacketTest::Transport));
+            let arrival = Stamp {
+                frame_time,
+                ..Stamp::exact(now.wall, StampOrigin::Hardware)
+            };
+            match story
+                .association
+                .on_datagram(&bytes, arrival, now, PRECISION, &[])
+            {
+                Received::Sample(sample) => {
+                    // 2 ms, all of them the network's, as T3 is T2.
+                    let corrected = NtpDuration::from_nanos(1_600_000);
+                    let off = (sample.delay - corrected).abs();
+                    assert!(off < NtpDuration::from_nanos(50), "{sample:?}");
+                    assert!(!sample.root_delay.is_negative());
+                    assert!(sample.root_delay > NtpDuration::from_nanos(399_000));
+                }
+                other => assert_eq!((round, other), (1, Received::Nothing)),
+            }
+        }
     }
 
     #[test]

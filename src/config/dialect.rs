@@ -66,10 +66,15 @@ pub fn instead_of(word: &str) -> Option<&'static str> {
 
 /// chrony's words that are ptntp's too. Alone they speak for chrony.conf: it serves
 /// nobody who is not named, and taking it for the other would serve all.
-const CHRONY_FIRST: [&str; 8] = [
+const CHRONY_FIRST: [&str; 13] = [
+    "cmdallow",
+    "cmddeny",
     "hwclockfile",
     "hwtimestamp",
     "hwtstimeout",
+    "manual",
+    "ptpdomain",
+    "ptpport",
     "rtcautotrim",
     "rtcdevice",
     "rtcfile",
@@ -81,8 +86,7 @@ const DELETE: &str = "delete the line; ptntp has nothing like it";
 const UNNEEDED: &str = "delete the line; ptntp does so without being told";
 const NO_NTS: &str = "delete the line; NTS is not supported yet";
 const NO_STATISTICS: &str = "delete the line; see `ptntp stat --json` and the metrics";
-const NO_COMMANDS: &str =
-    "delete the line; commands come by the `control` socket, guarded by file permissions";
+const NO_COMMANDS: &str = "delete the line; see `cmdport`, `cmdallow` and `bindcmdaddress`";
 const SELECTION: &str = "see `tos` (minsane, minclock, maxdist, floor, ceiling)";
 
 /// Words of chrony.conf alone, and what to write in ntp.conf instead.
@@ -102,8 +106,6 @@ const CHRONY: &[(&str, &str)] = &[
         "write `clients limited N`, a sixteenth of the bytes",
     ),
     ("clockprecision", UNNEEDED),
-    ("cmdallow", NO_COMMANDS),
-    ("cmddeny", NO_COMMANDS),
     ("cmdratelimit", NO_COMMANDS),
     ("combinelimit", SELECTION),
     ("commandkey", NO_COMMANDS),
@@ -141,7 +143,6 @@ const CHRONY: &[(&str, &str)] = &[
         "makestep",
         "write `tinker step SECONDS stepupdates N stepout 0`",
     ),
-    ("manual", DELETE),
     ("maxchange", "write `tinker panic SECONDS`"),
     ("maxclockerror", DELETE),
     ("maxdistance", "write `tos maxdist SECONDS`"),
@@ -171,8 +172,6 @@ const CHRONY: &[(&str, &str)] = &[
     ("ntsserverkey", NO_NTS),
     ("ntstrustedcerts", NO_NTS),
     ("opencommands", NO_COMMANDS),
-    ("ptpdomain", DELETE),
-    ("ptpport", DELETE),
     (
         "ratelimit",
         "write `restrict default limited` and `limit interval SECONDS burst N leak N`",

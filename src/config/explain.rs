@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use crate::client::refclock::ClockOptions;
 use crate::config::access::flags_of;
 use crate::config::native::seconds;
 use crate::config::nic::Match;
 use crate::config::stamping::{CardLine, Filter, Which};
 use crate::config::statement::{CommandAddress, Include, RtcSetting, Statement, Tinker, Tos};
-use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
+use crate::config::{Config, Family, Listen, PhcLine, SourceConfig, SourceKind};
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use crate::server::{interleave, rate};
 use crate::time::duration::NtpDuration;
@@ -156,6 +157,14 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             vec!["only this machine's own requests are answered, on 127.0.0.1 and ::1".into()]
         }
         Statement::Port(port) => vec![format!("requests are answered on UDP port {port}")],
+        Statement::PtpPort(None) => vec!["NTP over PTP is not answered".into()],
+        Statement::PtpPort(Some(port)) => vec![format!(
+            "NTP over PTP is answered on UDP port {port} (domain {}), and sources on that port are asked over PTP",
+            config.ptp_domain
+        )],
+        Statement::PtpDomain(domain) => {
+            vec![format!("NTP over PTP is spoken in the PTP domain {domain}")]
+        }
         Statement::Clients {
             interleaved,
             limited,
@@ -184,6 +193,7 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             vec!["the server's threads sleep until there are requests".into()]
         }
         Statement::Rtc(setting) => vec![rtc(setting)],
+        Statement::Phc(phc) => self::phc(phc),
         Statement::Control(path) => vec![format!(
             "`ptntp stat` and the other commands reach the daemon at {}",
             path.display()
@@ -196,9 +206,24 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
         Statement::Metrics(None) => vec!["there are no metrics".into()],
         Statement::CommandPort(0) => vec!["chronyc is not answered over UDP".into()],
         Statement::CommandPort(port) => vec![format!(
-            "chronyc's reports are answered on UDP port {port}, to this machine alone until \
-             `chronyc cmdallow`"
+            "chronyc's reports are answered on UDP port {port}, to this machine, and to others as \
+             `cmdallow` says"
         )],
+        Statement::Manual(true) => vec!["the time can be typed in with `chronyc settime`".into()],
+        Statement::Manual(false) => vec!["the time can't be typed in".into()],
+        Statement::CommandAllow(order) => {
+            let whom = match order.block {
+                Some(block) => block.to_string(),
+                None => "everybody".into(),
+            };
+            let said = match (order.allow, order.all) {
+                (true, false) => "may ask for chronyc's reports by UDP",
+                (true, true) => "may ask for chronyc's reports by UDP, all of them",
+                (false, false) => "may not ask for chronyc's reports",
+                (false, true) => "may not ask for chronyc's reports, none of them",
+            };
+            vec![format!("{whom} {said}")]
+        }
         Statement::CommandAddress(CommandAddress::Ip(address)) => vec![format!(
             "chronyc is answered at {address}, if `cmdport` names a port"
         )],
@@ -245,7 +270,40 @@ fn limits(config: &Config) -> String {
     }
 }
 
+fn clock(source: &SourceConfig, clock: &ClockOptions) -> Vec<String> {
+    let scale = if clock.tai { "TAI" } else { "UTC" };
+    let mut said = vec![format!(
+        "follows the hardware clock {} as {}, which counts {scale}: read {}, measured {}",
+        source.name,
+        clock.name(),
+        every(clock.dpoll),
+        every(source.options.minpoll)
+    )];
+    if source.options.noselect {
+        said.push("noselect: measured and shown, never followed".into());
+    }
+    if clock.offset != NtpDuration::ZERO {
+        said.push(format!("offset: {} is added to it", plain(clock.offset)));
+    }
+    if clock.tai {
+        said.push("tai: what UTC lacks comes from `leapfile`, or from the kernel".into());
+    }
+    said
+}
+
+fn phc(phc: &PhcLine) -> Vec<String> {
+    let scale = if phc.tai { "TAI" } else { "UTC" };
+    let device = &phc.device;
+    vec![format!(
+        "the hardware clock {device} is made to follow ours, and to show {scale}; at first it is stepped if it is off by more than {}",
+        plain(phc.step)
+    )]
+}
+
 fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
+    if let Some(clock) = &source.options.clock {
+        return self::clock(source, clock);
+    }
     let options = &source.options;
     let family = match source.family {
         None => "",
@@ -257,7 +315,9 @@ fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
         port => format!(" on port {port}"),
     };
     let whom = match source.kind {
-        SourceKind::Server => format!("asks {}{family}{port} for the time", source.name),
+        SourceKind::Server | SourceKind::Clock => {
+            format!("asks {}{family}{port} for the time", source.name)
+        }
         SourceKind::Pool => format!(
             "asks several servers of the pool {}{family}{port} for the time (with all pools at most {} sources) and replaces those that die",
             source.name, config.select.maxclock
@@ -295,6 +355,19 @@ fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
         options.xleave,
         "xleave: interleaved mode, for the server's exact transmit times (RFC 9769)",
     );
+    let over_ptp = options.over_ptp.is_some() || config.ptp_port == Some(options.port);
+    if over_ptp {
+        said.push(
+            "asks over PTP, for network cards that stamp PTP alone, in whichever form the server answers"
+                .into(),
+        );
+    }
+    if over_ptp && options.correction {
+        said.push(
+            "extfield: what transparent clocks on the way took is taken out, where cards stamp the packets"
+                .into(),
+        );
+    }
     if options.version != 4 {
         said.push(format!("speaks NTP version {}", options.version));
     }
@@ -304,6 +377,7 @@ fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
 fn every(poll: PollExponent) -> String {
     let interval = Duration::from_secs_f64(poll.interval().as_seconds());
     match interval.as_secs() {
+        0 => format!("every {} ms", interval.as_millis()),
         1 => "every second".into(),
         s if s < 120 => format!("every {s} s"),
         s if s < 7200 => format!("every {s} s ({} min)", (s + 30) / 60),

@@ -22,6 +22,8 @@ use crate::config::{
 use crate::config::{chrony, glob, ntp};
 use crate::server::rule::{Flags, Headway, Prefix, RateLimit, Rule, Who};
 use crate::time::duration::NtpDuration;
+use crate::wire::ptp::EVENT_PORT;
+use crate::wire::refid::RefId;
 
 /// A configuration that can be run.
 #[derive(Clone, Debug)]
@@ -164,6 +166,8 @@ struct Loader {
     dialect: Dialect,
     /// `allow` and `deny`, in their order.
     orders: Vec<Order>,
+    /// The same for commands.
+    command_orders: Vec<Order>,
     /// `bindaddress`.
     bound: (Option<Ipv4Addr>, Option<Ipv6Addr>),
     /// `interface` lines.
@@ -208,6 +212,7 @@ impl Loader {
             },
             dialect,
             orders: Vec::new(),
+            command_orders: Vec::new(),
             bound: (None, None),
             port_off: false,
             nics: Vec::new(),
@@ -304,6 +309,8 @@ impl Loader {
             }
             Statement::RateLimit(limit) => config.rate_limit = *limit,
             Statement::Allow(order) => self.orders.push(*order),
+            Statement::CommandAllow(order) => self.command_orders.push(*order),
+            Statement::Manual(on) => config.manual = *on,
             Statement::KernelLeaps(on) => config.kernel_leaps = *on,
             Statement::BindAddress(IpAddr::V4(address)) => self.bound.0 = Some(*address),
             Statement::BindAddress(IpAddr::V6(address)) => self.bound.1 = Some(*address),
@@ -365,6 +372,8 @@ impl Loader {
             }
             Statement::Card(card) => self.card(read, card),
             Statement::StampTimeout(timeout) => config.stamping.timeout = *timeout,
+            Statement::PtpPort(port) => config.ptp_port = *port,
+            Statement::PtpDomain(domain) => config.ptp_domain = *domain,
             Statement::Clients {
                 interleaved,
                 limited,
@@ -387,6 +396,7 @@ impl Loader {
                     RtcSetting::HwclockFile(path) => rtc.hwclock_file = Some(path),
                 }
             }
+            Statement::Phc(phc) => config.disciplined.push(phc.clone()),
             Statement::Control(path) => config.control = Some(path.clone()),
             Statement::Metrics(address) => config.metrics = *address,
             Statement::CommandPort(port) => config.commands.port = *port,
@@ -416,7 +426,17 @@ impl Loader {
             );
             self.say(read, Severity::Warning, &message, "delete one of the lines");
         } else {
-            self.config.sources.push(source.clone());
+            let mut source = source.clone();
+            if let Some(clock) = &mut source.options.clock
+                && clock.refid == RefId::default()
+            {
+                // As chrony numbers them.
+                let clocks = self.config.sources.iter();
+                let before = clocks.filter(|s| s.kind == SourceKind::Clock).count();
+                let digit = b'0' + (before % 10) as u8;
+                clock.refid = RefId::from_bytes([b'P', b'H', b'C', digit]);
+            }
+            self.config.sources.push(source);
         }
     }
 
@@ -542,9 +562,14 @@ impl Loader {
         if self.dialect == Dialect::Chrony {
             self.serve_as_chronyd();
         }
+        let commands = allow::compile(&self.command_orders).into_iter();
+        let said = commands.filter(|block| block.order.is_some());
+        self.config.commands.allowed = said.map(|block| (block.prefix, block.allow)).collect();
         self.compile_nics();
         self.local_clock(&lines);
+        self.over_ptp(&lines);
         self.real_time_clock(&lines);
+        self.clocks_are_read_or_set(&lines);
         self.weigh_lost_sources();
         for read in &lines {
             self.check_kiss(read);
@@ -628,6 +653,43 @@ impl Loader {
             .any(|d| d.severity == Severity::Error)
     }
 
+    /// Who is asked on the port of PTP is asked over PTP, as chrony does it; the lines may
+    /// come in any order.
+    fn over_ptp(&mut self, lines: &[ReadLine]) {
+        let (port, domain) = (self.config.ptp_port, self.config.ptp_domain);
+        if port.is_some() && port == Some(self.config.port.unwrap_or(123)) {
+            let is_port = |read: &&ReadLine| matches!(read.statement, Statement::PtpPort(_));
+            let message = "this is the port of NTP itself, which can't be spoken over PTP on it";
+            if let Some(read) = lines.iter().rfind(is_port) {
+                let help = format!("write `ptpport {EVENT_PORT}`");
+                self.say(read, Severity::Error, message, &help);
+            }
+            return;
+        }
+        for source in &mut self.config.sources {
+            let options = &mut source.options;
+            if options.over_ptp.is_some() || port == Some(options.port) {
+                options.over_ptp = Some(domain);
+            }
+        }
+        for read in lines {
+            if let Statement::Source(source) = &read.statement
+                && source.options.correction
+                && source.options.over_ptp.is_none()
+                && port != Some(source.options.port)
+            {
+                let message = "`extfield` has no effect: transparent clocks correct PTP alone, and this source is not asked over it";
+                let help = match self.dialect {
+                    Dialect::Chrony => {
+                        "write `ptpport 319`, and `port 319` on this line, or delete `extfield`"
+                    }
+                    _ => "write `ptp` on the line too, or delete `extfield`",
+                };
+                self.say(read, Severity::Warning, message, help);
+            }
+        }
+    }
+
     /// Clocks and fudges may come in any order; of several clocks the best counts.
     fn local_clock(&mut self, lines: &[ReadLine]) {
         /// ntpd's stratum of the driver when nothing is fudged.
@@ -699,6 +761,38 @@ impl Loader {
         self.config.rtc.kernel_sets = false;
     }
 
+    /// A hardware clock that we follow can't follow us, nor be set twice.
+    fn clocks_are_read_or_set(&mut self, lines: &[ReadLine]) {
+        let mut seen: Vec<(PathBuf, &ReadLine)> = Vec::new();
+        for read in lines {
+            let (device, sets) = match &read.statement {
+                Statement::Source(source) if source.kind == SourceKind::Clock => {
+                    (&source.name, false)
+                }
+                Statement::Phc(phc) => (&phc.device, true),
+                _ => continue,
+            };
+            // Names of interfaces are compared once the clocks are open.
+            let mut device = PathBuf::from(device);
+            if device.is_absolute() {
+                device = std::fs::canonicalize(&device).unwrap_or(device);
+            }
+            let other = seen.iter().find(|(other, before)| {
+                let both_read = !sets && !matches!(before.statement, Statement::Phc(_));
+                *other == device && !both_read
+            });
+            if let Some((_, before)) = other {
+                let (device, before) = (device.display(), &before.location);
+                let message = format!(
+                    "{device} was named at {before} already, and a clock is followed or \
+                     disciplined, by one line"
+                );
+                self.say(read, Severity::Error, &message, "delete one of the lines");
+            }
+            seen.push((device, read));
+        }
+    }
+
     /// What would have been the only source must not vanish with a warning.
     fn weigh_lost_sources(&mut self) {
         if self.config.sources.is_empty() && self.config.local_clock.is_none() {
@@ -765,6 +859,9 @@ impl Loader {
         let Statement::Source(source) = &read.statement else {
             return;
         };
+        if source.kind == SourceKind::Clock {
+            return;
+        }
         let rules = &self.config.rules;
         let default = |prefix: Prefix| flags_for(rules, prefix.address());
         let flags = match (flags_of(rules, Who::Source), source.name.parse::<IpAddr>()) {

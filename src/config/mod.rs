@@ -27,6 +27,7 @@ pub mod load;
 pub mod native;
 pub mod nic;
 pub mod ntp;
+pub mod refclock;
 pub mod rtc;
 pub mod settings;
 pub mod stamping;
@@ -46,10 +47,11 @@ use serde::{Serialize, Serializer};
 use crate::client::options::SourceOptions;
 use crate::config::stamping::StampingConfig;
 use crate::server::respond::Sizes;
-use crate::server::rule::{Flags, RateLimit, Rule};
+use crate::server::rule::{Flags, Prefix, RateLimit, Rule};
 use crate::sync::filter::Start;
 use crate::sync::policy::{SelectPolicy, StepPolicy};
 use crate::time::duration::NtpDuration;
+use crate::wire::ptp::DOMAIN_DEFAULT;
 
 /// Where a thing was said.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
@@ -91,9 +93,11 @@ pub enum SourceKind {
     Server,
     /// `pool`: several of the name's addresses, replaced when they die.
     Pool,
+    /// `refclock`: a clock of this host's; the name is its device's or its interface's.
+    Clock,
 }
 
-/// One `server`, `pool` or `peer` line.
+/// One `server`, `pool`, `peer` or `refclock` line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SourceConfig {
     /// One or several?
@@ -116,6 +120,28 @@ pub struct LocalClock {
     pub stratum: u8,
 }
 
+/// One `phc discipline` line: a hardware clock that is to follow ours.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PhcLine {
+    /// A device like `/dev/ptp0`, or the interface that has it.
+    pub device: String,
+    /// It is to count TAI, as PTP does.
+    pub tai: bool,
+    /// Beyond this it is stepped at first instead of slewed; zero: never.
+    pub step: NtpDuration,
+}
+
+impl Default for PhcLine {
+    /// As PTP wants it, and with phc2sys's threshold.
+    fn default() -> Self {
+        Self {
+            device: String::new(),
+            tai: true,
+            step: NtpDuration::from_units(85_899), // 20 µs
+        }
+    }
+}
+
 /// Where to answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Listen {
@@ -135,10 +161,12 @@ pub struct Commands {
     /// UDP port; 0: none.
     pub port: u16,
     /// The address of each family that is bound: 127.0.0.1 and ::1 unless said otherwise.
-    /// Only this machine is answered, wherever that is, until `chronyc cmdallow`.
+    /// Only this machine is answered, wherever that is, and whom `allowed` says.
     pub v4: Ipv4Addr,
     /// See `v4`.
     pub v6: Ipv6Addr,
+    /// Who else may ask by UDP, or may not (`cmdallow`, `cmddeny`); the longest block decides.
+    pub allowed: Vec<(Prefix, bool)>,
     /// The Unix socket by which orders come; none: nobody gives orders.
     pub path: Option<PathBuf>,
 }
@@ -166,6 +194,7 @@ impl Default for Commands {
             port: 0,
             v4: Ipv4Addr::LOCALHOST,
             v6: Ipv6Addr::LOCALHOST,
+            allowed: Vec::new(),
             path: None,
         }
     }
@@ -242,13 +271,22 @@ pub struct Config {
     /// Clients listed by `ntpq -c mrulist`; none: as the rules say, see
     /// [`recent_clients`](Self::recent_clients).
     pub recent: Option<usize>,
+    /// Hardware clocks that follow ours.
+    pub disciplined: Vec<PhcLine>,
     /// UDP port to answer on; none: the standard one, or 1123 without the right to it.
     pub port: Option<u16>,
+    /// UDP port to answer NTP over PTP on (`ptpport`); none: it is not answered. A source
+    /// that is asked on this port is asked over PTP.
+    pub ptp_port: Option<u16>,
+    /// PTP domain of what is asked and answered (`ptpdomain`).
+    pub ptp_domain: u8,
     /// Do the server's threads look for requests all the time instead of sleeping
     /// until there are some?
     pub busy_poll: bool,
     /// The real-time clock.
     pub rtc: RtcConfig,
+    /// May the time be typed in from the start (`chronyc settime`)?
+    pub manual: bool,
     /// Control socket; none: the default.
     pub control: Option<PathBuf>,
     /// Where Prometheus may scrape; none: switched off.
@@ -316,9 +354,13 @@ impl Default for Config {
             listen: Listen::Loopback,
             clients: Sizes::default(),
             recent: None,
+            disciplined: Vec::new(),
             port: None,
+            ptp_port: None,
+            ptp_domain: DOMAIN_DEFAULT,
             busy_poll: false,
             rtc: RtcConfig::default(),
+            manual: false,
             control: None,
             metrics: Some(METRICS_DEFAULT),
             commands: Commands::default(),

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use crate::client::refclock::ClockOptions;
 use crate::config::stamping::CardLine;
-use crate::config::{Config, Family, Listen, RtcConfig, SourceConfig, SourceKind};
+use crate::config::{Config, Family, Listen, PhcLine, RtcConfig, SourceConfig, SourceKind};
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use crate::time::duration::NtpDuration;
 
@@ -97,7 +98,10 @@ pub fn lines(config: &Config) -> Vec<String> {
             .recent
             .map(|clients| format!("mru maxdepth {clients}")),
     );
+    lines.extend(config.disciplined.iter().map(phc));
     lines.extend(config.port.map(|port| format!("port {port}")));
+    lines.push(format!("ptpport {}", config.ptp_port.unwrap_or(0)));
+    lines.push(format!("ptpdomain {}", config.ptp_domain));
     lines.push(if config.busy_poll {
         "busypoll on".into()
     } else {
@@ -110,10 +114,19 @@ pub fn lines(config: &Config) -> Vec<String> {
         Some(address) => format!("metrics {address}"),
         None => "metrics off".into(),
     });
+    lines.push(if config.manual {
+        "manual on".into()
+    } else {
+        "manual off".into()
+    });
     let commands = &config.commands;
     lines.push(format!("cmdport {}", commands.port));
     lines.push(format!("bindcmdaddress {}", commands.v4));
     lines.push(format!("bindcmdaddress {}", commands.v6));
+    lines.extend(commands.allowed.iter().map(|(block, allow)| {
+        let word = if *allow { "cmdallow" } else { "cmddeny" };
+        format!("{word} {block}")
+    }));
     lines.push(match &commands.path {
         Some(path) => format!("bindcmdaddress {}", quoted(path)),
         None => "bindcmdaddress /".into(),
@@ -138,9 +151,49 @@ fn rtc(rtc: &RtcConfig) -> Vec<String> {
     lines
 }
 
+/// A `refclock` line, in the words that both dialects know.
+pub fn clock(source: &SourceConfig, clock: &ClockOptions) -> String {
+    let options = &source.options;
+    let refid = clock.refid.bytes();
+    let letters = refid.iter().take_while(|&&octet| octet != 0);
+    let refid: String = letters.map(|&octet| char::from(octet)).collect();
+    let mut line = format!("refclock PHC {}", source.name);
+    if clock.nocrossts {
+        line += ":nocrossts";
+    }
+    let switches = [
+        (options.prefer, "prefer"),
+        (options.noselect, "noselect"),
+        (clock.tai, "tai"),
+    ];
+    for (_, word) in switches.iter().filter(|(on, _)| *on) {
+        line += " ";
+        line += word;
+    }
+    line + &format!(
+        " poll {} dpoll {} refid {refid} stratum {} offset {} delay {} precision {} filter {}",
+        options.minpoll.log2(),
+        clock.dpoll.log2(),
+        clock.stratum,
+        seconds(clock.offset),
+        seconds(clock.delay),
+        seconds(clock.precision),
+        clock.filter
+    )
+}
+
+fn phc(phc: &PhcLine) -> String {
+    let scale = if phc.tai { "tai" } else { "utc" };
+    let (device, step) = (&phc.device, seconds(phc.step));
+    format!("phc discipline {device} {scale} step {step}")
+}
+
 fn source(source: &SourceConfig) -> String {
+    if let Some(clock) = &source.options.clock {
+        return self::clock(source, clock);
+    }
     let mut words = vec![match source.kind {
-        SourceKind::Server => "server".to_owned(),
+        SourceKind::Server | SourceKind::Clock => "server".to_owned(),
         SourceKind::Pool => "pool".to_owned(),
     }];
     words.extend(source.family.map(|family| match family {
@@ -155,6 +208,8 @@ fn source(source: &SourceConfig) -> String {
         (options.prefer, "prefer"),
         (options.noselect, "noselect"),
         (options.xleave, "xleave"),
+        (options.over_ptp.is_some(), "ptp"),
+        (options.correction, "extfield 10A"),
     ];
     let on = switches.iter().filter(|(on, _)| *on);
     words.extend(on.map(|(_, word)| (*word).to_owned()));
@@ -174,7 +229,8 @@ fn source(source: &SourceConfig) -> String {
     words.join(" ")
 }
 
-fn card(card: &CardLine) -> String {
+/// A `hwtimestamp` line.
+pub fn card(card: &CardLine) -> String {
     let mut line = format!(
         "hwtimestamp {} minpoll {} precision {} txcomp {} rxcomp {}",
         quoted(Path::new(card.interface.word())),

@@ -4,12 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::nic::{Match, NicRule};
+use crate::config::rtc::on_or_off;
 use crate::config::statement::{CommandAddress, Include, Line, Statement, Tinker, Tos};
 use crate::config::words::Word;
 use crate::config::{Listen, RECENT_DEFAULT};
 use crate::server::recent::RECENT_LEN;
 use crate::server::rule::Prefix;
 use crate::time::duration::NtpDuration;
+use crate::wire::ptp::EVENT_PORT;
 
 /// `tinker word value ...`.
 pub fn tinker(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
@@ -355,6 +357,27 @@ pub fn port(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     Some(Statement::Port(port))
 }
 
+/// `ptpport n`, chrony's word.
+pub fn ptpport(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let port = line.integer(directive, 0..=u16::MAX)?;
+    line.end()?;
+    if port != 0 && port != EVENT_PORT {
+        let message = format!(
+            "network cards and transparent clocks know PTP by port {EVENT_PORT}: on {port} they see nothing"
+        );
+        let help = format!("write `ptpport {EVENT_PORT}`");
+        line.warning(directive, message, help);
+    }
+    Some(Statement::PtpPort(Some(port).filter(|port| *port != 0)))
+}
+
+/// `ptpdomain n`, chrony's word.
+pub fn ptpdomain(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let domain = line.integer(directive, 0..=u8::MAX)?;
+    line.end()?;
+    Some(Statement::PtpDomain(domain))
+}
+
 /// `clients [interleaved n] [limited n]` (native): how many are remembered.
 pub fn clients(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     // A thousand million of them are 36 GB.
@@ -432,6 +455,11 @@ pub fn control(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     line.end()?;
     socket_path(line, &path)?;
     Some(Statement::Control(PathBuf::from(path.text)))
+}
+
+/// `manual [on|off]`: chrony's word alone means on.
+pub fn manual(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    on_or_off(line, directive).map(Statement::Manual)
 }
 
 /// `cmdport n` (native): UDP port on which chronyc is answered; 0: none.

@@ -11,7 +11,7 @@ use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::nic::NicRule;
 use crate::config::stamping::CardLine;
 use crate::config::words::{self, Malformed, Word};
-use crate::config::{Listen, Location, SourceConfig};
+use crate::config::{Listen, Location, PhcLine, SourceConfig};
 use crate::server::rule::{RateLimit, Rule};
 use crate::time::duration::NtpDuration;
 
@@ -87,6 +87,10 @@ pub enum Statement {
     Nic(NicRule),
     /// `port`; 0 (in chrony.conf): nobody is answered.
     Port(u16),
+    /// `ptpport`; none: NTP over PTP is not answered.
+    PtpPort(Option<u16>),
+    /// `ptpdomain`.
+    PtpDomain(u8),
     /// `clients` (native).
     Clients {
         /// See [`Sizes`](crate::server::respond::Sizes).
@@ -100,6 +104,12 @@ pub enum Statement {
     BusyPoll(bool),
     /// `rtcsync`, `rtcfile` and their like.
     Rtc(RtcSetting),
+    /// `manual`: the time may be typed in.
+    Manual(bool),
+    /// `cmdallow`, `cmddeny`.
+    CommandAllow(Order),
+    /// `phc discipline` (native).
+    Phc(PhcLine),
     /// `control` (native).
     Control(PathBuf),
     /// `metrics` (native).

@@ -4,7 +4,7 @@
 //!
 //! Orders come by the Unix socket alone, to which only the daemon's user and root can
 //! send. By UDP there is what chrony shows to everybody who may ask, which is this
-//! machine until `chronyc cmdallow`. It is answered at a bounded rate, and never with
+//! machine, and whoever `cmdallow` says. It is answered at a bounded rate, and never with
 //! more octets than were asked with.
 
 use std::fs;
@@ -24,7 +24,8 @@ use crate::linux::udp::ServerSocket;
 use crate::server::rule::Prefix;
 use crate::time::instant::MonoInstant;
 use crate::wire::candm::{
-    self, Access, Address, Header, Parsed, REQUEST_LEN_MAX, Reply, Request, Status,
+    self, Access, Address, CLIENTS_MAX, Client, Clients, Header, Parsed, REQUEST_LEN_MAX, Reply,
+    Request, Status,
 };
 
 /// Answers by UDP in a second, in the long run. `chronyc sources` of a thousand sources
@@ -75,6 +76,8 @@ pub struct Desk {
     allowed: Vec<(Prefix, bool)>,
     tokens: f64,
     filled: MonoInstant,
+    /// As they were when somebody asked for the first of them.
+    clients: Vec<Client>,
     /// Commands that came, and those of them that the rate let fall.
     hits: u64,
     drops: u64,
@@ -86,6 +89,7 @@ impl Default for Desk {
             allowed: Vec::new(),
             tokens: BURST,
             filled: MonoInstant::ZERO,
+            clients: Vec::new(),
             hits: 0,
             drops: 0,
         }
@@ -93,6 +97,14 @@ impl Default for Desk {
 }
 
 impl Desk {
+    /// Where these may ask besides this machine, until an order says otherwise.
+    pub fn new(allowed: &[(Prefix, bool)]) -> Self {
+        Self {
+            allowed: allowed.to_vec(),
+            ..Self::default()
+        }
+    }
+
     /// Judges one datagram.
     pub fn judge(
         &mut self,
@@ -179,6 +191,39 @@ impl Desk {
         pays
     }
 
+    /// From this index on, some of the clients that asked so often; none: nobody is
+    /// remembered.
+    fn clients(
+        &mut self,
+        first: u32,
+        count: u32,
+        min_hits: u32,
+        report: &Report,
+    ) -> Option<Clients> {
+        if first == 0 || self.clients.is_empty() {
+            self.clients = reports::clients(report)?;
+        }
+        let indices = self.clients.len() as u32;
+        let mut part = Clients {
+            indices,
+            next: first.max(indices),
+            clients: Vec::new(),
+        };
+        for (index, client) in (0..).zip(&self.clients).skip(first as usize) {
+            if part.clients.len() == CLIENTS_MAX.min(count as usize) {
+                part.next = index;
+                break;
+            }
+            if client.hits >= min_hits {
+                part.clients.push(*client);
+            }
+        }
+        if part.next >= indices {
+            self.clients = Vec::new();
+        }
+        Some(part)
+    }
+
     /// The answer to what can be read off the report; none: it is for the time loop.
     fn answer(&mut self, request: &Request, report: &Report) -> Option<Answer> {
         let of_index = |index: u32, make: &dyn Fn(&_) -> Reply| {
@@ -206,7 +251,7 @@ impl Desk {
                 Reply::SelectData(reports::select_data(*index, source))
             }),
             Request::NtpData(address) => of_address(*address, &|source| {
-                Reply::NtpData(Box::new(reports::ntp_data(source)))
+                Reply::NtpData(Box::new(reports::ntp_data(source, report)))
             }),
             Request::NtpSourceName(address) => of_address(*address, &|source| {
                 Reply::NtpSourceName(source.name.clone())
@@ -220,11 +265,21 @@ impl Desk {
                 stats.drops[2] = self.drops;
                 good(Reply::ServerStats(stats))
             }
-            // Clients are remembered by the workers, each its own, and only as far as
-            // rate limits and interleaved mode need.
-            Request::ClientAccesses { .. } => just(Status::Inactive),
+            // What ntpq reads too is not for one reader to clear.
+            Request::ClientAccesses { reset: true, .. } => just(Status::Failed),
+            &Request::ClientAccesses {
+                first,
+                count,
+                min_hits,
+                ..
+            } => match self.clients(first, count, min_hits, report) {
+                Some(clients) => good(Reply::Clients(clients)),
+                None => just(Status::Inactive),
+            },
             Request::Smoothing => just(Status::NotEnabled),
-            Request::RtcReport => just(Status::NoRtc),
+            Request::RtcReport => {
+                reports::rtc(report).map_or(just(Status::NoRtc), |rtc| good(Reply::Rtc(rtc)))
+            }
             Request::ManualList => good(Reply::ManualList(reports::manual_samples(report))),
             Request::CommandAccess(access) => just(self.allow(access)),
             Request::CommandAccessCheck(Address::Ip(address)) => {
@@ -407,9 +462,16 @@ fn make_room(path: &Path) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::daemon::rtc::RtcReport;
     use crate::daemon::status::tests::example;
+    use crate::daemon::status::{Collect, ServerCounts};
+    use crate::server::recent::RecentClient;
     use crate::time::duration::NtpDuration;
+    use crate::time::instant::WallInstant;
+    use crate::time::units::Ppm;
     use proptest::prelude::*;
 
     fn at(seconds: f64) -> MonoInstant {
@@ -525,6 +587,76 @@ mod tests {
         assert_eq!(status(&step), Some(0));
         let later = desk.judge(&bytes, &by_udp("127.0.0.1"), &report, at(1.0));
         assert_eq!(status(&later), Some(0));
+    }
+
+    /// A server that was asked by so many, each of them by two workers.
+    struct Asked(u8);
+
+    impl Collect for Asked {
+        fn collect(&self) -> ServerCounts {
+            ServerCounts::default()
+        }
+
+        fn recent_clients(&self) -> Option<Vec<RecentClient>> {
+            let of_worker = |worker: u64| {
+                (0..self.0).map(move |n| RecentClient {
+                    address: SocketAddr::new([192, 0, 2, n].into(), 123 + worker as u16),
+                    first: WallInstant::from_unix_ns(0),
+                    last: WallInstant::from_unix_ns(64_000_000_000),
+                    count: 1 + worker * u64::from(n),
+                    dropped: worker,
+                    mode: 3,
+                    version: 4,
+                    restricted: 0,
+                })
+            };
+            Some((0..2).flat_map(of_worker).collect())
+        }
+    }
+
+    #[test]
+    fn clients_come_in_parts_and_once_each() {
+        let (mut desk, mut report) = (Desk::default(), example());
+        report.server = Arc::new(Asked(20));
+        let mut ask = |first: u32, min_hits: u32| {
+            let own = [first, 100, min_hits, 0].map(u32::to_be_bytes).concat();
+            let step = desk.judge(&request(68, &own), &by_unix(), &report, at(0.0));
+            let Step::Reply(bytes) = step else { panic!() };
+            assert_eq!(bytes.len(), 520);
+            let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+            let firsts = (0..number(36)).map(|n| number(40 + 60 * n as usize) & 0xff);
+            let (all, next) = (number(28), number(32));
+            (all, next, firsts.collect::<Vec<_>>(), bytes)
+        };
+        let (all, next, firsts, bytes) = ask(0, 0);
+        assert_eq!((all, next), (20, 8));
+        assert_eq!(firsts, (0..8).collect::<Vec<_>>());
+        // The third: two and two requests, a drop, every 16 s or so.
+        let third = &bytes[40 + 2 * 60..];
+        assert_eq!((third[23], third[35], third[44]), (4, 1, 4));
+        assert_eq!(ask(8, 0).2, (8..16).collect::<Vec<_>>());
+        let (_, next, firsts, _) = ask(16, 0);
+        assert_eq!((next, firsts), (20, (16..20).collect::<Vec<_>>()));
+        assert_eq!(ask(0, 20).2, [18, 19]);
+        assert_eq!(ask(u32::MAX, 0).2, [0; 0]);
+    }
+
+    #[test]
+    fn the_real_time_clock_is_told_of_where_somebody_looks_after_it() {
+        let (mut desk, mut report) = (Desk::default(), example());
+        report.rtc = Some(RtcReport {
+            at_unix_ns: 1_000_000_000,
+            samples: 9,
+            span_s: 600.4,
+            offset_s: 0.25,
+            rate: Ppm(-8.0),
+        });
+        let step = desk.judge(&request(35, &[]), &by_udp("::1"), &report, at(0.0));
+        let Step::Reply(bytes) = step else { panic!() };
+        let float = |value: f64| candm::float_to_bits(value).to_be_bytes();
+        let mut own = vec![0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 2, 88];
+        own.extend([float(0.25), float(-8.0)].concat());
+        assert_eq!((&bytes[6..10], &bytes[28..]), (&[0, 7, 0, 0][..], &own[..]));
     }
 
     #[test]

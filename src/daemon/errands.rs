@@ -109,6 +109,7 @@ impl Identity {
             offsets: core.offsets().clone(),
             true_errors: core.true_errors().cloned(),
             cards: core.cards(),
+            rtc: None,
             server: Arc::clone(&self.server),
         }
     }
@@ -145,7 +146,36 @@ fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
         old.listen == new.listen && old.port == new.port,
         "where to answer (`listen`, `port`)",
     );
+    keep(
+        old.ptp_port == new.ptp_port && old.ptp_domain == new.ptp_domain,
+        "NTP over PTP (`ptpport`, `ptpdomain`)",
+    );
     keep(old.clients == new.clients, "`clients`");
+    keep(
+        old.recent_clients() == new.recent_clients(),
+        "how many clients are listed (`mru`, `enable monitor`, `limited`)",
+    );
+    keep(
+        old.stamping == new.stamping,
+        "network cards (`hwtimestamp`, `hwtstimeout`)",
+    );
+    let clocks = |config: &Config| -> Vec<SourceConfig> {
+        let sources = config.sources.iter();
+        let clocks = sources.filter(|source| source.kind == SourceKind::Clock);
+        clocks.cloned().collect()
+    };
+    keep(
+        clocks(old) == clocks(new) && old.disciplined == new.disciplined,
+        "hardware clocks (`refclock`, `phc`)",
+    );
+    keep(
+        old.rtc == new.rtc,
+        "the real-time clock (`rtcfile`, `rtcsync`, ...)",
+    );
+    keep(
+        old.commands == new.commands && old.manual == new.manual,
+        "what chronyc asks (`cmdport`, `bindcmdaddress`, `cmdallow`, `manual`)",
+    );
     keep(old.busy_poll == new.busy_poll, "`busypoll`");
     keep(old.control == new.control, "`control`");
     keep(old.metrics == new.metrics, "`metrics`");
@@ -155,6 +185,21 @@ fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
     );
     new.listen.clone_from(&old.listen);
     new.port = old.port;
+    new.ptp_port = old.ptp_port;
+    new.ptp_domain = old.ptp_domain;
+    new.recent = Some(old.recent_clients());
+    new.stamping.clone_from(&old.stamping);
+    new.sources
+        .retain(|source| source.kind != SourceKind::Clock);
+    new.sources.extend(clocks(old));
+    for source in &mut new.sources {
+        let domain = &mut source.options.over_ptp;
+        *domain = domain.map(|_| old.ptp_domain);
+    }
+    new.disciplined.clone_from(&old.disciplined);
+    new.rtc.clone_from(&old.rtc);
+    new.commands.clone_from(&old.commands);
+    new.manual = old.manual;
     new.clients = old.clients;
     new.busy_poll = old.busy_poll;
     new.control.clone_from(&old.control);
@@ -216,7 +261,10 @@ impl Errands {
 
     /// What can be told right now.
     pub fn report(&self, core: &TimeLoop) -> Report {
-        self.identity.report(core)
+        Report {
+            rtc: self.rtc.as_ref().map(Keeper::report),
+            ..self.identity.report(core)
+        }
     }
 
     /// Does all of `errands`. The first reason to end ends them.

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::daemon::cards::{Card, Receives};
 use crate::daemon::distribution::Distribution;
-use crate::hardware::card::{CardClock, Cards, Doubt};
+use crate::hardware::card::{CardClock, Cards, Doubt, Judged};
+use crate::hardware::servo::Bent;
 use crate::hardware::track::{Outcome, Track};
 use crate::hardware::wait::DepartureWait;
 use crate::linux::clock;
@@ -216,6 +217,21 @@ impl Hardware {
         self.refresh();
     }
 
+    /// A hardware clock was steered by us.
+    pub fn bent(&mut self, bent: &Bent) {
+        let same = |clock: &&mut CardsClock| clock.phc.index() == bent.index;
+        if let Some(clock) = self.clocks.iter_mut().find(same) {
+            match bent.faster {
+                Some(faster) => clock.track.bent(bent.at, faster),
+                None => {
+                    clock.track.forget();
+                    clock.readings = 0;
+                }
+            }
+            self.refresh();
+        }
+    }
+
     /// What stamps are judged by, for those who judge many.
     pub fn cards(&self) -> &Cards {
         &self.cards
@@ -262,7 +278,7 @@ impl Hardware {
                 port.believe();
                 port.unstamped_in_a_row = 0;
                 port.counts.rx += 1;
-                Some(port.stamp(judged.at, judged.error))
+                Some(port.stamp(&judged))
             }
             Err(doubt) => {
                 port.counts.rx_kernel += 1;
@@ -288,7 +304,7 @@ impl Hardware {
             Ok(judged) => {
                 port.believe();
                 port.counts.tx += 1;
-                Some(port.stamp(judged.at, judged.error))
+                Some(port.stamp(&judged))
             }
             Err(doubt) => {
                 port.doubt(doubt);
@@ -439,11 +455,12 @@ impl CardsClock {
 }
 
 impl Port {
-    fn stamp(&self, at: WallInstant, error: NtpDuration) -> Stamp {
+    fn stamp(&self, judged: &Judged) -> Stamp {
         Stamp {
-            at,
+            at: judged.at,
             origin: StampOrigin::Hardware,
-            error: error + self.precision,
+            error: judged.error + self.precision,
+            frame_time: judged.frame_time,
         }
     }
 

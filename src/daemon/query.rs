@@ -637,12 +637,11 @@ fn peer_variables(source: &SourceReport, report: &Report) -> Vec<Variable> {
         None if local => SocketAddr::new(Ipv4Addr::new(127, 127, 1, 0).into(), 123),
         None => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
     };
-    // Which of ours the routes choose is the kernel's to know.
-    let our = match address.ip() {
-        IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::from(std::net::Ipv6Addr::UNSPECIFIED),
-    };
-    let hpoll = log2(source.poll_s);
+    let our = source.local.unwrap_or(match address.ip() {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    });
+    let hpoll = source.poll_log2().into();
     let heard = source.when_s.map_or(NtpTimestamp::ZERO, |age_s| {
         let now = report.map.to_local(report.real);
         NtpTimestamp::from_wall(now - NtpDuration::from_seconds(age_s))

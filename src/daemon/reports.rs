@@ -10,20 +10,21 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::status::Report;
-use crate::node::report::{LOCAL, SourceReport};
+use crate::linux::clock;
+use crate::node::report::{LOCAL, ReplyReport, SampleReport, SourceReport};
+use crate::server::recent::RecentClient;
 use crate::sync::select::Tally;
+use crate::time::instant::WallInstant;
+use crate::time::timestamp::NtpTimestamp;
 use crate::wire::candm::{
-    Activity, Address, ManualSample, NtpData, SelectData, ServerStats, SourceData, SourceMode,
-    SourceState, SourceStats, Tracking,
+    Activity, Address, Client, ManualSample, NtpData, Rtc, SelectData, ServerStats, SourceData,
+    SourceMode, SourceState, SourceStats, Tracking,
 };
 use crate::wire::packet::Leap;
 
 /// chrony's name for its own undisciplined clock, 127.127.1.1: `chronyc waitsync` knows
 /// by it that nobody is followed.
 const REFID_LOCAL: u32 = 0x7f7f_0101;
-
-/// A server's mode on the wire.
-const MODE_SERVER: u8 = 4;
 
 /// With the name under which a person knows the source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,12 +120,11 @@ fn address(index: u32, address: Option<SocketAddr>) -> Address {
 
 /// `sources`, of one.
 pub fn source_data(index: u32, source: &SourceReport) -> SourceData {
-    let detail = &source.detail;
-    let heard = detail.sample_age_s.is_some();
+    let last = source.recent.first();
     SourceData {
         address: address(index, source.address),
-        poll: detail.poll.into(),
-        stratum: if heard { source.stratum.into() } else { 0 },
+        poll: source.poll_log2().into(),
+        stratum: last.map_or(0, |_| source.stratum.into()),
         state: match source.tally {
             Tally::System => SourceState::Selected,
             Tally::Candidate => SourceState::Unselected,
@@ -134,15 +134,23 @@ pub fn source_data(index: u32, source: &SourceReport) -> SourceData {
         },
         mode: SourceMode::Server,
         reach: source.reach.into(),
-        since_sample_s: seconds(detail.sample_age_s),
-        measured_s: opposite(detail.measured_s),
-        adjusted_s: opposite(detail.adjusted_s),
-        error_s: detail.error_s,
+        since_sample_s: age_s(source),
+        measured_s: last.map_or(0.0, |sample| opposite(sample.offset_s)),
+        adjusted_s: opposite(source.detail.adjusted_s),
+        error_s: last.zip(source.reply.as_ref()).map_or(0.0, error_s),
     }
 }
 
-fn seconds(age_s: Option<f64>) -> Option<u32> {
-    age_s.map(|age_s| age_s.clamp(0.0, f64::from(u32::MAX - 1)) as u32)
+/// What the last sample may be wrong by, if there was one: half the whole way to the primary
+/// reference, and all dispersion.
+fn error_s((sample, reply): (&SampleReport, &ReplyReport)) -> f64 {
+    (sample.delay_s + reply.root_delay_s) / 2.0 + reply.root_dispersion_s + sample.dispersion_s
+}
+
+/// Whole seconds since the last sample.
+fn age_s(source: &SourceReport) -> Option<u32> {
+    let last = source.recent.first()?;
+    Some(last.age_s.clamp(0.0, f64::from(u32::MAX - 1)) as u32)
 }
 
 /// `sourcestats`, of one.
@@ -189,9 +197,12 @@ pub fn select_data(index: u32, source: &SourceReport) -> SelectData {
             Tally::Rejected if source.reach == 0 => b'S',
             Tally::Rejected => b's',
         },
-        leap: if detail.samples > 0 { detail.leap } else { 3 },
+        leap: match &source.reply {
+            Some(reply) if detail.samples > 0 => reply.leap,
+            _ => Leap::Unknown.bits(),
+        },
         options: u16::from(detail.noselect) | u16::from(detail.prefer) << 1,
-        since_sample_s: seconds(detail.sample_age_s),
+        since_sample_s: age_s(source),
         score: if source.offset_s.is_some() { 1.0 } else { 0.0 },
         low_s: offset_s - distance_s,
         high_s: offset_s + distance_s,
@@ -199,9 +210,11 @@ pub fn select_data(index: u32, source: &SourceReport) -> SelectData {
 }
 
 /// `ntpdata`, of one.
-pub fn ntp_data(source: &SourceReport) -> NtpData {
+pub fn ntp_data(source: &SourceReport, report: &Report) -> NtpData {
     let detail = &source.detail;
-    let heard = detail.sample_age_s.is_some();
+    let reply = source.reply.as_ref();
+    let last = source.recent.first();
+    let now = report.map.to_local(report.real);
     let rejected: u64 = source.rejected.values().sum();
     let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
     let stamped_by = |word: &Option<String>| {
@@ -214,23 +227,24 @@ pub fn ntp_data(source: &SourceReport) -> NtpData {
             .address
             .map_or(Address::Unspecified, |address| Address::Ip(address.ip())),
         port: source.address.map_or(0, |address| address.port()),
-        local: Address::Unspecified,
-        reply: if heard {
-            [detail.leap, detail.version, MODE_SERVER, source.stratum]
-        } else {
-            [0; 4]
-        },
-        poll: detail.reply_poll,
-        precision: detail.precision,
-        root_delay_s: detail.root_delay_s,
-        root_dispersion_s: detail.root_dispersion_s,
-        refid: detail.refid,
-        reference_unix_ns: detail.reference_unix_ns,
-        offset_s: detail.measured_s,
+        local: source.local.map_or(Address::Unspecified, Address::Ip),
+        reply: reply.map_or([0; 4], |reply| {
+            [reply.leap, reply.version, reply.mode, source.stratum]
+        }),
+        poll: reply.map_or(0, |reply| reply.poll),
+        precision: reply.map_or(0, |reply| reply.precision),
+        root_delay_s: reply.map_or(0.0, |reply| reply.root_delay_s),
+        root_dispersion_s: reply.map_or(0.0, |reply| reply.root_dispersion_s),
+        refid: reply.map_or(0, |reply| u32::from_be_bytes(reply.refid)),
+        reference_unix_ns: reply.map_or(0, |reply| {
+            let reference = NtpTimestamp::from_bits(reply.reference);
+            reference.resolve(now).unix_ns()
+        }),
+        offset_s: last.map_or(0.0, |sample| sample.offset_s),
         delay_s: source.delay_s.unwrap_or(0.0),
-        dispersion_s: detail.dispersion_s,
+        dispersion_s: last.map_or(0.0, |sample| sample.dispersion_s),
         response_s: detail.response_s,
-        tests_passed: heard,
+        tests_passed: last.is_some(),
         interleaved: source.interleaved,
         stamped_by: [stamped_by(&source.stamp_tx), stamped_by(&source.stamp_rx)],
         totals: [
@@ -276,6 +290,55 @@ pub fn server_stats(report: &Report) -> ServerStats {
         interleaved: of("interleaved"),
         ..ServerStats::default()
     }
+}
+
+/// The server's clients, one line for each address, in their order; none: nobody is
+/// remembered.
+pub fn clients(report: &Report) -> Option<Vec<Client>> {
+    let mut all = report.server.recent_clients()?;
+    all.sort_by_key(|client| client.address.ip());
+    // One may have been answered by several workers.
+    all.dedup_by(|other, kept| {
+        let same = other.address.ip() == kept.address.ip();
+        if same {
+            kept.first = kept.first.min(other.first);
+            kept.last = kept.last.max(other.last);
+            kept.count += other.count;
+            kept.dropped += other.dropped;
+        }
+        same
+    });
+    let now = report.map.to_local(clock::realtime());
+    Some(all.iter().map(|one| client(one, now)).collect())
+}
+
+fn client(client: &RecentClient, now: WallInstant) -> Client {
+    let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+    let gaps = client.count.saturating_sub(1);
+    let span_s = (client.last - client.first).as_seconds();
+    let since_s = (now - client.last).as_seconds();
+    Client {
+        address: client.address.ip().to_canonical(),
+        hits: count(client.count),
+        drops: count(client.dropped),
+        // As far as chrony's own count goes, which is of quarters.
+        interval: (gaps > 0).then(|| {
+            let mean_s = (span_s / gaps as f64).max(1e-9);
+            mean_s.log2().round().clamp(-30.0, 30.0) as i8
+        }),
+        since_s: since_s.clamp(0.0, f64::from(u32::MAX - 1)) as u32,
+    }
+}
+
+/// `rtcdata`; none: nobody looks after the real-time clock.
+pub fn rtc(report: &Report) -> Option<Rtc> {
+    report.rtc.map(|rtc| Rtc {
+        at_unix_ns: rtc.at_unix_ns,
+        samples: u16::try_from(rtc.samples).unwrap_or(u16::MAX),
+        span_s: rtc.span_s.round() as u32,
+        ahead_s: rtc.offset_s,
+        gain_ppm: rtc.rate.0,
+    })
 }
 
 /// `manual list`.

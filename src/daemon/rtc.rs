@@ -12,9 +12,9 @@ pub mod line;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -31,6 +31,7 @@ use crate::linux::rtc::Rtc;
 use crate::system::SystemState;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, WallInstant};
+use crate::time::units::Ppm;
 use crate::wire::refid::RefId;
 
 /// Others have the device open for a second or two when they read it.
@@ -183,14 +184,55 @@ fn unix_s(time: SystemTime) -> Option<f64> {
 #[derive(Debug)]
 pub struct Keeper {
     told: Arc<Told>,
-    /// Dropped, it ends the thread's sleep.
-    alive: Option<mpsc::Sender<()>>,
+    /// Interrupts the thread's sleep; dropped, it ends it.
+    wishes: Option<mpsc::SyncSender<Wish>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the time loop tells the thread.
+/// What an operator may ask of the thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wish {
+    /// Measure the clock and set it, whatever it is off by.
+    Set,
+    /// Write the `rtcfile`.
+    Keep,
+}
+
+/// Wishes that wait while the thread measures. An operator has few.
+const WISHES_MAX: usize = 4;
+
+/// What is known of the clock. Zero until it is measured, or the `rtcfile` was read.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct RtcReport {
+    /// When that was so: Unix nanoseconds.
+    pub at_unix_ns: i64,
+    /// Measurements that it rests on.
+    pub samples: usize,
+    /// From the first of them to the last, seconds.
+    pub span_s: f64,
+    /// Real-time clock minus system clock then, in seconds; positive: it is ahead.
+    pub offset_s: f64,
+    /// What it gains.
+    pub rate: Ppm,
+}
+
+impl RtcReport {
+    fn new(fit: Fit, samples: usize, span_s: f64) -> Self {
+        Self {
+            at_unix_ns: fit.at.unix_ns(),
+            samples,
+            span_s,
+            offset_s: fit.offset_s,
+            rate: fit.rate.rate,
+        }
+    }
+}
+
+/// What the time loop and the thread tell each other.
 #[derive(Debug)]
 struct Told {
+    /// The thread's.
+    report: Mutex<RtcReport>,
     snapshot: SnapshotCell,
     /// How often the system clock was moved, by us or another hand.
     steps: AtomicU32,
@@ -218,7 +260,9 @@ impl Keeper {
             None
         });
         let snapshot = SnapshotCell::new(snapshot).map_err(|e| format!("rtcfile: {e}"))?;
+        let known = kept.map(|kept| RtcReport::new(kept.fit, 0, 0.0));
         let told = Arc::new(Told {
+            report: Mutex::new(known.unwrap_or_default()),
             snapshot,
             steps: AtomicU32::new(0),
             stopping: AtomicBool::new(false),
@@ -229,7 +273,7 @@ impl Keeper {
             scale.name(),
             file.display()
         );
-        let (alive, gone) = mpsc::channel();
+        let (wishes, wished) = mpsc::sync_channel(WISHES_MAX);
         let duty = Duty {
             told: Arc::clone(&told),
             device,
@@ -246,11 +290,11 @@ impl Keeper {
         };
         let thread = std::thread::Builder::new()
             .name("ptntp-rtc".to_owned())
-            .spawn(move || duty.run(&gone))
+            .spawn(move || duty.run(&wished))
             .map_err(|error| format!("rtcfile: no thread: {error}"))?;
         Ok(Some(Self {
             told,
-            alive: Some(alive),
+            wishes: Some(wishes),
             thread: Some(thread),
         }))
     }
@@ -263,11 +307,24 @@ impl Keeper {
         self.told.snapshot.publish(snapshot);
     }
 
+    /// Has the thread do this, when it is done with what it does; false: too many wishes
+    /// wait. What comes of it is logged.
+    pub fn wish(&self, wish: Wish) -> bool {
+        let wishes = self.wishes.as_ref();
+        wishes.is_some_and(|wishes| wishes.try_send(wish).is_ok())
+    }
+
+    /// What is known of the clock.
+    pub fn report(&self) -> RtcReport {
+        let report = self.told.report.lock();
+        *report.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Ends the thread, which writes the file before. It may be amidst a measurement:
     /// up to 5 seconds.
     pub fn stop(mut self) {
         self.told.stopping.store(true, Ordering::Release);
-        self.alive = None;
+        self.wishes = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -298,13 +355,22 @@ struct Duty {
 }
 
 impl Duty {
-    fn run(mut self, gone: &mpsc::Receiver<()>) {
+    fn run(mut self, wished: &mpsc::Receiver<Wish>) {
         let mut steps = 0;
         loop {
             let pause = self.line.pause().as_seconds();
-            match gone.recv_timeout(Duration::from_secs_f64(pause)) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
+            let wish = match wished.recv_timeout(Duration::from_secs_f64(pause)) {
+                Ok(wish) => Some(wish),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            // A wish that came before the end is not waited for.
+            if self.told.stopping.load(Ordering::Acquire) {
+                break;
+            }
+            if wish == Some(Wish::Keep) {
+                self.keep();
+                continue;
             }
             let now_steps = self.told.steps.load(Ordering::Acquire);
             if now_steps != steps {
@@ -312,8 +378,13 @@ impl Duty {
                 self.line.forget();
                 steps = now_steps;
             }
-            match self.turn(steps) {
+            let done = self.turn(steps, wish == Some(Wish::Set));
+            self.tell();
+            match done {
                 Ok(()) => self.failing = false,
+                Err(error) if wish.is_some() => {
+                    warn!("the real-time clock can't be set: {error}");
+                }
                 Err(error) if !self.failing => {
                     warn!("{error}; trying again");
                     self.failing = true;
@@ -324,10 +395,25 @@ impl Duty {
         self.keep();
     }
 
-    /// Measures, and does what follows from it.
-    fn turn(&mut self, steps: u32) -> io::Result<()> {
+    /// Lets the time loop know what is known.
+    fn tell(&self) {
+        let Some(fit) = self.line.fit() else { return };
+        let report = RtcReport::new(fit, self.line.len(), self.line.span().as_seconds());
+        let told = self.told.report.lock();
+        *told.unwrap_or_else(PoisonError::into_inner) = report;
+    }
+
+    /// Measures, and does what follows from it. `wished`: the clock is to be set, whatever
+    /// it is off by.
+    fn turn(&mut self, steps: u32, wished: bool) -> io::Result<()> {
+        let unknown = || {
+            if wished {
+                warn!("the real-time clock is not set: the system clock's time is not good enough");
+            }
+            Ok(())
+        };
         if self.system_clock_sigma_s().is_none() {
-            return Ok(());
+            return unknown();
         }
         let rtc = Rtc::open(Some(&self.device), PATIENCE)?;
         let reading = match self.limit_s {
@@ -337,7 +423,7 @@ impl Duty {
         // The clock may have been moved, or lost its source, while we looked.
         let still = self.told.steps.load(Ordering::Acquire) == steps;
         let Some(sigma_s) = self.system_clock_sigma_s().filter(|_| still) else {
-            return Ok(());
+            return unknown();
         };
         let added = self.line.add(Sample {
             at: reading.at,
@@ -357,7 +443,7 @@ impl Duty {
             );
             self.set_from = MonoInstant::ZERO;
         }
-        if added != Added::Doubted && self.wants_setting(&reading) {
+        if wished || added != Added::Doubted && self.wants_setting(&reading) {
             self.set(&rtc, &reading)?;
         }
         if clock::monotonic() >= self.file_from && self.line.len() >= SAMPLES_BEFORE_SET {
@@ -490,7 +576,7 @@ mod tests {
     use crate::daemon::rtc::line::Rate;
     use crate::linux::rtc::Finder;
     use crate::time::map::ClockMap;
-    use crate::time::units::{Ppm, Precision};
+    use crate::time::units::Precision;
 
     #[test]
     fn the_clocks_own_error_is_taken_out_at_the_start() {
@@ -578,6 +664,8 @@ mod tests {
         };
         let keeper = Keeper::start(&config, snapshot()).unwrap().unwrap();
         keeper.tell(&snapshot(), true);
+        assert!(keeper.wish(Wish::Keep) && keeper.wish(Wish::Set));
+        assert_eq!(keeper.report(), RtcReport::default());
         let before = clock::monotonic();
         keeper.stop();
         assert!(clock::monotonic().since(before).as_seconds() < 2.0);

@@ -16,11 +16,14 @@ use crate::daemon::control::Listener;
 use crate::daemon::desk::{Desk, bind_metrics};
 use crate::daemon::drift;
 use crate::daemon::errands::{End, Errands, Identity, policy, spec};
+use crate::daemon::follower::Follower;
 use crate::daemon::logging;
 use crate::daemon::metrics::Exporter;
 use crate::daemon::notify::Notifier;
 use crate::daemon::options::{ClockChoice, IoChoice, Options};
 use crate::daemon::paths::control_default;
+use crate::daemon::phc;
+use crate::daemon::refclock::Refclocks;
 use crate::daemon::rtc;
 use crate::daemon::service::Setup as ServiceSetup;
 use crate::daemon::single;
@@ -31,13 +34,15 @@ use crate::daemon::time_loop::TimeLoop;
 use crate::daemon::worker::{Setup as WorkerSetup, Workers};
 use crate::linux::caps::{self, Capabilities, Capability};
 use crate::linux::clock;
-use crate::linux::reuseport::{ListenError, listen_error};
+use crate::linux::reuseport::{self, ListenError, listen_error};
 use crate::linux::ring;
 use crate::linux::signal::Signals;
 use crate::linux::udp::ServerSocket;
 use crate::linux::wait::Waiter;
 use crate::mechanisms::Mechanisms;
+use crate::node::action::SourceId;
 use crate::node::engine::{Node, NodeConfig};
+use crate::server::over_ptp::PtpService;
 use crate::server::respond::{Policy, Responder};
 use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
@@ -78,11 +83,18 @@ pub fn run(options: Options) -> Result<End, String> {
     }
     let frequency = read_drift(config, &mut without);
     let kind = clock.kind();
-    let node = Node::new(node_config(&options, &clock, frequency)?, clock.now());
+    let mut node = Node::new(node_config(&options, &clock, frequency)?, clock.now());
+    node.set_manual(config.manual);
     let mut core = TimeLoop::new(node, clock);
     // Nobody is served before the rules stand.
     let rules = Arc::new(policy(config, &[]));
     core.set_policy(Arc::clone(&rules));
+    check_phcs(config)?;
+    let clocks = (0..).zip(&config.sources).filter_map(|(index, source)| {
+        Some((SourceId(index), source.name.clone(), source.options.clock?))
+    });
+    let followers = config.disciplined.iter().cloned().map(Follower::new);
+    core.set_phcs(Refclocks::new(clocks), followers.collect());
     info!(
         "ptntp {} starts: clock {}, io {}, {} sources",
         env!("CARGO_PKG_VERSION"),
@@ -121,7 +133,7 @@ pub fn run(options: Options) -> Result<End, String> {
             };
             let desks = open_desks(config, options.once);
             let posts = open_posts(config, options.once, &mut without);
-            announce(&serving);
+            announce(&serving, config.ptp_port);
             threads::run(threads::Parts {
                 core,
                 errands: Errands::new(
@@ -135,6 +147,7 @@ pub fn run(options: Options) -> Result<End, String> {
                     control: desks.control?,
                     metrics: desks.metrics?,
                     posts,
+                    heard: config.commands.allowed.clone(),
                     drift_file: config.drift_file.clone(),
                     cards: config.stamping.cards.clone(),
                     workers: workers.clone(),
@@ -150,13 +163,14 @@ pub fn run(options: Options) -> Result<End, String> {
             if config.busy_poll {
                 log::warn!("busy polling needs io_uring: this one thread sleeps when nobody asks");
             }
-            let counters = Arc::new(single::Counted::default());
+            let counters = Arc::new(single::Counted::new(random_u64()?, config.recent_clients()));
             let sockets = bind_single(config, options.once, &mut without)?;
             let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();
             let responder = Responder::new(random_u64()?, config.clients);
-            let asked = single::Asked::new(random()?, random_u64()?, config.recent_clients());
+            let asked = single::Asked::new(random()?);
             let server = single::Server::new(
                 sockets,
+                over_ptp(config),
                 responder,
                 snapshot,
                 rules,
@@ -165,7 +179,7 @@ pub fn run(options: Options) -> Result<End, String> {
             );
             let desks = open_desks(config, options.once).for_one_thread(&mut without);
             let posts = open_posts(config, options.once, &mut without);
-            announce(&serving);
+            announce(&serving, config.ptp_port);
             single::run(single::Parts {
                 core,
                 errands: Errands::new(
@@ -178,6 +192,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 server,
                 desks,
                 posts,
+                heard: config.commands.allowed.clone(),
                 drift_file: config.drift_file.clone(),
                 cards: Keeper::new(&config.stamping.cards),
                 signals,
@@ -185,6 +200,35 @@ pub fn run(options: Options) -> Result<End, String> {
         }
     };
     end.map_err(|error| format!("the time loop can't wait: {error}"))
+}
+
+/// No hardware clock both leads and follows, by whatever names it goes.
+fn check_phcs(config: &Config) -> Result<(), String> {
+    let clocks = config.sources.iter().filter(|s| s.options.clock.is_some());
+    let lines = clocks
+        .map(|source| (format!("refclock PHC {}", source.name), &source.name, false))
+        .chain(config.disciplined.iter().map(|phc| {
+            let line = format!("phc discipline {}", phc.device);
+            (line, &phc.device, true)
+        }));
+    let mut seen: Vec<(u32, String, bool)> = Vec::new();
+    for (line, name, sets) in lines {
+        // One that is not there yet is told of when it is tried.
+        let Ok(index) = phc::index_of(name) else {
+            continue;
+        };
+        let other = seen
+            .iter()
+            .find(|(other, _, set)| *other == index && (sets || *set));
+        if let Some((_, other, _)) = other {
+            return Err(format!(
+                "`{other}` and `{line}` are about the same clock, /dev/ptp{index}: a clock is \
+                 followed or disciplined, by one line; delete one of them"
+            ));
+        }
+        seen.push((index, line, sets));
+    }
+    Ok(())
 }
 
 /// What could not be had at the start: said once in the log, and to everybody who
@@ -358,17 +402,23 @@ fn random_u64() -> Result<u64, String> {
     random().map(u64::from_ne_bytes)
 }
 
-/// Where to answer, IPv4 first.
-fn listen_addresses(listen: &Listen, port: u16) -> Vec<SocketAddr> {
-    let ips: Vec<IpAddr> = match listen {
+/// Where to answer, IPv4 first: on `port`, and over PTP if that is wanted.
+fn listen_addresses(config: &Config, port: u16) -> Vec<SocketAddr> {
+    let ips: Vec<IpAddr> = match &config.listen {
         Listen::Everywhere => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
         Listen::Loopback => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
         Listen::At(ips) => ips.clone(),
         Listen::Nowhere => Vec::new(),
     };
-    ips.into_iter()
-        .map(|ip| SocketAddr::new(ip, port))
+    let ports = [Some(port), config.ptp_port].into_iter().flatten();
+    ports
+        .flat_map(|port| ips.iter().map(move |&ip| SocketAddr::new(ip, port)))
         .collect()
+}
+
+fn over_ptp(config: &Config) -> Option<PtpService> {
+    let domain = config.ptp_domain;
+    config.ptp_port.map(|port| PtpService { port, domain })
 }
 
 /// Binds with `bind` where the configuration says, or where it may: port 1123
@@ -379,15 +429,16 @@ fn bind_where_possible<T>(
     mut bind: impl FnMut(&[SocketAddr]) -> io::Result<T>,
 ) -> Result<T, String> {
     let port = config.port.unwrap_or(PORT);
-    let addresses = listen_addresses(&config.listen, port);
+    let mut addresses = listen_addresses(config, port);
     let mut bound = bind(&addresses);
-    let denied = |bound: &io::Result<T>| matches!(bound, Err(error) if error.kind() == ErrorKind::PermissionDenied);
-    let mut addresses = addresses;
-    if denied(&bound) && config.port.is_none() {
+    let denied = |error: &io::Error| error.kind() == ErrorKind::PermissionDenied;
+    if config.port.is_none()
+        && matches!(&bound, Err(error) if denied(error) && port_of(error) == Some(PORT))
+    {
         without.say(format!(
             "no right to port {PORT} (CAP_NET_BIND_SERVICE): answering on port {PORT_UNPRIVILEGED}"
         ));
-        addresses = listen_addresses(&config.listen, PORT_UNPRIVILEGED);
+        addresses = listen_addresses(config, PORT_UNPRIVILEGED);
         bound = bind(&addresses);
     }
     if let Err(error) = &bound
@@ -398,7 +449,17 @@ fn bind_where_possible<T>(
         addresses.retain(SocketAddr::is_ipv4);
         bound = bind(&addresses);
     }
+    let is_ptp = |error: &io::Error| config.ptp_port.is_some() && port_of(error) == config.ptp_port;
     bound.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse if is_ptp(&error) => format!(
+            "{error}; a program that speaks PTP is running (ptp4l, chronyd?): stop it, or delete \
+             the `ptpport` line"
+        ),
+        ErrorKind::PermissionDenied if is_ptp(&error) => {
+            format!(
+                "{error}; run as root or with CAP_NET_BIND_SERVICE, or delete the `ptpport` line"
+            )
+        }
         ErrorKind::AddrInUse => format!(
             "{error}; another time server is running (chronyd, ntpd?): stop it, or choose another \
              port with --port"
@@ -410,10 +471,18 @@ fn bind_where_possible<T>(
     })
 }
 
+/// Which port could not be had?
+fn port_of(error: &io::Error) -> Option<u16> {
+    listen_failure(error).map(|failure| failure.address.port())
+}
+
+fn listen_failure(error: &io::Error) -> Option<&ListenError> {
+    error.get_ref()?.downcast_ref()
+}
+
 /// Is the failure one of IPv6, on a host that has none?
 fn lacks_ipv6(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    inner.is_some_and(|ListenError { address, source }| {
+    listen_failure(error).is_some_and(|ListenError { address, source }| {
         let absent = [libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL, libc::EINVAL];
         address.is_ipv6() && source.raw_os_error().is_some_and(|e| absent.contains(&e))
     })
@@ -436,6 +505,7 @@ fn start_workers(
         let setup = WorkerSetup {
             workers: cores,
             listen: addresses.to_vec(),
+            over_ptp: over_ptp(config),
             pin: cores > 1,
             busy_poll: config.busy_poll,
             seed,
@@ -459,15 +529,24 @@ fn bind_single(
         addresses
             .iter()
             .map(|&address| {
+                // Requests of our own leave by the port of PTP too.
+                if Some(address.port()) == config.ptp_port {
+                    return reuseport::bind_alone(address);
+                }
                 ServerSocket::bind(address, false).map_err(|error| listen_error(address, error))
             })
             .collect()
     })
 }
 
-fn announce(serving: &[SocketAddr]) {
+fn announce(serving: &[SocketAddr], ptp_port: Option<u16>) {
     for address in serving {
-        info!("answering on {address}");
+        let over = if Some(address.port()) == ptp_port {
+            " over PTP"
+        } else {
+            ""
+        };
+        info!("answering on {address}{over}");
     }
 }
 

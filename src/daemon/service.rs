@@ -42,6 +42,7 @@ use crate::daemon::status::Report;
 use crate::daemon::worker::Workers;
 use crate::linux::clock;
 use crate::linux::netlink::{self, Interface};
+use crate::server::rule::Prefix;
 use crate::sync::filter::Start;
 use crate::time::duration::NtpDuration;
 use crate::wire::candm::Request;
@@ -118,6 +119,8 @@ pub struct Setup {
     pub drift_file: Option<PathBuf>,
     /// Where chronyc is heard.
     pub posts: Vec<Post>,
+    /// Who may ask there besides this machine.
+    pub heard: Vec<(Prefix, bool)>,
     /// Which network cards are to stamp packets.
     pub cards: Vec<CardLine>,
     /// Who serves on addresses that come and go.
@@ -269,7 +272,7 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
             Err(error) => log::error!("metrics: {error}; nobody can scrape this daemon"),
         }
     }
-    let desk = Rc::new(RefCell::new(Desk::default()));
+    let desk = Rc::new(RefCell::new(Desk::new(&setup.heard)));
     for post in setup.posts {
         let (desk, latest) = (Rc::clone(&desk), latest.clone());
         tokio_uring::spawn(serve_chronyc(post, desk, latest, answers.clone()));
@@ -840,6 +843,7 @@ mod tests {
             metrics: Some((listener, Exporter::new())),
             drift_file: Some(directory.join("drift")),
             posts: Vec::new(),
+            heard: Vec::new(),
             cards: Vec::new(),
             workers: None,
             secret: [0; 32],

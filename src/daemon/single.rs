@@ -33,8 +33,10 @@ use crate::linux::udp::{Arrival, SendId, ServerSocket};
 use crate::linux::wait::{Interest, Ready, Waiter};
 use crate::node::action::SourceId;
 use crate::server::interleave::TxToken;
-use crate::server::recent::RecentTable;
+use crate::server::over_ptp::{Carriage, PtpService};
+use crate::server::recent::{RecentClient, RecentTable};
 use crate::server::respond::{Policy, Request, Responder, set_transmit};
+use crate::server::rule::Prefix;
 use crate::server::verdict::{Reason, Verdict};
 use crate::sync::filter::Start;
 use crate::time::duration::NtpDuration;
@@ -57,21 +59,19 @@ const AWAITED_MAX: usize = 64;
 /// Requests of ntpq in one turn.
 const QUERIES_MAX: usize = 16;
 
-/// What ntpq asks, and who asked before.
+/// What ntpq asks.
 pub struct Asked {
     /// To be answered at the end of the turn; which socket was asked.
     waiting: Vec<(usize, Query)>,
     answerer: Answerer,
-    recent: Option<Arc<RecentTable>>,
 }
 
 impl Asked {
-    /// `secret` and `seed` are unguessable; so many clients are remembered.
-    pub fn new(secret: [u8; 32], seed: u64, clients: usize) -> Self {
+    /// `secret` is unguessable.
+    pub fn new(secret: [u8; 32]) -> Self {
         Self {
             waiting: Vec::with_capacity(QUERIES_MAX),
             answerer: Answerer::new(secret, clock::monotonic()),
-            recent: (clients > 0).then(|| Arc::new(RecentTable::new(clients, seed))),
         }
     }
 }
@@ -94,6 +94,7 @@ pub struct Server {
 
 struct Socket {
     socket: ServerSocket,
+    over_ptp: Option<PtpService>,
     awaited: VecDeque<Awaited>,
 }
 
@@ -119,33 +120,53 @@ impl Socket {
     }
 }
 
-/// The loop's counters, where the metrics find them.
+/// What the loop counts and whom it remembers, where those who report find it.
 #[derive(Debug, Default)]
-pub struct Counted(WorkerCounters);
+pub struct Counted {
+    counters: WorkerCounters,
+    recent: Option<Arc<RecentTable>>,
+}
+
+impl Counted {
+    /// So many clients are remembered; `seed` is unguessable.
+    pub fn new(seed: u64, clients: usize) -> Self {
+        Self {
+            counters: WorkerCounters::default(),
+            recent: (clients > 0).then(|| Arc::new(RecentTable::new(clients, seed))),
+        }
+    }
+}
 
 impl Collect for Counted {
     fn collect(&self) -> ServerCounts {
-        counters::collect([&self.0])
+        counters::collect([&self.counters])
+    }
+
+    fn recent_clients(&self) -> Option<Vec<RecentClient>> {
+        let table = self.recent.as_deref()?;
+        Some(table.clients().collect())
     }
 }
 
 impl Server {
-    /// Answers on `sockets`.
+    /// Answers on `sockets`, and over PTP on those that have that service's port.
     pub fn new(
         sockets: Vec<ServerSocket>,
+        over_ptp: Option<PtpService>,
         mut responder: Responder,
         snapshot: Snapshot,
         policy: Arc<Policy>,
         counters: Arc<Counted>,
         asked: Asked,
     ) -> Self {
-        if let Some(recent) = &asked.recent {
+        if let Some(recent) = &counters.recent {
             responder.remember(Arc::clone(recent));
         }
         Self {
             sockets: sockets
                 .into_iter()
                 .map(|socket| Socket {
+                    over_ptp: over_ptp.filter(|ptp| ptp.port == socket.local_addr().port()),
                     socket,
                     awaited: VecDeque::with_capacity(AWAITED_MAX),
                 })
@@ -186,21 +207,24 @@ impl Server {
         let Ok(Some(arrival)) = socket.socket.receive(&mut self.buffer[..]) else {
             return;
         };
-        let received = self.arrived(&arrival);
+        let (received, frame_time) = self.arrived(&arrival);
         let request = Request {
             bytes: &self.buffer[..arrival.len],
             from: arrival.from,
             group: arrival.group,
             received: self.snapshot.clock.to_local(received),
         };
-        let verdict = self.responder.respond(
-            &self.policy,
-            &self.snapshot.state,
-            &request,
-            clock::monotonic(),
-            &mut self.reply,
-        );
-        self.counters.0.count(&verdict);
+        let (policy, state) = (&self.policy, &self.snapshot.state);
+        let (now, out) = (clock::monotonic(), &mut *self.reply);
+        let responder = &mut self.responder;
+        let (verdict, start) = match self.sockets[index].over_ptp {
+            None => (responder.respond(policy, state, &request, now, out), 0),
+            Some(PtpService { domain, .. }) => {
+                let carriage = Carriage { domain, frame_time };
+                responder.respond_over_ptp(carriage, policy, state, &request, now, out)
+            }
+        };
+        self.counters.counters.count(&verdict);
         if verdict == Verdict::Drop(Reason::Control) {
             let Arrival {
                 from,
@@ -213,7 +237,7 @@ impl Server {
                 Some(query) if self.asked.waiting.len() < QUERIES_MAX => {
                     self.asked.waiting.push((index, query));
                 }
-                _ => self.counters.0.note_control_dropped(),
+                _ => self.counters.counters.note_control_dropped(),
             }
         }
         let Verdict::Reply { len, kind, track } = verdict else {
@@ -222,7 +246,7 @@ impl Server {
         let real = clock::realtime();
         let reply = &mut self.reply[..len];
         if kind.wants_transmit() {
-            set_transmit(reply, self.snapshot.clock.to_local(real));
+            set_transmit(&mut reply[start..], self.snapshot.clock.to_local(real));
         }
         let (to, from, interface) = (arrival.from, arrival.to, arrival.interface);
         let socket = &mut self.sockets[index];
@@ -234,11 +258,11 @@ impl Server {
                 .map(|id| socket.expect_departure(id, token)),
         };
         if sent.is_ok() {
-            self.counters.0.note_latency(real - arrival.stamp.at);
+            self.counters.counters.note_latency(real - arrival.stamp.at);
         } else {
             // Lost like any other datagram; counted like a ring's.
             self.tallies.send_errors += 1;
-            self.counters.0.set_ring(&self.tallies);
+            self.counters.counters.set_ring(&self.tallies);
         }
     }
 
@@ -250,16 +274,15 @@ impl Server {
         // Before the report is made, which a flood is not worth.
         if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
             for _ in self.asked.waiting.drain(..) {
-                self.counters.0.note_control_dropped();
+                self.counters.counters.note_control_dropped();
             }
             return;
         }
         let report = report();
-        let recent = self.asked.recent.clone();
-        let recent = recent.as_deref();
+        let counted = Arc::clone(&self.counters);
         for (index, query) in self.asked.waiting.drain(..) {
             if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
-                self.counters.0.note_control_dropped();
+                self.counters.counters.note_control_dropped();
                 continue;
             }
             let knowledge = Knowledge {
@@ -269,13 +292,8 @@ impl Server {
                     .access
                     .lookup(query.from.ip(), query.from.port()),
                 now: self.snapshot.clock.to_local(clock::realtime()),
-                clients: &|| {
-                    recent
-                        .into_iter()
-                        .flat_map(|table| table.clients())
-                        .collect()
-                },
-                clients_max: recent.map_or(0, |table| table.capacity()),
+                clients: &|| counted.recent_clients().unwrap_or_default(),
+                clients_max: counted.recent.as_ref().map_or(0, |table| table.capacity()),
             };
             let socket = &self.sockets[index].socket;
             let answerer = &mut self.asked.answerer;
@@ -311,30 +329,30 @@ impl Server {
                 }
                 _ => self.card_counts.doubted += 1,
             }
-            self.counters.0.set_cards(&self.card_counts);
+            self.counters.counters.set_cards(&self.card_counts);
         }
     }
 
     /// When a request arrived: by the card if it has a stamp to believe, else as the
-    /// socket has it.
-    fn arrived(&mut self, arrival: &Arrival) -> WallInstant {
+    /// socket has it. And how long its frame took, if the card stamped it.
+    fn arrived(&mut self, arrival: &Arrival) -> (WallInstant, NtpDuration) {
         let Some(stamp) = arrival.card else {
-            return arrival.stamp.at;
+            return (arrival.stamp.at, NtpDuration::ZERO);
         };
         let card = self.cards.of_or_only(stamp.interface);
         let judged = card.map(|card| card.arrival(stamp.phc, arrival.stamp.at, stamp.frame_len));
-        let at = match judged {
+        let arrived = match judged {
             Some(Ok(judged)) => {
                 self.card_counts.arrivals += 1;
-                judged.at
+                (judged.at, judged.frame_time)
             }
             _ => {
                 self.card_counts.doubted += 1;
-                arrival.stamp.at
+                (arrival.stamp.at, NtpDuration::ZERO)
             }
         };
-        self.counters.0.set_cards(&self.card_counts);
-        at
+        self.counters.counters.set_cards(&self.card_counts);
+        arrived
     }
 
     fn set_cards(&mut self, cards: &Cards) {
@@ -415,6 +433,8 @@ pub struct Parts {
     pub desks: Vec<Desk>,
     /// Where chronyc is heard.
     pub posts: Vec<Post>,
+    /// Who may ask there besides this machine.
+    pub heard: Vec<(Prefix, bool)>,
     /// Where the frequency is kept.
     pub drift_file: Option<PathBuf>,
     /// Who sets network cards up, if any are to stamp packets.
@@ -431,6 +451,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         server,
         mut desks,
         posts,
+        heard,
         drift_file,
         cards,
         signals,
@@ -444,7 +465,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         drift_file,
     };
     let mut to_do = Vec::new();
-    let mut chronyc = cmdmon::Desk::default();
+    let mut chronyc = cmdmon::Desk::new(&heard);
     let mut changes = watch_links(&mut core, &mut errands, &mut to_do);
     let mut waiter = Waiter::poll();
     let mut interests = Vec::new();

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::daemon::distribution::Distribution;
 use crate::daemon::hardware::{CardReport, CardStatus};
+use crate::daemon::rtc::RtcReport;
 use crate::node::report::{NodeReport, SystemReport};
+use crate::server::recent::RecentClient;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
 use crate::time::map::ClockMap;
@@ -78,6 +80,12 @@ pub struct ServerCounts {
 pub trait Collect: Send + Sync {
     /// The sums over all workers, as of now.
     fn collect(&self) -> ServerCounts;
+
+    /// Who asked lately, as far as they are remembered: a client of several workers is
+    /// there for each of them. None: nobody is.
+    fn recent_clients(&self) -> Option<Vec<RecentClient>> {
+        None
+    }
 }
 
 /// Counts that are already gathered.
@@ -114,6 +122,8 @@ pub struct Report {
     pub true_errors: Option<Distribution>,
     /// The network cards whose stamps are used.
     pub cards: Vec<CardReport>,
+    /// The real-time clock, if we look after it.
+    pub rtc: Option<RtcReport>,
     /// The server's counters.
     pub server: Arc<dyn Collect>,
 }
@@ -276,6 +286,7 @@ pub(crate) mod tests {
                     id: 1,
                     name: "ntp.example.net".to_owned(),
                     address: Some("192.0.2.1:123".parse().unwrap()),
+                    local: Some("192.0.2.9".parse().unwrap()),
                     kind: 'u',
                     tally: Tally::System,
                     refid: "GPS".to_owned(),
@@ -313,6 +324,7 @@ pub(crate) mod tests {
             true_errors: Some(offsets.clone()),
             offsets,
             cards: vec![crate::daemon::hardware::tests::example()],
+            rtc: None,
             server: Arc::new(ServerCounts {
                 requests: vec![("reply", 3), ("ignore", 2)],
                 latency,

@@ -35,10 +35,12 @@ use crate::linux::signal;
 use crate::linux::udp::ReplySocket;
 use crate::linux::wake::Wake;
 use crate::server::interleave::TxToken;
+use crate::server::over_ptp::{Carriage, PtpService};
 use crate::server::recent::{RecentClient, RecentTable};
 use crate::server::respond::{Policy, Request, Responder, Sizes, set_transmit};
 use crate::server::rule::Flags;
 use crate::server::verdict::{Reason, Verdict};
+use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, WallInstant};
 use crate::wire::packet::PACKET_LEN_MAX;
 
@@ -60,6 +62,8 @@ pub struct Setup {
     pub workers: usize,
     /// Where to listen. Port 0 lets the kernel choose, each address on its own.
     pub listen: Vec<SocketAddr>,
+    /// On which of their ports, and how, NTP over PTP is spoken.
+    pub over_ptp: Option<PtpService>,
     /// Keep each worker on a core of its own, as far as there are enough.
     pub pin: bool,
     /// Look for requests all the time instead of sleeping until there are some.
@@ -95,6 +99,10 @@ impl Collect for Workers {
         // Asked now and then, and never by a worker: a good time to tidy up.
         self.free_retired();
         counters::collect(&self.shared.counters)
+    }
+
+    fn recent_clients(&self) -> Option<Vec<RecentClient>> {
+        (!self.shared.recent.is_empty()).then(|| self.recent())
     }
 }
 
@@ -187,6 +195,7 @@ impl Workers {
                 number,
                 core,
                 busy_poll: setup.busy_poll,
+                over_ptp: setup.over_ptp,
                 sockets,
                 responder,
             })?;
@@ -396,6 +405,7 @@ struct Plan {
     number: usize,
     core: Option<usize>,
     busy_poll: bool,
+    over_ptp: Option<PtpService>,
     sockets: Vec<ListenSocket>,
     responder: Responder,
 }
@@ -431,6 +441,7 @@ fn run(
         ring,
         responder: plan.responder,
         busy_poll: plan.busy_poll,
+        over_ptp: plan.over_ptp,
         policy: Cache::new(&shared.policy),
         cards: CardsReader::new(&shared.cards),
         card_counts: CardCounts::default(),
@@ -455,6 +466,7 @@ struct Worker<'a> {
     ring: Ring<TxToken>,
     responder: Responder,
     busy_poll: bool,
+    over_ptp: Option<PtpService>,
     cards: CardsReader<'a>,
     card_counts: CardCounts,
     policy: Cache<&'a ArcSwap<Sealed<Policy>>, Arc<Sealed<Policy>>>,
@@ -481,7 +493,7 @@ impl Worker<'_> {
                     Event::Arrived(arrival) => {
                         let received = self.arrived(&arrival);
                         if self.answer(arrival, received, &snapshot, started) {
-                            arrived.push(received);
+                            arrived.push(received.at);
                         }
                     }
                     Event::Departed(token, stamp) => {
@@ -517,37 +529,42 @@ impl Worker<'_> {
 
     /// When a request arrived: by the card if it has a stamp to believe, else by the
     /// kernel, else now.
-    fn arrived(&mut self, arrival: &Arrival) -> WallInstant {
+    fn arrived(&mut self, arrival: &Arrival) -> Received {
         let Some(kernel) = arrival.stamp else {
-            return realtime();
+            return Received::at(realtime());
         };
         let Some(stamp) = arrival.card else {
-            return kernel.at;
+            return Received::at(kernel.at);
         };
         let card = self.cards.cards().of_or_only(stamp.interface);
         match card.map(|card| card.arrival(stamp.phc, kernel.at, stamp.frame_len)) {
             Some(Ok(judged)) => {
                 self.card_counts.arrivals += 1;
-                judged.at
+                Received {
+                    at: judged.at,
+                    frame_time: judged.frame_time,
+                }
             }
             _ => {
                 self.card_counts.doubted += 1;
-                kernel.at
+                Received::at(kernel.at)
             }
         }
     }
 
-    /// Whether there was a reply. `received` is CLOCK_REALTIME.
+    /// Whether there was a reply.
     fn answer(
         &mut self,
         arrival: Arrival,
-        received: WallInstant,
+        received: Received,
         snapshot: &Snapshot,
         now: MonoInstant,
     ) -> bool {
         let (from, to, group) = (arrival.from, arrival.to, arrival.group);
         let interface = arrival.interface;
-        let received = snapshot.clock.to_local(received);
+        let over_ptp = self.over_ptp.filter(|ptp| ptp.port == arrival.port);
+        let frame_time = received.frame_time;
+        let received = snapshot.clock.to_local(received.at);
         let before = self.ring.replies_ready();
         self.ring.answer(arrival, |bytes, out| {
             let request = Request {
@@ -557,14 +574,19 @@ impl Worker<'_> {
                 received,
             };
             let policy = self.policy.load();
-            let verdict = self
-                .responder
-                .respond(policy, &snapshot.state, &request, now, out);
+            let (state, responder) = (&snapshot.state, &mut self.responder);
+            let (verdict, start) = match over_ptp {
+                None => (responder.respond(policy, state, &request, now, out), 0),
+                Some(PtpService { domain, .. }) => {
+                    let carriage = Carriage { domain, frame_time };
+                    responder.respond_over_ptp(carriage, policy, state, &request, now, out)
+                }
+            };
             self.counters.count(&verdict);
             match verdict {
                 Verdict::Reply { len, kind, track } => Some(Outgoing {
                     len,
-                    stamp_late: kind.wants_transmit(),
+                    stamp_late: kind.wants_transmit().then_some(start),
                     track,
                 }),
                 Verdict::Drop(Reason::Control) => {
@@ -591,6 +613,21 @@ impl Worker<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// When a request arrived, CLOCK_REALTIME, and how long its frame took if a card
+/// stamped it.
+#[derive(Clone, Copy)]
+struct Received {
+    at: WallInstant,
+    frame_time: NtpDuration,
+}
+
+impl Received {
+    const fn at(at: WallInstant) -> Self {
+        let frame_time = NtpDuration::ZERO;
+        Self { at, frame_time }
     }
 }
 
@@ -716,6 +753,7 @@ mod tests {
     use crate::time::timestamp::NtpTimestamp;
     use crate::time::units::{Ppm, Precision};
     use crate::wire::packet::{HEADER_LEN, Leap, Packet};
+    use crate::wire::ptp::{Envelope, Form, PREFIX_LEN_MAX};
     use nix::sched::{CloneFlags, unshare};
     use std::net::UdpSocket;
     use std::process::Command;
@@ -729,6 +767,7 @@ mod tests {
         Setup {
             workers,
             listen: listen.iter().map(|a| a.parse().expect("ok")).collect(),
+            over_ptp: None,
             pin: true,
             busy_poll: false,
             seed: 1,
@@ -1047,6 +1086,54 @@ mod tests {
     }
 
     #[test]
+    fn over_ptp_on_its_port_and_plain_ntp_on_the_other() {
+        let port = UdpSocket::bind(LOOPBACK_V4)
+            .and_then(|socket| socket.local_addr())
+            .expect("a free port")
+            .port();
+        let address = format!("127.0.0.1:{port}");
+        let workers = started(&Setup {
+            over_ptp: Some(PtpService { port, domain: 123 }),
+            ..setup(2, &[LOOPBACK_V4, &address])
+        });
+        let [plain, ptp] = *workers.addresses() else {
+            panic!("two were asked for");
+        };
+        let envelope = Envelope {
+            form: Form::Final,
+            domain: 123,
+            sequence: 5,
+            correction: NtpDuration::ZERO,
+        };
+        let ntp = request(0, 0, 2);
+        let mut prefix = [0; PREFIX_LEN_MAX];
+        let len = envelope.seal(ntp.len(), &mut prefix);
+        let wrapped = [&prefix[..len], &ntp[..]].concat();
+        let client = client([127, 0, 0, 1]);
+        client.send_to(&wrapped, ptp).expect("sent");
+        let mut reply = [0; 200];
+        let (len, from) = client.recv_from(&mut reply).expect("a reply");
+        assert_eq!((len, from), (wrapped.len(), ptp));
+        let (opened, inner) = Envelope::open(&reply[..len], 123).expect("over PTP");
+        assert_eq!(opened, envelope);
+        let packet = Packet::new(inner).expect("a header");
+        let held = packet.transmit() - packet.receive();
+        assert!(held > NtpDuration::ZERO && held < NtpDuration::from_whole_seconds(1));
+        // Each port has its own.
+        client
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .expect("a timeout");
+        assert!(ask(&client, ptp, &ntp).is_none());
+        client.send_to(&wrapped, plain).expect("sent");
+        assert!(client.recv_from(&mut reply).is_err());
+        assert!(ask(&client, plain, &ntp).is_some());
+        assert_eq!(
+            verdicts(&workers, Verdict::Drop(Reason::OtherPtp).index()),
+            1
+        );
+    }
+
+    #[test]
     fn what_is_too_long_or_empty_is_counted_and_survived() {
         let workers = start(1, &[LOOPBACK_V4]);
         let server = workers.addresses()[0];
@@ -1178,6 +1265,7 @@ mod tests {
         let setup = Setup {
             workers: 2,
             listen: vec![taken],
+            over_ptp: None,
             pin: false,
             busy_poll: false,
             seed: 1,

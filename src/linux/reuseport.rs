@@ -211,6 +211,20 @@ fn try_bind_group(mut address: SocketAddr, count: usize) -> io::Result<Vec<Liste
     receivers.into_iter().map(pair).collect()
 }
 
+/// Binds a socket that takes in all that comes to `address`, though clients may share its
+/// port ([`connect_from`](crate::linux::udp::ClientSocket::connect_from)).
+///
+/// # Errors
+/// As [`bind_group`], and if anybody is there already.
+pub fn bind_alone(address: SocketAddr) -> io::Result<ServerSocket> {
+    probe_free(address)?;
+    let bound = ServerSocket::bind(address, true).and_then(|socket| {
+        choose_by_source(socket.fd(), address.ip(), 1)?;
+        Ok(socket)
+    });
+    bound.map_err(|source| listen_error(address, source))
+}
+
 /// `source` with the address it is about, as [`bind_group`] gives it.
 pub fn listen_error(address: SocketAddr, source: io::Error) -> io::Error {
     io::Error::new(source.kind(), ListenError { address, source })

@@ -13,13 +13,14 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::client::association::{Association, Dice, Received};
 use crate::client::packet_test::PacketTest;
+use crate::client::refclock::{Reading, Readings};
 use crate::measurement::{Measurement, PHI};
 use crate::mechanisms::Mechanisms;
-use crate::node::action::{Action, AssociationId, Event, SourceId};
+use crate::node::action::{Action, AssociationId, Event, SourceId, Whom};
 use crate::node::manual::Manual;
 use crate::node::pool::{Name, SourceSpec};
 use crate::node::report::{
-    LOCAL, NodeReport, ReplyReport, SampleReport, SourceDetail, SourceReport, SystemDetail,
+    CLOCK, LOCAL, NodeReport, ReplyReport, SampleReport, SourceDetail, SourceReport, SystemDetail,
     SystemReport,
 };
 use crate::node::updates::Updates;
@@ -87,6 +88,8 @@ struct Peer {
     id: AssociationId,
     source: SourceId,
     association: Association,
+    /// Of a clock that is read, where no server is asked.
+    clock: Option<Clock>,
     filter: Filter,
     poll: Poll,
     tally: Tally,
@@ -96,16 +99,55 @@ struct Peer {
     accused: Option<MonoInstant>,
 }
 
+/// A reference clock behind an association.
+#[derive(Debug)]
+struct Clock {
+    /// As the configuration calls it.
+    name: String,
+    readings: Readings,
+    /// The operator was told that TAI − UTC is unknown.
+    told_tai: bool,
+}
+
 impl Peer {
+    /// As the log names it.
+    fn whom(&self) -> Whom {
+        match &self.clock {
+            Some(clock) => Whom::Clock(clock.readings.options().name(), clock.name.clone()),
+            None => Whom::Server(self.association.address()),
+        }
+    }
+
+    /// As reports name it: the address without its port.
+    fn name(&self) -> String {
+        match &self.clock {
+            Some(clock) => clock.readings.options().name(),
+            None => self.association.address().ip().to_string(),
+        }
+    }
+
+    /// When it wants something.
+    fn deadline(&self) -> MonoInstant {
+        let readings = self.clock.as_ref().map(|clock| clock.readings.deadline());
+        let deadline = self.association.deadline();
+        readings.map_or(deadline, |readings| readings.min(deadline))
+    }
+
     /// Silence for as long as makes a server unreachable is told once, and its
     /// verdict goes.
     fn report_silence(&mut self, actions: &mut VecDeque<Action>) -> bool {
         let silent = self.association.misses() >= MISSES_UNREACHABLE;
         if silent && std::mem::replace(&mut self.answers, false) {
-            let address = self.association.address();
-            actions.push_back(Action::Log(Event::Unreachable(address)));
+            actions.push_back(Action::Log(Event::Unreachable(self.whom())));
         }
         silent && self.association.misses().is_multiple_of(MISSES_UNREACHABLE)
+    }
+
+    fn on_clock_moved(&mut self, now: MonoInstant, restart: bool) {
+        self.association.on_clock_moved(now, restart);
+        if let Some(clock) = &mut self.clock {
+            clock.readings.clear();
+        }
     }
 
     /// Is there any hope left for this address?
@@ -250,6 +292,11 @@ impl Node {
             node.steer(ClockCommand::SetFrequency(base));
         }
         node.actions.push_back(Action::Publish(node.state));
+        for index in 0..node.names.len() {
+            if let Some(clock) = node.names[index].spec.options.clock {
+                node.mobilise(SourceId(index), clock.address(), now.mono);
+            }
+        }
         node
     }
 
@@ -261,7 +308,7 @@ impl Node {
     /// When [`on_timer`](Self::on_timer) has to be called.
     pub fn deadline(&self) -> MonoInstant {
         let names = self.names.iter().map(Name::deadline);
-        let peers = self.peers.iter().map(|peer| peer.association.deadline());
+        let peers = self.peers.iter().map(Peer::deadline);
         let transient = self.discipline.deadline();
         names
             .chain(peers)
@@ -287,6 +334,16 @@ impl Node {
                 self.actions.push_back(Action::Close(peer.id));
                 lost |= peer.report_silence(&mut self.actions);
             }
+            let reads = peer.clock.as_mut().is_some_and(|clock| {
+                let due = clock.readings.is_due(now.mono);
+                due || peer.association.deadline() <= now.mono
+            });
+            if reads {
+                self.actions.push_back(Action::ReadClock {
+                    association: peer.id,
+                    source: peer.source,
+                });
+            }
             if peer.association.deadline() > now.mono {
                 continue;
             }
@@ -295,10 +352,14 @@ impl Node {
                 receive: self.dice.next_u64(),
                 spread: self.dice.next_u32(),
             };
-            if let Some(request) = peer.association.poll(now, dice) {
+            let request = peer.association.poll(now, dice);
+            if let Some(clock) = &mut peer.clock {
+                clock.readings.close();
+            } else if let Some(request) = request {
                 self.actions.push_back(Action::Send {
                     association: peer.id,
                     to: peer.association.address(),
+                    from_port: request.from_port,
                     bytes: request.bytes,
                 });
             }
@@ -340,6 +401,13 @@ impl Node {
     pub fn on_departure(&mut self, id: AssociationId, stamp: Stamp) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
             peer.association.on_departure(stamp);
+        }
+    }
+
+    /// The request left from this address of ours.
+    pub fn on_sent(&mut self, id: AssociationId, from: IpAddr) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
+            peer.association.note_local(from);
         }
     }
 
@@ -395,14 +463,75 @@ impl Node {
             Received::Nothing => {}
             Received::Sample(mut sample) => {
                 sample.offset += peer.association.options().offset;
-                let address = peer.association.address();
                 if !std::mem::replace(&mut peer.answers, true) {
-                    self.log(Event::Reachable(address));
+                    let event = Event::Reachable(peer.whom());
+                    self.log(event);
                 }
                 self.take_sample(index, &sample, now);
             }
         }
         self.actions.push_back(Action::Close(id));
+    }
+
+    /// A clock was read (see [`Action::ReadClock`]).
+    pub fn on_reading(&mut self, id: AssociationId, reading: &Reading, now: Now) {
+        let tai_offset = self.tai_offset(now).or(reading.tai_offset);
+        let Some(clock) = self.clock_of(id) else {
+            return;
+        };
+        let Some(offset) = clock.readings.offset(reading, tai_offset) else {
+            if !std::mem::replace(&mut clock.told_tai, true) {
+                let whom = self.peers.iter().find(|peer| peer.id == id).map(Peer::whom);
+                self.actions
+                    .extend(whom.map(|whom| Action::Log(Event::TaiUnknown(whom))));
+            }
+            self.on_reading_failed(id, now);
+            return;
+        };
+        let z = offset + self.ledger.integral_at(reading.at);
+        if let Some(clock) = self.clock_of(id) {
+            clock.readings.keep(reading, z);
+        }
+        self.end_poll(id, now);
+    }
+
+    /// It could not be read, or what was read is not to be believed.
+    pub fn on_reading_failed(&mut self, id: AssociationId, now: Now) {
+        self.end_poll(id, now);
+    }
+
+    fn clock_of(&mut self, id: AssociationId) -> Option<&mut Clock> {
+        let peer = self.peers.iter_mut().find(|peer| peer.id == id)?;
+        peer.clock.as_mut()
+    }
+
+    /// If the poll of this clock is over, its readings make a sample, or are missed.
+    fn end_poll(&mut self, id: AssociationId, now: Now) {
+        let Some(index) = self.peers.iter().position(|peer| peer.id == id) else {
+            return;
+        };
+        let peer = &mut self.peers[index];
+        let Some(clock) = peer.clock.as_mut().filter(|_| !self.over) else {
+            return;
+        };
+        if !clock.readings.take_closing() {
+            return;
+        }
+        let precision = self.state.precision.to_duration();
+        let ledger = &self.ledger;
+        let sample = clock
+            .readings
+            .take_measurement(precision, |at| ledger.integral_at(at));
+        let Some(sample) = sample else {
+            self.on_send_failed(id, now);
+            return;
+        };
+        peer.association.on_measurement(&sample, now);
+        if !std::mem::replace(&mut peer.answers, true) {
+            let event = Event::Reachable(peer.whom());
+            self.log(event);
+        }
+        self.take_sample(index, &sample, now);
     }
 
     /// The driver did this to the clock.
@@ -415,7 +544,7 @@ impl Node {
         self.steps += 1;
         self.log(Event::Stepped(applied.stepped));
         for peer in &mut self.peers {
-            peer.association.on_clock_moved(applied.now.mono, false);
+            peer.on_clock_moved(applied.now.mono, false);
         }
         if self.config.once {
             self.over = true;
@@ -436,7 +565,7 @@ impl Node {
         if leap != NtpDuration::ZERO && (moved - leap).abs() < NtpDuration::from_seconds(0.1) {
             // The kernel's leap second: the sources take it too, so offsets stay.
             for peer in &mut self.peers {
-                peer.association.on_clock_moved(now.mono, false);
+                peer.on_clock_moved(now.mono, false);
             }
             self.state.leap = Leap::None;
             self.vouch(now);
@@ -450,7 +579,7 @@ impl Node {
         for peer in &mut self.peers {
             peer.filter.reset();
             peer.poll.restart();
-            peer.association.on_clock_moved(now.mono, true);
+            peer.on_clock_moved(now.mono, true);
         }
         if let Some(command) = self.discipline.on_foreign_step() {
             self.steer(command);
@@ -481,6 +610,11 @@ impl Node {
     /// What is known of leap seconds. Servers are believed where it knows nothing.
     pub fn set_leap_table(&mut self, table: LeapTable) {
         self.leap_table = Some(table);
+    }
+
+    /// TAI − UTC in seconds, by the table of leap seconds.
+    pub fn tai_offset(&self, now: Now) -> Option<i32> {
+        self.leap_table.as_ref()?.tai_offset_at(now.wall)
     }
 
     /// What we serve with.
@@ -568,9 +702,8 @@ impl Node {
                 .accused
                 .is_some_and(|at| now.mono.since(at) < ACCUSED_AGAIN);
             if accused && !told {
-                let address = peer.association.address();
-                self.actions
-                    .push_back(Action::Log(Event::Falseticker(address)));
+                let event = Event::Falseticker(peer.whom());
+                self.actions.push_back(Action::Log(event));
                 peer.accused = Some(now.mono);
             }
         }
@@ -614,13 +747,14 @@ impl Node {
     fn follow(&mut self, system: usize, combined: &Combined, now: Now) {
         let peer = &self.peers[system];
         let (id, address) = (peer.id, peer.association.address());
+        let source = match &peer.clock {
+            Some(_) => peer.whom().to_string(),
+            None => address.to_string(),
+        };
         let stratum = (combined.stratum + 1).min(STRATUM_MAX);
         if self.reference != Reference::Peer(id) {
             self.reference = Reference::Peer(id);
-            self.log(Event::Selected {
-                source: address.to_string(),
-                stratum,
-            });
+            self.log(Event::Selected { source, stratum });
         }
         self.state = SystemState {
             leap: combined.leap,
@@ -803,6 +937,13 @@ impl Node {
 
     fn mobilise(&mut self, source: SourceId, address: SocketAddr, now: MonoInstant) {
         let mut options = self.names[source.0].spec.options;
+        let clock = options.clock.map(|clock| Clock {
+            name: self.names[source.0].spec.name.clone(),
+            readings: Readings::new(clock, now),
+            told_tai: false,
+        });
+        // Readings cost nothing: a start need not wait for whole polls.
+        options.iburst |= clock.is_some();
         // Whoever waits for `-q` wants to wait seconds, not polls.
         options.iburst |= self.config.once;
         let id = AssociationId(self.next_id);
@@ -813,6 +954,7 @@ impl Node {
             id,
             source,
             association: Association::new(address, options, mechanisms, start),
+            clock,
             filter: Filter::new(self.start, mechanisms),
             poll: Poll::new(options.minpoll, options.maxpoll, mechanisms),
             tally: Tally::Rejected,
@@ -899,6 +1041,7 @@ impl Node {
         let mut addresses: Vec<IpAddr> = self
             .peers
             .iter()
+            .filter(|peer| peer.clock.is_none())
             .map(|peer| peer.association.address().ip())
             .collect();
         addresses.sort_unstable();
@@ -931,7 +1074,7 @@ impl Node {
             source: match self.reference {
                 Reference::None => None,
                 Reference::Local => Some(LOCAL.to_owned()),
-                Reference::Peer(_) => peer.map(|peer| peer.association.address().ip().to_string()),
+                Reference::Peer(_) => peer.map(Peer::name),
             },
             leap: match state.leap {
                 Leap::None => "none",
@@ -1002,15 +1145,22 @@ impl Node {
         let sample = association.last_sample();
         let origins = association.last_origins();
         let (sent, received) = association.counts();
+        let kind = match (&peer.clock, spec.pool) {
+            (Some(_), _) => CLOCK,
+            (None, true) => 'p',
+            (None, false) => 'u',
+        };
+        let silent = SourceReport::silent(spec, kind);
         SourceReport {
             // Those of names without an address come from the other end.
             id: 1 + (peer.id.0 % (u64::from(u16::MAX) - NAMES_MAX as u64 - 1)) as u16,
-            address: Some(association.address()),
+            address: peer.clock.is_none().then(|| association.address()),
+            local: association.local(),
             tally: peer.tally,
-            refid: sample.map_or_else(
-                || RefId::INIT.display(STRATUM_MAX).to_string(),
-                |sample| sample.refid.display(sample.stratum).to_string(),
-            ),
+            refid: match (&peer.clock, sample) {
+                (None, Some(sample)) => sample.refid.display(sample.stratum).to_string(),
+                _ => silent.refid.clone(),
+            },
             stratum: sample.map_or(STRATUM_MAX, |sample| sample.stratum),
             when_s: association
                 .last_heard()
@@ -1042,7 +1192,7 @@ impl Node {
                 })
                 .collect(),
             detail: self.source_detail(peer, estimate.as_ref(), now),
-            ..SourceReport::silent(spec, if spec.pool { 'p' } else { 'u' })
+            ..silent
         }
     }
 }
@@ -1057,7 +1207,6 @@ impl Node {
             bursting: association.is_bursting(),
             prefer: options.prefer,
             noselect: options.noselect,
-            poll: association.poll_exponent().log2(),
             stamped: association.stamped(),
             ..SourceDetail::default()
         };
@@ -1066,24 +1215,7 @@ impl Node {
             let corrected = self.ledger.integral_at(now.mono) - self.ledger.integral_at(sample.at);
             // What corrects the clock's own error is no correction of the offset.
             let own = age * self.discipline.frequency().ratio();
-            detail.sample_age_s = Some(age.as_seconds());
-            detail.measured_s = sample.offset.as_seconds();
             detail.adjusted_s = (sample.offset - corrected + own).as_seconds();
-            detail.error_s = ((sample.delay + sample.root_delay).half()
-                + sample.root_dispersion
-                + sample.dispersion)
-                .as_seconds();
-            detail.dispersion_s = sample.dispersion.as_seconds();
-            detail.leap = sample.leap.bits();
-            detail.root_delay_s = sample.root_delay.as_seconds();
-            detail.root_dispersion_s = sample.root_dispersion.as_seconds();
-            detail.refid = u32::from_be_bytes(sample.refid.bytes());
-        }
-        if let Some(reply) = association.last_reply() {
-            detail.version = reply.version;
-            detail.reply_poll = reply.poll;
-            detail.precision = reply.precision.log2();
-            detail.reference_unix_ns = reply.reference.resolve(now.wall).unix_ns();
         }
         if let Some(response) = association.response() {
             detail.response_s = response.as_seconds();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::client::options::SourceOptions;
+use crate::client::refclock::ClockOptions;
 use crate::node::engine::reload::Changes;
 use crate::time::instant::WallInstant;
 use crate::time::map::ClockMap;
@@ -48,6 +49,9 @@ struct World {
     /// What every name resolves to, if not to its own server.
     pool: Option<Vec<SocketAddr>>,
     lookups: u64,
+    /// What a reference clock shows.
+    clock: Server,
+    kernel_tai: Option<i32>,
 }
 
 fn address(n: usize) -> SocketAddr {
@@ -125,6 +129,13 @@ impl World {
             sent: 0,
             pool: None,
             lookups: 0,
+            clock: Server {
+                error_s: 0.0,
+                alive: true,
+                leap: Leap::None,
+                kiss: None,
+            },
+            kernel_tai: None,
         }
     }
 
@@ -156,8 +167,10 @@ impl World {
                     association,
                     to,
                     bytes,
+                    ..
                 } => self.carry(association, to, &bytes),
                 Action::Steer(command) => self.steer(command),
+                Action::ReadClock { association, .. } => self.read(association),
                 Action::Resolve(source) => {
                     let now = self.now();
                     self.lookups += 1;
@@ -176,6 +189,26 @@ impl World {
                 | Action::KeepFrequency(_) => {}
             }
         }
+    }
+
+    /// The one clock there is.
+    fn read(&mut self, association: AssociationId) {
+        let now = self.now();
+        if !self.clock.alive {
+            self.node.on_reading_failed(association, now);
+            return;
+        }
+        let noise_ns = (f64::from(self.noise.next_u32()) / f64::from(u32::MAX) - 0.5) * 600.0;
+        let shown = NtpDuration::from_seconds(self.clock.error_s)
+            + NtpDuration::from_nanos(noise_ns as i64);
+        let reading = Reading {
+            clock: self.real() + shown,
+            local: now.wall,
+            window: NtpDuration::from_nanos(800),
+            at: now.mono,
+            tai_offset: self.kernel_tai,
+        };
+        self.node.on_reading(association, &reading, now);
     }
 
     fn carry(&mut self, association: AssociationId, to: SocketAddr, bytes: &[u8]) {
@@ -239,6 +272,10 @@ impl World {
     }
 
     /// Lives until `seconds` after the start.
+    fn run_for(&mut self, seconds: f64) {
+        self.run_until(self.now_ns as f64 * 1e-9 + seconds);
+    }
+
     fn run_until(&mut self, seconds: f64) {
         let end_ns = (seconds * 1e9) as i64;
         loop {
@@ -831,4 +868,83 @@ mod orders {
         world.run_until(600.0);
         assert!(world.system().sync);
     }
+}
+fn phc(clock: ClockOptions) -> SourceOptions {
+    SourceOptions {
+        minpoll: PollExponent::new(4),
+        maxpoll: PollExponent::new(4),
+        clock: Some(ClockOptions {
+            refid: RefId::from_bytes(*b"PHC0"),
+            ..clock
+        }),
+        ..SourceOptions::default()
+    }
+}
+
+#[test]
+fn a_reference_clock_is_followed_to_nanoseconds() {
+    let mut world = World::new(1, phc(ClockOptions::default()), 0.3, Ppm(20.0));
+    world.run_for(60.0);
+    // Stepped at first, and then slewed; never looked up, never asked.
+    assert_eq!((world.lookups, world.sent), (0, 0));
+    let (mut square, mut count) = (0.0, 0.0);
+    for _ in 0..300 {
+        world.run_for(1.0);
+        let error = world.true_error();
+        square += error.as_seconds().powi(2);
+        count += 1.0;
+        let bound = world.node.state().error_bound_at(world.now().wall);
+        assert!(error.abs() <= bound, "{error:?} {bound:?}");
+        assert!(bound < NtpDuration::from_seconds(100e-6), "{bound:?}");
+    }
+    let rms = f64::sqrt(square / count);
+    assert!(rms < 150e-9, "{rms}");
+    let state = world.node.state();
+    assert_eq!(state.stratum, 1);
+    assert_eq!(state.refid, RefId::from_bytes(*b"PHC0"));
+    let report = world.node.report(world.now());
+    assert_eq!(report.system.source.as_deref(), Some("PHC0"));
+    let source = &report.sources[0];
+    assert_eq!(
+        (source.address, source.kind, source.stratum),
+        (None, 'r', 0)
+    );
+    assert_eq!((source.refid.as_str(), source.reach), (".PHC0.", 0o377));
+    assert_eq!(source.stamp_rx.as_deref(), Some("hardware"));
+}
+
+#[test]
+fn a_reference_clock_that_goes_is_told_of_once_and_comes_back() {
+    let mut world = World::new(1, phc(ClockOptions::default()), 0.0, Ppm(20.0));
+    world.run_for(300.0);
+    world.clock.alive = false;
+    world.run_for(600.0);
+    let told = |world: &World, what: &str| {
+        let lines = world.log.iter().filter(|line| line.contains(what));
+        lines.count()
+    };
+    assert_eq!(told(&world, "PHC0 (server-1) gives no time"), 1);
+    assert_eq!(world.node.report(world.now()).sources[0].reach, 0);
+    world.clock.alive = true;
+    world.run_for(300.0);
+    assert_eq!(told(&world, "PHC0 (server-1) gives time"), 2);
+    assert!(world.true_error().abs() < NtpDuration::from_seconds(1e-6));
+}
+
+#[test]
+fn a_clock_that_counts_tai_waits_until_the_distance_is_known() {
+    let options = phc(ClockOptions {
+        tai: true,
+        ..ClockOptions::default()
+    });
+    let mut world = World::new(1, options, 0.0, Ppm(20.0));
+    world.clock.error_s = 37.0;
+    world.run_for(120.0);
+    let told = world.log.iter().filter(|line| line.contains("leapfile"));
+    assert_eq!(told.count(), 1, "{:?}", world.log);
+    assert!(!world.node.state().is_synchronised());
+    world.kernel_tai = Some(37);
+    world.run_for(120.0);
+    assert!(world.node.state().is_synchronised());
+    assert!(world.true_error().abs() < NtpDuration::from_seconds(2e-6));
 }

@@ -3,7 +3,7 @@
 //! --json`; they are an interface, so they only grow.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,9 @@ use crate::wire::refid::RefId;
 /// [`SystemReport::source`] while the undisciplined local clock is served.
 pub const LOCAL: &str = "local";
 
+/// [`SourceReport::kind`] of a reference clock: it has no address, and its own refid.
+pub const CLOCK: char = 'r';
+
 /// One source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceReport {
@@ -25,9 +28,12 @@ pub struct SourceReport {
     pub id: u16,
     /// As written in the configuration.
     pub name: String,
-    /// Whom we ask; none while the name does not resolve. For the local clock, none.
+    /// Whom we ask; none while the name does not resolve. For clocks, none.
     pub address: Option<SocketAddr>,
-    /// `u` unicast, `p` one of a pool, `l` the local clock.
+    /// Our address that the last request left from.
+    #[serde(default)]
+    pub local: Option<IpAddr>,
+    /// `u` unicast, `p` one of a pool, `l` the local clock, `r` a reference clock.
     pub kind: char,
     /// Selection's verdict.
     pub tally: Tally,
@@ -72,8 +78,8 @@ pub struct SourceReport {
     pub detail: SourceDetail,
 }
 
-/// More about one source. Offsets are ours around: positive when we are behind. Zero
-/// before the first sample, unless said otherwise.
+/// What [`SourceReport::reply`] and [`SourceReport::recent`] don't say. Offsets are ours
+/// around: positive when we are behind. Zero before the first sample, unless said otherwise.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct SourceDetail {
     /// False: the operator has switched it off.
@@ -84,18 +90,8 @@ pub struct SourceDetail {
     pub prefer: bool,
     /// `noselect`.
     pub noselect: bool,
-    /// Log2 of the poll interval in seconds.
-    pub poll: i8,
-    /// Seconds since the last sample; none: there was none.
-    pub sample_age_s: Option<f64>,
-    /// θ of the last sample as it was measured.
-    pub measured_s: f64,
-    /// The same less what was corrected since.
+    /// θ of the last sample less what was corrected since.
     pub adjusted_s: f64,
-    /// δ / 2 of the whole way to the primary reference, and all dispersion: of the last sample.
-    pub error_s: f64,
-    /// ε of the last sample.
-    pub dispersion_s: f64,
     /// Samples the estimate rests on.
     pub samples: u32,
     /// From the first of them to the last.
@@ -107,23 +103,7 @@ pub struct SourceDetail {
     pub skew_ppm: f64,
     /// What the offset may be wrong by, one sigma.
     pub offset_sigma_s: f64,
-    /// The last reply's leap bits.
-    pub leap: u8,
-    /// The last reply's version.
-    pub version: u8,
-    /// The last reply's poll, log2 of seconds.
-    pub reply_poll: i8,
-    /// Precision of the source's clock, log2 of seconds.
-    pub precision: i8,
-    /// Δ of the source.
-    pub root_delay_s: f64,
-    /// Ε of the source.
-    pub root_dispersion_s: f64,
-    /// The source's own reference, as on the wire.
-    pub refid: u32,
-    /// When the source was last corrected: Unix nanoseconds.
-    pub reference_unix_ns: i64,
-    /// From T2 to T3.
+    /// How long the source took to answer, in the last sample's exchange: from T2 to T3.
     pub response_s: f64,
     /// So many of T1 and T4 by the kernel, of T1 and T4 by hardware.
     pub stamped: [u64; 4],
@@ -187,13 +167,15 @@ pub struct SampleReport {
 impl SourceReport {
     /// A source that has not been heard: nothing but its name is known.
     pub fn silent(spec: &SourceSpec, kind: char) -> Self {
+        let refid = spec.options.clock.map_or(RefId::INIT, |clock| clock.refid);
         Self {
             id: 0,
             name: spec.name.clone(),
             address: None,
+            local: None,
             kind,
             tally: Tally::Rejected,
-            refid: RefId::INIT.display(STRATUM_MAX).to_string(),
+            refid: refid.display(STRATUM_MAX).to_string(),
             stratum: STRATUM_MAX,
             when_s: None,
             poll_s: spec.options.minpoll.interval().as_seconds(),
@@ -214,10 +196,15 @@ impl SourceReport {
                 online: true,
                 prefer: spec.options.prefer,
                 noselect: spec.options.noselect,
-                poll: spec.options.minpoll.log2(),
                 ..SourceDetail::default()
             },
         }
+    }
+
+    /// Log2 of the poll interval in seconds.
+    pub fn poll_log2(&self) -> i8 {
+        // An interval is a power of two of seconds.
+        self.poll_s.max(1e-6).log2().round() as i8
     }
 
     /// The undisciplined local clock, standing in or standing by.

@@ -48,6 +48,8 @@ impl ReplyKind {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Reason {
+    /// On the port of NTP over PTP, and no NTP in it.
+    OtherPtp,
     /// Sent to a broadcast or multicast address, not to us alone.
     Group,
     /// Sent from port 0, or from an address that nobody can have alone.
@@ -84,7 +86,8 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons in the order of their index.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
+        Self::OtherPtp,
         Self::Group,
         Self::BadSource,
         Self::Ignore,
@@ -106,6 +109,7 @@ impl Reason {
     /// The metric's label.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::OtherPtp => "other_ptp",
             Self::Group => "group",
             Self::BadSource => "bad_source",
             Self::Ignore => "ignore",

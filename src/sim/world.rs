@@ -97,7 +97,7 @@ enum Flight {
     Request {
         server: usize,
         from: Socket,
-        bytes: [u8; HEADER_LEN],
+        bytes: Vec<u8>,
         sent_ns: i64,
     },
     Reply {
@@ -292,7 +292,10 @@ impl World {
                     association,
                     to,
                     bytes,
-                } => self.send(association, to, bytes),
+                    ..
+                } => self.send(association, to, &bytes),
+                // No scenario has one.
+                Action::ReadClock { .. } => {}
                 Action::Close(association) => {
                     self.sockets.remove(&association);
                 }
@@ -320,7 +323,7 @@ impl World {
         self.due = self.engine.deadline();
     }
 
-    fn send(&mut self, association: AssociationId, to: SocketAddr, bytes: [u8; HEADER_LEN]) {
+    fn send(&mut self, association: AssociationId, to: SocketAddr, bytes: &[u8]) {
         self.packets.sent += 1;
         self.sent_settled += u64::from(self.now_ns >= self.settle_ns);
         self.serial += 1;
@@ -346,7 +349,7 @@ impl World {
         self.fly(sent_ns, arrivals, || Flight::Request {
             server,
             from,
-            bytes,
+            bytes: bytes.to_vec(),
             sent_ns,
         });
     }

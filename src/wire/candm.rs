@@ -334,8 +334,10 @@ pub enum Request {
     Dump,
     /// End.
     Shutdown,
-    /// Trim or write what is known of the real-time clock.
-    Rtc,
+    /// Set the real-time clock.
+    TrimRtc,
+    /// Write down what is known of the real-time clock.
+    WriteRtc,
     /// Smooth the served time anew.
     SmoothTime,
     /// Well formed, but of something that is not here: filters by delay, a stratum's
@@ -640,7 +642,8 @@ impl Reader<'_> {
             25 => R::AccessCheck(self.address()),
             26 => R::CommandAccessCheck(self.address()),
             29 => R::DeleteSource(self.address()),
-            30 | 36 => R::Rtc,
+            30 => R::WriteRtc,
+            36 => R::TrimRtc,
             31 => R::DeltaFrequency(self.float()),
             33 => R::Tracking,
             34 => R::SourceStats(self.u32()),
@@ -726,6 +729,10 @@ pub enum Reply {
     SelectData(SelectData),
     /// The times that were typed in, [`MANUAL_SAMPLES_MAX`] at most.
     ManualList(Vec<ManualSample>),
+    /// Some of the server's clients.
+    Clients(Clients),
+    /// The real-time clock.
+    Rtc(Rtc),
 }
 
 /// `sources`. Offsets are chrony's way around: positive when the local clock is ahead.
@@ -899,6 +906,47 @@ pub struct ServerStats {
     pub stamps: [u64; 6],
 }
 
+/// `rtcdata`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Rtc {
+    /// When it was so.
+    pub at_unix_ns: i64,
+    /// Measurements.
+    pub samples: u16,
+    /// From the first of them to the last.
+    pub span_s: u32,
+    /// What the real-time clock is ahead of the system clock.
+    pub ahead_s: f64,
+    /// What it gains on it.
+    pub gain_ppm: f64,
+}
+
+/// `clients`, a part of them.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Clients {
+    /// How many indices there are.
+    pub indices: u32,
+    /// The first index that is not told of yet.
+    pub next: u32,
+    /// [`CLIENTS_MAX`] at most.
+    pub clients: Vec<Client>,
+}
+
+/// One client. Who asks by chronyc is not remembered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Client {
+    /// Its address.
+    pub address: IpAddr,
+    /// NTP requests.
+    pub hits: u32,
+    /// Those of them that got no time, for coming too often.
+    pub drops: u32,
+    /// Log2 of the seconds between two requests; none: there was but one.
+    pub interval: Option<i8>,
+    /// Seconds since the last.
+    pub since_s: u32,
+}
+
 /// `ntpdata`. Signs are NTP's: positive means that the local clock is behind.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NtpData {
@@ -1042,6 +1090,17 @@ impl Writer {
                 17
             }
             Reply::ManualList(samples) => self.manual_list(samples),
+            Reply::Clients(clients) => self.clients(clients),
+            Reply::Rtc(rtc) => {
+                self.time(rtc.at_unix_ns);
+                self.u16(rtc.samples);
+                // Runs of residuals are not counted.
+                self.u16(0);
+                self.u32(rtc.span_s);
+                self.float(rtc.ahead_s);
+                self.float(rtc.gain_ppm);
+                7
+            }
             Reply::NtpSourceName(name) => {
                 let mut field = [0; NAME_LEN];
                 let len = name.len().min(NAME_LEN - 1);
@@ -1153,6 +1212,29 @@ impl Writer {
         data.stamped.iter().for_each(|&total| self.u32(total));
         self.u8s(&[0xff; 16]);
         26
+    }
+
+    fn clients(&mut self, part: &Clients) -> u16 {
+        const UNKNOWN: u8 = 127;
+        let clients = &part.clients[..part.clients.len().min(CLIENTS_MAX)];
+        self.u32(part.indices);
+        self.u32(part.next);
+        self.u32(clients.len() as u32);
+        for client in clients {
+            Address::Ip(client.address).put(&mut self.0);
+            // Each of NTP requests, NTS key exchanges, commands.
+            for count in [client.hits, 0, 0, client.drops, 0, 0] {
+                self.u32(count);
+            }
+            let interval = client.interval.map_or(UNKNOWN, |interval| interval as u8);
+            // The last one is that of requests while they are too many.
+            self.u8s(&[interval, UNKNOWN, UNKNOWN, UNKNOWN]);
+            for ago_s in [client.since_s, u32::MAX, u32::MAX] {
+                self.u32(ago_s);
+            }
+        }
+        self.0.resize(CLIENTS_LEN, 0);
+        21
     }
 
     fn manual_list(&mut self, samples: &[ManualSample]) -> u16 {
@@ -1448,7 +1530,7 @@ mod tests {
         fn no_answer_is_longer_than_what_was_asked_with(
             command in 0_u16..80,
             own in proptest::collection::vec(any::<u8>(), 8..840),
-            which in 0_usize..5,
+            which in 0_usize..6,
         ) {
             let bytes = request(command, &own, REQUEST_HEADER_LEN + own.len());
             let replies = [
@@ -1457,6 +1539,7 @@ mod tests {
                 Reply::ManualList(Vec::new()),
                 Reply::NtpSourceName("x".repeat(300)),
                 Reply::ServerStats(ServerStats::default()),
+                Reply::Clients(Clients::default()),
             ];
             match parse(&bytes) {
                 Parsed::Request(header, _) => {

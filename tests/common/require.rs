@@ -27,7 +27,7 @@ pub fn root() -> Result<(), String> {
 
 /// The peers that `tests/setup` unpacks.
 pub fn peers() -> Result<(), String> {
-    let stamp = super::peers::root().join("../.complete-2");
+    let stamp = super::peers::root().join("../.complete-1");
     if stamp.exists() {
         return Ok(());
     }

@@ -7,12 +7,13 @@ use crate::config::chrony_lines::{
 };
 use crate::config::chrony_source::{peer, pool, server};
 use crate::config::directives::{Directive, Kind, inert, missing, refused, works};
+use crate::config::refclock::{phc, refclock};
 use crate::config::settings::{
     busypoll, clients, control, key_file, leap_file_alone, listen, metrics,
 };
 
 const DELETE: &str = "delete the line";
-const COMMANDS: &str = "commands come by the `control` socket, which file permissions guard";
+const COMMANDS: &str = "orders come by the Unix socket, which file permissions guard";
 const STATISTICS: &str =
     "the same figures are in `ptntp stat --json`, `ptntp peers --json` and the metrics";
 const NO_NTS: &str = "there is no NTS yet";
@@ -47,12 +48,12 @@ pub const DIRECTIVES: &[Directive] = &[
         peer,
         "a.example",
     ),
-    refused(
+    works(
         "refclock",
-        "DRIVER PARAMETER [OPTION]...",
-        "reference clocks are not supported yet, and their time would be missed",
-        "put `#` before the line",
-        "SHM 0 refid GPS",
+        "PHC DEVICE|INTERFACE[:nocrossts] [OPTION]...",
+        "follows a PTP hardware clock of this host; other drivers are an error yet",
+        refclock,
+        "PHC /dev/ptp0 refid GPS",
     ),
     refused(
         "initstepslew",
@@ -61,7 +62,13 @@ pub const DIRECTIVES: &[Directive] = &[
         "write `server HOST iburst` for each host, and `makestep THRESHOLD 1`",
         "30 a.example",
     ),
-    inert("manual", "", "the time can't be typed in yet", &[], ""),
+    works(
+        "manual",
+        "",
+        "the time can be typed in, by `chronyc settime`",
+        crate::config::settings::manual,
+        "",
+    ),
     inert(
         "acquisitionport",
         "PORT",
@@ -449,18 +456,18 @@ pub const DIRECTIVES: &[Directive] = &[
         &[Kind::Int(1, 1_000_000)],
         "128",
     ),
-    inert(
+    works(
         "ptpport",
         "PORT",
-        "NTP over PTP is not supported",
-        &[Kind::Int(0, 65535)],
+        "NTP over PTP is answered there, and servers on it are asked over it; 0: neither",
+        crate::config::settings::ptpport,
         "319",
     ),
-    inert(
+    works(
         "ptpdomain",
         "NUMBER",
-        "NTP over PTP is not supported",
-        &[Kind::Int(0, 255)],
+        "the PTP domain of NTP over PTP [123]",
+        crate::config::settings::ptpdomain,
         "123",
     ),
     // Commands.
@@ -471,18 +478,18 @@ pub const DIRECTIVES: &[Directive] = &[
         crate::config::settings::cmdport,
         "0",
     ),
-    inert(
+    works(
         "cmdallow",
         "[all] [ADDRESS[/BITS]]",
-        COMMANDS,
-        &[Kind::Rest],
+        "who may ask for reports by UDP, besides this machine, which always may",
+        crate::config::chrony_lines::command_allow,
         "192.0.2.0/24",
     ),
-    inert(
+    works(
         "cmddeny",
         "[all] [ADDRESS[/BITS]]",
-        COMMANDS,
-        &[Kind::Rest],
+        "who of them may not",
+        crate::config::chrony_lines::command_deny,
         "all",
     ),
     works(
@@ -492,11 +499,11 @@ pub const DIRECTIVES: &[Directive] = &[
         crate::config::settings::bindcmdaddress,
         "127.0.0.1",
     ),
-    inert(
+    missing(
         "bindcmddevice",
         "INTERFACE",
-        COMMANDS,
-        &[Kind::Text("an interface")],
+        "commands by every interface are heard",
+        "say who may ask with `cmdallow`, or where with `bindcmdaddress`",
         "lo",
     ),
     Directive {
@@ -504,7 +511,7 @@ pub const DIRECTIVES: &[Directive] = &[
         ..works(
             "cmdratelimit",
             "[OPTION]...",
-            COMMANDS,
+            "all who ask get 2000 answers a second together",
             other_limit,
             "interval -4 burst 16",
         )
@@ -512,7 +519,7 @@ pub const DIRECTIVES: &[Directive] = &[
     inert(
         "opencommands",
         "[COMMAND]...",
-        COMMANDS,
+        "the commands that are open without this line are open, and no others",
         &[Kind::Rest],
         "tracking",
     ),
@@ -662,6 +669,13 @@ pub const DIRECTIVES: &[Directive] = &[
         "where to answer",
         listen,
         "loopback",
+    ),
+    works(
+        "phc",
+        "discipline DEVICE|INTERFACE [tai|utc] [step SECONDS]",
+        "makes a PTP hardware clock follow our time",
+        phc,
+        "discipline /dev/ptp0",
     ),
     works(
         "clients",

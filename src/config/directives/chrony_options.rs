@@ -1,5 +1,6 @@
 //! Options of chrony.conf's directives (chrony.conf(5)).
 
+use crate::config::directives::clock_options::REFCLOCK;
 use crate::config::directives::{Choice, Choices, Kind, State};
 
 const fn on(name: &'static str, value: Option<Kind>, why: &'static str) -> Choice {
@@ -48,7 +49,7 @@ const SECONDS: Kind = Kind::Num(0.0, 1e6);
 /// Of `server`, `pool` and `peer`.
 pub const SOURCE: Choices = Choices {
     of: &["server", "pool", "peer"],
-    before: "pool a.example",
+    before: "ptpport 319\npool a.example port 319",
     after: "",
     choices: &[
         on(
@@ -146,10 +147,10 @@ pub const SOURCE: Choices = Choices {
             Some(Kind::Int(0, 15)),
             "sources are weighed by their distance, not by their stratum",
         ),
-        idle(
+        on(
             "extfield",
-            Some(Kind::OneOf(&["F323", "F324", "10A"])),
-            "no extension field is sent",
+            Some(Kind::OneOf(&["10A", "F324", "F323"])),
+            "over PTP: what transparent clocks on the way took is taken out (10A, F324); F323 has no effect",
         ),
         idle(
             "copy",
@@ -235,7 +236,7 @@ pub const RATELIMIT: Choices = Choices {
     ],
 };
 
-const UNLIMITED: &str = "those requests are not limited";
+const UNLIMITED: &str = "all who ask have one limit together";
 
 /// Of `cmdratelimit` and `ntsratelimit`.
 pub const OTHER_LIMITS: Choices = Choices {
@@ -305,4 +306,11 @@ pub const HWTIMESTAMP: Choices = Choices {
 };
 
 /// All of them.
-pub const ALL: [Choices; 5] = [SOURCE, LOCAL, RATELIMIT, OTHER_LIMITS, HWTIMESTAMP];
+pub const ALL: [Choices; 6] = [
+    SOURCE,
+    REFCLOCK,
+    LOCAL,
+    RATELIMIT,
+    OTHER_LIMITS,
+    HWTIMESTAMP,
+];

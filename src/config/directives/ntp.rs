@@ -1,8 +1,9 @@
 //! The directives of ntp.conf (ntp.conf(5) of ntp 4.2.8 and of ntpsec 1.2), and ptntp's own.
 
 use crate::config::access::{discard, limit, restrict, unrestrict};
-use crate::config::association::{fudge, peer, pool, refclock, server, unpeer};
+use crate::config::association::{fudge, peer, pool, server, unpeer};
 use crate::config::directives::{Directive, Kind, Reads, State, inert, missing, refused, works};
+use crate::config::refclock::{phc, refclock};
 use crate::config::settings::{
     busypoll, clients, control, disable, drift_file, enable, include, interface, key_file,
     leap_file, leap_seconds, listen, metrics, port, tinker, tos,
@@ -73,16 +74,13 @@ pub const DIRECTIVES: &[Directive] = &[
         fudge,
         "127.127.1.0 stratum 10",
     ),
-    Directive {
-        state: State::Refused,
-        ..works(
-            "refclock",
-            "DRIVER [OPTION]...",
-            "reference clocks are not supported yet",
-            refclock,
-            "shm unit 0",
-        )
-    },
+    works(
+        "refclock",
+        "PHC DEVICE|INTERFACE[:nocrossts] [OPTION]...",
+        "follows a PTP hardware clock of this host; other drivers are an error yet",
+        refclock,
+        "PHC /dev/ptp0",
+    ),
     source("broadcastclient", "", "broadcasts are not listened to", ""),
     source(
         "multicastclient",
@@ -106,7 +104,7 @@ pub const DIRECTIVES: &[Directive] = &[
     missing(
         "device",
         "...",
-        "reference clocks are not supported yet",
+        "reference clocks other than PHCs are not supported yet",
         DELETE,
         "x",
     ),
@@ -453,6 +451,34 @@ pub const DIRECTIVES: &[Directive] = &[
         "/etc/adjtime",
     ),
     works(
+        "phc",
+        "discipline DEVICE|INTERFACE [tai|utc] [step SECONDS]",
+        "makes a PTP hardware clock follow our time",
+        phc,
+        "discipline /dev/ptp0",
+    ),
+    works(
+        "ptpport",
+        "PORT",
+        "where NTP over PTP is answered, 319 as a rule; 0: nowhere",
+        crate::config::settings::ptpport,
+        "319",
+    ),
+    works(
+        "ptpdomain",
+        "NUMBER",
+        "the PTP domain of NTP over PTP [123]",
+        crate::config::settings::ptpdomain,
+        "7",
+    ),
+    works(
+        "manual",
+        "[on|off]",
+        "the time can be typed in, by `chronyc settime`",
+        crate::config::settings::manual,
+        "on",
+    ),
+    works(
         "cmdport",
         "PORT",
         "where chronyc asks by UDP; 0: nowhere",
@@ -465,6 +491,20 @@ pub const DIRECTIVES: &[Directive] = &[
         "on which address chronyc is answered, or its Unix socket",
         crate::config::settings::bindcmdaddress,
         "127.0.0.1",
+    ),
+    works(
+        "cmdallow",
+        "[all] [ADDRESS[/BITS]]",
+        "who may ask as chronyc does, by UDP, besides this machine",
+        crate::config::chrony_lines::command_allow,
+        "192.0.2.0/24",
+    ),
+    works(
+        "cmddeny",
+        "[all] [ADDRESS[/BITS]]",
+        "who of them may not",
+        crate::config::chrony_lines::command_deny,
+        "192.0.2.1",
     ),
     works(
         "leapseconds",

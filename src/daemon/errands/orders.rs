@@ -10,6 +10,7 @@ use super::{Errands, Hands, policy};
 use crate::client::options::SourceOptions;
 use crate::config::{Family, SourceConfig, SourceKind};
 use crate::daemon::reports;
+use crate::daemon::rtc::Wish;
 use crate::daemon::time_loop::{Errand, TimeLoop};
 use crate::node::engine::Node;
 use crate::node::pool::SourceSpec;
@@ -53,12 +54,23 @@ impl Errands {
                     Status::AccessAllowed
                 })
             }
+            Request::TrimRtc => just(self.wish(Wish::Set)),
+            Request::WriteRtc => just(self.wish(Wish::Keep)),
             Request::Shutdown => {
                 info!("chronyc says: shut down");
                 errands.push(Errand::Done);
                 just(Status::Success)
             }
             order => core.order(errands, |node, now| node_order(order, node, now)),
+        }
+    }
+
+    /// The clock's keeper does it in his own time.
+    fn wish(&self, wish: Wish) -> Status {
+        match self.rtc.as_ref().map(|rtc| rtc.wish(wish)) {
+            Some(true) => Status::Success,
+            Some(false) => Status::Failed,
+            None => Status::NoRtc,
         }
     }
 
@@ -103,6 +115,9 @@ impl Errands {
                 version @ 1..=4 => version as u8,
                 _ => SourceOptions::default().version,
             },
+            clock: None,
+            over_ptp: None,
+            correction: false,
             xleave: flags & ADDSRC_INTERLEAVED != 0,
             port,
             ..SourceOptions::default()
@@ -367,7 +382,6 @@ fn node_order(order: &Request, node: &mut Node, now: Now) -> Answer {
         // There are no files of sources, keys or logs that could have changed.
         Request::ReloadSources | Request::Rekey | Request::CycleLogs => Status::Success,
         Request::SmoothTime => Status::NotEnabled,
-        Request::Rtc => Status::NoRtc,
         Request::AccessCheck(_) => Status::AccessDenied,
         _ => Status::Failed,
     })

@@ -99,6 +99,12 @@ impl Line {
         self.samples.is_empty()
     }
 
+    /// From the first of them to the last.
+    pub fn span(&self) -> NtpDuration {
+        let ends = self.samples.front().zip(self.samples.back());
+        ends.map_or(NtpDuration::ZERO, |(first, last)| last.at - first.at)
+    }
+
     /// One more sample, newer than all.
     pub fn add(&mut self, sample: Sample) -> Added {
         let off = |from: f64| (sample.offset_s - from).abs();
