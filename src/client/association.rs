@@ -717,6 +717,19 @@ impl Association {
         }
     }
 
+    /// Other options; the port stays. What a server forbade by RATE stays forbidden.
+    pub fn set_options(&mut self, options: SourceOptions) {
+        if self.poll_min == self.options.minpoll {
+            self.poll_min = options.minpoll;
+        }
+        self.options = SourceOptions {
+            port: self.options.port,
+            maxpoll: options.maxpoll.max(self.poll_min),
+            ..options
+        };
+        self.set_poll(self.poll);
+    }
+
     /// The operator's word: ask, or don't. Without asking there is nothing to follow.
     pub fn set_online(&mut self, online: bool, now: MonoInstant) {
         match (self.standing, online) {

@@ -1,6 +1,7 @@
 //! What a `server`, `pool` or `refclock` line says about its association.
 
 use crate::client::refclock::ClockOptions;
+use crate::time::duration::NtpDuration;
 use crate::time::units::PollExponent;
 
 /// Options of one configured source.
@@ -24,6 +25,9 @@ pub struct SourceOptions {
     pub xleave: bool,
     /// Port to ask.
     pub port: u16,
+    /// Added to each measured offset: positive if the source is behind the true time
+    /// (chrony's `offset`, ntpsec's `bias`).
+    pub offset: NtpDuration,
     /// It is no server but a clock of this host's, to be read.
     pub clock: Option<ClockOptions>,
     /// Ask over PTP, in this domain; none: over UDP alone.
@@ -45,6 +49,7 @@ impl Default for SourceOptions {
             version: 4,
             xleave: false,
             port: 123,
+            offset: NtpDuration::ZERO,
             clock: None,
             over_ptp: None,
             correction: false,

@@ -6,6 +6,7 @@ use crate::client::options::SourceOptions;
 use crate::config::statement::{Line, Statement};
 use crate::config::words::Word;
 use crate::config::{Family, SourceConfig, SourceKind};
+use crate::time::duration::NtpDuration;
 use crate::time::units::PollExponent;
 use crate::wire::ptp::{DOMAIN_DEFAULT, EVENT_PORT};
 
@@ -74,11 +75,17 @@ fn association(line: &mut Line<'_>, directive: &Word, kind: SourceKind) -> Optio
         return reference_clock(line, directive, &host, v4, kind);
     }
     check_host(line, &host, literal, family)?;
-    let options = options(line, directive)?;
+    let mut most = None;
+    let options = options(line, directive, &mut most)?;
+    if most.is_some() && kind == SourceKind::Server {
+        line.note(directive, "`maxsources` is for `pool` lines".into());
+        most = None;
+    }
     Some(Statement::Source(SourceConfig {
         kind,
         name: host.text,
         family,
+        most,
         options,
     }))
 }
@@ -93,7 +100,8 @@ pub fn family(line: &mut Line<'_>) -> Option<Family> {
     })
 }
 
-fn check_host(
+/// Is `host` somebody who can be asked?
+pub fn check_host(
     line: &mut Line<'_>,
     host: &Word,
     literal: Option<IpAddr>,
@@ -147,11 +155,18 @@ fn is_host_name(name: &str) -> bool {
             })
 }
 
-fn options(line: &mut Line<'_>, directive: &Word) -> Option<SourceOptions> {
+fn options(
+    line: &mut Line<'_>,
+    directive: &Word,
+    most: &mut Option<usize>,
+) -> Option<SourceOptions> {
     let mut options = SourceOptions::default();
     let (mut good, mut port_said) = (true, false);
     while let Some(word) = line.take() {
-        let understood = option(line, directive, &word, &mut options, &mut port_said);
+        let understood = match word.text.as_str() {
+            "maxsources" => line.integer(&word, 1..=1000).map(|n| *most = Some(n)),
+            _ => option(line, directive, &word, &mut options, &mut port_said),
+        };
         good &= understood.is_some();
     }
     if options.over_ptp.is_some() && !port_said {
@@ -190,13 +205,7 @@ fn option(
             *port_said = true;
         }
         "key" | "autokey" | "nts" => return untrusted(line, word),
-        "bias" => {
-            line.number(word);
-            let help = "leave out `bias` if the source's own time is wanted";
-            let message = "`bias` is not supported yet, and without it the time would be another";
-            line.error(word, message.into(), help.into());
-            return None;
-        }
+        "bias" | "offset" => options.offset = NtpDuration::from_seconds(line.real(word)?),
         "true" => {
             let message =
                 "`true` has no effect: a source is believed when the majority agrees with it";
@@ -228,7 +237,15 @@ fn extfield(line: &mut Line<'_>, word: &Word, options: &mut SourceOptions) -> Op
 
 fn inert_option(line: &mut Line<'_>, directive: &Word, word: &Word, name: &str) -> Option<()> {
     let Some((_, valued, why)) = INERT.iter().find(|(inert, ..)| *inert == name) else {
-        let valued = ["minpoll", "maxpoll", "version", "port", "extfield"];
+        let valued = [
+            "minpoll",
+            "maxpoll",
+            "version",
+            "port",
+            "bias",
+            "maxsources",
+            "extfield",
+        ];
         line.unknown(word, &directive.text, SWITCHES.into_iter().chain(valued));
         return None;
     };
@@ -239,9 +256,9 @@ fn inert_option(line: &mut Line<'_>, directive: &Word, word: &Word, name: &str) 
     Some(())
 }
 
-/// ntpd's and ntpsec's range; values beyond are moved into it, as they do.
+/// As far down as chrony's, as far up as ntpd's; values beyond are moved into it, as they do.
 fn poll(line: &mut Line<'_>, word: &Word) -> Option<PollExponent> {
-    const RANGE: std::ops::RangeInclusive<i8> = 0..=17;
+    const RANGE: std::ops::RangeInclusive<i8> = -7..=17;
     let asked: i8 = line.integer(word, i8::MIN..=i8::MAX)?;
     let used = asked.clamp(*RANGE.start(), *RANGE.end());
     if used != asked {
@@ -249,7 +266,7 @@ fn poll(line: &mut Line<'_>, word: &Word) -> Option<PollExponent> {
         line.warning(
             word,
             message,
-            "poll exponents go from 0 (1 s) to 17 (36 h)".into(),
+            "poll exponents go from -7 (8 ms) to 17 (36 h)".into(),
         );
     }
     Some(PollExponent::new(used))
@@ -296,7 +313,7 @@ fn reference_clock(
         line.error(host, message, format!("write `server {address}`"));
         return None;
     }
-    let asked = options(line, directive)?;
+    let asked = options(line, directive, &mut None)?;
     if asked.noselect {
         let message = "a local clock that may not be selected does nothing at all";
         line.warning(host, message.into(), "delete the line".into());

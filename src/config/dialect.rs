@@ -12,7 +12,7 @@ pub enum Dialect {
     Auto,
     /// As ntp.conf with ptntp's own words beside.
     Ntp,
-    /// As chrony.conf: not yet.
+    /// As chrony.conf.
     Chrony,
 }
 
@@ -26,8 +26,8 @@ pub struct Evidence {
     pub chrony: Option<(usize, String)>,
 }
 
-/// Looks at the first word of every line; `is_ntp` knows those of ntp.conf.
-pub fn evidence(text: &str, is_ntp: impl Fn(&str) -> bool) -> Evidence {
+/// Looks at the first word of every line; `belongs` knows whose it is alone.
+pub fn evidence(text: &str, belongs: impl Fn(&str) -> Option<Dialect>) -> Evidence {
     let mut found = Evidence::default();
     let mut weak = None;
     for (index, line) in text.lines().enumerate() {
@@ -40,19 +40,16 @@ pub fn evidence(text: &str, is_ntp: impl Fn(&str) -> bool) -> Evidence {
         };
         // chrony.conf does not care for case.
         let lower = word.text.to_ascii_lowercase();
-        let place = || Some((index + 1, word.text.clone()));
         if CHRONY_FIRST.contains(&lower.as_str()) {
-            weak = weak.or_else(place);
+            weak.get_or_insert((index + 1, word.text));
             continue;
         }
-        let is_chrony = CHRONY.iter().any(|(known, _)| *known == lower);
-        if is_chrony && found.chrony.is_none() {
-            found.chrony = place();
-        }
-        let shared = is_chrony || SHARED.contains(&lower.as_str());
-        if !shared && is_ntp(&word.text) && found.ntp.is_none() {
-            found.ntp = place();
-        }
+        let place = match belongs(&word.text) {
+            Some(Dialect::Ntp) => &mut found.ntp,
+            Some(Dialect::Chrony) => &mut found.chrony,
+            Some(Dialect::Auto) | None => continue,
+        };
+        place.get_or_insert((index + 1, word.text));
     }
     if found.ntp.is_none() && found.chrony.is_none() {
         found.chrony = weak;
@@ -67,27 +64,15 @@ pub fn instead_of(word: &str) -> Option<&'static str> {
     Some(instead)
 }
 
-/// Words of both dialects.
-const SHARED: [&str; 11] = [
-    "server",
-    "pool",
-    "peer",
-    "refclock",
-    "driftfile",
-    "broadcast",
-    "port",
-    "pidfile",
-    "dscp",
-    "cmdport",
-    "bindcmdaddress",
-];
-
 /// chrony's words that are ptntp's too. Alone they speak for chrony.conf: it serves
 /// nobody who is not named, and taking it for the other would serve all.
-const CHRONY_FIRST: [&str; 10] = [
+const CHRONY_FIRST: [&str; 13] = [
+    "cmdallow",
+    "cmddeny",
     "hwclockfile",
     "hwtimestamp",
     "hwtstimeout",
+    "manual",
     "ptpdomain",
     "ptpport",
     "rtcautotrim",
@@ -101,8 +86,7 @@ const DELETE: &str = "delete the line; ptntp has nothing like it";
 const UNNEEDED: &str = "delete the line; ptntp does so without being told";
 const NO_NTS: &str = "delete the line; NTS is not supported yet";
 const NO_STATISTICS: &str = "delete the line; see `ptntp stat --json` and the metrics";
-const NO_COMMANDS: &str =
-    "delete the line; commands come by the `control` socket, guarded by file permissions";
+const NO_COMMANDS: &str = "delete the line; see `cmdport`, `cmdallow` and `bindcmdaddress`";
 const SELECTION: &str = "see `tos` (minsane, minclock, maxdist, floor, ceiling)";
 
 /// Words of chrony.conf alone, and what to write in ntp.conf instead.
@@ -115,19 +99,17 @@ const CHRONY: &[(&str, &str)] = &[
     ("deny", "write `restrict ADDRESS/LEN ignore`"),
     ("authselectmode", DELETE),
     ("bindacqaddress", DELETE),
-    (
-        "bindaddress",
-        "say who is served with `restrict`, or write `listen loopback`",
-    ),
+    ("bindaddress", "write `listen ADDRESS`"),
     ("binddevice", DELETE),
-    ("clientloglimit", UNNEEDED),
+    (
+        "clientloglimit",
+        "write `clients limited N`, a sixteenth of the bytes",
+    ),
     ("clockprecision", UNNEEDED),
-    ("cmdallow", NO_COMMANDS),
-    ("cmddeny", NO_COMMANDS),
     ("cmdratelimit", NO_COMMANDS),
     ("combinelimit", SELECTION),
     ("commandkey", NO_COMMANDS),
-    ("confdir", "write an `includefile` line for each file"),
+    ("confdir", "write `includefile DIRECTORY`"),
     ("corrtimeratio", DELETE),
     ("dumpdir", DELETE),
     ("dumponexit", DELETE),
@@ -136,9 +118,15 @@ const CHRONY: &[(&str, &str)] = &[
     ("include", "write `includefile`, one line for each file"),
     ("initstepslew", "start with `-g`; see also `tinker step`"),
     ("keyfile", "write `keys FILE` (keys are not used yet)"),
-    ("leapseclist", DELETE),
-    ("leapsecmode", DELETE),
-    ("leapsectz", DELETE),
+    ("leapseclist", "write `leapfile FILE`"),
+    (
+        "leapsecmode",
+        "write `leapseconds kernel`, or `leapseconds slew`",
+    ),
+    (
+        "leapsectz",
+        "write `leapfile /usr/share/zoneinfo/leap-seconds.list`",
+    ),
     ("linux_freq_scale", DELETE),
     ("linux_hz", DELETE),
     (
@@ -151,8 +139,10 @@ const CHRONY: &[(&str, &str)] = &[
     ("logchange", DELETE),
     ("logdir", NO_STATISTICS),
     ("mailonchange", DELETE),
-    ("makestep", "write `tinker step SECONDS`"),
-    ("manual", DELETE),
+    (
+        "makestep",
+        "write `tinker step SECONDS stepupdates N stepout 0`",
+    ),
     ("maxchange", "write `tinker panic SECONDS`"),
     ("maxclockerror", DELETE),
     ("maxdistance", "write `tos maxdist SECONDS`"),
@@ -184,7 +174,7 @@ const CHRONY: &[(&str, &str)] = &[
     ("opencommands", NO_COMMANDS),
     (
         "ratelimit",
-        "write `restrict default limited kod` and `discard average 3 minimum 2`",
+        "write `restrict default limited` and `limit interval SECONDS burst N leak N`",
     ),
     ("refresh", UNNEEDED),
     ("reselectdist", SELECTION),
@@ -204,7 +194,11 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> (Option<usize>, Option<usize>) {
-        let found = evidence(text, |word| matches!(word, "server" | "restrict"));
+        let found = evidence(text, |word| match word.to_ascii_lowercase().as_str() {
+            "restrict" => Some(Dialect::Ntp),
+            "makestep" | "rtcsync" => Some(Dialect::Chrony),
+            _ => None,
+        });
         (found.ntp.map(|f| f.0), found.chrony.map(|f| f.0))
     }
 

@@ -2,20 +2,30 @@
 //! wrong is named with file and line; whatever has no effect is said.
 //!
 //! A file's way: [`load`] reads it and its includes, [`dialect`] recognises
-//! whose words they are, [`words`] splits a line, [`ntp`] makes it a
-//! [`statement`], and the statements together make the [`Config`].
+//! whose words they are, [`words`] splits a line, [`ntp`] or [`chrony`] makes it a
+//! [`statement`] by the tables in [`directives`], and the statements together make the
+//! [`Config`].
 //! [`native`] writes a `Config` as a file again, [`explain`] says in plain
 //! words what a statement does.
 
 pub mod access;
+pub mod allow;
 pub mod association;
+pub mod chrony;
+pub mod chrony_lines;
+pub mod chrony_source;
+pub mod convert;
+pub mod decide;
 pub mod diagnostic;
 pub mod dialect;
+pub mod directives;
 pub mod explain;
+pub mod glob;
 pub mod hwtimestamp;
 pub mod leapfile;
 pub mod load;
 pub mod native;
+pub mod nic;
 pub mod ntp;
 pub mod refclock;
 pub mod rtc;
@@ -28,7 +38,7 @@ pub mod words;
 mod tests;
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,7 +47,8 @@ use serde::{Serialize, Serializer};
 use crate::client::options::SourceOptions;
 use crate::config::stamping::StampingConfig;
 use crate::server::respond::Sizes;
-use crate::server::rule::{Flags, RateLimit, Rule};
+use crate::server::rule::{Flags, Prefix, RateLimit, Rule};
+use crate::sync::filter::Start;
 use crate::sync::policy::{SelectPolicy, StepPolicy};
 use crate::time::duration::NtpDuration;
 use crate::wire::ptp::DOMAIN_DEFAULT;
@@ -95,6 +106,8 @@ pub struct SourceConfig {
     pub name: String,
     /// Only this family's addresses.
     pub family: Option<Family>,
+    /// The most servers that a pool gives; none: `tos maxclock` alone says.
+    pub most: Option<usize>,
     /// How to ask.
     pub options: SourceOptions,
 }
@@ -130,12 +143,16 @@ impl Default for PhcLine {
 }
 
 /// Where to answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Listen {
     /// On every address: the default of every configuration file.
     Everywhere,
     /// On 127.0.0.1 and ::1 only: without a configuration file.
     Loopback,
+    /// On these addresses; an unspecified one stands for all of its family.
+    At(Vec<IpAddr>),
+    /// Nobody is answered.
+    Nowhere,
 }
 
 /// Where chronyc and what speaks its protocol is answered.
@@ -144,10 +161,12 @@ pub struct Commands {
     /// UDP port; 0: none.
     pub port: u16,
     /// The address of each family that is bound: 127.0.0.1 and ::1 unless said otherwise.
-    /// Only this machine is answered, wherever that is, until `chronyc cmdallow`.
+    /// Only this machine is answered, wherever that is, and whom `allowed` says.
     pub v4: Ipv4Addr,
     /// See `v4`.
     pub v6: Ipv6Addr,
+    /// Who else may ask by UDP, or may not (`cmdallow`, `cmddeny`); the longest block decides.
+    pub allowed: Vec<(Prefix, bool)>,
     /// The Unix socket by which orders come; none: nobody gives orders.
     pub path: Option<PathBuf>,
 }
@@ -175,6 +194,7 @@ impl Default for Commands {
             port: 0,
             v4: Ipv4Addr::LOCALHOST,
             v6: Ipv6Addr::LOCALHOST,
+            allowed: Vec::new(),
             path: None,
         }
     }
@@ -233,8 +253,13 @@ pub struct Config {
     pub select: SelectPolicy,
     /// Where the clock's frequency error is kept over restarts.
     pub drift_file: Option<PathBuf>,
+    /// Does that file hold the clock's error, as chrony's (positive: it gains), instead of
+    /// its correction, as ntpd's?
+    pub drift_gains: bool,
     /// The table of leap seconds; none: servers are believed.
     pub leap_file: Option<PathBuf>,
+    /// Does the kernel step the clock for leap seconds? Else they are offsets like any other.
+    pub kernel_leaps: bool,
     /// False after `disable ntp`: measure and serve, never steer.
     pub discipline: bool,
     /// Hardware stamps.
@@ -260,6 +285,8 @@ pub struct Config {
     pub busy_poll: bool,
     /// The real-time clock.
     pub rtc: RtcConfig,
+    /// May the time be typed in from the start (`chronyc settime`)?
+    pub manual: bool,
     /// Control socket; none: the default.
     pub control: Option<PathBuf>,
     /// Where Prometheus may scrape; none: switched off.
@@ -290,6 +317,20 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The correction of the clock's frequency as the drift file has it, or back.
+    pub fn in_drift_file(&self, kept: Start) -> Start {
+        Start {
+            frequency: if self.drift_gains {
+                -kept.frequency
+            } else {
+                kept.frequency
+            },
+            ..kept
+        }
+    }
+}
+
 /// Where Prometheus finds us unless told otherwise.
 pub const METRICS_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9975);
@@ -305,7 +346,9 @@ impl Default for Config {
             step: StepPolicy::default(),
             select: SelectPolicy::default(),
             drift_file: None,
+            drift_gains: false,
             leap_file: None,
+            kernel_leaps: true,
             discipline: true,
             stamping: StampingConfig::default(),
             listen: Listen::Loopback,
@@ -317,6 +360,7 @@ impl Default for Config {
             ptp_domain: DOMAIN_DEFAULT,
             busy_poll: false,
             rtc: RtcConfig::default(),
+            manual: false,
             control: None,
             metrics: Some(METRICS_DEFAULT),
             commands: Commands::default(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::client::refclock::ClockOptions;
 use crate::config::stamping::CardLine;
 use crate::config::{Config, Family, Listen, PhcLine, RtcConfig, SourceConfig, SourceKind};
-use crate::server::rule::{Flags, Prefix, Rule, Who};
+use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use crate::time::duration::NtpDuration;
 
 /// The lines of the file. What a file can't say is not in them: the first
@@ -18,18 +18,38 @@ pub fn lines(config: &Config) -> Vec<String> {
         lines.push(format!("fudge 127.127.1.0 stratum {}", clock.stratum));
     }
     lines.extend(config.rules.iter().map(rule));
-    let limit = config.rate_limit;
-    lines.push(format!(
-        "discard average {} minimum {}",
-        limit.average_log2_s, limit.minimum_s
-    ));
+    lines.push(match config.rate_limit {
+        RateLimit::Headway(limit) => format!(
+            "discard average {} minimum {}",
+            limit.average_log2_s, limit.minimum_s
+        ),
+        RateLimit::Bucket(bucket) => format!(
+            "limit interval {} burst {} leak {} kisses {}",
+            seconds(bucket.interval),
+            bucket.burst,
+            bucket.leak_log2,
+            bucket.kod_log2
+        ),
+    });
     let step = config.step;
-    lines.push(format!(
+    let mut tinker = format!(
         "tinker step {} panic {} stepout {}",
         seconds(step.threshold.unwrap_or(NtpDuration::ZERO)),
         seconds(step.panic.unwrap_or(NtpDuration::ZERO)),
         seconds(step.stepout)
-    ));
+    );
+    if let Some(updates) = step.step_updates {
+        tinker += &format!(" stepupdates {updates}");
+    }
+    if step.panic_after > 0 {
+        tinker += &format!(" panicafter {}", step.panic_after);
+    }
+    match step.panic_ignored {
+        Some(0) => {}
+        Some(most) => tinker += &format!(" panicignore {most}"),
+        None => tinker += " panicignore -1",
+    }
+    lines.push(tinker);
     let select = config.select;
     lines.push(format!(
         "tos minsane {} minclock {} maxclock {} maxdist {} mindist {} floor {} ceiling {}",
@@ -41,12 +61,18 @@ pub fn lines(config: &Config) -> Vec<String> {
         select.floor,
         select.ceiling
     ));
+    let gains = if config.drift_gains { " gains" } else { "" };
     lines.push(match &config.drift_file {
-        Some(path) => format!("driftfile {}", quoted(path)),
-        None => "driftfile \"\"".into(),
+        Some(path) => format!("driftfile {}{gains}", quoted(path)),
+        None => format!("driftfile \"\"{gains}"),
     });
     let leap_file = config.leap_file.as_deref();
     lines.extend(leap_file.map(|path| format!("leapfile {}", quoted(path))));
+    lines.push(if config.kernel_leaps {
+        "leapseconds kernel".into()
+    } else {
+        "leapseconds slew".into()
+    });
     lines.push(if config.discipline {
         "enable ntp".into()
     } else {
@@ -54,9 +80,14 @@ pub fn lines(config: &Config) -> Vec<String> {
     });
     lines.extend(config.stamping.cards.iter().map(card));
     lines.push(format!("hwtstimeout {}", seconds(config.stamping.timeout)));
-    lines.push(match config.listen {
+    lines.push(match &config.listen {
         Listen::Everywhere => "listen everywhere".into(),
         Listen::Loopback => "listen loopback".into(),
+        Listen::Nowhere => "listen nowhere".into(),
+        Listen::At(addresses) => {
+            let words = addresses.iter().map(|address| format!(" {address}"));
+            format!("listen{}", words.collect::<String>())
+        }
     });
     lines.push(format!(
         "clients interleaved {} limited {}",
@@ -83,10 +114,19 @@ pub fn lines(config: &Config) -> Vec<String> {
         Some(address) => format!("metrics {address}"),
         None => "metrics off".into(),
     });
+    lines.push(if config.manual {
+        "manual on".into()
+    } else {
+        "manual off".into()
+    });
     let commands = &config.commands;
     lines.push(format!("cmdport {}", commands.port));
     lines.push(format!("bindcmdaddress {}", commands.v4));
     lines.push(format!("bindcmdaddress {}", commands.v6));
+    lines.extend(commands.allowed.iter().map(|(block, allow)| {
+        let word = if *allow { "cmdallow" } else { "cmddeny" };
+        format!("{word} {block}")
+    }));
     lines.push(match &commands.path {
         Some(path) => format!("bindcmdaddress {}", quoted(path)),
         None => "bindcmdaddress /".into(),
@@ -111,17 +151,20 @@ fn rtc(rtc: &RtcConfig) -> Vec<String> {
     lines
 }
 
-fn clock(source: &SourceConfig, clock: &ClockOptions) -> String {
+/// A `refclock` line, in the words that both dialects know.
+pub fn clock(source: &SourceConfig, clock: &ClockOptions) -> String {
     let options = &source.options;
     let refid = clock.refid.bytes();
     let letters = refid.iter().take_while(|&&octet| octet != 0);
     let refid: String = letters.map(|&octet| char::from(octet)).collect();
     let mut line = format!("refclock PHC {}", source.name);
+    if clock.nocrossts {
+        line += ":nocrossts";
+    }
     let switches = [
         (options.prefer, "prefer"),
         (options.noselect, "noselect"),
         (clock.tai, "tai"),
-        (clock.nocrossts, "nocrossts"),
     ];
     for (_, word) in switches.iter().filter(|(on, _)| *on) {
         line += " ";
@@ -170,6 +213,12 @@ fn source(source: &SourceConfig) -> String {
     ];
     let on = switches.iter().filter(|(on, _)| *on);
     words.extend(on.map(|(_, word)| (*word).to_owned()));
+    if options.offset != NtpDuration::ZERO {
+        words.push(format!("offset {}", seconds(options.offset)));
+    }
+    if let (SourceKind::Pool, Some(most)) = (source.kind, source.most) {
+        words.push(format!("maxsources {most}"));
+    }
     words.push(format!(
         "minpoll {} maxpoll {} version {} port {}",
         options.minpoll.log2(),
@@ -180,7 +229,8 @@ fn source(source: &SourceConfig) -> String {
     words.join(" ")
 }
 
-fn card(card: &CardLine) -> String {
+/// A `hwtimestamp` line.
+pub fn card(card: &CardLine) -> String {
     let mut line = format!(
         "hwtimestamp {} minpoll {} precision {} txcomp {} rxcomp {}",
         quoted(Path::new(card.interface.word())),

@@ -2,6 +2,8 @@
 
 use crate::client::options::SourceOptions;
 use crate::client::refclock::ClockOptions;
+use crate::config::directives::clock_options::REFCLOCK;
+use crate::config::directives::remark;
 use crate::config::statement::{Line, Statement};
 use crate::config::words::Word;
 use crate::config::{PhcLine, SourceConfig, SourceKind};
@@ -9,40 +11,8 @@ use crate::time::duration::NtpDuration;
 use crate::time::units::PollExponent;
 use crate::wire::refid::RefId;
 
-/// Options of `refclock PHC`.
-const KNOWN: [&str; 12] = [
-    "poll",
-    "dpoll",
-    "refid",
-    "offset",
-    "delay",
-    "stratum",
-    "precision",
-    "filter",
-    "tai",
-    "nocrossts",
-    "prefer",
-    "noselect",
-];
-/// Options of chrony's that a PHC has no use for, or that we have nothing like.
-const UNSUPPORTED: [(&str, &str); 9] = [
-    ("local", "a clock is followed in phase, or not at all"),
-    ("lock", "a PHC needs no other clock to number its seconds"),
-    ("pps", "pulses are not read, only times"),
-    ("rate", "it belongs to pulses, which are not read"),
-    ("width", "it belongs to pulses, which are not read"),
-    ("maxlockage", "it belongs to pulses, which are not read"),
-    (
-        "maxdispersion",
-        "`tos maxdist` says what may not be followed",
-    ),
-    ("require", "`prefer` is the nearest to it"),
-    ("trust", "`prefer` is the nearest to it"),
-];
 /// How often a measurement is made, as chrony has it.
 const POLL_DEFAULT: PollExponent = PollExponent::new(4);
-/// Most readings kept for a measurement.
-const FILTER_MAX: usize = 1024;
 
 /// `refclock PHC DEVICE-or-INTERFACE[:nocrossts] [option ...]`; any other driver is an
 /// error.
@@ -90,6 +60,7 @@ pub fn refclock(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
         kind: SourceKind::Clock,
         name: device,
         family: None,
+        most: None,
         options,
     }))
 }
@@ -102,7 +73,12 @@ fn option(
 ) -> Option<()> {
     // chrony.conf does not care for case.
     let name = word.text.to_ascii_lowercase();
-    match name.as_str() {
+    let known = REFCLOCK.choices.iter();
+    let Some(choice) = known.clone().find(|choice| choice.name == name) else {
+        line.unknown(word, "refclock PHC", known.map(|choice| choice.name));
+        return None;
+    };
+    match choice.name {
         "poll" => {
             options.minpoll = poll(line, word)?;
             options.maxpoll = options.minpoll;
@@ -113,18 +89,15 @@ fn option(
         "delay" => clock.delay = line.seconds(word)?,
         "stratum" => clock.stratum = line.integer(word, 0..=14)?,
         "precision" => clock.precision = line.seconds(word)?,
-        "filter" => clock.filter = line.integer(word, 1..=FILTER_MAX)?,
+        "filter" => clock.filter = line.integer(word, 1..=1024)?,
         "tai" => clock.tai = true,
         "nocrossts" => clock.nocrossts = true,
         "prefer" => options.prefer = true,
         "noselect" => options.noselect = true,
         _ => {
-            if let Some((_, why)) = UNSUPPORTED.iter().find(|(known, _)| *known == name) {
-                let message = format!("`{}` is not supported with a PHC: {why}", word.text);
-                line.error(word, message, "leave it out".into());
-            } else {
-                line.unknown(word, "refclock PHC", KNOWN);
-            }
+            let said = remark(&word.text, choice.state, choice.why, choice.instead);
+            let (_, message, help) = said?;
+            line.error(word, message, help);
             return None;
         }
     }

@@ -46,7 +46,7 @@ pub fn hwclock_file(line: &mut Line<'_>, directive: &Word) -> Option<Statement> 
 }
 
 /// chrony's word alone means on.
-fn on_or_off(line: &mut Line<'_>, directive: &Word) -> Option<bool> {
+pub fn on_or_off(line: &mut Line<'_>, directive: &Word) -> Option<bool> {
     let Some(word) = line.take() else {
         return Some(true);
     };

@@ -1,18 +1,24 @@
 //! `tinker`, `tos`, `enable`, `driftfile` and the other lines that set one thing.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::config::statement::{CommandAddress, Line, Statement, Tinker, Tos};
+use crate::config::nic::{Match, NicRule};
+use crate::config::rtc::on_or_off;
+use crate::config::statement::{CommandAddress, Include, Line, Statement, Tinker, Tos};
 use crate::config::words::Word;
 use crate::config::{Listen, RECENT_DEFAULT};
 use crate::server::recent::RECENT_LEN;
+use crate::server::rule::Prefix;
 use crate::time::duration::NtpDuration;
 use crate::wire::ptp::EVENT_PORT;
 
 /// `tinker word value ...`.
 pub fn tinker(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
-    const KNOWN: [&str; 8] = [
+    const KNOWN: [&str; 11] = [
+        "stepupdates",
+        "panicafter",
+        "panicignore",
         "step",
         "panic",
         "stepout",
@@ -30,6 +36,16 @@ pub fn tinker(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
             "step" => settings.push(Tinker::Step(limit(line.seconds(&word)?))),
             "panic" => settings.push(Tinker::Panic(limit(line.seconds(&word)?))),
             "stepout" => settings.push(Tinker::Stepout(line.seconds(&word)?)),
+            "stepupdates" => {
+                settings.push(Tinker::StepUpdates(Some(
+                    line.integer(&word, 0..=u32::MAX)?,
+                )));
+            }
+            "panicafter" => settings.push(Tinker::PanicAfter(line.integer(&word, 0..=u32::MAX)?)),
+            "panicignore" => {
+                let most: i64 = line.integer(&word, -1..=u32::MAX.into())?;
+                settings.push(Tinker::PanicIgnored(u32::try_from(most).ok()));
+            }
             "dispersion" | "allan" | "huffpuff" | "freq" | "tick" => {
                 line.argument(&word, "a number")?;
                 let message = format!(
@@ -177,15 +193,20 @@ fn switch(line: &mut Line<'_>, directive: &Word, on: bool) -> Option<Statement> 
     })
 }
 
-/// `driftfile path`; without a path, or with an empty one, none is kept.
+/// `driftfile path [gains]`; without a path, or with an empty one, none is kept. With
+/// `gains` (native) the file is as chrony's.
 pub fn drift_file(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
     let path = line.take().filter(|word| !word.text.is_empty());
     while let Some(word) = line.take_if(|word| word.parse::<f64>().is_ok()) {
         let message = "how often the drift file is written can't be set";
         line.note(&word, message.into());
     }
+    let gains = line.take_if(|word| word == "gains").is_some();
     line.end()?;
-    Some(Statement::DriftFile(path.map(|word| word.text.into())))
+    Some(Statement::DriftFile {
+        path: path.map(|word| word.text.into()),
+        gains,
+    })
 }
 
 /// `leapfile path [checkhash|ignorehash]`.
@@ -203,15 +224,36 @@ pub fn leap_file(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     Some(Statement::LeapFile(path.text.into()))
 }
 
+/// `leapseclist path` of chrony.conf.
+pub fn leap_file_alone(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let path = line.argument(directive, "a file name")?;
+    line.end()?;
+    Some(Statement::LeapFile(path.text.into()))
+}
+
+/// `leapseconds kernel|slew` (native).
+pub fn leap_seconds(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let word = line.argument(directive, "`kernel` or `slew`")?;
+    line.end()?;
+    match word.text.as_str() {
+        "kernel" => Some(Statement::KernelLeaps(true)),
+        "slew" => Some(Statement::KernelLeaps(false)),
+        _ => {
+            line.unknown(&word, "leapseconds", ["kernel", "slew"]);
+            None
+        }
+    }
+}
+
 /// `includefile path`.
 pub fn include(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let path = line.argument(directive, "a file name")?;
     line.end()?;
-    Some(Statement::Include(path.text.into()))
+    Some(Statement::Include(Include::File(path.text.into())))
 }
 
-/// `keys path`. Nothing uses keys yet, but a file that is not there is worth a word.
-pub fn keys(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+/// `keys path`, in chrony.conf `keyfile path`. Nothing uses keys yet, but a file that is not there is worth a word.
+pub fn key_file(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let path = line.argument(directive, "a file name")?;
     line.end()?;
     let found = std::fs::metadata(&path.text);
@@ -222,13 +264,18 @@ pub fn keys(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
                 "nothing uses keys yet, so nothing is lost; delete the line or create the file";
             line.warning(&path, message, help.into());
         }
-        _ => line.note(directive, "no effect yet, because nothing uses keys".into()),
+        _ => {
+            let message = format!(
+                "`{}` is accepted and has no effect here, because nothing uses keys yet",
+                directive.text
+            );
+            line.note(directive, message);
+        }
     }
     Some(Statement::Inert)
 }
 
-/// `interface action who`: fine where it makes no difference, else an error,
-/// because it says who is served.
+/// `interface action who`.
 pub fn interface(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let action = line.argument(directive, "`listen`, `ignore` or `drop`")?;
     if !matches!(action.text.as_str(), "listen" | "ignore" | "drop") {
@@ -237,33 +284,70 @@ pub fn interface(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     }
     let who = line.argument(&action, "an interface, an address or `all`")?;
     line.end()?;
-    if action.text == "listen" || who.text == "wildcard" {
-        let message = "no effect: requests to every address are answered, each from the address that was asked";
-        line.note(directive, message.into());
-        return Some(Statement::Inert);
+    let (address, bits) = match who.text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits)),
+        None => (who.text.as_str(), None),
+    };
+    let matches = match (who.text.as_str(), address.parse::<IpAddr>()) {
+        ("all", _) => Match::All,
+        ("ipv4", _) => Match::V4,
+        ("ipv6", _) => Match::V6,
+        ("wildcard", _) => Match::Wildcard,
+        (_, Ok(address)) => {
+            let prefix = match bits {
+                None => Some(Prefix::host(address)),
+                Some(bits) => bits.parse().ok().and_then(|n| Prefix::new(address, n)),
+            };
+            let Some(prefix) = prefix else {
+                let message = format!("`{}` has no valid prefix length", who.text);
+                line.error(&who, message, "write one like `192.0.2.0/24`".into());
+                return None;
+            };
+            Match::Block(prefix)
+        }
+        (name, Err(_)) => Match::Name(name.to_owned()),
+    };
+    if matches == Match::Wildcard {
+        let message = "`wildcard` is accepted and has no effect here, because requests to every address are answered from the address that was asked";
+        line.note(&who, message.into());
     }
-    let message = format!(
-        "`{} {} {}` is not supported yet, and without it more would be served",
-        directive.text, action.text, who.text
-    );
-    let help =
-        "say who is served with `restrict`, or write `listen loopback` to serve this machine alone";
-    line.error(directive, message, help.into());
-    None
+    Some(Statement::Nic(NicRule {
+        listen: action.text == "listen",
+        matches,
+    }))
 }
 
-/// `listen everywhere|loopback` (native).
+/// `listen everywhere|loopback|nowhere|address...` (native).
 pub fn listen(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
-    let word = line.argument(directive, "`everywhere` or `loopback`")?;
-    line.end()?;
-    match word.text.as_str() {
-        "everywhere" => Some(Statement::Listen(Listen::Everywhere)),
-        "loopback" => Some(Statement::Listen(Listen::Loopback)),
-        _ => {
-            line.unknown(&word, "listen", ["everywhere", "loopback"]);
-            None
+    const KNOWN: [&str; 3] = ["everywhere", "loopback", "nowhere"];
+    let word = line.argument(
+        directive,
+        "`everywhere`, `loopback`, `nowhere` or addresses",
+    )?;
+    let Ok(first) = word.text.parse::<IpAddr>() else {
+        line.end()?;
+        return match word.text.as_str() {
+            "everywhere" => Some(Statement::Listen(Listen::Everywhere)),
+            "loopback" => Some(Statement::Listen(Listen::Loopback)),
+            "nowhere" => Some(Statement::Listen(Listen::Nowhere)),
+            _ => {
+                line.unknown(&word, "listen", KNOWN);
+                None
+            }
+        };
+    };
+    let mut addresses = vec![first];
+    while let Some(word) = line.take_if(|word| word.parse::<IpAddr>().is_ok()) {
+        let another: IpAddr = word.text.parse().ok()?;
+        if addresses.contains(&another) {
+            let message = format!("{another} was named before on this line");
+            line.error(&word, message, "leave it out".into());
+            return None;
         }
+        addresses.push(another);
     }
+    line.end()?;
+    Some(Statement::Listen(Listen::At(addresses)))
 }
 
 /// `port n` (native).
@@ -371,6 +455,11 @@ pub fn control(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     line.end()?;
     socket_path(line, &path)?;
     Some(Statement::Control(PathBuf::from(path.text)))
+}
+
+/// `manual [on|off]`: chrony's word alone means on.
+pub fn manual(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    on_or_off(line, directive).map(Statement::Manual)
 }
 
 /// `cmdport n` (native): UDP port on which chronyc is answered; 0: none.

@@ -4,7 +4,7 @@
 //!
 //! Orders come by the Unix socket alone, to which only the daemon's user and root can
 //! send. By UDP there is what chrony shows to everybody who may ask, which is this
-//! machine until `chronyc cmdallow`. It is answered at a bounded rate, and never with
+//! machine, and whoever `cmdallow` says. It is answered at a bounded rate, and never with
 //! more octets than were asked with.
 
 use std::fs;
@@ -97,6 +97,14 @@ impl Default for Desk {
 }
 
 impl Desk {
+    /// Where these may ask besides this machine, until an order says otherwise.
+    pub fn new(allowed: &[(Prefix, bool)]) -> Self {
+        Self {
+            allowed: allowed.to_vec(),
+            ..Self::default()
+        }
+    }
+
     /// Judges one datagram.
     pub fn judge(
         &mut self,

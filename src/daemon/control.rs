@@ -60,7 +60,7 @@ pub fn answer(line: &str, report: &Report) -> String {
         "sources" => json(&reports::named(report, reports::source_data)),
         "sourcestats" => json(&reports::named(report, reports::source_stats)),
         "reload" => failure(
-            "reload is not there yet: restart the daemon to have it read its configuration again",
+            "this socket only tells: `ptntp reload`, or SIGHUP, has the configuration read again",
         ),
         other => match other.strip_prefix("variables ").map(str::parse) {
             Some(Ok(association)) => match query::variables(report, association) {
@@ -386,7 +386,7 @@ mod tests {
             ("stat", "not a request"),
             (r#"{"command":7}"#, "not a request"),
             (r#"{"command":"dance"}"#, "unknown command"),
-            (r#"{"command":"reload"}"#, "restart"),
+            (r#"{"command":"reload"}"#, "SIGHUP"),
         ] {
             let reply: Failure = serde_json::from_str(&answer(line, &report)).unwrap();
             assert!(reply.error.contains(word), "{line}: {}", reply.error);

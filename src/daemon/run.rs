@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use log::{debug, info, warn};
 
-use crate::config::{Config, Listen, SourceKind};
+use crate::config::{Config, Listen};
 use crate::daemon::cards::Keeper;
 use crate::daemon::clock::Clock;
 use crate::daemon::cmdmon::Post;
 use crate::daemon::control::Listener;
 use crate::daemon::desk::{Desk, bind_metrics};
 use crate::daemon::drift;
-use crate::daemon::errands::{End, Errands, Identity, policy};
+use crate::daemon::errands::{End, Errands, Identity, policy, spec};
 use crate::daemon::follower::Follower;
 use crate::daemon::logging;
 use crate::daemon::metrics::Exporter;
@@ -28,7 +28,7 @@ use crate::daemon::rtc;
 use crate::daemon::service::Setup as ServiceSetup;
 use crate::daemon::single;
 use crate::daemon::snapshot::SnapshotCell;
-use crate::daemon::status::{Collect, IoBackend, ServerCounts};
+use crate::daemon::status::{Collect, IoBackend, Reloads, ServerCounts};
 use crate::daemon::threads;
 use crate::daemon::time_loop::TimeLoop;
 use crate::daemon::worker::{Setup as WorkerSetup, Workers};
@@ -42,7 +42,6 @@ use crate::linux::wait::Waiter;
 use crate::mechanisms::Mechanisms;
 use crate::node::action::SourceId;
 use crate::node::engine::{Node, NodeConfig};
-use crate::node::pool::SourceSpec;
 use crate::server::over_ptp::PtpService;
 use crate::server::respond::{Policy, Responder};
 use crate::sync::command::ClockCommand;
@@ -82,9 +81,10 @@ pub fn run(options: Options) -> Result<End, String> {
     if options.from_rtc {
         set_from_rtc(&mut clock, config);
     }
-    let frequency = read_drift(config.drift_file.as_deref(), &mut without);
+    let frequency = read_drift(config, &mut without);
     let kind = clock.kind();
-    let node = Node::new(node_config(&options, &clock, frequency)?, clock.now());
+    let mut node = Node::new(node_config(&options, &clock, frequency)?, clock.now());
+    node.set_manual(config.manual);
     let mut core = TimeLoop::new(node, clock);
     // Nobody is served before the rules stand.
     let rules = Arc::new(policy(config, &[]));
@@ -115,6 +115,7 @@ pub fn run(options: Options) -> Result<End, String> {
         degraded: without.0,
         serving,
         server,
+        reloads: Reloads::default(),
     };
     let end = match io {
         IoBackend::Uring => {
@@ -137,6 +138,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 core,
                 errands: Errands::new(
                     config.clone(),
+                    options.reload.clone(),
                     identity(serving, server, without),
                     notifier,
                     keeper,
@@ -145,6 +147,7 @@ pub fn run(options: Options) -> Result<End, String> {
                     control: desks.control?,
                     metrics: desks.metrics?,
                     posts,
+                    heard: config.commands.allowed.clone(),
                     drift_file: config.drift_file.clone(),
                     cards: config.stamping.cards.clone(),
                     workers: workers.clone(),
@@ -181,6 +184,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 core,
                 errands: Errands::new(
                     config.clone(),
+                    options.reload.clone(),
                     identity(serving, counters, without),
                     notifier,
                     keeper,
@@ -188,6 +192,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 server,
                 desks,
                 posts,
+                heard: config.commands.allowed.clone(),
                 drift_file: config.drift_file.clone(),
                 cards: Keeper::new(&config.stamping.cards),
                 signals,
@@ -349,14 +354,14 @@ fn keep_rtc(options: &Options, core: &TimeLoop, without: &mut Without) -> Option
     })
 }
 
-fn read_drift(path: Option<&Path>, without: &mut Without) -> Option<Start> {
-    let path = path?;
+fn read_drift(config: &Config, without: &mut Without) -> Option<Start> {
+    let path = config.drift_file.as_deref()?;
     drift::clean(path);
     if let Err(sentence) = drift::check(path) {
         without.say(sentence);
     }
     match drift::read(path) {
-        Ok(frequency) => frequency,
+        Ok(frequency) => frequency.map(|kept| config.in_drift_file(kept)),
         Err(sentence) => {
             warn!("{sentence}");
             None
@@ -371,21 +376,14 @@ fn node_config(
 ) -> Result<NodeConfig, String> {
     let config = &options.config;
     Ok(NodeConfig {
-        sources: config
-            .sources
-            .iter()
-            .map(|source| SourceSpec {
-                name: source.name.clone(),
-                pool: source.kind == SourceKind::Pool,
-                options: source.options,
-            })
-            .collect(),
+        sources: config.sources.iter().map(spec).collect(),
         local_stratum: config.local_clock.map(|local| local.stratum),
         step: config.step,
         select: config.select,
         mechanisms: Mechanisms::default(),
         steer: config.discipline && clock.is_steered(),
         once: options.once,
+        kernel_leaps: config.kernel_leaps,
         frequency,
         frequency_in_force: clock.frequency(),
         monotonic: clock.monotonic(),
@@ -404,15 +402,18 @@ fn random_u64() -> Result<u64, String> {
     random().map(u64::from_ne_bytes)
 }
 
-/// Where to answer: on `port`, and over PTP if that is wanted.
+/// Where to answer, IPv4 first: on `port`, and over PTP if that is wanted.
 fn listen_addresses(config: &Config, port: u16) -> Vec<SocketAddr> {
-    let ips: [IpAddr; 2] = match config.listen {
-        Listen::Everywhere => [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
-        Listen::Loopback => [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+    let ips: Vec<IpAddr> = match &config.listen {
+        Listen::Everywhere => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+        Listen::Loopback => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        Listen::At(ips) => ips.clone(),
+        Listen::Nowhere => Vec::new(),
     };
     let ports = [Some(port), config.ptp_port].into_iter().flatten();
-    let on_port = |port| ips.map(|ip| SocketAddr::new(ip, port));
-    ports.flat_map(on_port).collect()
+    ports
+        .flat_map(|port| ips.iter().map(move |&ip| SocketAddr::new(ip, port)))
+        .collect()
 }
 
 fn over_ptp(config: &Config) -> Option<PtpService> {
@@ -442,6 +443,7 @@ fn bind_where_possible<T>(
     }
     if let Err(error) = &bound
         && lacks_ipv6(error)
+        && addresses.iter().any(SocketAddr::is_ipv4)
     {
         without.say(format!("no IPv6 here ({error}): answering on IPv4 alone"));
         addresses.retain(SocketAddr::is_ipv4);
@@ -494,7 +496,7 @@ fn start_workers(
     rules: &Arc<Policy>,
     without: &mut Without,
 ) -> Result<Option<Workers>, String> {
-    if once {
+    if once || config.listen == Listen::Nowhere {
         return Ok(None);
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -520,7 +522,7 @@ fn bind_single(
     once: bool,
     without: &mut Without,
 ) -> Result<Vec<ServerSocket>, String> {
-    if once {
+    if once || config.listen == Listen::Nowhere {
         return Ok(Vec::new());
     }
     bind_where_possible(config, without, |addresses| {

@@ -35,12 +35,14 @@ use crate::daemon::errands::orders::Answer;
 use crate::daemon::leaps;
 use crate::daemon::logging;
 use crate::daemon::metrics::Exporter;
+use crate::daemon::options::{Reload, Reread};
 use crate::daemon::query::{Answerer, Knowledge, Query};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::status::Report;
 use crate::daemon::worker::Workers;
 use crate::linux::clock;
 use crate::linux::netlink::{self, Interface};
+use crate::server::rule::Prefix;
 use crate::sync::filter::Start;
 use crate::time::duration::NtpDuration;
 use crate::wire::candm::Request;
@@ -67,6 +69,8 @@ pub enum ToService {
     WriteDrift(Start),
     /// Read the leap second file; the answer comes as [`ToLoop::Leaps`].
     ReadLeaps(PathBuf),
+    /// Read the configuration again; the answer comes as [`ToLoop::Config`].
+    ReadConfig(Reload),
     /// Finish what was begun and end.
     Stop,
 }
@@ -88,6 +92,8 @@ pub enum ToLoop {
     Cards(Vec<Card>),
     /// The leap second file was read.
     Leaps(leaps::Outcome),
+    /// The configuration was read again.
+    Config(Box<Reread>),
     /// chronyc gives an order.
     Order(Ordered),
 }
@@ -113,6 +119,8 @@ pub struct Setup {
     pub drift_file: Option<PathBuf>,
     /// Where chronyc is heard.
     pub posts: Vec<Post>,
+    /// Who may ask there besides this machine.
+    pub heard: Vec<(Prefix, bool)>,
     /// Which network cards are to stamp packets.
     pub cards: Vec<CardLine>,
     /// Who serves on addresses that come and go.
@@ -264,7 +272,7 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
             Err(error) => log::error!("metrics: {error}; nobody can scrape this daemon"),
         }
     }
-    let desk = Rc::new(RefCell::new(Desk::default()));
+    let desk = Rc::new(RefCell::new(Desk::new(&setup.heard)));
     for post in setup.posts {
         let (desk, latest) = (Rc::clone(&desk), latest.clone());
         tokio_uring::spawn(serve_chronyc(post, desk, latest, answers.clone()));
@@ -300,6 +308,17 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
                 tokio_uring::spawn(async move {
                     answers.send(ToLoop::Leaps(leaps::read_uring(&path).await));
                 });
+            }
+            ToService::ReadConfig(reload) => {
+                let answers = answers.clone();
+                // Files may be slow, and this thread has others to serve.
+                let reading = std::thread::Builder::new().name("ptntp-reload".to_owned());
+                let started = reading.spawn(move || {
+                    answers.send(ToLoop::Config(Box::new((reload.0)())));
+                });
+                if let Err(error) = started {
+                    log::error!("the configuration can't be read again: no thread: {error}");
+                }
             }
             ToService::Stop => break,
         }
@@ -824,6 +843,7 @@ mod tests {
             metrics: Some((listener, Exporter::new())),
             drift_file: Some(directory.join("drift")),
             posts: Vec::new(),
+            heard: Vec::new(),
             cards: Vec::new(),
             workers: None,
             secret: [0; 32],
@@ -879,6 +899,7 @@ mod tests {
                     assert!(!outcome.unwrap().is_empty());
                     resolved = true;
                 }
+                Ok(ToLoop::Config(outcome)) => panic!("nobody asked: {outcome:?}"),
                 Ok(ToLoop::Order(order)) => panic!("nobody ordered: {order:?}"),
                 Ok(ToLoop::Cards(cards)) => panic!("nobody asked: {cards:?}"),
                 Ok(ToLoop::Leaps(outcome)) => panic!("nobody asked: {outcome:?}"),

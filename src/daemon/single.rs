@@ -16,8 +16,9 @@ use crate::daemon::cmdmon::{self, BUFFER_LEN, Post, Step, TURN_MAX};
 use crate::daemon::counters::{self, CardCounts, WorkerCounters};
 use crate::daemon::desk::Desk;
 use crate::daemon::drift;
-use crate::daemon::errands::{End, Errands, Hands, told_to_stop};
+use crate::daemon::errands::{End, Errands, Hands};
 use crate::daemon::leaps;
+use crate::daemon::options::{Reload, Reread};
 use crate::daemon::query::{Answerer, Knowledge, Query};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::snapshot::Snapshot;
@@ -35,6 +36,7 @@ use crate::server::interleave::TxToken;
 use crate::server::over_ptp::{Carriage, PtpService};
 use crate::server::recent::{RecentClient, RecentTable};
 use crate::server::respond::{Policy, Request, Responder, set_transmit};
+use crate::server::rule::Prefix;
 use crate::server::verdict::{Reason, Verdict};
 use crate::sync::filter::Start;
 use crate::time::duration::NtpDuration;
@@ -406,6 +408,10 @@ impl Hands for Own {
         Some(leaps::read(path))
     }
 
+    fn read_config(&mut self, reload: &Reload) -> Option<Reread> {
+        Some((reload.0)())
+    }
+
     /// Whoever asks gets a report of that moment.
     fn tell(&mut self, _: Report) {}
 
@@ -426,6 +432,8 @@ pub struct Parts {
     pub desks: Vec<Desk>,
     /// Where chronyc is heard.
     pub posts: Vec<Post>,
+    /// Who may ask there besides this machine.
+    pub heard: Vec<(Prefix, bool)>,
     /// Where the frequency is kept.
     pub drift_file: Option<PathBuf>,
     /// Who sets network cards up, if any are to stamp packets.
@@ -442,6 +450,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         server,
         mut desks,
         posts,
+        heard,
         drift_file,
         cards,
         signals,
@@ -455,7 +464,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         drift_file,
     };
     let mut to_do = Vec::new();
-    let mut chronyc = cmdmon::Desk::default();
+    let mut chronyc = cmdmon::Desk::new(&heard);
     let mut changes = watch_links(&mut core, &mut errands, &mut to_do);
     let mut waiter = Waiter::poll();
     let mut interests = Vec::new();
@@ -475,7 +484,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         if let Some(end) = ended {
             break end;
         }
-        if told_to_stop(&signals) {
+        if errands.heed(&signals, &mut core, &mut hands, &mut to_do) {
             break End::Good;
         }
         interests.clear();

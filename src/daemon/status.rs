@@ -114,6 +114,8 @@ pub struct Report {
     pub uptime: NtpDuration,
     /// Where requests are answered.
     pub serving: Vec<SocketAddr>,
+    /// How often the configuration was read again, and what is wrong with the newest one.
+    pub reloads: Reloads,
     /// |combined offset|, recorded once a second while synchronised.
     pub offsets: Distribution,
     /// |true error| of a virtual clock, recorded once a second.
@@ -124,6 +126,18 @@ pub struct Report {
     pub rtc: Option<RtcReport>,
     /// The server's counters.
     pub server: Arc<dyn Collect>,
+}
+
+/// What became of the orders to read the configuration again.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reloads {
+    /// So many so far.
+    pub count: u64,
+    /// Why the last one changed nothing.
+    pub problem: Option<String>,
+    /// What the last one could not change while the daemon runs.
+    #[serde(default)]
+    pub later: Vec<String>,
 }
 
 impl fmt::Debug for Report {
@@ -155,6 +169,7 @@ impl Report {
             pid: std::process::id(),
             uptime_s: self.uptime.as_seconds(),
             serving: self.serving.clone(),
+            reloads: self.reloads.clone(),
             cards: self.cards.iter().map(|card| card.status.clone()).collect(),
         }
     }
@@ -204,6 +219,9 @@ pub struct Status {
     pub uptime_s: f64,
     /// Where it answers requests.
     pub serving: Vec<SocketAddr>,
+    /// What became of `ptntp reload`.
+    #[serde(default)]
+    pub reloads: Reloads,
     /// The network cards whose stamps it uses.
     #[serde(default)]
     pub cards: Vec<CardStatus>,
@@ -301,6 +319,7 @@ pub(crate) mod tests {
             },
             real,
             uptime: NtpDuration::from_whole_seconds(90),
+            reloads: Reloads::default(),
             serving: vec!["127.0.0.1:1123".parse().unwrap()],
             true_errors: Some(offsets.clone()),
             offsets,

@@ -68,6 +68,8 @@ pub struct NodeConfig {
     pub steer: bool,
     /// Set the clock once and be done (`-q`).
     pub once: bool,
+    /// Does the kernel get told of leap seconds, and step the clock for them?
+    pub kernel_leaps: bool,
     /// The drift file's word on the oscillator.
     pub frequency: Option<Start>,
     /// Correction in force in the clock right now.
@@ -204,6 +206,7 @@ struct Policies {
     local_stratum: Option<u8>,
     steer: bool,
     once: bool,
+    kernel_leaps: bool,
     /// The drift file's word.
     frequency: Option<Start>,
 }
@@ -234,6 +237,7 @@ impl Node {
         let step = if config.once {
             StepPolicy {
                 threshold: Some(NtpDuration::ZERO),
+                step_updates: None,
                 ..config.step
             }
         } else {
@@ -267,6 +271,7 @@ impl Node {
                 local_stratum: config.local_stratum,
                 steer: config.steer,
                 once: config.once,
+                kernel_leaps: config.kernel_leaps,
                 frequency: config.frequency,
             },
             dice: ChaCha8Rng::from_seed(config.seed),
@@ -456,7 +461,8 @@ impl Node {
                 }
             }
             Received::Nothing => {}
-            Received::Sample(sample) => {
+            Received::Sample(mut sample) => {
+                sample.offset += peer.association.options().offset;
                 if !std::mem::replace(&mut peer.answers, true) {
                     let event = Event::Reachable(peer.whom());
                     self.log(event);
@@ -850,7 +856,7 @@ impl Node {
             self.state.leap = leap;
         }
         let tai_offset = table.and_then(|table| table.tai_offset_at(now.wall));
-        self.armed = if can_leap(now.wall) {
+        self.armed = if self.config.kernel_leaps && can_leap(now.wall) {
             self.state.leap
         } else {
             Leap::None
@@ -1011,7 +1017,13 @@ impl Node {
                 .peers
                 .iter()
                 .any(|peer| peer.association.address() == address);
-            if !known && self.peers.len() < self.config.select.maxclock {
+            let mine = self
+                .peers
+                .iter()
+                .filter(|peer| peer.source == source)
+                .count();
+            let most = self.names[source.0].spec.most.unwrap_or(usize::MAX);
+            if !known && mine < most && self.peers.len() < self.config.select.maxclock {
                 self.mobilise(source, address, now);
             }
         }
@@ -1221,6 +1233,7 @@ impl Node {
 }
 
 mod orders;
+pub mod reload;
 
 #[cfg(test)]
 #[path = "engine_tests.rs"]

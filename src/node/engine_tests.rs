@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::client::options::SourceOptions;
 use crate::client::refclock::ClockOptions;
+use crate::node::engine::reload::Changes;
 use crate::time::instant::WallInstant;
 use crate::time::map::ClockMap;
 use crate::time::timestamp::{NtpShort, NtpTimestamp};
@@ -80,6 +81,7 @@ impl World {
                 .map(|n| SourceSpec {
                     name: format!("server-{n}"),
                     pool: false,
+                    most: None,
                     options,
                 })
                 .collect(),
@@ -89,6 +91,7 @@ impl World {
             mechanisms: Mechanisms::default(),
             steer: true,
             once: false,
+            kernel_leaps: true,
             frequency: None,
             frequency_in_force: Ppm::ZERO,
             monotonic: MonotonicClock::Free,
@@ -604,6 +607,60 @@ fn a_pool_replaces_the_silent_by_whoever_it_names_now() {
 }
 
 #[test]
+fn a_new_configuration_leaves_alone_what_stays() {
+    let mut world = World::with(4, iburst(), 0.5, Ppm(20.0), |config| {
+        config.sources.truncate(3);
+    });
+    world.run_until(600.0);
+    assert!(world.system().sync);
+    let spec = |n: usize, options| SourceSpec {
+        name: format!("server-{n}"),
+        pool: false,
+        most: None,
+        options,
+    };
+    let preferred = SourceOptions {
+        prefer: true,
+        minpoll: PollExponent::new(5),
+        ..iburst()
+    };
+    let samples = |world: &World, n: usize| {
+        let report = world.node.report(world.now());
+        let mut sources = report.sources.into_iter();
+        sources.find(|source| source.name == format!("server-{n}"))
+    };
+    let before = samples(&world, 1).expect("it is asked");
+    let changes = Changes {
+        kept: vec![
+            (SourceId(0), spec(1, preferred)),
+            (SourceId(2), spec(3, iburst())),
+        ],
+        new: vec![spec(4, iburst())],
+        local_stratum: None,
+        step: StepPolicy::default(),
+        select: SelectPolicy::default(),
+        steer: true,
+        kernel_leaps: true,
+        has_leap_file: false,
+    };
+    world.node.reconfigure(changes, world.now());
+    assert!(world.system().sync, "the clock's state stays");
+    let after = samples(&world, 1).expect("it stays");
+    assert_eq!(after.received, before.received);
+    assert_eq!(after.offset_s, before.offset_s, "with its filter");
+    assert!(samples(&world, 2).is_none(), "it is gone");
+    assert!(samples(&world, 4).is_some(), "it is new");
+    assert_eq!(
+        world.system().source.as_deref(),
+        Some("192.0.2.1"),
+        "prefer"
+    );
+    let error = world.true_error().abs();
+    world.run_until(900.0);
+    assert!(world.true_error().abs() < error + micros(200));
+}
+
+#[test]
 fn a_leap_second_is_for_the_kernel_on_its_day_alone() {
     let mut world = World::new(1, iburst(), 0.0, Ppm::ZERO);
     world.servers.get_mut(&address(1)).expect("it").leap = Leap::Insert;
@@ -703,6 +760,7 @@ mod orders {
         };
         world.servers.insert(address(3), third);
         let spec = SourceSpec {
+            most: None,
             name: "server-3".to_owned(),
             pool: false,
             options: iburst(),

@@ -120,14 +120,16 @@ impl Errands {
             correction: false,
             xleave: flags & ADDSRC_INTERLEAVED != 0,
             port,
+            ..SourceOptions::default()
         };
         info!("chronyc says: ask {name} too");
         let spec = SourceSpec {
             name: name.clone(),
             pool: kind == SourceKind::Pool,
+            most: None,
             options,
         };
-        self.config.sources.push(SourceConfig {
+        let source = SourceConfig {
             kind,
             name,
             family: match (flags & ADDSRC_IPV4 != 0, flags & ADDSRC_IPV6 != 0) {
@@ -135,8 +137,11 @@ impl Errands {
                 (false, true) => Some(Family::V6),
                 _ => None,
             },
+            most: None,
             options,
-        });
+        };
+        self.config.sources.push(source.clone());
+        self.asked.push(source);
         self.unresolved.push(false);
         core.order(errands, |node, now| node.add_source(spec, now));
         Status::Success
