@@ -159,6 +159,7 @@ fn reference() -> Reference {
         sources: vec![SourceSpec {
             name: "a".to_owned(),
             pool: false,
+            most: None,
             options: SourceOptions::default(),
         }],
         local_stratum: None,
@@ -167,6 +168,7 @@ fn reference() -> Reference {
         mechanisms: Mechanisms::default(),
         steer: true,
         once: false,
+        kernel_leaps: true,
         frequency: None,
         frequency_in_force: Ppm::ZERO,
         monotonic: MonotonicClock::Free,

@@ -1,5 +1,6 @@
 //! What a `server` or `pool` line says about its association.
 
+use crate::time::duration::NtpDuration;
 use crate::time::units::PollExponent;
 
 /// Options of one configured source.
@@ -23,6 +24,9 @@ pub struct SourceOptions {
     pub xleave: bool,
     /// Port to ask.
     pub port: u16,
+    /// Added to each measured offset: positive if the source is behind the true time
+    /// (chrony's `offset`, ntpsec's `bias`).
+    pub offset: NtpDuration,
 }
 
 impl Default for SourceOptions {
@@ -37,6 +41,7 @@ impl Default for SourceOptions {
             version: 4,
             xleave: false,
             port: 123,
+            offset: NtpDuration::ZERO,
         }
     }
 }

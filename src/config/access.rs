@@ -6,7 +6,8 @@ use crate::config::Family;
 use crate::config::association::{belongs, family};
 use crate::config::statement::{Line, Statement};
 use crate::config::words::Word;
-use crate::server::rule::{Flags, Prefix, Rule, Who};
+use crate::server::rule::{Bucket, Flags, Prefix, RateLimit, Rule, Who};
+use crate::time::duration::NtpDuration;
 
 /// `restrict who [mask m] flags`.
 pub fn restrict(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
@@ -40,6 +41,54 @@ pub fn discard(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
         average_log2_s,
         minimum_s,
     })
+}
+
+/// `limit [average n] [burst n] [kod n]` of ntpsec, and ptntp's own words beside.
+pub fn limit(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    // ntpsec's: one request a second, twenty at once.
+    let mut bucket = Bucket {
+        interval: NtpDuration::from_whole_seconds(1),
+        burst: 20,
+        leak_log2: 0,
+        kod_log2: 1,
+    };
+    while let Some(word) = line.take() {
+        match word.text.as_str() {
+            "average" => {
+                let average = line.number(&word)?;
+                bucket.interval = interval(line, &word, 1.0 / average)?;
+            }
+            "interval" => {
+                let seconds = line.number(&word)?;
+                bucket.interval = interval(line, &word, seconds)?;
+            }
+            "burst" => bucket.burst = line.integer(&word, 1..=255)?,
+            "leak" => bucket.leak_log2 = line.integer(&word, 0..=16)?,
+            "kisses" => bucket.kod_log2 = line.integer(&word, 0..=16)?,
+            "kod" => {
+                line.number(&word)?;
+                let message = "`kod` is accepted and has no effect here, because where the flag `kod` stands every second refusal is told";
+                line.note(&word, message.into());
+            }
+            _ => {
+                let known = ["average", "burst", "kod", "interval", "leak", "kisses"];
+                line.unknown(&word, &directive.text, known);
+                return None;
+            }
+        }
+    }
+    Some(Statement::RateLimit(RateLimit::Bucket(bucket)))
+}
+
+/// Of a bucket: between a microsecond and twelve days.
+fn interval(line: &mut Line<'_>, word: &Word, seconds: f64) -> Option<NtpDuration> {
+    if (1e-6..=1_048_576.0).contains(&seconds) {
+        return Some(NtpDuration::from_seconds(seconds));
+    }
+    let message = format!("`{}` is out of range", word.text);
+    let help = "between two requests there may be 1e-6 to 1048576 seconds";
+    line.error(word, message, help.into());
+    None
 }
 
 /// The flags that `rules` give to `who` in the end, without looking at wider blocks.

@@ -6,6 +6,7 @@ use crate::client::options::SourceOptions;
 use crate::config::statement::{Line, Statement};
 use crate::config::words::Word;
 use crate::config::{Family, SourceConfig, SourceKind};
+use crate::time::duration::NtpDuration;
 use crate::time::units::PollExponent;
 
 /// `server` and, as clients only for now, `peer`.
@@ -73,11 +74,17 @@ fn association(line: &mut Line<'_>, directive: &Word, kind: SourceKind) -> Optio
         return reference_clock(line, directive, &host, v4, kind);
     }
     check_host(line, &host, literal, family)?;
-    let options = options(line, directive)?;
+    let mut most = None;
+    let options = options(line, directive, &mut most)?;
+    if most.is_some() && kind == SourceKind::Server {
+        line.note(directive, "`maxsources` is for `pool` lines".into());
+        most = None;
+    }
     Some(Statement::Source(SourceConfig {
         kind,
         name: host.text,
         family,
+        most,
         options,
     }))
 }
@@ -92,7 +99,8 @@ pub fn family(line: &mut Line<'_>) -> Option<Family> {
     })
 }
 
-fn check_host(
+/// Is `host` somebody who can be asked?
+pub fn check_host(
     line: &mut Line<'_>,
     host: &Word,
     literal: Option<IpAddr>,
@@ -146,11 +154,18 @@ fn is_host_name(name: &str) -> bool {
             })
 }
 
-fn options(line: &mut Line<'_>, directive: &Word) -> Option<SourceOptions> {
+fn options(
+    line: &mut Line<'_>,
+    directive: &Word,
+    most: &mut Option<usize>,
+) -> Option<SourceOptions> {
     let mut options = SourceOptions::default();
     let mut good = true;
     while let Some(word) = line.take() {
-        let understood = option(line, directive, &word, &mut options);
+        let understood = match word.text.as_str() {
+            "maxsources" => line.integer(&word, 1..=1000).map(|n| *most = Some(n)),
+            _ => option(line, directive, &word, &mut options),
+        };
         good &= understood.is_some();
     }
     if options.minpoll > options.maxpoll {
@@ -180,13 +195,7 @@ fn option(
         "version" => options.version = line.integer(word, 1..=4)?,
         "port" => options.port = line.integer(word, 1..=u16::MAX)?,
         "key" | "autokey" | "nts" => return untrusted(line, word),
-        "bias" => {
-            line.number(word);
-            let help = "leave out `bias` if the source's own time is wanted";
-            let message = "`bias` is not supported yet, and without it the time would be another";
-            line.error(word, message.into(), help.into());
-            return None;
-        }
+        "bias" | "offset" => options.offset = NtpDuration::from_seconds(line.real(word)?),
         "true" => {
             let message =
                 "`true` has no effect: a source is believed when the majority agrees with it";
@@ -200,7 +209,14 @@ fn option(
 
 fn inert_option(line: &mut Line<'_>, directive: &Word, word: &Word, name: &str) -> Option<()> {
     let Some((_, valued, why)) = INERT.iter().find(|(inert, ..)| *inert == name) else {
-        let valued = ["minpoll", "maxpoll", "version", "port"];
+        let valued = [
+            "minpoll",
+            "maxpoll",
+            "version",
+            "port",
+            "bias",
+            "maxsources",
+        ];
         line.unknown(word, &directive.text, SWITCHES.into_iter().chain(valued));
         return None;
     };
@@ -211,9 +227,9 @@ fn inert_option(line: &mut Line<'_>, directive: &Word, word: &Word, name: &str) 
     Some(())
 }
 
-/// ntpd's and ntpsec's range; values beyond are moved into it, as they do.
+/// As far down as chrony's, as far up as ntpd's; values beyond are moved into it, as they do.
 fn poll(line: &mut Line<'_>, word: &Word) -> Option<PollExponent> {
-    const RANGE: std::ops::RangeInclusive<i8> = 0..=17;
+    const RANGE: std::ops::RangeInclusive<i8> = -7..=17;
     let asked: i8 = line.integer(word, i8::MIN..=i8::MAX)?;
     let used = asked.clamp(*RANGE.start(), *RANGE.end());
     if used != asked {
@@ -221,7 +237,7 @@ fn poll(line: &mut Line<'_>, word: &Word) -> Option<PollExponent> {
         line.warning(
             word,
             message,
-            "poll exponents go from 0 (1 s) to 17 (36 h)".into(),
+            "poll exponents go from -7 (8 ms) to 17 (36 h)".into(),
         );
     }
     Some(PollExponent::new(used))
@@ -268,7 +284,7 @@ fn reference_clock(
         line.error(host, message, format!("write `server {address}`"));
         return None;
     }
-    let asked = options(line, directive)?;
+    let asked = options(line, directive, &mut None)?;
     if asked.noselect {
         let message = "a local clock that may not be selected does nothing at all";
         line.warning(host, message.into(), "delete the line".into());

@@ -12,7 +12,7 @@ pub enum Dialect {
     Auto,
     /// As ntp.conf with ptntp's own words beside.
     Ntp,
-    /// As chrony.conf: not yet.
+    /// As chrony.conf.
     Chrony,
 }
 
@@ -26,8 +26,8 @@ pub struct Evidence {
     pub chrony: Option<(usize, String)>,
 }
 
-/// Looks at the first word of every line; `is_ntp` knows those of ntp.conf.
-pub fn evidence(text: &str, is_ntp: impl Fn(&str) -> bool) -> Evidence {
+/// Looks at the first word of every line; `belongs` knows whose it is alone.
+pub fn evidence(text: &str, belongs: impl Fn(&str) -> Option<Dialect>) -> Evidence {
     let mut found = Evidence::default();
     for (index, line) in text.lines().enumerate() {
         // chrony has more comment signs.
@@ -37,17 +37,12 @@ pub fn evidence(text: &str, is_ntp: impl Fn(&str) -> bool) -> Evidence {
         let Some(word) = words::split(line).ok().and_then(|w| w.into_iter().next()) else {
             continue;
         };
-        // chrony.conf does not care for case.
-        let lower = word.text.to_ascii_lowercase();
-        let place = || Some((index + 1, word.text.clone()));
-        let is_chrony = CHRONY.iter().any(|(known, _)| *known == lower);
-        if is_chrony && found.chrony.is_none() {
-            found.chrony = place();
-        }
-        let shared = is_chrony || SHARED.contains(&lower.as_str());
-        if !shared && is_ntp(&word.text) && found.ntp.is_none() {
-            found.ntp = place();
-        }
+        let place = match belongs(&word.text) {
+            Some(Dialect::Ntp) => &mut found.ntp,
+            Some(Dialect::Chrony) => &mut found.chrony,
+            Some(Dialect::Auto) | None => continue,
+        };
+        place.get_or_insert((index + 1, word.text));
     }
     found
 }
@@ -58,19 +53,6 @@ pub fn instead_of(word: &str) -> Option<&'static str> {
     let (_, instead) = CHRONY.iter().find(|(known, _)| *known == word)?;
     Some(instead)
 }
-
-/// Words of both dialects.
-const SHARED: [&str; 9] = [
-    "server",
-    "pool",
-    "peer",
-    "refclock",
-    "driftfile",
-    "broadcast",
-    "port",
-    "pidfile",
-    "dscp",
-];
 
 const DELETE: &str = "delete the line; ptntp has nothing like it";
 const UNNEEDED: &str = "delete the line; ptntp does so without being told";
@@ -92,13 +74,13 @@ const CHRONY: &[(&str, &str)] = &[
     ("deny", "write `restrict ADDRESS/LEN ignore`"),
     ("authselectmode", DELETE),
     ("bindacqaddress", DELETE),
-    (
-        "bindaddress",
-        "say who is served with `restrict`, or write `listen loopback`",
-    ),
+    ("bindaddress", "write `listen ADDRESS`"),
     ("bindcmdaddress", NO_COMMANDS),
     ("binddevice", DELETE),
-    ("clientloglimit", UNNEEDED),
+    (
+        "clientloglimit",
+        "write `clients limited N`, a sixteenth of the bytes",
+    ),
     ("clockprecision", UNNEEDED),
     ("cmdallow", NO_COMMANDS),
     ("cmddeny", NO_COMMANDS),
@@ -106,7 +88,7 @@ const CHRONY: &[(&str, &str)] = &[
     ("cmdratelimit", NO_COMMANDS),
     ("combinelimit", SELECTION),
     ("commandkey", NO_COMMANDS),
-    ("confdir", "write an `includefile` line for each file"),
+    ("confdir", "write `includefile DIRECTORY`"),
     ("corrtimeratio", DELETE),
     ("dumpdir", DELETE),
     ("dumponexit", DELETE),
@@ -118,9 +100,15 @@ const CHRONY: &[(&str, &str)] = &[
     ("include", "write `includefile`, one line for each file"),
     ("initstepslew", "start with `-g`; see also `tinker step`"),
     ("keyfile", "write `keys FILE` (keys are not used yet)"),
-    ("leapseclist", DELETE),
-    ("leapsecmode", DELETE),
-    ("leapsectz", DELETE),
+    ("leapseclist", "write `leapfile FILE`"),
+    (
+        "leapsecmode",
+        "write `leapseconds kernel`, or `leapseconds slew`",
+    ),
+    (
+        "leapsectz",
+        "write `leapfile /usr/share/zoneinfo/leap-seconds.list`",
+    ),
     ("linux_freq_scale", DELETE),
     ("linux_hz", DELETE),
     (
@@ -133,7 +121,10 @@ const CHRONY: &[(&str, &str)] = &[
     ("logchange", DELETE),
     ("logdir", NO_STATISTICS),
     ("mailonchange", DELETE),
-    ("makestep", "write `tinker step SECONDS`"),
+    (
+        "makestep",
+        "write `tinker step SECONDS stepupdates N stepout 0`",
+    ),
     ("manual", DELETE),
     ("maxchange", "write `tinker panic SECONDS`"),
     ("maxclockerror", DELETE),
@@ -168,7 +159,7 @@ const CHRONY: &[(&str, &str)] = &[
     ("ptpport", DELETE),
     (
         "ratelimit",
-        "write `restrict default limited kod` and `discard average 3 minimum 2`",
+        "write `restrict default limited` and `limit interval SECONDS burst N leak N`",
     ),
     ("refresh", UNNEEDED),
     ("reselectdist", SELECTION),
@@ -193,7 +184,11 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> (Option<usize>, Option<usize>) {
-        let found = evidence(text, |word| matches!(word, "server" | "restrict"));
+        let found = evidence(text, |word| match word.to_ascii_lowercase().as_str() {
+            "restrict" => Some(Dialect::Ntp),
+            "makestep" | "rtcsync" => Some(Dialect::Chrony),
+            _ => None,
+        });
         (found.ntp.map(|f| f.0), found.chrony.map(|f| f.0))
     }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::config::access::flags_of;
 use crate::config::native::seconds;
-use crate::config::statement::{Statement, Tinker, Tos};
+use crate::config::statement::{Include, Statement, Tinker, Tos};
 use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
-use crate::server::rule::{Flags, Prefix, Rule, Who};
+use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use crate::server::{interleave, rate};
 use crate::time::duration::NtpDuration;
 use crate::time::units::PollExponent;
@@ -26,17 +26,52 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
         },
         Statement::Unpeer(name) => vec![format!("takes back the earlier lines that name {name}")],
         Statement::Access(rules) => access(rules, config),
-        Statement::Discard { .. } => {
-            let limit = config.rate_limit;
-            let average = 1_u32 << limit.average_log2_s.min(31);
+        Statement::Discard { .. } | Statement::RateLimit(_) => {
             vec![format!(
-                "where `limited` stands, a client may ask once every {average} s on average, and not twice within {} s",
-                limit.minimum_s
+                "where `limited` stands, a client may ask {}",
+                limits(config)
             )]
         }
+        Statement::Allow(order) => {
+            let whom = match order.block {
+                None => "everybody".to_owned(),
+                Some(block) => self::who(Who::Block {
+                    prefix: block,
+                    ntpport: false,
+                }),
+            };
+            let served = if order.allow {
+                "is served"
+            } else {
+                "is not served"
+            };
+            let except = if order.all {
+                ", whatever was said of parts of it"
+            } else {
+                ", except for parts of it that other lines name"
+            };
+            vec![format!("{whom} {served}{except}")]
+        }
+        Statement::Local(stratum) => vec![format!(
+            "when no other source can be had, this machine's own clock is served, right or wrong, as stratum {stratum}"
+        )],
+        Statement::KernelLeaps(true) => {
+            vec!["the kernel steps the clock for a leap second".into()]
+        }
+        Statement::KernelLeaps(false) => {
+            vec![
+                "the kernel is not told of leap seconds; the second is slewed away after them"
+                    .into(),
+            ]
+        }
+        Statement::BindAddress(address) => vec![format!(
+            "requests to {address} alone are answered, of that family"
+        )],
         Statement::Tinker(settings) => settings.iter().map(|s| tinker(*s)).collect(),
         Statement::Tos(settings) => settings.iter().map(|s| tos(*s)).collect(),
-        Statement::DriftFile(Some(path)) => vec![format!(
+        Statement::DriftFile {
+            path: Some(path), ..
+        } => vec![format!(
             "the clock's frequency error is kept in {} and used at the next start",
             path.display()
         )],
@@ -45,7 +80,7 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
              servers are believed, on days that can have a leap second",
             path.display()
         )],
-        Statement::DriftFile(None) => {
+        Statement::DriftFile { path: None, .. } => {
             vec!["the clock's frequency error is not kept over restarts".into()]
         }
         Statement::Switch {
@@ -57,9 +92,38 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             "the clock is measured and served, never steered".into()
         }],
         Statement::Switch { .. } | Statement::Inert => Vec::new(),
-        Statement::Include(path) => vec![format!("the lines of {} follow", path.display())],
+        Statement::Include(Include::File(path)) => {
+            vec![format!("the lines of {} follow", path.display())]
+        }
+        Statement::Include(Include::Pattern(pattern)) => {
+            vec![format!("the lines of the files {pattern} follow")]
+        }
+        Statement::Include(Include::Directories(paths)) => {
+            vec![format!(
+                "the lines of *.conf in {} follow, by name",
+                listed(paths)
+            )]
+        }
+        Statement::Include(Include::Sources(paths)) => {
+            vec![format!(
+                "the sources of *.sources in {} are read last",
+                listed(paths)
+            )]
+        }
         Statement::Listen(Listen::Everywhere) => {
             vec!["requests to every address of this machine are answered".into()]
+        }
+        Statement::Listen(Listen::Nowhere) | Statement::Port(0) => {
+            vec!["nobody is answered".into()]
+        }
+        Statement::Listen(Listen::At(v4, v6)) => {
+            let v4 = v4.map(|address| address.to_string());
+            let v6 = v6.map(|address| address.to_string());
+            let both: Vec<String> = v4.into_iter().chain(v6).collect();
+            vec![format!(
+                "requests to {} alone are answered",
+                both.join(" and ")
+            )]
         }
         Statement::Listen(Listen::Loopback) => {
             vec!["only this machine's own requests are answered, on 127.0.0.1 and ::1".into()]
@@ -99,6 +163,39 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             )]
         }
         Statement::Metrics(None) => vec!["there are no metrics".into()],
+    }
+}
+
+fn listed(paths: &[std::path::PathBuf]) -> String {
+    let all: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    all.join(", ")
+}
+
+/// How often, as a sentence goes on.
+fn limits(config: &Config) -> String {
+    match config.rate_limit {
+        RateLimit::Headway(limit) => format!(
+            "once every {} s on average, and not twice within {} s",
+            1_u32 << limit.average_log2_s.min(31),
+            limit.minimum_s
+        ),
+        RateLimit::Bucket(bucket) => {
+            let leak = match bucket.leak_log2 {
+                0 => String::new(),
+                n => format!(
+                    "; of what is more, one in {} is answered",
+                    1_u32 << n.min(16)
+                ),
+            };
+            format!(
+                "once every {} s on average, {} times at once{leak}",
+                seconds(bucket.interval),
+                bucket.burst
+            )
+        }
     }
 }
 
@@ -237,11 +334,16 @@ fn permissions(flags: Flags, config: &Config) -> String {
     if flags.contains(Flags::IGNORE) {
         return "is ignored: every packet is dropped".into();
     }
-    let limit = config.rate_limit;
     let limited = format!(
-        "at most one request every {} s on average and {} s apart (limited){}",
-        1_u32 << limit.average_log2_s.min(31),
-        limit.minimum_s,
+        "{} (limited){}",
+        match config.rate_limit {
+            RateLimit::Headway(limit) => format!(
+                "at most one request every {} s on average and {} s apart",
+                1_u32 << limit.average_log2_s.min(31),
+                limit.minimum_s
+            ),
+            RateLimit::Bucket(_) => limits(config),
+        },
         if flags.contains(Flags::KOD) {
             ", told so by a kiss of death (kod)"
         } else {
@@ -250,6 +352,8 @@ fn permissions(flags: Flags, config: &Config) -> String {
     );
     let time = if flags.contains(Flags::NOSERVE) {
         "gets no time (noserve)"
+    } else if flags.contains(Flags::NOCLIENT) {
+        "gets no time (noclient)"
     } else if flags.contains(Flags::NOTRUST) {
         "gets no time, as long as there are no keys (notrust)"
     } else {
@@ -307,6 +411,15 @@ fn tinker(setting: Tinker) -> String {
             plain(limit)
         ),
         Tinker::Panic(None) => "panic 0: no offset is too large to be corrected".into(),
+        Tinker::StepUpdates(Some(most)) => {
+            format!("the clock is stepped in the first {most} updates only")
+        }
+        Tinker::StepUpdates(None) => "the clock may be stepped at any time".into(),
+        Tinker::PanicAfter(updates) => format!("the first {updates} updates may be beyond that"),
+        Tinker::PanicIgnored(Some(most)) => {
+            format!("{most} such offsets are passed over before one ends the daemon")
+        }
+        Tinker::PanicIgnored(None) => "such offsets are passed over, however many".into(),
         Tinker::Stepout(time) => format!(
             "stepout: an offset has to stay beyond the step limit for {} before it is believed",
             plain(time)

@@ -3,17 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::access::{flags_for, flags_of};
+use crate::config::allow::{self, Order};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::{self, Dialect};
-use crate::config::ntp;
-use crate::config::statement::{Statement, Tinker, Tos};
+use crate::config::directives::{chrony as chrony_table, ntp as ntp_table};
+use crate::config::statement::{Include, Statement, Tinker, Tos};
 use crate::config::{Config, Family, Listen, LocalClock, Location, SourceConfig, SourceKind};
-use crate::server::rule::{Flags, Prefix, Rule, Who};
+use crate::config::{chrony, glob, ntp};
+use crate::server::rule::{Flags, Headway, Prefix, RateLimit, Rule, Who};
+use crate::time::duration::NtpDuration;
 
 /// A configuration that can be run.
 #[derive(Clone, Debug)]
@@ -22,6 +25,8 @@ pub struct Loaded {
     pub config: Config,
     /// Notes and warnings by file and line; no errors.
     pub notes: Vec<Diagnostic>,
+    /// Whose words it was written in.
+    pub dialect: Dialect,
     /// Every line that says something, includes in their place.
     pub lines: Vec<ReadLine>,
 }
@@ -51,8 +56,8 @@ pub fn load(path: &Path, dialect: Dialect) -> Result<Loaded, Vec<Diagnostic>> {
 /// names it, and relative includes are looked for beside it.
 pub fn load_text(path: &Path, text: &str, dialect: Dialect) -> Result<Loaded, Vec<Diagnostic>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    recognise(path, text, dialect).map_err(|why| vec![why])?;
-    let mut loader = Loader::new();
+    let dialect = recognise(path, text, dialect).map_err(|why| vec![why])?;
+    let mut loader = Loader::new(dialect);
     loader.file(path, text);
     loader.finish(path)
 }
@@ -88,64 +93,55 @@ fn whole_file(severity: Severity, path: &Path, message: String, help: String) ->
     Diagnostic::of_file(severity, location, message, help)
 }
 
-const NOT_YET: &str = "write it in ntp.conf's words: `ptntp check --dialect ntp FILE` names each line that has to change and what to write";
-
-/// Refuses what is not ntp.conf.
-fn recognise(path: &Path, text: &str, dialect: Dialect) -> Result<(), Diagnostic> {
-    let at = |line: usize, word: &str, message: String, help: String| {
-        let text = text.lines().nth(line - 1).unwrap_or_default();
-        let start = text.find(word).unwrap_or(0);
-        Diagnostic {
-            severity: Severity::Error,
-            location: Location {
-                file: path.into(),
-                line,
-            },
-            text: text.to_owned(),
-            span: start..start + word.len(),
-            message,
-            help: Some(help),
+/// Whose word is it alone? chrony.conf does not care for case, ptntp's own words and a few
+/// others belong to both.
+fn belongs(word: &str) -> Option<Dialect> {
+    let ntp = ntp_table::directive(word).is_some();
+    let chrony = chrony_table::directive(word).is_some();
+    match (ntp, chrony) {
+        (true, false) => Some(Dialect::Ntp),
+        (false, true) if ntp_table::directive(&word.to_ascii_lowercase()).is_none() => {
+            Some(Dialect::Chrony)
         }
-    };
-    if dialect == Dialect::Chrony {
-        let message = "the dialect of chrony.conf is not yet supported".to_owned();
-        return Err(whole_file(Severity::Error, path, message, NOT_YET.into()));
+        _ => None,
     }
-    if dialect == Dialect::Ntp {
-        return Ok(());
+}
+
+/// Whose file it is, by its words, or by its name if they don't tell. A mix of both is an error.
+fn recognise(path: &Path, text: &str, dialect: Dialect) -> Result<Dialect, Diagnostic> {
+    if dialect != Dialect::Auto {
+        return Ok(dialect);
     }
-    let evidence = dialect::evidence(text, |word| ntp::treatment(word).is_some());
+    let evidence = dialect::evidence(text, belongs);
     let named_chrony = path
         .file_name()
         .is_some_and(|name| name.to_string_lossy().starts_with("chrony"));
     match (evidence.ntp, evidence.chrony) {
-        (_, None) if !named_chrony => Ok(()),
-        (Some(_), None) => Ok(()),
-        (None, None) => {
-            let message =
-                "by its name this is a chrony.conf, and none of its words tells otherwise";
-            let help = "say `--dialect ntp` if it is an ntp.conf: that serves everyone who is not restricted";
-            Err(whole_file(
-                Severity::Error,
-                path,
-                message.into(),
-                help.into(),
-            ))
-        }
-        (None, Some((line, word))) => {
-            let message = format!(
-                "this is a chrony.conf, and its dialect is not yet supported: `{word}` is chrony's word"
-            );
-            Err(at(line, &word, message, NOT_YET.into()))
-        }
+        (None, None) if named_chrony => Ok(Dialect::Chrony),
+        (_, None) => Ok(Dialect::Ntp),
+        (None, Some(_)) => Ok(Dialect::Chrony),
         (Some((ntp_line, ntp_word)), Some((line, word))) => {
             let file = path.display();
             let message = format!(
                 "`{word}` is a word of chrony.conf, but `{ntp_word}` ({file}:{ntp_line}) is one of ntp.conf"
             );
-            let instead = dialect::instead_of(&word).unwrap_or_default();
-            let help = format!("a file has one dialect; in ntp.conf: {instead}");
-            Err(at(line, &word, message, help))
+            let instead = dialect::instead_of(&word).unwrap_or("delete the line");
+            let help = format!(
+                "a file has one dialect; in ntp.conf: {instead}; or name the dialect (`--dialect ntp`, `--dialect chrony`) to see all lines that have to change"
+            );
+            let text = text.lines().nth(line - 1).unwrap_or_default();
+            let start = text.find(&word).unwrap_or(0);
+            Err(Diagnostic {
+                severity: Severity::Error,
+                location: Location {
+                    file: path.into(),
+                    line,
+                },
+                text: text.to_owned(),
+                span: start..start + word.len(),
+                message,
+                help: Some(help),
+            })
         }
     }
 }
@@ -160,15 +156,52 @@ struct Loader {
     /// Indices into `diagnostics` of lines that would have been sources.
     lost_sources: Vec<usize>,
     numbered: bool,
+    dialect: Dialect,
+    /// `allow` and `deny`, in their order.
+    orders: Vec<Order>,
+    /// `bindaddress`.
+    bound: (Option<Ipv4Addr>, Option<Ipv6Addr>),
+    /// `port 0`.
+    port_off: bool,
+    /// `sourcedir` lines, read last.
+    source_directories: Vec<(ReadLine, Vec<PathBuf>)>,
+    /// Is a file of such a directory being read?
+    sources_only: bool,
+}
+
+/// What is so without a line, where chronyd does not do as ntpd: nobody is served, the clock
+/// is slewed however far it is off, and sources may be farther away.
+fn chrony_defaults() -> Config {
+    let mut config = Config {
+        drift_gains: true,
+        ..Config::default()
+    };
+    config.step.threshold = None;
+    config.step.panic = None;
+    config.step.stepout = NtpDuration::ZERO;
+    config.select.maxdist = NtpDuration::from_whole_seconds(3);
+    // Each pool has a limit of its own.
+    config.select.maxclock = 128;
+    config
 }
 
 impl Loader {
-    fn new() -> Self {
+    fn new(dialect: Dialect) -> Self {
+        let defaults = match dialect {
+            Dialect::Chrony => chrony_defaults(),
+            Dialect::Auto | Dialect::Ntp => Config::default(),
+        };
         Self {
             config: Config {
                 listen: Listen::Everywhere,
-                ..Config::default()
+                ..defaults
             },
+            dialect,
+            orders: Vec::new(),
+            bound: (None, None),
+            port_off: false,
+            source_directories: Vec::new(),
+            sources_only: false,
             diagnostics: Vec::new(),
             lines: Vec::new(),
             open: Vec::new(),
@@ -193,7 +226,15 @@ impl Loader {
     }
 
     fn line(&mut self, location: Location, text: &str) {
-        let mut parsed = ntp::parse(&location, text);
+        let mut parsed = match self.dialect {
+            Dialect::Chrony => {
+                chrony::parse(&location, text, |word| belongs(word) == Some(Dialect::Ntp))
+            }
+            Dialect::Auto | Dialect::Ntp => ntp::parse(&location, text, |word| {
+                let is_chronys = belongs(word) == Some(Dialect::Chrony);
+                is_chronys.then(|| dialect::instead_of(word).unwrap_or("delete the line"))
+            }),
+        };
         if parsed.loses_source {
             self.lost_sources.push(self.diagnostics.len());
         }
@@ -219,6 +260,12 @@ impl Loader {
             text: text.to_owned(),
             statement,
         };
+        if self.sources_only && !matches!(read.statement, Statement::Source(_)) {
+            let message = "a file of `sourcedir` holds `server`, `pool` and `peer` lines only";
+            let help = "move the line to the main file, or to one of `confdir`";
+            self.say(&read, Severity::Error, message, help);
+            return;
+        }
         self.lines.push(read.clone());
         self.apply(&read);
     }
@@ -235,16 +282,29 @@ impl Loader {
                 average_log2_s,
                 minimum_s,
             } => {
-                let limit = &mut config.rate_limit;
-                limit.average_log2_s = average_log2_s.unwrap_or(limit.average_log2_s);
-                limit.minimum_s = minimum_s.unwrap_or(limit.minimum_s);
+                let now = match config.rate_limit {
+                    RateLimit::Headway(limit) => limit,
+                    RateLimit::Bucket(_) => Headway::default(),
+                };
+                config.rate_limit = RateLimit::Headway(Headway {
+                    average_log2_s: average_log2_s.unwrap_or(now.average_log2_s),
+                    minimum_s: minimum_s.unwrap_or(now.minimum_s),
+                });
             }
+            Statement::RateLimit(limit) => config.rate_limit = *limit,
+            Statement::Allow(order) => self.orders.push(*order),
+            Statement::KernelLeaps(on) => config.kernel_leaps = *on,
+            Statement::BindAddress(IpAddr::V4(address)) => self.bound.0 = Some(*address),
+            Statement::BindAddress(IpAddr::V6(address)) => self.bound.1 = Some(*address),
             Statement::Tinker(settings) => {
                 for setting in settings {
                     match *setting {
                         Tinker::Step(threshold) => config.step.threshold = threshold,
                         Tinker::Panic(limit) => config.step.panic = limit,
                         Tinker::Stepout(time) => config.step.stepout = time,
+                        Tinker::StepUpdates(most) => config.step.step_updates = most,
+                        Tinker::PanicAfter(updates) => config.step.panic_after = updates,
+                        Tinker::PanicIgnored(most) => config.step.panic_ignored = most,
                     }
                 }
             }
@@ -261,16 +321,29 @@ impl Loader {
                     }
                 }
             }
-            Statement::DriftFile(path) => config.drift_file.clone_from(path),
+            Statement::DriftFile { path, gains } => {
+                config.drift_file.clone_from(path);
+                config.drift_gains = *gains;
+            }
             Statement::LeapFile(path) => config.leap_file = Some(path.clone()),
             Statement::Switch { on, discipline } => {
                 if *discipline {
                     config.discipline = *on;
                 }
             }
-            Statement::Include(path) => self.include(read, path),
+            Statement::Include(Include::File(path)) => self.include(read, path),
+            Statement::Include(Include::Pattern(pattern)) => self.pattern(read, pattern),
+            Statement::Include(Include::Directories(paths)) => {
+                self.directories(read, paths, "conf");
+            }
+            Statement::Include(Include::Sources(paths)) => {
+                self.source_directories.push((read.clone(), paths.clone()));
+            }
             Statement::Listen(listen) => config.listen = *listen,
-            Statement::Port(port) => config.port = Some(*port),
+            Statement::Port(port) => {
+                config.port = Some(*port).filter(|port| *port > 0);
+                self.port_off = *port == 0;
+            }
             Statement::Clients {
                 interleaved,
                 limited,
@@ -283,7 +356,10 @@ impl Loader {
             Statement::Control(path) => config.control = Some(path.clone()),
             Statement::Metrics(address) => config.metrics = *address,
             // The whole file has to be known first: see `local_clock`.
-            Statement::LocalClock { .. } | Statement::Fudge { .. } | Statement::Inert => {}
+            Statement::LocalClock { .. }
+            | Statement::Fudge { .. }
+            | Statement::Local(_)
+            | Statement::Inert => {}
         }
     }
 
@@ -320,7 +396,7 @@ impl Loader {
             self.include_file(read, &path);
             return;
         }
-        match configuration_files(&path) {
+        match files_of(&path, "conf") {
             Ok(files) => files.iter().for_each(|file| self.include_file(read, file)),
             Err(error) => {
                 let message = format!("{} can't be read: {error}", path.display());
@@ -332,6 +408,42 @@ impl Loader {
                 );
             }
         }
+    }
+
+    /// The files that match; there has to be one, as with chronyd.
+    fn pattern(&mut self, read: &ReadLine, pattern: &str) {
+        let files = glob::files(pattern);
+        if files.is_empty() {
+            let message = format!("no file matches `{pattern}`");
+            let help = "create one, or delete the line: chronyd does not start without either";
+            self.say(read, Severity::Error, &message, help);
+        }
+        files.iter().for_each(|file| self.include_file(read, file));
+    }
+
+    /// The files of these directories by their names; of equal names the first one. What is
+    /// not there, or not yet, is no error.
+    fn directories(&mut self, read: &ReadLine, directories: &[PathBuf], extension: &str) {
+        let mut files: BTreeMap<std::ffi::OsString, PathBuf> = BTreeMap::new();
+        for directory in directories {
+            match files_of(directory, extension) {
+                Ok(found) => {
+                    for file in found {
+                        let name = file.file_name().unwrap_or_default().to_owned();
+                        files.entry(name).or_insert(file);
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let message = format!("{} can't be read: {error}", directory.display());
+                    let help = "make it readable, or delete the line";
+                    self.say(read, Severity::Error, &message, help);
+                }
+            }
+        }
+        files
+            .values()
+            .for_each(|file| self.include_file(read, file));
     }
 
     fn include_file(&mut self, read: &ReadLine, path: &Path) {
@@ -369,7 +481,14 @@ impl Loader {
     }
 
     fn finish(mut self, path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
+        self.sources_only = true;
+        for (read, directories) in std::mem::take(&mut self.source_directories) {
+            self.directories(&read, &directories, "sources");
+        }
         let lines = std::mem::take(&mut self.lines);
+        if self.dialect == Dialect::Chrony {
+            self.serve_as_chronyd();
+        }
         self.local_clock(&lines);
         self.weigh_lost_sources();
         for read in &lines {
@@ -386,8 +505,32 @@ impl Loader {
         Ok(Loaded {
             config: self.config,
             notes: self.diagnostics,
+            dialect: self.dialect,
             lines,
         })
+    }
+
+    /// Whoever is allowed is served, on the addresses that were named; nobody, and on no
+    /// port at all, if no line allows it.
+    fn serve_as_chronyd(&mut self) {
+        let config = &mut self.config;
+        let mut limits = Flags::NONE;
+        if let RateLimit::Bucket(bucket) = config.rate_limit {
+            limits |= Flags::LIMITED;
+            if bucket.kod_log2 > 0 {
+                limits |= Flags::KOD;
+            }
+        }
+        let blocks = allow::compile(&self.orders);
+        config.rules = allow::rules(&self.orders, limits);
+        if self.port_off || blocks.iter().all(|block| !block.allow) {
+            config.listen = Listen::Nowhere;
+        } else if config.listen == Listen::Everywhere && self.bound != (None, None) {
+            let (v4, v6) = self.bound;
+            let v4 = v4.unwrap_or(Ipv4Addr::UNSPECIFIED);
+            let v6 = v6.unwrap_or(Ipv6Addr::UNSPECIFIED);
+            config.listen = Listen::At(Some(v4), Some(v6));
+        }
     }
 
     /// By file as they were read, then by line; what is about a file as a whole comes last.
@@ -448,7 +591,12 @@ impl Loader {
             }
         }
         let best = clocks.into_values().min();
-        self.config.local_clock = best.map(|stratum| LocalClock { stratum });
+        // chrony's `local` names the stratum that clients see.
+        let told = lines.iter().rev().find_map(|read| match read.statement {
+            Statement::Local(stratum) => Some(stratum.saturating_sub(1)),
+            _ => None,
+        });
+        self.config.local_clock = best.or(told).map(|stratum| LocalClock { stratum });
     }
 
     /// What would have been the only source must not vanish with a warning.
@@ -543,11 +691,11 @@ impl Loader {
     }
 }
 
-fn configuration_files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+fn files_of(directory: &Path, extension: &str) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "conf") && path.is_file() {
+        if path.extension().is_some_and(|e| e == extension) && path.is_file() {
             files.push(path);
         }
     }

@@ -2,16 +2,23 @@
 //! wrong is named with file and line; whatever has no effect is said.
 //!
 //! A file's way: [`load`] reads it and its includes, [`dialect`] recognises
-//! whose words they are, [`words`] splits a line, [`ntp`] makes it a
-//! [`statement`], and the statements together make the [`Config`].
+//! whose words they are, [`words`] splits a line, [`ntp`] or [`chrony`] makes it a
+//! [`statement`] by the tables in [`directives`], and the statements together make the
+//! [`Config`].
 //! [`native`] writes a `Config` as a file again, [`explain`] says in plain
 //! words what a statement does.
 
 pub mod access;
+pub mod allow;
 pub mod association;
+pub mod chrony;
+pub mod chrony_lines;
+pub mod chrony_source;
 pub mod diagnostic;
 pub mod dialect;
+pub mod directives;
 pub mod explain;
+pub mod glob;
 pub mod leapfile;
 pub mod load;
 pub mod native;
@@ -24,7 +31,7 @@ pub mod words;
 mod tests;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,6 +40,7 @@ use serde::{Serialize, Serializer};
 use crate::client::options::SourceOptions;
 use crate::server::respond::Sizes;
 use crate::server::rule::{RateLimit, Rule};
+use crate::sync::filter::Start;
 use crate::sync::policy::{SelectPolicy, StepPolicy};
 
 /// Where a thing was said.
@@ -86,6 +94,8 @@ pub struct SourceConfig {
     pub name: String,
     /// Only this family's addresses.
     pub family: Option<Family>,
+    /// The most servers that a pool gives; none: `tos maxclock` alone says.
+    pub most: Option<usize>,
     /// How to ask.
     pub options: SourceOptions,
 }
@@ -105,6 +115,10 @@ pub enum Listen {
     Everywhere,
     /// On 127.0.0.1 and ::1 only: without a configuration file.
     Loopback,
+    /// On one address of each family, or none of that family.
+    At(Option<Ipv4Addr>, Option<Ipv6Addr>),
+    /// Nobody is answered.
+    Nowhere,
 }
 
 /// Everything a daemon needs to know, defaults filled in.
@@ -124,8 +138,13 @@ pub struct Config {
     pub select: SelectPolicy,
     /// Where the clock's frequency error is kept over restarts.
     pub drift_file: Option<PathBuf>,
+    /// Does that file hold the clock's error, as chrony's (positive: it gains), instead of
+    /// its correction, as ntpd's?
+    pub drift_gains: bool,
     /// The table of leap seconds; none: servers are believed.
     pub leap_file: Option<PathBuf>,
+    /// Does the kernel step the clock for leap seconds? Else they are offsets like any other.
+    pub kernel_leaps: bool,
     /// False after `disable ntp`: measure and serve, never steer.
     pub discipline: bool,
     /// Where to answer.
@@ -143,6 +162,20 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
 }
 
+impl Config {
+    /// The correction of the clock's frequency as the drift file has it, or back.
+    pub fn in_drift_file(&self, kept: Start) -> Start {
+        Start {
+            frequency: if self.drift_gains {
+                -kept.frequency
+            } else {
+                kept.frequency
+            },
+            ..kept
+        }
+    }
+}
+
 /// Where Prometheus finds us unless told otherwise.
 pub const METRICS_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9975);
@@ -158,7 +191,9 @@ impl Default for Config {
             step: StepPolicy::default(),
             select: SelectPolicy::default(),
             drift_file: None,
+            drift_gains: false,
             leap_file: None,
+            kernel_leaps: true,
             discipline: true,
             listen: Listen::Loopback,
             clients: Sizes::default(),

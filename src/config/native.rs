@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
-use crate::server::rule::{Flags, Prefix, Rule, Who};
+use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use crate::time::duration::NtpDuration;
 
 /// The lines of the file. What a file can't say is not in them: the first
@@ -16,18 +16,38 @@ pub fn lines(config: &Config) -> Vec<String> {
         lines.push(format!("fudge 127.127.1.0 stratum {}", clock.stratum));
     }
     lines.extend(config.rules.iter().map(rule));
-    let limit = config.rate_limit;
-    lines.push(format!(
-        "discard average {} minimum {}",
-        limit.average_log2_s, limit.minimum_s
-    ));
+    lines.push(match config.rate_limit {
+        RateLimit::Headway(limit) => format!(
+            "discard average {} minimum {}",
+            limit.average_log2_s, limit.minimum_s
+        ),
+        RateLimit::Bucket(bucket) => format!(
+            "limit interval {} burst {} leak {} kisses {}",
+            seconds(bucket.interval),
+            bucket.burst,
+            bucket.leak_log2,
+            bucket.kod_log2
+        ),
+    });
     let step = config.step;
-    lines.push(format!(
+    let mut tinker = format!(
         "tinker step {} panic {} stepout {}",
         seconds(step.threshold.unwrap_or(NtpDuration::ZERO)),
         seconds(step.panic.unwrap_or(NtpDuration::ZERO)),
         seconds(step.stepout)
-    ));
+    );
+    if let Some(updates) = step.step_updates {
+        tinker += &format!(" stepupdates {updates}");
+    }
+    if step.panic_after > 0 {
+        tinker += &format!(" panicafter {}", step.panic_after);
+    }
+    match step.panic_ignored {
+        Some(0) => {}
+        Some(most) => tinker += &format!(" panicignore {most}"),
+        None => tinker += " panicignore -1",
+    }
+    lines.push(tinker);
     let select = config.select;
     lines.push(format!(
         "tos minsane {} minclock {} maxclock {} maxdist {} mindist {} floor {} ceiling {}",
@@ -39,12 +59,18 @@ pub fn lines(config: &Config) -> Vec<String> {
         select.floor,
         select.ceiling
     ));
+    let gains = if config.drift_gains { " gains" } else { "" };
     lines.push(match &config.drift_file {
-        Some(path) => format!("driftfile {}", quoted(path)),
-        None => "driftfile \"\"".into(),
+        Some(path) => format!("driftfile {}{gains}", quoted(path)),
+        None => format!("driftfile \"\"{gains}"),
     });
     let leap_file = config.leap_file.as_deref();
     lines.extend(leap_file.map(|path| format!("leapfile {}", quoted(path))));
+    lines.push(if config.kernel_leaps {
+        "leapseconds kernel".into()
+    } else {
+        "leapseconds slew".into()
+    });
     lines.push(if config.discipline {
         "enable ntp".into()
     } else {
@@ -53,6 +79,12 @@ pub fn lines(config: &Config) -> Vec<String> {
     lines.push(match config.listen {
         Listen::Everywhere => "listen everywhere".into(),
         Listen::Loopback => "listen loopback".into(),
+        Listen::Nowhere => "listen nowhere".into(),
+        Listen::At(v4, v6) => {
+            let v4 = v4.map(|address| format!(" {address}"));
+            let v6 = v6.map(|address| format!(" {address}"));
+            format!("listen{}{}", v4.unwrap_or_default(), v6.unwrap_or_default())
+        }
     });
     lines.push(format!(
         "clients interleaved {} limited {}",
@@ -93,6 +125,12 @@ fn source(source: &SourceConfig) -> String {
     ];
     let on = switches.iter().filter(|(on, _)| *on);
     words.extend(on.map(|(_, word)| (*word).to_owned()));
+    if options.offset != NtpDuration::ZERO {
+        words.push(format!("offset {}", seconds(options.offset)));
+    }
+    if let (SourceKind::Pool, Some(most)) = (source.kind, source.most) {
+        words.push(format!("maxsources {most}"));
+    }
     words.push(format!(
         "minpoll {} maxpoll {} version {} port {}",
         options.minpoll.log2(),

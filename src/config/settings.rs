@@ -1,16 +1,19 @@
 //! `tinker`, `tos`, `enable`, `driftfile` and the other lines that set one thing.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::Listen;
-use crate::config::statement::{Line, Statement, Tinker, Tos};
+use crate::config::statement::{Include, Line, Statement, Tinker, Tos};
 use crate::config::words::Word;
 use crate::time::duration::NtpDuration;
 
 /// `tinker word value ...`.
 pub fn tinker(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
-    const KNOWN: [&str; 8] = [
+    const KNOWN: [&str; 11] = [
+        "stepupdates",
+        "panicafter",
+        "panicignore",
         "step",
         "panic",
         "stepout",
@@ -28,6 +31,16 @@ pub fn tinker(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
             "step" => settings.push(Tinker::Step(limit(line.seconds(&word)?))),
             "panic" => settings.push(Tinker::Panic(limit(line.seconds(&word)?))),
             "stepout" => settings.push(Tinker::Stepout(line.seconds(&word)?)),
+            "stepupdates" => {
+                settings.push(Tinker::StepUpdates(Some(
+                    line.integer(&word, 0..=u32::MAX)?,
+                )));
+            }
+            "panicafter" => settings.push(Tinker::PanicAfter(line.integer(&word, 0..=u32::MAX)?)),
+            "panicignore" => {
+                let most: i64 = line.integer(&word, -1..=u32::MAX.into())?;
+                settings.push(Tinker::PanicIgnored(u32::try_from(most).ok()));
+            }
             "dispersion" | "allan" | "huffpuff" | "freq" | "tick" => {
                 line.argument(&word, "a number")?;
                 let message = format!(
@@ -170,15 +183,20 @@ fn switch(line: &mut Line<'_>, directive: &Word, on: bool) -> Option<Statement> 
     Some(Statement::Switch { on, discipline })
 }
 
-/// `driftfile path`; without a path, or with an empty one, none is kept.
+/// `driftfile path [gains]`; without a path, or with an empty one, none is kept. With
+/// `gains` (native) the file is as chrony's.
 pub fn drift_file(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
     let path = line.take().filter(|word| !word.text.is_empty());
     while let Some(word) = line.take_if(|word| word.parse::<f64>().is_ok()) {
         let message = "how often the drift file is written can't be set";
         line.note(&word, message.into());
     }
+    let gains = line.take_if(|word| word == "gains").is_some();
     line.end()?;
-    Some(Statement::DriftFile(path.map(|word| word.text.into())))
+    Some(Statement::DriftFile {
+        path: path.map(|word| word.text.into()),
+        gains,
+    })
 }
 
 /// `leapfile path [checkhash|ignorehash]`.
@@ -196,15 +214,36 @@ pub fn leap_file(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     Some(Statement::LeapFile(path.text.into()))
 }
 
+/// `leapseclist path` of chrony.conf.
+pub fn leap_file_alone(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let path = line.argument(directive, "a file name")?;
+    line.end()?;
+    Some(Statement::LeapFile(path.text.into()))
+}
+
+/// `leapseconds kernel|slew` (native).
+pub fn leap_seconds(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let word = line.argument(directive, "`kernel` or `slew`")?;
+    line.end()?;
+    match word.text.as_str() {
+        "kernel" => Some(Statement::KernelLeaps(true)),
+        "slew" => Some(Statement::KernelLeaps(false)),
+        _ => {
+            line.unknown(&word, "leapseconds", ["kernel", "slew"]);
+            None
+        }
+    }
+}
+
 /// `includefile path`.
 pub fn include(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let path = line.argument(directive, "a file name")?;
     line.end()?;
-    Some(Statement::Include(path.text.into()))
+    Some(Statement::Include(Include::File(path.text.into())))
 }
 
-/// `keys path`. Nothing uses keys yet, but a file that is not there is worth a word.
-pub fn keys(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+/// `keys path`, in chrony.conf `keyfile path`. Nothing uses keys yet, but a file that is not there is worth a word.
+pub fn key_file(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let path = line.argument(directive, "a file name")?;
     line.end()?;
     let found = std::fs::metadata(&path.text);
@@ -215,7 +254,13 @@ pub fn keys(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
                 "nothing uses keys yet, so nothing is lost; delete the line or create the file";
             line.warning(&path, message, help.into());
         }
-        _ => line.note(directive, "no effect yet, because nothing uses keys".into()),
+        _ => {
+            let message = format!(
+                "`{}` is accepted and has no effect here, because nothing uses keys yet",
+                directive.text
+            );
+            line.note(directive, message);
+        }
     }
     Some(Statement::Inert)
 }
@@ -245,18 +290,45 @@ pub fn interface(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     None
 }
 
-/// `listen everywhere|loopback` (native).
+/// `listen everywhere|loopback|nowhere|address...` (native).
 pub fn listen(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
-    let word = line.argument(directive, "`everywhere` or `loopback`")?;
-    line.end()?;
-    match word.text.as_str() {
-        "everywhere" => Some(Statement::Listen(Listen::Everywhere)),
-        "loopback" => Some(Statement::Listen(Listen::Loopback)),
-        _ => {
-            line.unknown(&word, "listen", ["everywhere", "loopback"]);
-            None
+    const KNOWN: [&str; 3] = ["everywhere", "loopback", "nowhere"];
+    let word = line.argument(
+        directive,
+        "`everywhere`, `loopback`, `nowhere` or addresses",
+    )?;
+    let Ok(first) = word.text.parse::<IpAddr>() else {
+        line.end()?;
+        return match word.text.as_str() {
+            "everywhere" => Some(Statement::Listen(Listen::Everywhere)),
+            "loopback" => Some(Statement::Listen(Listen::Loopback)),
+            "nowhere" => Some(Statement::Listen(Listen::Nowhere)),
+            _ => {
+                line.unknown(&word, "listen", KNOWN);
+                None
+            }
+        };
+    };
+    let (mut v4, mut v6) = (None, None);
+    let mut next = Some((first, word));
+    while let Some((address, word)) = next {
+        let is_second = match address {
+            IpAddr::V4(address) => v4.replace(address).is_some(),
+            IpAddr::V6(address) => v6.replace(address).is_some(),
+        };
+        if is_second {
+            let message = "one address of each family can be listened on";
+            let help =
+                "leave one out, or write `listen everywhere` and say with `restrict` who is served";
+            line.error(&word, message.into(), help.into());
+            return None;
         }
+        next = line
+            .take_if(|word| word.parse::<IpAddr>().is_ok())
+            .and_then(|word| Some((word.text.parse().ok()?, word)));
     }
+    line.end()?;
+    Some(Statement::Listen(Listen::At(v4, v6)))
 }
 
 /// `port n` (native).

@@ -1,15 +1,16 @@
-//! What one line of ntp.conf says, and the cursor that walks its words.
+//! What one line of a configuration file says, and the cursor that walks its words.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::config::allow::Order;
 use crate::config::diagnostic::{Diagnostic, Severity};
-use crate::config::words::{self, Word};
+use crate::config::words::{self, Malformed, Word};
 use crate::config::{Listen, Location, SourceConfig};
-use crate::server::rule::Rule;
+use crate::server::rule::{RateLimit, Rule};
 use crate::time::duration::NtpDuration;
 
 /// One line, understood.
@@ -33,21 +34,36 @@ pub enum Statement {
     Unpeer(String),
     /// `restrict`, `unrestrict`: two rules if both families are meant.
     Access(Vec<Rule>),
+    /// `allow` and `deny` of chrony.conf.
+    Allow(Order),
+    /// `local` of chrony.conf: the stratum that clients are told.
+    Local(u8),
+    /// `limit`, and `ratelimit` of chrony.conf.
+    RateLimit(RateLimit),
     /// `discard`.
     Discard {
-        /// See [`RateLimit`](crate::server::rule::RateLimit).
+        /// See [`Headway`](crate::server::rule::Headway).
         average_log2_s: Option<u8>,
-        /// See [`RateLimit`](crate::server::rule::RateLimit).
+        /// See [`Headway`](crate::server::rule::Headway).
         minimum_s: Option<u8>,
     },
     /// `tinker`.
     Tinker(Vec<Tinker>),
     /// `tos`.
     Tos(Vec<Tos>),
-    /// `driftfile`; none: kept nowhere.
-    DriftFile(Option<PathBuf>),
+    /// `driftfile`.
+    DriftFile {
+        /// None: it is kept nowhere.
+        path: Option<PathBuf>,
+        /// Does it hold the clock's error instead of its correction?
+        gains: bool,
+    },
     /// `leapfile`.
     LeapFile(PathBuf),
+    /// `leapseconds` (native), and `leapsecmode` of chrony.conf: does the kernel step?
+    KernelLeaps(bool),
+    /// `bindaddress` of chrony.conf.
+    BindAddress(IpAddr),
     /// `enable` or `disable`; only `ntp` has an effect.
     Switch {
         /// `enable`?
@@ -55,11 +71,11 @@ pub enum Statement {
         /// Is `ntp` among the words?
         discipline: bool,
     },
-    /// `includefile`.
-    Include(PathBuf),
+    /// `includefile`, and chrony.conf's ways.
+    Include(Include),
     /// `listen` (native).
     Listen(Listen),
-    /// `port` (native).
+    /// `port`; 0 (in chrony.conf): nobody is answered.
     Port(u16),
     /// `clients` (native).
     Clients {
@@ -78,6 +94,32 @@ pub enum Statement {
     Inert,
 }
 
+/// What to read in the place of a line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Include {
+    /// A file, or `*.conf` of a directory (`includefile`).
+    File(PathBuf),
+    /// The files that match; at least one (`include`).
+    Pattern(String),
+    /// `*.conf` of these; of equal names the first directory's (`confdir`).
+    Directories(Vec<PathBuf>),
+    /// The same of `*.sources`, which hold sources only, after all other files (`sourcedir`).
+    Sources(Vec<PathBuf>),
+}
+
+/// A line, and what there is to say about it.
+#[derive(Debug)]
+pub struct Parsed {
+    /// None: nothing on the line, or nothing that makes sense (then there is an error).
+    pub statement: Option<Statement>,
+    /// In the order of the line.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The line would have been a source: how bad that is depends on the others.
+    pub loses_source: bool,
+    /// It starts with the number that an editor's listing puts there.
+    pub numbered: bool,
+}
+
 /// One setting of `tinker`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Tinker {
@@ -87,6 +129,12 @@ pub enum Tinker {
     Panic(Option<NtpDuration>),
     /// `stepout`.
     Stepout(NtpDuration),
+    /// `stepupdates`: see [`StepPolicy`](crate::sync::policy::StepPolicy).
+    StepUpdates(Option<u32>),
+    /// `panicafter`.
+    PanicAfter(u32),
+    /// `panicignore`; none: all.
+    PanicIgnored(Option<u32>),
 }
 
 /// One setting of `tos`.
@@ -121,13 +169,22 @@ pub struct Line<'a> {
 impl<'a> Line<'a> {
     /// Splits `text`. What is malformed becomes an error, and the line is empty.
     pub fn new(location: &'a Location, text: &'a str) -> Self {
+        Self::of(location, text, words::split(text))
+    }
+
+    /// The same by the rules of chrony.conf.
+    pub fn chrony(location: &'a Location, text: &'a str) -> Self {
+        Self::of(location, text, words::split_chrony(text))
+    }
+
+    fn of(location: &'a Location, text: &'a str, split: Result<Vec<Word>, Malformed>) -> Self {
         let mut line = Self {
             location,
             text,
             words: Vec::new().into_iter().peekable(),
             diagnostics: Vec::new(),
         };
-        match words::split(text) {
+        match split {
             Ok(words) => line.words = words.into_iter().peekable(),
             Err(why) => {
                 let word = Word {
@@ -203,6 +260,19 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// The number that has to follow `after`, of either sign.
+    pub fn real(&mut self, after: &Word) -> Option<f64> {
+        let word = self.argument(after, "a number")?;
+        match word.text.parse::<f64>() {
+            Ok(number) if number.is_finite() => Some(number),
+            _ => {
+                let message = format!("`{}` is no value for `{}`", word.text, after.text);
+                self.error(&word, message, "write a number".into());
+                None
+            }
+        }
+    }
+
     /// The seconds that have to follow `after`.
     pub fn seconds(&mut self, after: &Word) -> Option<NtpDuration> {
         let seconds = self.number(after)?;
@@ -221,6 +291,9 @@ impl<'a> Line<'a> {
         let Some(word) = self.take() else {
             return Some(());
         };
+        if self.late_comment(&word) {
+            return None;
+        }
         let message = format!("`{}` is one word too many", word.text);
         self.error(
             &word,
@@ -230,6 +303,17 @@ impl<'a> Line<'a> {
         None
     }
 
+    /// A `#` among the words, which only chrony.conf can have.
+    fn late_comment(&mut self, word: &Word) -> bool {
+        let is_comment = word.text.starts_with('#');
+        if is_comment {
+            self.take_rest();
+            let message = "a comment has to be a line of its own in chrony.conf";
+            self.error(word, message.into(), "move it to the line before".into());
+        }
+        is_comment
+    }
+
     /// An option of `directive` that nobody knows.
     pub fn unknown<'k>(
         &mut self,
@@ -237,6 +321,9 @@ impl<'a> Line<'a> {
         directive: &str,
         known: impl IntoIterator<Item = &'k str>,
     ) {
+        if self.late_comment(word) {
+            return;
+        }
         let message = format!("`{}` is not an option of `{directive}`", word.text);
         let known: Vec<&str> = known.into_iter().collect();
         let help = match words::closest(&word.text, known.iter().copied()) {

@@ -9,12 +9,13 @@ use proptest::prelude::*;
 use crate::client::options::SourceOptions;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
+use crate::config::directives::{self, State};
 use crate::config::load::{Loaded, load, load_text};
 use crate::config::{
-    Config, Family, Listen, LocalClock, SourceConfig, SourceKind, explain, native, ntp,
+    Config, Family, Listen, LocalClock, SourceConfig, SourceKind, explain, native,
 };
 use crate::server::respond::Sizes;
-use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
+use crate::server::rule::{Bucket, Flags, Headway, Prefix, RateLimit, Rule, Who};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
 use crate::time::duration::NtpDuration;
 use crate::time::units::PollExponent;
@@ -194,6 +195,7 @@ fn sources_take_their_options() {
         version: 3,
         xleave: true,
         port: 1123,
+        offset: NtpDuration::ZERO,
     };
     assert_eq!(config.sources[0].options, options);
     assert_eq!(config.sources[0].family, Some(Family::V6));
@@ -205,14 +207,14 @@ fn sources_take_their_options() {
 
 #[test]
 fn odd_polls_are_mended_and_said() {
-    let loaded = good("server a.example minpoll 12\nserver b.example minpoll -3 maxpoll 99");
+    let loaded = good("server a.example minpoll 12\nserver b.example minpoll -9 maxpoll 99");
     let polls: Vec<_> = loaded
         .config
         .sources
         .iter()
         .map(|s| (s.options.minpoll.log2(), s.options.maxpoll.log2()))
         .collect();
-    assert_eq!(polls, [(10, 10), (0, 17)]);
+    assert_eq!(polls, [(10, 10), (-7, 17)]);
     assert_eq!(loaded.notes.len(), 3, "{}", listed(&loaded.notes));
 }
 
@@ -280,10 +282,10 @@ fn rules_are_read_in_every_form() {
         good("discard average 4 minimum 1 monitor 100")
             .config
             .rate_limit,
-        RateLimit {
+        RateLimit::Headway(Headway {
             average_log2_s: 4,
             minimum_s: 1
-        }
+        })
     );
 }
 
@@ -344,7 +346,10 @@ fn errors_name_line_word_and_remedy() {
         ("pool a key 5", "never trusted"),
         ("peer a autokey", "Autokey"),
         ("server a nts", "`nts`"),
-        ("server a bias 0.5", "`bias`"),
+        ("server a bias x", "`bias`"),
+        ("limit average 0", "1e-6"),
+        ("listen 10.0.0.1 10.0.0.2", "each family"),
+        ("leapseconds never", "kernel"),
         ("server a minpoll ten", "`ten`"),
         ("server a maxpoll", "whole number"),
         ("server a version 5", "from 1 to 4"),
@@ -451,7 +456,7 @@ fn lines_without_effect_say_so() {
         "controlkey 1",
         "requestkey 1",
         "mru maxdepth 1000",
-        "limit average 1.0 burst 20 kod 0.5",
+        "limit kod 0.5",
         "rlimit memlock 32",
         "setvar a = b default",
         "phone 123",
@@ -526,33 +531,259 @@ fn contradictions_across_lines_are_found() {
 }
 
 #[test]
-fn chrony_conf_is_recognised_by_its_words() {
-    let error = |path: &str, text: &str, dialect| {
-        let mut all = load_text(Path::new(path), text, dialect).unwrap_err();
-        assert_eq!(all.len(), 1);
-        all.remove(0)
+fn dialects_are_recognised_by_their_words() {
+    let dialect = |path: &str, text: &str, dialect| {
+        let loaded = load_text(Path::new(path), text, dialect);
+        loaded
+            .map(|loaded| loaded.dialect)
+            .map_err(|why| listed(&why))
     };
-    let why = load(&file("chrony.conf"), Dialect::Auto).unwrap_err();
-    assert_eq!(why.len(), 1);
-    assert_eq!(why[0].location.line, 2);
-    assert!(why[0].message.contains("`allow`"), "{}", why[0]);
-    let mixed = error(
-        "x.conf",
-        "server a\nMakeStep 1 3\nrestrict b",
-        Dialect::Auto,
+    let auto = |path, text| dialect(path, text, Dialect::Auto);
+    assert_eq!(
+        auto("x.conf", "server a\nMakeStep 1 3\n"),
+        Ok(Dialect::Chrony)
     );
-    let said = mixed.to_string();
+    assert_eq!(
+        auto("x.conf", "server a\nrestrict default\n"),
+        Ok(Dialect::Ntp)
+    );
+    assert_eq!(auto("x.conf", "server a"), Ok(Dialect::Ntp));
+    assert_eq!(auto("chrony.conf", "server a"), Ok(Dialect::Chrony));
+    assert_eq!(
+        auto("chrony.conf", "server a\nfudge 127.127.1.0"),
+        Ok(Dialect::Ntp)
+    );
+    let named = dialect("chrony.conf", "server a", Dialect::Ntp);
+    assert_eq!(named, Ok(Dialect::Ntp));
+    let mixed = auto("x.conf", "server a\nMakeStep 1 3\nrestrict b").unwrap_err();
     assert!(
-        said.contains("x.conf:2") && said.contains("x.conf:3"),
+        mixed.contains("x.conf:2") && mixed.contains("x.conf:3"),
+        "{mixed}"
+    );
+    let word = dialect("ntp.conf", "makestep 1 3\nserver a", Dialect::Ntp).unwrap_err();
+    assert!(word.contains("tinker step"), "{word}");
+    let word = dialect("x", "restrict 10.0.0.0/8\nserver a", Dialect::Chrony).unwrap_err();
+    assert!(word.contains("`allow"), "{word}");
+}
+
+fn chrony(text: &str) -> Loaded {
+    load_text(Path::new("chrony.conf"), text, Dialect::Chrony)
+        .unwrap_or_else(|why| panic!("{text}: {}", listed(&why)))
+}
+
+#[test]
+fn chrony_conf_means_what_chronyd_makes_of_it() {
+    let plain = chrony("server a.example").config;
+    assert_eq!(plain.step.threshold, None, "slews only");
+    assert_eq!(plain.listen, Listen::Nowhere, "serves nobody");
+    assert_eq!(plain.select.maxdist, NtpDuration::from_whole_seconds(3));
+    let config = chrony(
+        "SERVER a.example IBURST minpoll -4 maxpoll 24 offset -0.001 ipv6\n\
+         pool b.example maxsources 2\npool c.example\n\
+         MakeStep 0.5 3\nmaxchange 1000 1 2\nminsources 2\nmaxdistance 1.5\nmaxstratum 5\n\
+         driftfile /var/lib/chrony/drift\nleapseclist /leaps # not a comment\n"
+            .replace(" # not a comment", "")
+            .as_str(),
+    )
+    .config;
+    let a = &config.sources[0];
+    assert_eq!(
+        (a.options.minpoll.log2(), a.options.maxpoll.log2()),
+        (-4, 17)
+    );
+    assert!(a.options.iburst && a.family == Some(Family::V6));
+    assert_eq!(a.options.offset, NtpDuration::from_seconds(-0.001));
+    assert_eq!(
+        config.sources.iter().map(|s| s.most).collect::<Vec<_>>(),
+        [None, Some(2), Some(4)]
+    );
+    let step = StepPolicy {
+        threshold: Some(NtpDuration::from_seconds(0.5)),
+        panic: Some(NtpDuration::from_whole_seconds(1000)),
+        stepout: NtpDuration::ZERO,
+        first_unlimited: false,
+        step_updates: Some(3),
+        panic_after: 1,
+        panic_ignored: Some(2),
+    };
+    assert_eq!(config.step, step);
+    assert_eq!((config.select.minsane, config.select.ceiling), (2, 6));
+    assert!(config.drift_gains && config.leap_file.is_some());
+    assert_eq!(chrony("makestep 1 -1").config.step.step_updates, None);
+    let serves = chrony("allow 10/8\nbindaddress 10.0.0.1\nlocal\nport 1123").config;
+    assert_eq!(
+        serves.listen,
+        Listen::At("10.0.0.1".parse().ok(), "::".parse().ok())
+    );
+    assert_eq!(serves.local_clock, Some(LocalClock { stratum: 9 }));
+    assert_eq!(serves.port, Some(1123));
+    assert_eq!(chrony("allow\nport 0").config.listen, Listen::Nowhere);
+    let limited = chrony("allow\nratelimit interval -2 burst 16 kod 1").config;
+    let RateLimit::Bucket(bucket) = limited.rate_limit else {
+        panic!("{:?}", limited.rate_limit);
+    };
+    assert_eq!(bucket.interval, NtpDuration::from_seconds(0.25));
+    assert_eq!(bucket.burst, 16);
+    let everybody = Rule::Restrict(
+        block("0.0.0.0", 0),
+        Flags::LIMITED | Flags::KOD | Flags::NOQUERY,
+    );
+    assert!(limited.rules.contains(&everybody), "{:?}", limited.rules);
+    assert!(!chrony("leapsecmode slew").config.kernel_leaps);
+    let clients = chrony("clientloglimit 1600").config.clients.limited;
+    assert_eq!(clients, 100);
+}
+
+#[test]
+fn errors_in_chrony_conf_name_line_word_and_remedy() {
+    for (text, names) in [
+        ("server a key 5", "never trusted"),
+        ("server a nts", "NTS"),
+        ("server a trust", "`prefer`"),
+        ("server a minpoll 25", "-7 to 24"),
+        ("server a perfer", "`prefer`"),
+        ("server a # comment", "line of its own"),
+        ("driftfile /d # comment", "line of its own"),
+        ("driftfile /d x", "one word too many"),
+        ("makestep 1", "needs"),
+        ("makestep 1 x", "`x`"),
+        ("allow 10.0.0.0/33", "0 to 32"),
+        ("allow ntp.example.net", "host name"),
+        ("allow 1.2.3.4.5", "not an address"),
+        ("port 70000", "65535"),
+        ("local stratum 16", "1 to 15"),
+        ("ratelimit leak 9", "1 to 4"),
+        ("initstepslew 30 a", "makestep"),
+        ("refclock PPS /dev/pps0", "reference clocks"),
+        ("broadcast 30 10.0.0.255", "listeners"),
+        ("ntsserverkey /k", "NTS"),
+        ("authselectmode require", "nobody could be followed"),
+        ("maxupdateskew fast", "a number from"),
+        ("leapsecmode smear", "system, step"),
+        ("fudge 127.127.1.0", "`local stratum"),
+        ("include /nonexistent/*", "no file matches"),
+        ("bindaddress eth0", "not an address"),
+        ("lokal stratum 3", "`local`"),
+        ("rtcsync now", "too many"),
+    ] {
+        let whole = format!("# first\n{text}\n");
+        let all = load_text(Path::new("c.conf"), &whole, Dialect::Chrony).expect_err(text);
+        let mut errors = all.iter().filter(|d| d.severity == Severity::Error);
+        let said = errors.next().expect(text).to_string();
+        assert_eq!(errors.next(), None, "{text}: {}", listed(&all));
+        assert!(said.starts_with("c.conf:2: error: "), "{said}");
+        assert!(said.contains(names), "`{names}` is missing: {said}");
+        assert!(said.contains('^'), "{said}");
+    }
+}
+
+#[test]
+fn chronys_includes_have_their_rules() {
+    let directory = Directory::new("chrony-includes");
+    let at = directory.0.display().to_string();
+    std::fs::create_dir_all(directory.0.join("other")).unwrap();
+    directory.write("sub/20.conf", "server twenty.example\n");
+    directory.write("sub/10.conf", "server ten.example\n");
+    directory.write("sub/10.txt", "nonsense\n");
+    directory.write("other/10.conf", "server hidden.example\n");
+    directory.write("other/30.conf", "server thirty.example\n");
+    directory.write("sub/dhcp.sources", "server dhcp.example iburst\n");
+    directory.write(
+        "chrony.conf",
+        &format!(
+            "sourcedir {at}/sub /nonexistent\nconfdir {at}/sub {at}/other {at}/nowhere\n\
+             include {at}/other/3*.conf\nserver last.example\nallow\n"
+        ),
+    );
+    let main = directory.0.join("chrony.conf");
+    let loaded = load(&main, Dialect::Auto).unwrap_or_else(|why| panic!("{}", listed(&why)));
+    let names: Vec<&str> = loaded.config.sources.iter().map(|s| &*s.name).collect();
+    assert_eq!(
+        names,
+        [
+            "ten.example",
+            "twenty.example",
+            "thirty.example",
+            "last.example",
+            "dhcp.example"
+        ]
+    );
+    assert!(listed(&loaded.notes).contains("`thirty.example` was named before"));
+    directory.write("sub/dhcp.sources", "server dhcp.example\nallow all\n");
+    let why = load(&main, Dialect::Auto).unwrap_err();
+    let said = listed(&why);
+    assert!(
+        said.contains("dhcp.sources:2") && said.contains("`server`"),
         "{said}"
     );
-    let named = error("chrony.conf", "server a", Dialect::Auto);
-    assert!(named.help.unwrap().contains("--dialect ntp"));
-    assert!(load_text(Path::new("chrony.conf"), "server a", Dialect::Ntp).is_ok());
-    let chosen = error("ntp.conf", "server a", Dialect::Chrony);
-    assert!(chosen.message.contains("not yet supported"));
-    let word = error("ntp.conf", "makestep 1 3\nserver a", Dialect::Ntp);
-    assert!(word.help.unwrap().contains("tinker step"));
+}
+
+/// Every directive and every option of the tables is read, and what is said of its example
+/// is what its state promises.
+#[test]
+fn the_tables_are_true() {
+    use directives::{chrony, chrony_options, ntp, ntp_options};
+    let check = |dialect: Dialect, text: &str, state: State| {
+        let (errors, notes) = match load_text(Path::new("x.conf"), text, dialect) {
+            Ok(loaded) => (Vec::new(), loaded.notes),
+            Err(why) => (why, Vec::new()),
+        };
+        let is = |severity| {
+            let there = |d: &&Diagnostic| d.severity == severity && d.location.line > 0;
+            notes.iter().filter(there).count() > 0
+        };
+        let good = match state {
+            State::Works => errors.is_empty() && !is(Severity::Warning),
+            State::NoEffect => errors.is_empty() && is(Severity::Note),
+            State::Missing => errors.is_empty() && is(Severity::Warning),
+            State::Refused => !errors.is_empty(),
+        };
+        assert!(
+            good,
+            "{text}: {state:?}: {}{}",
+            listed(&errors),
+            listed(&notes)
+        );
+    };
+    for (dialect, table, options) in [
+        (Dialect::Ntp, ntp::DIRECTIVES, &ntp_options::ALL[..]),
+        (
+            Dialect::Chrony,
+            chrony::DIRECTIVES,
+            &chrony_options::ALL[..],
+        ),
+    ] {
+        for (index, directive) in table.iter().enumerate() {
+            let clock = if directive.name == "fudge" {
+                "server 127.127.1.0\n"
+            } else {
+                ""
+            };
+            let text = format!(
+                "server last.example\n{clock}{} {}\n",
+                directive.name, directive.example
+            );
+            check(dialect, &text, directive.state);
+            assert!(!directive.why.is_empty(), "{}", directive.name);
+            let again = table[..index]
+                .iter()
+                .find(|other| other.name == directive.name);
+            assert!(again.is_none(), "{} twice", directive.name);
+        }
+        for choices in options {
+            for choice in choices.choices {
+                let value = choice.value.map(|kind| format!(" {}", kind.sample()));
+                let text = format!(
+                    "server last.example\n{} {}{}{}\n",
+                    choices.before,
+                    choice.name,
+                    value.unwrap_or_default(),
+                    choices.after
+                );
+                check(dialect, &text, choice.state);
+            }
+        }
+    }
 }
 
 #[test]
@@ -697,32 +928,41 @@ fn any_duration() -> impl Strategy<Value = NtpDuration> {
 
 fn any_source() -> impl Strategy<Value = SourceConfig> {
     let switches = any::<(bool, bool, bool, bool, bool)>();
-    let numbers = (0_i8..=17, 0_i8..=17, 1_u8..=4, 1_u16..);
+    let numbers = (-7_i8..=17, -7_i8..=17, 1_u8..=4, 1_u16..);
+    let more = (prop::option::of(1_usize..=1000), any_duration(), 0_u8..3);
     let name = prop_oneof![
         "[a-z][a-z0-9-]{0,9}(\\.[a-z]{1,5}){0,3}",
         any::<u32>().prop_map(|bits| format!("fe80::{:x}", bits >> 16)),
     ];
     let family = prop_oneof![Just(None), Just(Some(Family::V6))];
-    (name, family, any::<bool>(), switches, numbers).prop_map(
-        |(name, family, pool, switches, (a, b, version, port))| SourceConfig {
-            kind: if pool {
-                SourceKind::Pool
-            } else {
-                SourceKind::Server
-            },
-            name,
-            family,
-            options: SourceOptions {
-                minpoll: PollExponent::new(a.min(b)),
-                maxpoll: PollExponent::new(a.max(b)),
-                iburst: switches.0,
-                burst: switches.1,
-                prefer: switches.2,
-                noselect: switches.3,
-                version,
-                xleave: switches.4,
-                port,
-            },
+    (name, family, any::<bool>(), switches, numbers, more).prop_map(
+        |(name, family, pool, switches, (a, b, version, port), (most, offset, sign))| {
+            SourceConfig {
+                kind: if pool {
+                    SourceKind::Pool
+                } else {
+                    SourceKind::Server
+                },
+                name,
+                family,
+                most: most.filter(|_| pool),
+                options: SourceOptions {
+                    minpoll: PollExponent::new(a.min(b)),
+                    maxpoll: PollExponent::new(a.max(b)),
+                    iburst: switches.0,
+                    burst: switches.1,
+                    prefer: switches.2,
+                    noselect: switches.3,
+                    version,
+                    xleave: switches.4,
+                    port,
+                    offset: match sign {
+                        0 => NtpDuration::ZERO,
+                        1 => offset,
+                        _ => -offset,
+                    },
+                },
+            }
         },
     )
 }
@@ -738,7 +978,7 @@ fn any_rule() -> impl Strategy<Value = Rule> {
             }
         ),
     ];
-    (who, 0_u16..1 << 15, any::<bool>()).prop_map(|(who, bits, restrict)| {
+    (who, any::<u16>(), any::<bool>()).prop_map(|(who, bits, restrict)| {
         let flags = Flags::from_bits(bits);
         if restrict {
             Rule::Restrict(who, flags)
@@ -755,6 +995,9 @@ fn any_config() -> impl Strategy<Value = Config> {
         prop::option::of(any_duration()),
         prop::option::of(any_duration()),
         any_duration(),
+        prop::option::of(any::<u32>()),
+        any::<u32>(),
+        prop::option::of(any::<u32>()),
     );
     let select = (
         1_usize..50,
@@ -764,7 +1007,32 @@ fn any_config() -> impl Strategy<Value = Config> {
         any_duration(),
     );
     let strata = (0_u8..=16, 1_u8..=16, prop::option::of(0_u8..=15));
-    let limit = (0_u8..=17, any::<u8>());
+    let limit = prop_oneof![
+        (0_u8..=17, any::<u8>()).prop_map(|(average_log2_s, minimum_s)| {
+            RateLimit::Headway(Headway {
+                average_log2_s,
+                minimum_s,
+            })
+        }),
+        (1_i64 << 16..1 << 50, 1_u8.., 0_u8..=16, 0_u8..=16).prop_map(
+            |(units, burst, leak_log2, kod_log2)| {
+                RateLimit::Bucket(Bucket {
+                    interval: NtpDuration::from_units(units),
+                    burst,
+                    leak_log2,
+                    kod_log2,
+                })
+            }
+        ),
+    ];
+    let listen = prop_oneof![
+        Just(Listen::Everywhere),
+        Just(Listen::Loopback),
+        Just(Listen::Nowhere),
+        any::<std::net::Ipv4Addr>().prop_map(|v4| Listen::At(Some(v4), None)),
+        (any::<std::net::Ipv4Addr>(), any::<std::net::Ipv6Addr>())
+            .prop_map(|(v4, v6)| Listen::At(Some(v4), Some(v6))),
+    ];
     let paths = (
         prop::option::of("/[a-z #=ü']{1,20}"),
         prop::option::of("/[a-z #]{1,20}"),
@@ -772,7 +1040,7 @@ fn any_config() -> impl Strategy<Value = Config> {
     );
     let rest = (
         any::<bool>(),
-        any::<bool>(),
+        (any::<bool>(), any::<bool>(), listen),
         prop::option::of(1_u16..),
         prop::option::of(any::<std::net::SocketAddrV4>()),
         (1..=1_usize << 24, 1..=1_usize << 24),
@@ -785,15 +1053,15 @@ fn any_config() -> impl Strategy<Value = Config> {
                 sources,
                 local_clock: strata.2.map(|stratum| LocalClock { stratum }),
                 rules,
-                rate_limit: RateLimit {
-                    average_log2_s: limit.0,
-                    minimum_s: limit.1,
-                },
+                rate_limit: limit,
                 step: StepPolicy {
                     threshold: step.0,
                     panic: step.1,
                     stepout: step.2,
                     first_unlimited: false,
+                    step_updates: step.3,
+                    panic_after: step.4,
+                    panic_ignored: step.5,
                 },
                 select: SelectPolicy {
                     minsane: select.0,
@@ -805,13 +1073,11 @@ fn any_config() -> impl Strategy<Value = Config> {
                     ceiling: strata.1,
                 },
                 drift_file: paths.0.map(Into::into),
+                drift_gains: rest.1.0,
+                kernel_leaps: rest.1.1,
                 leap_file: paths.2.map(Into::into),
                 discipline: rest.0,
-                listen: if rest.1 {
-                    Listen::Everywhere
-                } else {
-                    Listen::Loopback
-                },
+                listen: rest.1.2,
                 clients: Sizes {
                     interleaved: rest.4.0,
                     limited: rest.4.1,
@@ -827,7 +1093,10 @@ fn any_config() -> impl Strategy<Value = Config> {
 
 /// Lines made of words that the parser knows, in any order, with odd ones between.
 fn any_lines() -> impl Strategy<Value = String> {
-    let directives: Vec<&str> = ntp::DIRECTIVES.iter().map(|(word, _)| *word).collect();
+    let both = directives::ntp::DIRECTIVES
+        .iter()
+        .chain(directives::chrony::DIRECTIVES);
+    let directives: Vec<&str> = both.map(|directive| directive.name).collect();
     let words = prop::sample::select(vec![
         "a.example",
         "10.0.0.0",
@@ -876,7 +1145,13 @@ fn any_lines() -> impl Strategy<Value = String> {
 
 /// Loads, says and explains; what loads has to load again to the same.
 fn survive(text: &str) {
-    match read(text) {
+    for dialect in [Dialect::Auto, Dialect::Ntp, Dialect::Chrony] {
+        survive_as(text, dialect);
+    }
+}
+
+fn survive_as(text: &str, dialect: Dialect) {
+    match load_text(Path::new("ntp.conf"), text, dialect) {
         Err(why) => {
             assert!(why.iter().any(|d| d.severity == Severity::Error));
             listed(&why);

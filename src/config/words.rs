@@ -63,6 +63,31 @@ pub fn split(line: &str) -> Result<Vec<Word>, Malformed> {
     Ok(words)
 }
 
+/// The words of a line of chrony.conf: no quotes, and comments are lines of their own.
+pub fn split_chrony(line: &str) -> Result<Vec<Word>, Malformed> {
+    if line.trim_start().starts_with(['!', ';', '#', '%']) {
+        return Ok(Vec::new());
+    }
+    let mut words = Vec::new();
+    let mut rest = line;
+    let mut at = 0;
+    while let Some(start) = rest.find(|c| !is_space(c)) {
+        let end = rest[start..]
+            .find(is_space)
+            .map_or(rest.len(), |len| start + len);
+        words.push(Word {
+            text: rest[start..end].into(),
+            span: at + start..at + end,
+        });
+        rest = &rest[end..];
+        at += end;
+    }
+    for word in &words {
+        refuse_odd_characters(word)?;
+    }
+    Ok(words)
+}
+
 fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\u{b}' | '\u{c}')
 }
@@ -166,6 +191,19 @@ mod tests {
             split("keys /k # \u{fffd}").is_ok(),
             "comments may be in any encoding"
         );
+    }
+
+    #[test]
+    fn chronys_comments_have_lines_of_their_own() {
+        let texts = |line| -> Vec<String> {
+            let words = split_chrony(line).unwrap();
+            words.into_iter().map(|word| word.text).collect()
+        };
+        assert_eq!(texts("  server\ta # b\r"), ["server", "a", "#", "b"]);
+        for comment in ["# a", "! a", " ; a", "% a", ""] {
+            assert!(texts(comment).is_empty(), "{comment}");
+        }
+        assert_eq!(split_chrony("  allow \u{1b}").unwrap_err().span, 8..9);
     }
 
     #[test]

@@ -176,7 +176,9 @@ impl Errands {
                     core.set_policy(Arc::clone(&policy));
                     hands.set_policy(&policy);
                 }
-                Errand::KeepFrequency(frequency) => hands.keep_frequency(frequency),
+                Errand::KeepFrequency(frequency) => {
+                    hands.keep_frequency(self.config.in_drift_file(frequency));
+                }
                 Errand::Tick => {
                     if let Some(sentence) = hands.failure() {
                         return Some(End::Bad(sentence));
@@ -266,7 +268,7 @@ impl Errands {
         self.notifier.stopping();
         core.finish();
         if let Some(frequency) = core.drift() {
-            hands.keep_frequency(frequency);
+            hands.keep_frequency(self.config.in_drift_file(frequency));
         }
         // A bad end is told by whoever started the daemon.
         if *end == End::Good {

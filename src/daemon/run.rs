@@ -70,7 +70,7 @@ pub fn run(options: Options) -> Result<End, String> {
         );
     }
     let clock = open_clock(options.clock, options.once, &mut without)?;
-    let frequency = read_drift(config.drift_file.as_deref(), &mut without);
+    let frequency = read_drift(config, &mut without);
     let kind = clock.kind();
     let node = Node::new(node_config(&options, &clock, frequency)?, clock.now());
     let mut core = TimeLoop::new(node, clock);
@@ -236,14 +236,14 @@ fn open_clock(choice: ClockChoice, once: bool, without: &mut Without) -> Result<
     Ok(clock)
 }
 
-fn read_drift(path: Option<&Path>, without: &mut Without) -> Option<Start> {
-    let path = path?;
+fn read_drift(config: &Config, without: &mut Without) -> Option<Start> {
+    let path = config.drift_file.as_deref()?;
     drift::clean(path);
     if let Err(sentence) = drift::check(path) {
         without.say(sentence);
     }
     match drift::read(path) {
-        Ok(frequency) => frequency,
+        Ok(frequency) => frequency.map(|kept| config.in_drift_file(kept)),
         Err(sentence) => {
             warn!("{sentence}");
             None
@@ -264,6 +264,7 @@ fn node_config(
             .map(|source| SourceSpec {
                 name: source.name.clone(),
                 pool: source.kind == SourceKind::Pool,
+                most: source.most,
                 options: source.options,
             })
             .collect(),
@@ -273,6 +274,7 @@ fn node_config(
         mechanisms: Mechanisms::default(),
         steer: config.discipline && clock.is_steered(),
         once: options.once,
+        kernel_leaps: config.kernel_leaps,
         frequency,
         frequency_in_force: clock.frequency(),
         monotonic: clock.monotonic(),
@@ -292,12 +294,21 @@ fn random_u64() -> Result<u64, String> {
 }
 
 /// Where to answer, IPv4 first.
-fn listen_addresses(listen: Listen, port: u16) -> [SocketAddr; 2] {
-    let (v4, v6): (IpAddr, IpAddr) = match listen {
-        Listen::Everywhere => (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()),
-        Listen::Loopback => (Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()),
+fn listen_addresses(listen: Listen, port: u16) -> Vec<SocketAddr> {
+    let (v4, v6): (Option<IpAddr>, Option<IpAddr>) = match listen {
+        Listen::Everywhere => (
+            Some(Ipv4Addr::UNSPECIFIED.into()),
+            Some(Ipv6Addr::UNSPECIFIED.into()),
+        ),
+        Listen::Loopback => (
+            Some(Ipv4Addr::LOCALHOST.into()),
+            Some(Ipv6Addr::LOCALHOST.into()),
+        ),
+        Listen::At(v4, v6) => (v4.map(Into::into), v6.map(Into::into)),
+        Listen::Nowhere => (None, None),
     };
-    [SocketAddr::new(v4, port), SocketAddr::new(v6, port)]
+    let both = v4.into_iter().chain(v6);
+    both.map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
 /// Binds with `bind` where the configuration says, or where it may: port 1123
@@ -321,6 +332,7 @@ fn bind_where_possible<T>(
     }
     if let Err(error) = &bound
         && lacks_ipv6(error)
+        && addresses[0].is_ipv4()
     {
         without.say(format!("no IPv6 here ({error}): answering on IPv4 alone"));
         bound = bind(&addresses[..1]);
@@ -354,7 +366,7 @@ fn start_workers(
     rules: &Arc<Policy>,
     without: &mut Without,
 ) -> Result<Option<Workers>, String> {
-    if once {
+    if once || config.listen == Listen::Nowhere {
         return Ok(None);
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -378,7 +390,7 @@ fn bind_single(
     once: bool,
     without: &mut Without,
 ) -> Result<Vec<ServerSocket>, String> {
-    if once {
+    if once || config.listen == Listen::Nowhere {
         return Ok(Vec::new());
     }
     bind_where_possible(config, without, |addresses| {

@@ -62,6 +62,8 @@ pub struct NodeConfig {
     pub steer: bool,
     /// Set the clock once and be done (`-q`).
     pub once: bool,
+    /// Does the kernel get told of leap seconds, and step the clock for them?
+    pub kernel_leaps: bool,
     /// The drift file's word on the oscillator.
     pub frequency: Option<Start>,
     /// Correction in force in the clock right now.
@@ -153,6 +155,7 @@ struct Policies {
     local_stratum: Option<u8>,
     steer: bool,
     once: bool,
+    kernel_leaps: bool,
     /// The drift file's word.
     frequency: Option<Start>,
 }
@@ -181,6 +184,7 @@ impl Node {
         let step = if config.once {
             StepPolicy {
                 threshold: Some(NtpDuration::ZERO),
+                step_updates: None,
                 ..config.step
             }
         } else {
@@ -214,6 +218,7 @@ impl Node {
                 local_stratum: config.local_stratum,
                 steer: config.steer,
                 once: config.once,
+                kernel_leaps: config.kernel_leaps,
                 frequency: config.frequency,
             },
             dice: ChaCha8Rng::from_seed(config.seed),
@@ -375,7 +380,8 @@ impl Node {
                 }
             }
             Received::Nothing => {}
-            Received::Sample(sample) => {
+            Received::Sample(mut sample) => {
+                sample.offset = sample.offset + peer.association.options().offset;
                 let address = peer.association.address();
                 if !std::mem::replace(&mut peer.answers, true) {
                     self.log(Event::Reachable(address));
@@ -701,7 +707,7 @@ impl Node {
             self.state.leap = leap;
         }
         let tai_offset = table.and_then(|table| table.tai_offset_at(now.wall));
-        self.armed = if can_leap(now.wall) {
+        self.armed = if self.config.kernel_leaps && can_leap(now.wall) {
             self.state.leap
         } else {
             Leap::None
@@ -854,7 +860,13 @@ impl Node {
                 .peers
                 .iter()
                 .any(|peer| peer.association.address() == address);
-            if !known && self.peers.len() < self.config.select.maxclock {
+            let mine = self
+                .peers
+                .iter()
+                .filter(|peer| peer.source == source)
+                .count();
+            let most = self.names[source.0].spec.most.unwrap_or(usize::MAX);
+            if !known && mine < most && self.peers.len() < self.config.select.maxclock {
                 self.mobilise(source, address, now);
             }
         }

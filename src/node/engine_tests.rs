@@ -75,6 +75,7 @@ impl World {
                 .map(|n| SourceSpec {
                     name: format!("server-{n}"),
                     pool: false,
+                    most: None,
                     options,
                 })
                 .collect(),
@@ -84,6 +85,7 @@ impl World {
             mechanisms: Mechanisms::default(),
             steer: true,
             once: false,
+            kernel_leaps: true,
             frequency: None,
             frequency_in_force: Ppm::ZERO,
             monotonic: MonotonicClock::Free,

@@ -23,6 +23,9 @@ pub struct SourceSpec {
     pub name: String,
     /// One association, or as many as the name has addresses?
     pub pool: bool,
+    /// The most associations of a pool (chrony's `maxsources`). None: as many as the
+    /// whole node may have.
+    pub most: Option<usize>,
     /// How to ask.
     pub options: SourceOptions,
 }
@@ -114,6 +117,7 @@ mod tests {
         let spec = SourceSpec {
             name: "ntp.example.net".to_owned(),
             pool: false,
+            most: None,
             options: SourceOptions::default(),
         };
         Name::new(spec, MonoInstant::ZERO)

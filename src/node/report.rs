@@ -90,6 +90,7 @@ impl SourceReport {
         let spec = SourceSpec {
             name: "LOCAL(0)".to_owned(),
             pool: false,
+            most: None,
             options: SourceOptions::default(),
         };
         Self {

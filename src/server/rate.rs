@@ -6,6 +6,9 @@
 //! bucket beyond it, and the next kiss is due only when it has leaked below, so
 //! kisses are rarer than the average headway.
 //!
+//! Or chrony's (`ratelimit`): a bucket of tokens, filled by time, emptied by requests;
+//! now and then, by chance, one over the limit is answered or told so.
+//!
 //! One table per worker, allocated once. It needs no place for every client, only
 //! for those who asked within the last average headway: who is not back by then is
 //! within the limits. So memory follows from the rate of requests, not from how
@@ -19,7 +22,7 @@
 use std::net::IpAddr;
 
 use crate::dice::{below, keyed_hash};
-use crate::server::rule::RateLimit;
+use crate::server::rule::{self, Bucket, RateLimit};
 use crate::time::instant::MonoInstant;
 
 /// Entries per set: 128 octets, two cache lines.
@@ -33,6 +36,9 @@ const AVERAGE_LOG2_MAX: u8 = 12;
 /// Times are kept in 1/64 s: fine enough to round seconds, and good for a year.
 const TICK_NS: i64 = 1_000_000_000 / TICKS_PER_SECOND as i64;
 const TICKS_PER_SECOND: u32 = 64;
+
+/// The level of a [`Bucket`] is kept in parts of a request: 255 requests fit 16 bits.
+const UNITS: u32 = 256;
 
 /// Memory for a client, in octets.
 pub const CLIENT_LEN: usize = size_of::<Words>();
@@ -55,6 +61,8 @@ pub struct RateTable {
     /// costs nothing where all it has to hold is zeros.
     entries: Box<[Words]>,
     seed: u64,
+    /// Goes on with each request over the limit of a [`Bucket`].
+    chance: u64,
 }
 
 /// An [`Entry`] as it is kept.
@@ -102,8 +110,25 @@ impl Entry {
 
     /// What is left in the bucket; the less (below zero: the longer empty), the
     /// less there is to lose.
-    fn worth(&self, now: u32) -> i64 {
-        i64::from(self.bucket) - i64::from(self.idle_s(now))
+    fn worth(&self, now: u32, limit: RateLimit) -> i64 {
+        let (level, drained) = match limit {
+            RateLimit::Headway(_) => (self.bucket.into(), self.idle_s(now).into()),
+            // Who asked but once is no loss.
+            RateLimit::Bucket(bucket) => (
+                i64::from(self.bucket) - i64::from(UNITS),
+                self.drained(now, bucket).try_into().unwrap_or(i64::MAX),
+            ),
+        };
+        level.saturating_sub(drained)
+    }
+
+    /// Units that time has taken off the level since `last`.
+    fn drained(&self, now: u32, bucket: Bucket) -> u64 {
+        let ticks = now.wrapping_sub(self.last);
+        if ticks > u32::MAX / 2 {
+            return 0;
+        }
+        u64::from(ticks) * TICK_NS as u64 * u64::from(UNITS) / interval_ns(bucket)
     }
 }
 
@@ -132,6 +157,7 @@ impl RateTable {
         Self {
             entries: vec![Words::default(); sets * WAYS].into_boxed_slice(),
             seed,
+            chance: seed,
         }
     }
 
@@ -144,22 +170,35 @@ impl RateTable {
         let set = &mut self.entries[set * WAYS..][..WAYS];
         if let Some(words) = set.iter_mut().find(|words| words[0] == key.0) {
             let mut entry = Entry::from_words(*words);
-            let headway = judge_known(&mut entry, now, limit);
+            let headway = match limit {
+                RateLimit::Headway(limit) => judge_known(&mut entry, now, limit),
+                RateLimit::Bucket(bucket) => {
+                    if pour(&mut entry, now, bucket) {
+                        Headway::Enough
+                    } else {
+                        self.chance = keyed_hash(self.seed, self.chance);
+                        by_chance(self.chance, bucket)
+                    }
+                }
+            };
             *words = entry.to_words();
             return headway;
         }
         let worth = |words: &Words| match Entry::from_words(*words) {
             entry if entry.is_free() => i64::MIN,
-            entry => entry.worth(now),
+            entry => entry.worth(now, limit),
         };
         let least = set.iter_mut().min_by_key(|words| worth(words));
         let least = least.expect("a set is never empty");
         if worth(least) <= 0 {
-            // As in ntpd, the first request is free.
             let entry = Entry {
                 key,
                 last: now,
-                bucket: 0,
+                bucket: match limit {
+                    // As in ntpd, the first request is free.
+                    RateLimit::Headway(_) => 0,
+                    RateLimit::Bucket(_) => UNITS as u16,
+                },
             };
             *least = entry.to_words();
         }
@@ -167,7 +206,44 @@ impl RateTable {
     }
 }
 
-fn judge_known(entry: &mut Entry, now: u32, limit: RateLimit) -> Headway {
+fn interval_ns(bucket: Bucket) -> u64 {
+    bucket.interval.as_nanos().max(1).unsigned_abs()
+}
+
+/// Is there room for one more request? Then it is in.
+fn pour(entry: &mut Entry, now: u32, bucket: Bucket) -> bool {
+    let interval_ns = interval_ns(bucket);
+    let drained = entry.drained(now, bucket);
+    let level = u64::from(entry.bucket).saturating_sub(drained);
+    if level == 0 {
+        entry.last = now;
+    } else {
+        // What is less than a unit is not lost.
+        let spent_ns = u128::from(drained) * u128::from(interval_ns) / u128::from(UNITS);
+        let ticks = spent_ns.div_ceil(TICK_NS as u128);
+        entry.last = entry.last.wrapping_add(ticks as u32);
+    }
+    // Shorter intervals than a tick are not seen: what belongs to one tick may come at once.
+    let burst = u64::from(bucket.burst.max(1)).max(TICK_NS as u64 / interval_ns);
+    let filled = level + u64::from(UNITS);
+    let fits = filled <= burst.min(255) * u64::from(UNITS);
+    entry.bucket = if fits { filled } else { level } as u16;
+    fits
+}
+
+/// What becomes of a request over the limit.
+fn by_chance(chance: u64, bucket: Bucket) -> Headway {
+    let one_in = |log2: u8, bits: u64| log2 > 0 && bits & ((1 << log2.min(16)) - 1) == 0;
+    if one_in(bucket.kod_log2, chance >> 32) {
+        Headway::TooSoonAndDue
+    } else if one_in(bucket.leak_log2, chance) {
+        Headway::Enough
+    } else {
+        Headway::TooSoon
+    }
+}
+
+fn judge_known(entry: &mut Entry, now: u32, limit: rule::Headway) -> Headway {
     let idle_s = entry.idle_s(now);
     let left = u32::from(entry.bucket).saturating_sub(idle_s);
     let headway = 1 << limit.average_log2_s.min(AVERAGE_LOG2_MAX);
@@ -315,12 +391,60 @@ mod tests {
         assert!(share > 0.5, "{share}");
     }
 
+    /// How many of a request each `step_s` for `seconds` are answered.
+    fn answered(bucket: Bucket, step_s: f64, seconds: f64) -> u32 {
+        let mut table = RateTable::new(64, 9);
+        let judge = |n: u32| {
+            let now = at(f64::from(n) * step_s);
+            table.judge(ip(CLIENT), now, RateLimit::Bucket(bucket))
+        };
+        let all = (0..(seconds / step_s) as u32).map(judge);
+        all.filter(|verdict| *verdict == Headway::Enough).count() as u32
+    }
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_one_for_each_interval() {
+        let bucket = Bucket {
+            leak_log2: 0,
+            ..Bucket::default()
+        };
+        assert_eq!(answered(bucket, 0.001, 1.0), 8);
+        let of_a_day = answered(bucket, 1.0, 8000.0);
+        assert!((1006..=1008).contains(&of_a_day), "{of_a_day}");
+        assert_eq!(answered(bucket, 8.0, 8000.0), 1000);
+        let quick = Bucket {
+            interval: NtpDuration::from_seconds(0.125),
+            ..bucket
+        };
+        let of_a_minute = answered(quick, 0.05, 60.0);
+        assert!((480..=490).contains(&of_a_minute), "{of_a_minute}");
+    }
+
+    #[test]
+    fn one_in_four_gets_through_by_chance() {
+        let through = answered(Bucket::default(), 0.01, 100.0);
+        assert!((2300..=2750).contains(&through), "{through}");
+        let told = Bucket {
+            kod_log2: 1,
+            leak_log2: 0,
+            ..Bucket::default()
+        };
+        let mut table = RateTable::new(64, 9);
+        let mut judge = |n: u32| {
+            let now = at(f64::from(n) * 0.001);
+            table.judge(ip(CLIENT), now, RateLimit::Bucket(told))
+        };
+        let told = (0..1000).filter(|n| judge(*n) == Headway::TooSoonAndDue);
+        let told = told.count();
+        assert!((400..=600).contains(&told), "{told}");
+    }
+
     #[test]
     fn extreme_limits_do_not_overflow() {
-        let limit = RateLimit {
+        let limit = RateLimit::Headway(rule::Headway {
             average_log2_s: u8::MAX,
             minimum_s: u8::MAX,
-        };
+        });
         let mut table = RateTable::new(0, 1);
         for n in 0..100 {
             let _ = table.judge(ip(CLIENT), at(f64::from(n) * 300.0), limit);

@@ -210,7 +210,7 @@ impl Responder {
             return Err(Reason::BadLength);
         }
         let packet = Packet::new(request.bytes).ok_or(Reason::BadLength)?;
-        if flags.contains(Flags::NOSERVE) {
+        if flags.intersects(Flags::NOSERVE | Flags::NOCLIENT) {
             return Err(Reason::Noserve);
         }
         if flags.contains(Flags::FLAKE) && self.dice.one_in(FLAKE_ONE_IN) {
@@ -327,13 +327,12 @@ fn wants_interleaved(asked: &Asked) -> bool {
 /// all stamps are the client's own.
 fn kiss(asked: &Asked, state: &SystemState, limit: RateLimit) -> Header {
     let theirs = asked.packet.transmit();
-    let average = i8::try_from(limit.average_log2_s).unwrap_or(i8::MAX);
     Header {
         leap: Leap::Unknown,
         version: asked.packet.version(),
         mode: asked.reply_mode,
         stratum: 0,
-        poll: asked.packet.poll().max(average),
+        poll: asked.packet.poll().max(limit.poll()),
         precision: state.precision,
         root_delay: NtpShort::default(),
         root_dispersion: NtpShort::default(),

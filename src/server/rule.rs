@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::{BitOr, BitOrAssign};
 
+use crate::time::duration::NtpDuration;
+
 /// What a rule forbids or asks for; a set of ntpd's words.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Flags(u16);
@@ -41,9 +43,12 @@ impl Flags {
     pub const VERSION: Self = Self(1 << 13);
     /// Samba signing.
     pub const MSSNTP: Self = Self(1 << 14);
+    /// Drop requests for the time, and let the answers of our own servers in: chrony's
+    /// `deny`, which knows nothing of those.
+    pub const NOCLIENT: Self = Self(1 << 15);
 
     /// Every flag with its word in ntp.conf.
-    pub const WORDS: [(&'static str, Self); 15] = [
+    pub const WORDS: [(&'static str, Self); 16] = [
         ("ignore", Self::IGNORE),
         ("noserve", Self::NOSERVE),
         ("noquery", Self::NOQUERY),
@@ -59,6 +64,7 @@ impl Flags {
         ("flake", Self::FLAKE),
         ("version", Self::VERSION),
         ("mssntp", Self::MSSNTP),
+        ("noclient", Self::NOCLIENT),
     ];
 
     /// The flag of a word, if it is one.
@@ -209,21 +215,72 @@ pub enum Rule {
     Unrestrict(Who, Flags),
 }
 
-/// Limits of `limited` (`discard` in ntp.conf).
+/// What `limited` means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RateLimit {
+pub enum RateLimit {
+    /// ntpd's (`discard`).
+    Headway(Headway),
+    /// A bucket of tokens (chrony's `ratelimit`, ntpsec's `limit`).
+    Bucket(Bucket),
+}
+
+/// ntpd's limits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Headway {
     /// Log2 of the least average seconds between requests.
     pub average_log2_s: u8,
     /// Least seconds between two requests.
     pub minimum_s: u8,
 }
 
-impl Default for RateLimit {
+/// So many requests at once, and one more for each interval.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bucket {
+    /// One request is free for each of these. At least a nanosecond.
+    pub interval: NtpDuration,
+    /// The most requests that may be saved up, 1 to 255.
+    pub burst: u8,
+    /// One in 2^n requests over the limit is answered all the same, by chance: who forges
+    /// a client's address can't shut him out. 0: none is.
+    pub leak_log2: u8,
+    /// One in 2^n requests over the limit is told so, where `kod` stands. 0: none is.
+    pub kod_log2: u8,
+}
+
+impl RateLimit {
+    /// Log2 seconds that a client should leave between requests, as kisses tell him.
+    pub fn poll(self) -> i8 {
+        match self {
+            Self::Headway(limit) => i8::try_from(limit.average_log2_s).unwrap_or(i8::MAX),
+            Self::Bucket(bucket) => bucket.interval.as_seconds().log2().ceil() as i8,
+        }
+    }
+}
+
+impl Default for Headway {
     /// ntpd's: 8 s on average, 2 s at least.
     fn default() -> Self {
         Self {
             average_log2_s: 3,
             minimum_s: 2,
         }
+    }
+}
+
+impl Default for Bucket {
+    /// chrony's: 8 s, 8 requests, one in four answered, nobody told.
+    fn default() -> Self {
+        Self {
+            interval: NtpDuration::from_whole_seconds(8),
+            burst: 8,
+            leak_log2: 2,
+            kod_log2: 0,
+        }
+    }
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self::Headway(Headway::default())
     }
 }

@@ -171,6 +171,7 @@ impl World {
                 .map(|server| SourceSpec {
                     name: server.name.clone(),
                     pool: false,
+                    most: None,
                     options: server.options,
                 })
                 .collect(),
@@ -180,6 +181,7 @@ impl World {
             mechanisms: scenario.mechanisms,
             steer: true,
             once: false,
+            kernel_leaps: true,
             frequency: scenario.drift,
             frequency_in_force: Ppm::ZERO,
             monotonic: MonotonicClock::Slewed,

@@ -132,6 +132,10 @@ pub struct Discipline {
     base_sigma: Ppm,
     transient: Option<Transient>,
     updated: Option<MonoInstant>,
+    /// Updates so far that had an offset to correct.
+    updates: u32,
+    /// Offsets beyond the panic limit that were passed over.
+    ignored: u32,
     /// Mean time between the last updates.
     pace_s: f64,
 }
@@ -153,6 +157,8 @@ impl Discipline {
             base_sigma: FREQUENCY_MAX,
             transient: None,
             updated: None,
+            updates: 0,
+            ignored: 0,
             pace_s: 0.0,
         }
     }
@@ -168,8 +174,21 @@ impl Discipline {
             return Outcome::Waiting;
         }
         if self.is_panic(offset) {
-            return Outcome::Panic { offset };
+            if self
+                .policy
+                .panic_ignored
+                .is_some_and(|most| self.ignored >= most)
+            {
+                return Outcome::Panic { offset };
+            }
+            self.ignored = self.ignored.saturating_add(1);
+            return Outcome::Waiting;
         }
+        let may_step = self
+            .policy
+            .step_updates
+            .is_none_or(|most| self.updates < most);
+        self.updates = self.updates.saturating_add(1);
         if let Some(last) = self.updated {
             self.pace_s += PACE_SHARE * (now.since(last).as_seconds() - self.pace_s);
         }
@@ -178,7 +197,8 @@ impl Discipline {
         let frequency = frequency + Ppm::from_ratio(combined.drift * ahead_s);
         self.updated = Some(now);
 
-        let far = self.policy.threshold.is_some_and(|t| offset.abs() > t);
+        let threshold = self.policy.threshold.filter(|_| may_step);
+        let far = threshold.is_some_and(|t| offset.abs() > t);
         let since = match self.state {
             State::Spike { since } => since,
             State::Sync | State::Unset => now,
@@ -284,7 +304,8 @@ impl Discipline {
     }
 
     fn is_panic(&self, offset: NtpDuration) -> bool {
-        let pardoned = self.state == State::Unset && self.policy.first_unlimited;
+        let pardoned = self.state == State::Unset && self.policy.first_unlimited
+            || self.updates < self.policy.panic_after;
         !pardoned && self.policy.panic.is_some_and(|limit| offset.abs() > limit)
     }
 

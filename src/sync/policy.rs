@@ -13,6 +13,13 @@ pub struct StepPolicy {
     pub stepout: NtpDuration,
     /// The first setting may exceed `panic` (`-g`).
     pub first_unlimited: bool,
+    /// Steps are taken in so many first updates only. `None`: always (chrony's `makestep`).
+    pub step_updates: Option<u32>,
+    /// So many first updates are not held against `panic` (chrony's `maxchange`).
+    pub panic_after: u32,
+    /// So many offsets beyond `panic` are passed over before one ends the daemon.
+    /// `None`: all of them.
+    pub panic_ignored: Option<u32>,
 }
 
 impl Default for StepPolicy {
@@ -23,6 +30,9 @@ impl Default for StepPolicy {
             panic: Some(NtpDuration::from_whole_seconds(1000)),
             stepout: NtpDuration::from_whole_seconds(300),
             first_unlimited: false,
+            step_updates: None,
+            panic_after: 0,
+            panic_ignored: Some(0),
         }
     }
 }
