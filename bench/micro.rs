@@ -195,6 +195,7 @@ fn respond(bencher: Bencher, which: &str) {
             _ => AccessTable::default(),
         },
         rate_limit: RateLimit::default(),
+        ..Policy::default()
     };
     let state = SystemState::unsynchronised(Precision::new(-23));
     let mut responder = Responder::new(1, Sizes::default());

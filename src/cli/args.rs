@@ -11,11 +11,11 @@ use clap_complete::Shell;
 
 use crate::config::dialect::Dialect;
 use crate::daemon::options::{ClockChoice, IoChoice};
-use crate::load::key::Key;
 use crate::load::mix::Mix;
 use crate::load::prefix::Prefix;
 use crate::sim::parse;
 use crate::sim::world::Estimator;
+use crate::wire::key::Key;
 
 /// A precision time service for Linux: NTP client, server and tools in one binary
 #[derive(Parser, Debug)]

@@ -7,7 +7,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::client::options::SourceOptions;
-use crate::client::packet_test::{PacketTest, check_exchange, check_form, check_server};
+use crate::client::packet_test::{
+    PacketTest, check_auth, check_exchange, check_form, check_server,
+};
 use crate::client::processing::Processing;
 use crate::measurement::{Exchange, Measurement, dispersion, midpoint};
 use crate::mechanisms::{Mechanism, Mechanisms};
@@ -16,7 +18,8 @@ use crate::time::instant::{MonoInstant, Now};
 use crate::time::stamp::{Stamp, StampOrigin};
 use crate::time::timestamp::{NtpShort, NtpTimestamp};
 use crate::time::units::{PollExponent, Precision};
-use crate::wire::packet::{HEADER_LEN, Header, Leap, Mode, Packet};
+use crate::wire::key::{KeyTable, Message};
+use crate::wire::packet::{Header, Leap, Mode, Packet};
 use crate::wire::refid::{KissCode, RefId};
 
 /// Requests in a burst (RFC 5905 BCOUNT).
@@ -186,7 +189,7 @@ pub enum Received {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Request {
     /// All of the packet.
-    pub bytes: [u8; HEADER_LEN],
+    pub bytes: Message,
     /// Give up waiting for the reply at this moment.
     pub deadline: MonoInstant,
 }
@@ -303,9 +306,16 @@ impl Association {
     }
 
     /// Is it time to ask? Then this is the request; the interval to the next one
-    /// starts now. Call [`expire`](Self::expire) first.
-    pub fn poll(&mut self, now: Now, dice: Dice) -> Option<Request> {
+    /// starts now. Call [`expire`](Self::expire) first. It is signed by one of `keys`
+    /// if the operator wants that; without that key nothing is asked.
+    pub fn poll(&mut self, now: Now, dice: Dice, keys: &KeyTable) -> Option<Request> {
         if self.standing != Standing::Active || now.mono < self.next {
+            return None;
+        }
+        let key = self.options.key.map(|id| keys.get(id));
+        if key == Some(None) {
+            self.next = now.mono + self.poll.interval();
+            self.note_miss();
             return None;
         }
         self.reach <<= 1;
@@ -368,7 +378,7 @@ impl Association {
             deadline,
         });
         Some(Request {
-            bytes: header.to_bytes(),
+            bytes: Message::new(&header, key.flatten()),
             deadline,
         })
     }
@@ -383,7 +393,8 @@ impl Association {
     }
 
     /// A datagram came from this server: T4 is `arrival`. `precision` is our
-    /// clock's; `own` are our own addresses, which a server that follows us names.
+    /// clock's; `own` are our own addresses, which a server that follows us names;
+    /// `keys` as in [`poll`](Self::poll).
     pub fn on_datagram(
         &mut self,
         bytes: &[u8],
@@ -391,9 +402,10 @@ impl Association {
         now: Now,
         precision: Precision,
         own: &[IpAddr],
+        keys: &KeyTable,
     ) -> Received {
         let awaited = self.pending.is_some();
-        match self.judge(bytes, arrival, now, precision, own) {
+        match self.judge(bytes, arrival, now, precision, own, keys) {
             Ok(received) => received,
             Err(test) => {
                 if awaited && self.pending.is_none() {
@@ -412,6 +424,7 @@ impl Association {
         now: Now,
         precision: Precision,
         own: &[IpAddr],
+        keys: &KeyTable,
     ) -> Result<Received, PacketTest> {
         let packet = Packet::new(bytes).ok_or(PacketTest::Short)?;
         check_form(&packet, self.options.version)?;
@@ -425,6 +438,11 @@ impl Association {
         if !interleaved && packet.origin() != pending.transmit {
             return Err(PacketTest::Origin);
         }
+        let key = match self.options.key {
+            Some(id) => Some(keys.get(id).ok_or(PacketTest::Auth)?),
+            None => None,
+        };
+        check_auth(bytes, &packet, key)?;
         if packet.stratum() == 0 {
             let kiss = KissCode::from_refid(packet.refid());
             if !matches!(kiss, KissCode::Other(_)) {
@@ -689,6 +707,7 @@ impl Association {
 mod tests {
     use super::*;
     use crate::time::instant::WallInstant;
+    use crate::wire::key::Key;
 
     const PRECISION: Precision = Precision::new(-24);
     const START_NS: i64 = 1_900_000_000_000_000_000;
@@ -698,6 +717,7 @@ mod tests {
         association: Association,
         elapsed_ns: i64,
         dice: u64,
+        keys: KeyTable,
     }
 
     impl Story {
@@ -712,6 +732,7 @@ mod tests {
                 ),
                 elapsed_ns: 0,
                 dice: 0x1234_5678_9abc_def0,
+                keys: KeyTable::default(),
             }
         }
 
@@ -738,7 +759,9 @@ mod tests {
                 receive: !self.dice,
                 spread: 0,
             };
-            self.association.poll(self.now(), dice).expect("it is time")
+            self.association
+                .poll(self.now(), dice, &self.keys)
+                .expect("it is time")
         }
 
         /// The reply of an honest server, 1 ms after `request`, without departure stamp of its own.
@@ -771,7 +794,7 @@ mod tests {
             let arrival = Stamp::kernel(self.now().wall);
             let now = self.now();
             self.association
-                .on_datagram(bytes, arrival, now, PRECISION, &[])
+                .on_datagram(bytes, arrival, now, PRECISION, &[], &self.keys)
         }
 
         fn rejects(&mut self, test: PacketTest, spoil: impl Fn(&mut Header)) {
@@ -831,6 +854,103 @@ mod tests {
         });
     }
 
+    /// A key of our own, and how an honest server signs with it.
+    fn keyed(xleave: bool) -> (Story, Key) {
+        let mut story = Story::new(SourceOptions {
+            key: Some(7),
+            xleave,
+            ..SourceOptions::default()
+        });
+        let key: Key = "7:SHA1:secret".parse().expect("a key");
+        story.keys = KeyTable::new(vec![key.clone()]);
+        (story, key)
+    }
+
+    #[test]
+    fn a_request_is_signed_and_only_a_signed_reply_believed() {
+        let (mut story, key) = keyed(false);
+        let request = story.request();
+        let (header, mac) = request.bytes.split_at(48);
+        assert!(key.verifies(header, mac));
+        let mut reply = story.reply(&request);
+        let unsigned = reply.to_bytes();
+        let auth = Received::Rejected(PacketTest::Auth);
+        assert_eq!(story.receive_bytes(&unsigned), auth);
+        for other in ["7:SHA1:Secret", "7:MD5:secret", "8:SHA1:secret"] {
+            let other = Message::new(&reply, Some(&other.parse().expect("a key")));
+            assert_eq!(story.receive_bytes(&other), auth);
+        }
+        // The wrong key, says he: anybody can.
+        let nak = [&unsigned[..], &[0; 4]].concat();
+        let expected = Received::Rejected(PacketTest::CryptoNak);
+        assert_eq!(story.receive_bytes(&nak), expected);
+        // And a kiss is a reply like any other.
+        reply.stratum = 0;
+        reply.refid = KissCode::Deny.to_refid();
+        assert_eq!(story.receive(&reply), auth);
+        assert_eq!(story.association.denied(), None);
+        // All that was not the answer: the true one is still awaited.
+        let reply = Message::new(&story.reply(&request), Some(&key));
+        assert!(matches!(story.receive_bytes(&reply), Received::Sample(_)));
+        assert_eq!(story.association.rejected()[PacketTest::Auth.index()], 5);
+    }
+
+    #[test]
+    fn a_signed_reply_that_was_changed_is_not_believed() {
+        let (mut story, key) = keyed(false);
+        let request = story.request();
+        let reply = Message::new(&story.reply(&request), Some(&key));
+        // The header's form and origin are looked at before.
+        for at in (1..24).chain(32..reply.len()) {
+            let mut changed = reply.to_vec();
+            changed[at] ^= 1;
+            let expected = Received::Rejected(PacketTest::Auth);
+            assert_eq!(story.receive_bytes(&changed), expected, "{at}");
+        }
+        for len in 48..reply.len() {
+            assert!(matches!(
+                story.receive_bytes(&reply[..len]),
+                Received::Rejected(PacketTest::Auth | PacketTest::Trailer | PacketTest::CryptoNak)
+            ));
+        }
+        assert!(matches!(story.receive_bytes(&reply), Received::Sample(_)));
+    }
+
+    #[test]
+    fn interleaved_replies_are_signed_as_well() {
+        let (mut story, key) = keyed(true);
+        let request = story.request();
+        let basic = story.reply(&request);
+        let reply = Message::new(&basic, Some(&key));
+        assert!(matches!(story.receive_bytes(&reply), Received::Sample(_)));
+        let request = story.request();
+        let (header, mac) = request.bytes.split_at(48);
+        assert!(key.verifies(header, mac));
+        let mut reply = story.reply(&request);
+        reply.origin = Packet::new(&request.bytes).expect("one").receive();
+        reply.transmit = basic.transmit;
+        let auth = Received::Rejected(PacketTest::Auth);
+        assert_eq!(story.receive(&reply), auth);
+        let reply = Message::new(&reply, Some(&key));
+        assert_eq!(story.receive_bytes(&reply), Received::Nothing);
+    }
+
+    #[test]
+    fn without_its_key_a_source_is_not_asked() {
+        let (mut story, _) = keyed(false);
+        let keys = std::mem::take(&mut story.keys);
+        let dice = Dice {
+            transmit: 1,
+            receive: 2,
+            spread: 0,
+        };
+        let asked = story.association.poll(story.now(), dice, &story.keys);
+        assert_eq!(asked, None);
+        assert!(story.association.deadline() > story.now().mono);
+        story.keys = keys;
+        story.request();
+    }
+
     #[test]
     fn a_reply_with_a_mac_is_nothing_we_asked_for() {
         let mut story = Story::new(SourceOptions::default());
@@ -842,7 +962,7 @@ mod tests {
             // A crypto-NAK, MD5 and SHA-1.
             for mac_len in [4, 20, 24] {
                 let signed = [&reply.to_bytes()[..], &vec![1; mac_len]].concat();
-                let expected = Received::Rejected(PacketTest::Mac);
+                let expected = Received::Rejected(PacketTest::Auth);
                 assert_eq!(story.receive_bytes(&signed), expected, "{mac_len}");
             }
         }

@@ -19,6 +19,8 @@ pub mod dialect;
 pub mod directives;
 pub mod explain;
 pub mod glob;
+pub mod key_lines;
+pub mod keys;
 pub mod leapfile;
 pub mod load;
 pub mod native;
@@ -38,6 +40,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::client::options::SourceOptions;
+use crate::config::keys::KeysConfig;
 use crate::server::respond::Sizes;
 use crate::server::rule::{RateLimit, Rule};
 use crate::sync::filter::Start;
@@ -132,6 +135,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// What `limited` means.
     pub rate_limit: RateLimit,
+    /// By what requests and answers are signed.
+    pub keys: KeysConfig,
     /// When the clock may be stepped.
     pub step: StepPolicy,
     /// How sources are selected.
@@ -188,6 +193,7 @@ impl Default for Config {
             local_clock: None,
             rules: Vec::new(),
             rate_limit: RateLimit::default(),
+            keys: KeysConfig::default(),
             step: StepPolicy::default(),
             select: SelectPolicy::default(),
             drift_file: None,

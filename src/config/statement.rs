@@ -8,8 +8,10 @@ use std::str::FromStr;
 
 use crate::config::allow::Order;
 use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::keys::{KeyFormat, Trust};
 use crate::config::words::{self, Malformed, Word};
 use crate::config::{Listen, Location, SourceConfig};
+use crate::server::respond::BadMac;
 use crate::server::rule::{RateLimit, Rule};
 use crate::time::duration::NtpDuration;
 
@@ -51,6 +53,17 @@ pub enum Statement {
     Tinker(Vec<Tinker>),
     /// `tos`.
     Tos(Vec<Tos>),
+    /// `keys`, and chrony.conf's `keyfile`.
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// How it is written.
+        format: KeyFormat,
+    },
+    /// `trustedkey`.
+    TrustedKeys(Trust),
+    /// `cryptonak` (native).
+    BadMac(BadMac),
     /// `driftfile`.
     DriftFile {
         /// None: it is kept nowhere.

@@ -107,6 +107,8 @@ pub fn policy(config: &Config, upstreams: &[IpAddr]) -> Policy {
     Policy {
         access: AccessTable::compile(&config.rules, upstreams),
         rate_limit: config.rate_limit,
+        keys: Arc::clone(&config.keys.table),
+        bad_mac: config.keys.bad_mac,
     }
 }
 

@@ -28,7 +28,7 @@ use crate::linux::udp::{Arrival, SendId, ServerSocket};
 use crate::linux::wait::{Interest, Ready, Waiter};
 use crate::node::action::SourceId;
 use crate::server::interleave::TxToken;
-use crate::server::respond::{Policy, Request, Responder, set_transmit};
+use crate::server::respond::{Policy, Request, Responder, complete};
 use crate::server::verdict::Verdict;
 use crate::sync::filter::Start;
 use crate::time::instant::{MonoInstant, WallInstant};
@@ -168,7 +168,7 @@ impl Server {
         let real = clock::realtime();
         let reply = &mut self.reply[..len];
         if kind.wants_transmit() {
-            set_transmit(reply, self.snapshot.clock.to_local(real));
+            complete(&self.policy.keys, reply, self.snapshot.clock.to_local(real));
         }
         let (to, from, interface) = (arrival.from, arrival.to, arrival.interface);
         let socket = &mut self.sockets[index];

@@ -32,7 +32,7 @@ use crate::linux::sealed::{Lists, Sealed};
 use crate::linux::signal;
 use crate::linux::wake::Wake;
 use crate::server::interleave::TxToken;
-use crate::server::respond::{Policy, Request, Responder, Sizes, set_transmit};
+use crate::server::respond::{Policy, Request, Responder, Sizes, complete};
 use crate::server::verdict::Verdict;
 use crate::time::instant::{MonoInstant, WallInstant};
 use crate::wire::packet::PACKET_LEN_MAX;
@@ -425,8 +425,9 @@ impl Worker<'_> {
             }
             let now = realtime();
             let transmit = snapshot.clock.to_local(now);
+            let keys = &self.policy.load().keys;
             self.ring
-                .depart(now, |reply, lead| set_transmit(reply, transmit + lead))?;
+                .depart(now, |reply, lead| complete(keys, reply, transmit + lead))?;
             for &at in &arrived {
                 self.counters.note_latency(now - at);
             }

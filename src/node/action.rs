@@ -8,7 +8,7 @@ use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
 use crate::system::SystemState;
 use crate::time::duration::NtpDuration;
-use crate::wire::packet::HEADER_LEN;
+use crate::wire::key::Message;
 use crate::wire::refid::KissCode;
 
 /// Place of a source in the configuration.
@@ -29,7 +29,7 @@ pub enum Action {
         /// Where to.
         to: SocketAddr,
         /// The packet.
-        bytes: [u8; HEADER_LEN],
+        bytes: Message,
     },
     /// The association waits for nothing: close its socket.
     Close(AssociationId),

@@ -282,7 +282,7 @@ impl Node {
                 receive: self.dice.next_u64(),
                 spread: self.dice.next_u32(),
             };
-            if let Some(request) = peer.association.poll(now, dice) {
+            if let Some(request) = peer.association.poll(now, dice, &self.policy.keys) {
                 self.actions.push_back(Action::Send {
                     association: peer.id,
                     to: peer.association.address(),
@@ -363,6 +363,7 @@ impl Node {
             now,
             self.state.precision,
             &self.own_addresses,
+            &self.policy.keys,
         );
         match received {
             Received::Rejected(_) => {
@@ -778,12 +779,14 @@ impl Node {
 
 /// Names, addresses, associations.
 impl Node {
-    /// Do our own `restrict` rules forbid this server's packets? `notrust` does,
-    /// as long as there are no keys to trust it by.
+    /// Do our own `restrict` rules forbid this server's packets? `notrust` does
+    /// where there is no key to trust it by.
     fn forbids(&self, index: usize) -> bool {
         let address = self.peers[index].association.address();
         let flags = self.policy.access.lookup(address.ip(), address.port());
-        flags.intersects(Flags::IGNORE | Flags::NOSERVE | Flags::NOTRUST)
+        let signed = self.peers[index].association.options().key.is_some();
+        flags.intersects(Flags::IGNORE | Flags::NOSERVE)
+            || flags.contains(Flags::NOTRUST) && !signed
     }
 
     fn mobilise(&mut self, source: SourceId, address: SocketAddr, now: MonoInstant) {

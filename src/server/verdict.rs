@@ -80,11 +80,13 @@ pub enum Reason {
     Limited,
     /// A request that is itself a crypto-NAK: there is nothing to tell it.
     NakRequest,
+    /// Its MAC is not by one of our keys, and the operator wants such requests ignored.
+    BadMac,
 }
 
 impl Reason {
     /// All reasons in the order of their index.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Group,
         Self::BadSource,
         Self::Ignore,
@@ -101,6 +103,7 @@ impl Reason {
         Self::Notrust,
         Self::Limited,
         Self::NakRequest,
+        Self::BadMac,
     ];
 
     /// The metric's label.
@@ -122,6 +125,7 @@ impl Reason {
             Self::Notrust => "notrust",
             Self::Limited => "limited",
             Self::NakRequest => "nak_request",
+            Self::BadMac => "bad_mac",
         }
     }
 

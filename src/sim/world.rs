@@ -23,6 +23,7 @@ use crate::time::instant::{MonoInstant, WallInstant};
 use crate::time::stamp::StampOrigin;
 use crate::time::timestamp::NtpShort;
 use crate::time::units::{Ppm, Precision};
+use crate::wire::key::Message;
 use crate::wire::packet::{HEADER_LEN, Leap};
 
 const SECOND_NS: i64 = 1_000_000_000;
@@ -97,7 +98,7 @@ enum Flight {
     Request {
         server: usize,
         from: Socket,
-        bytes: [u8; HEADER_LEN],
+        bytes: Message,
         sent_ns: i64,
     },
     Reply {
@@ -320,7 +321,7 @@ impl World {
         self.due = self.engine.deadline();
     }
 
-    fn send(&mut self, association: AssociationId, to: SocketAddr, bytes: [u8; HEADER_LEN]) {
+    fn send(&mut self, association: AssociationId, to: SocketAddr, bytes: Message) {
         self.packets.sent += 1;
         self.sent_settled += u64::from(self.now_ns >= self.settle_ns);
         self.serial += 1;
