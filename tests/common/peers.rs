@@ -66,6 +66,38 @@ pub fn chronyd_query(from: &Namespace, server: IpAddr, options: &str) -> Result<
     number(rest).ok_or(text)
 }
 
+/// What ntpsec's `ntpq` prints, asking `server`.
+pub fn ntpq(from: &Namespace, server: IpAddr, args: &[&str]) -> String {
+    let mut command = process::command(Some(from), "/usr/bin/python3");
+    command.env("PYTHONPATH", root().join("usr/lib/python3/dist-packages"));
+    command.arg(root().join("usr/bin/ntpq")).args(args);
+    command.arg(server.to_string());
+    process::all(&process::run(command, secs(30)))
+}
+
+/// ntpsec's ntpd, which can't touch the clock.
+pub struct Ntpd {
+    /// First, so that it ends before its directory goes.
+    _process: Process,
+    _directory: TempDir,
+}
+
+impl Ntpd {
+    /// Starts it with a configuration; whoever asks may have to wait for it.
+    pub fn start(namespace: &Namespace, config: &str) -> Self {
+        let directory = TempDir::new();
+        let config = directory.write("ntp.conf", format!("disable ntp\n{config}"));
+        let mut command = process::command(Some(namespace), root().join("usr/sbin/ntpd"));
+        command.args(["-n", "-c"]).arg(config);
+        command.arg("-p").arg(directory.path().join("pid"));
+        let process = Process::start("ntpd", command, &directory.path().join("log"));
+        Self {
+            _process: process,
+            _directory: directory,
+        }
+    }
+}
+
 /// What ntpsec's `ntpdig` says: (seconds the server is ahead, its stratum).
 pub fn ntpdig(from: &Namespace, server: IpAddr) -> Result<(f64, u64), String> {
     // Debian's own Python, for which the module was built.

@@ -27,7 +27,7 @@ pub fn root() -> Result<(), String> {
 
 /// The peers that `tests/setup` unpacks.
 pub fn peers() -> Result<(), String> {
-    let stamp = super::peers::root().join("../.complete-1");
+    let stamp = super::peers::root().join("../.complete-2");
     if stamp.exists() {
         return Ok(());
     }
@@ -37,7 +37,7 @@ pub fn peers() -> Result<(), String> {
 /// QEMU and a kernel, which `hwtest/setup` unpacks.
 pub fn guest() -> Result<(), String> {
     let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/hwtest");
-    if home.join(".complete-1").exists() {
+    if home.join(".complete-2").exists() {
         return Ok(());
     }
     Err("needs QEMU and a guest's kernel (run hwtest/setup)".into())
