@@ -14,6 +14,7 @@ pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod generate;
+pub mod keygen;
 pub mod nics;
 pub mod peers;
 pub mod render;
@@ -41,6 +42,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Bench(args) => bench::run(args),
+        Command::Keygen(args) => keygen::run(&args),
         Command::Generate(what) => generate::run(&what),
     }
 }

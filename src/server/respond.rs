@@ -23,7 +23,7 @@ use crate::server::verdict::{Reason, ReplyKind, Verdict};
 use crate::system::SystemState;
 use crate::time::instant::{MonoInstant, WallInstant};
 use crate::time::timestamp::{NtpShort, NtpTimestamp};
-use crate::wire::key::{ID_LEN, Key, KeyTable, MAC_LEN_MAX};
+use crate::wire::key::{ID_LEN, Key, KeyTable};
 use crate::wire::packet::{HEADER_LEN, Header, Leap, Mode, PACKET_LEN_MAX, Packet, STRATUM_MAX};
 use crate::wire::refid::KissCode;
 use crate::wire::trailer::Trailer;
@@ -146,7 +146,7 @@ impl Responder {
             Demand::Kiss => {
                 kiss(&asked, state, policy.rate_limit).emit(header);
                 Verdict::Reply {
-                    len: HEADER_LEN + sign(asked.key, header, rest),
+                    len: HEADER_LEN + sign(asked.signature, header, rest),
                     kind: ReplyKind::Kiss,
                     track: None,
                 }
@@ -177,8 +177,8 @@ impl Responder {
                 reply.emit(header);
                 let mac_len = match kind {
                     // T3 is not yet known: `complete` signs.
-                    ReplyKind::Basic => announce(asked.key, rest),
-                    _ => sign(asked.key, header, rest),
+                    ReplyKind::Basic => announce(asked.signature, rest),
+                    _ => sign(asked.signature, header, rest),
                 };
                 Verdict::Reply {
                     len: HEADER_LEN + mac_len,
@@ -254,16 +254,18 @@ impl Responder {
         };
         let trailer = Trailer::parse(packet.version(), packet.trailer())
             .map_err(|_malformed| Reason::BadTrailer)?;
-        let key = trailer.mac.and_then(|mac| {
+        let signature = trailer.mac.and_then(|mac| {
             let signed_len = request.bytes.len() - ID_LEN - mac.digest.len();
             let (signed, mac_bytes) = request.bytes.split_at(signed_len);
             let key = policy.keys.get(mac.key_id)?;
-            key.verifies(signed, mac_bytes).then_some(key)
+            let len = mac_bytes.len();
+            key.verifies(signed, mac_bytes)
+                .then_some(Signature { key, len })
         });
-        if flags.contains(Flags::NOTRUST) && key.is_none() {
+        if flags.contains(Flags::NOTRUST) && signature.is_none() {
             return Err(Reason::Notrust);
         }
-        let mut demand = match (trailer.mac, key) {
+        let mut demand = match (trailer.mac, signature) {
             (None, _) | (Some(_), Some(_)) => Demand::Time,
             (Some(mac), None) if mac.digest.is_empty() => return Err(Reason::NakRequest),
             (Some(_), None) if policy.bad_mac == BadMac::Ignored => return Err(Reason::BadMac),
@@ -280,7 +282,7 @@ impl Responder {
             packet,
             reply_mode,
             demand,
-            key,
+            signature,
         })
     }
 }
@@ -335,28 +337,26 @@ pub fn complete(keys: &KeyTable, out: &mut [u8], at: WallInstant) {
     if let Some((header, mac)) = out.split_first_chunk_mut::<HEADER_LEN>()
         && mac.len() > CRYPTO_NAK_LEN
         && let Some(id) = mac.first_chunk()
+        && let Some(key) = keys.get(u32::from_be_bytes(*id))
     {
-        sign(keys.get(u32::from_be_bytes(*id)), header, mac);
+        key.fill(header, mac);
     }
 }
 
-/// Writes the MAC of `header` by `key`; says how long it is.
-fn sign(key: Option<&Key>, header: &[u8; HEADER_LEN], rest: &mut [u8]) -> usize {
-    let Some(key) = key else {
+/// Writes the MAC of `header` to the front of `rest`; says how long it is.
+fn sign(by: Option<Signature<'_>>, header: &[u8; HEADER_LEN], rest: &mut [u8]) -> usize {
+    let Some(Signature { key, len }) = by else {
         return 0;
     };
-    let mut mac = [0; MAC_LEN_MAX];
-    let len = key.sign(header, &mut mac).min(rest.len());
-    rest[..len].copy_from_slice(&mac[..len]);
+    key.fill(header, &mut rest[..len]);
     len
 }
 
 /// As [`sign`], of what is not yet known: all but the number of the key is zero.
-fn announce(key: Option<&Key>, rest: &mut [u8]) -> usize {
-    let Some(key) = key else {
+fn announce(by: Option<Signature<'_>>, rest: &mut [u8]) -> usize {
+    let Some(Signature { key, len }) = by else {
         return 0;
     };
-    let len = key.mac_len();
     rest[..ID_LEN].copy_from_slice(&key.id().to_be_bytes());
     rest[ID_LEN..len].fill(0);
     len
@@ -367,8 +367,16 @@ struct Asked<'a> {
     packet: Packet<'a>,
     reply_mode: Mode,
     demand: Demand,
-    /// What it was signed with, and the reply will be; none: it was not.
-    key: Option<&'a Key>,
+    /// How it was signed, and the reply will be; none: it was not.
+    signature: Option<Signature<'a>>,
+}
+
+/// A MAC that was verified.
+#[derive(Clone, Copy)]
+struct Signature<'a> {
+    key: &'a Key,
+    /// Octets of it, key identifier included: cut, or in old versions whole.
+    len: usize,
 }
 
 /// What the reply has to say.
@@ -425,7 +433,7 @@ mod tests {
     use crate::server::rule::{Prefix, Rule, Who};
     use crate::time::duration::NtpDuration;
     use crate::time::units::{Ppm, Precision};
-    use crate::wire::key::{KeyKind, Message};
+    use crate::wire::key::{KeyKind, MAC_LEN_MAX, Message};
     use crate::wire::refid::RefId;
     use proptest::prelude::*;
 
@@ -991,6 +999,30 @@ mod tests {
             server.ask(&signed, client()),
             Verdict::Reply { .. }
         ));
+    }
+
+    #[test]
+    fn a_mac_that_is_not_cut_gets_one_in_version_three() {
+        let mut server = with_keys(Flags::NOTRUST);
+        let keys = keys();
+        let key = keys.get(5).expect("SHA-512");
+        for (version, good) in [(3, true), (4, false)] {
+            let header = Header {
+                version,
+                ..request()
+            };
+            let mut asked = [0; 48 + 68];
+            asked[..48].copy_from_slice(&header.to_bytes());
+            let (signed, mac) = asked.split_at_mut(48);
+            key.fill(signed, mac);
+            let verdict = server.ask(&asked, client());
+            let Verdict::Reply { len: 116, .. } = verdict else {
+                assert!(!good, "{verdict:?}");
+                continue;
+            };
+            complete(&keys, &mut server.out[..116], server.received);
+            assert!(good && key.verifies(&server.out[..48], &server.out[48..116]));
+        }
     }
 
     #[test]

@@ -18,8 +18,8 @@ use crate::wire::packet::{HEADER_LEN, Header};
 pub const MAC_LEN_MAX: usize = 24;
 /// Octets of the key identifier.
 pub const ID_LEN: usize = 4;
-/// Octets of the longest digest that is sent.
-const DIGEST_LEN_MAX: usize = MAC_LEN_MAX - ID_LEN;
+/// Octets of the longest MAC that is not cut: SHA-512's.
+const MAC_LEN_WHOLE_MAX: usize = ID_LEN + 64;
 
 /// Is this trailer what a server sends that does not have the key: number 0, and no
 /// digest?
@@ -128,7 +128,7 @@ impl fmt::Debug for Key {
 /// Do they sign alike?
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.id == other.id && self.kind == other.kind && self.digest(b"") == other.digest(b"")
+        self.id == other.id && self.kind == other.kind && self.mac(b"") == other.mac(b"")
     }
 }
 
@@ -212,60 +212,79 @@ impl Key {
         self.kind
     }
 
-    /// Octets of its MACs, key identifier included.
+    /// Octets of its MACs, key identifier included, cut as in version 4.
     pub fn mac_len(&self) -> usize {
-        match self.kind {
-            KeyKind::Md5 | KeyKind::Aes128 | KeyKind::Aes256 => ID_LEN + 16,
-            KeyKind::Sha1 | KeyKind::Sha256 | KeyKind::Sha384 | KeyKind::Sha512 => MAC_LEN_MAX,
-        }
+        self.mac_len_whole().min(MAC_LEN_MAX)
     }
 
-    /// Writes the MAC of `packet` to `out`; says how long it is.
+    /// The same, not cut: what chronyd sends in version 3.
+    fn mac_len_whole(&self) -> usize {
+        ID_LEN
+            + match self.kind {
+                KeyKind::Md5 | KeyKind::Aes128 | KeyKind::Aes256 => 16,
+                KeyKind::Sha1 => 20,
+                KeyKind::Sha256 => 32,
+                KeyKind::Sha384 => 48,
+                KeyKind::Sha512 => 64,
+            }
+    }
+
+    /// Writes the MAC of `packet` to `out`, cut as in version 4; says how long it is.
     pub fn sign(&self, packet: &[u8], out: &mut [u8; MAC_LEN_MAX]) -> usize {
-        out[..ID_LEN].copy_from_slice(&self.id.to_be_bytes());
-        out[ID_LEN..].copy_from_slice(&self.digest(packet));
-        self.mac_len()
+        let len = self.mac_len();
+        self.fill(packet, &mut out[..len]);
+        len
     }
 
-    /// Is `mac` (all that follows the packet) this key's? Takes as long for a nearly right
-    /// one as for any other of its length.
+    /// Fills `mac` with as much of the MAC of `packet` as there is room for.
+    pub fn fill(&self, packet: &[u8], mac: &mut [u8]) {
+        let (whole, len) = self.mac(packet);
+        let len = len.min(mac.len());
+        mac[..len].copy_from_slice(&whole[..len]);
+    }
+
+    /// Is `mac` (all that follows the packet) this key's, cut or whole? Takes as long for a
+    /// nearly right one as for any other of its length.
     pub fn verifies(&self, packet: &[u8], mac: &[u8]) -> bool {
-        let mut expected = [0; MAC_LEN_MAX];
-        let len = self.sign(packet, &mut expected);
-        expected[..len].ct_eq(mac).into()
-    }
-
-    /// Zeros follow a digest that is shorter.
-    fn digest(&self, packet: &[u8]) -> [u8; DIGEST_LEN_MAX] {
-        match &self.algorithm {
-            Algorithm::Md5(state) => hash(state, packet),
-            Algorithm::Sha1(state) => hash(state, packet),
-            Algorithm::Sha256(state) => hash(state, packet),
-            Algorithm::Sha384(state) => hash(state, packet),
-            Algorithm::Sha512(state) => hash(state, packet),
-            Algorithm::Aes128(state) => cut(&(**state)
-                .clone()
-                .chain_update(packet)
-                .finalize()
-                .into_bytes()),
-            Algorithm::Aes256(state) => cut(&(**state)
-                .clone()
-                .chain_update(packet)
-                .finalize()
-                .into_bytes()),
+        if mac.len() != self.mac_len() && mac.len() != self.mac_len_whole() {
+            return false;
         }
+        let (whole, _) = self.mac(packet);
+        whole[..mac.len()].ct_eq(mac).into()
+    }
+
+    /// Not cut, and how long it is.
+    fn mac(&self, packet: &[u8]) -> ([u8; MAC_LEN_WHOLE_MAX], usize) {
+        let mut out = [0; MAC_LEN_WHOLE_MAX];
+        out[..ID_LEN].copy_from_slice(&self.id.to_be_bytes());
+        let mut put = |digest: &[u8]| out[ID_LEN..][..digest.len()].copy_from_slice(digest);
+        match &self.algorithm {
+            Algorithm::Md5(state) => put(&hash(state, packet)),
+            Algorithm::Sha1(state) => put(&hash(state, packet)),
+            Algorithm::Sha256(state) => put(&hash(state, packet)),
+            Algorithm::Sha384(state) => put(&hash(state, packet)),
+            Algorithm::Sha512(state) => put(&hash(state, packet)),
+            Algorithm::Aes128(state) => {
+                put(&(**state)
+                    .clone()
+                    .chain_update(packet)
+                    .finalize()
+                    .into_bytes());
+            }
+            Algorithm::Aes256(state) => {
+                put(&(**state)
+                    .clone()
+                    .chain_update(packet)
+                    .finalize()
+                    .into_bytes());
+            }
+        }
+        (out, self.mac_len_whole())
     }
 }
 
-fn hash<D: Digest + Clone>(state: &D, packet: &[u8]) -> [u8; DIGEST_LEN_MAX] {
-    cut(&state.clone().chain_update(packet).finalize())
-}
-
-fn cut(digest: &[u8]) -> [u8; DIGEST_LEN_MAX] {
-    let len = digest.len().min(DIGEST_LEN_MAX);
-    let mut out = [0; DIGEST_LEN_MAX];
-    out[..len].copy_from_slice(&digest[..len]);
-    out
+fn hash<D: Digest + Clone>(state: &D, packet: &[u8]) -> md5::digest::Output<D> {
+    state.clone().chain_update(packet).finalize()
 }
 
 /// The octets that `digits` stand for; none if they are an odd number of them, or others.
@@ -387,6 +406,17 @@ mod tests {
         assert!(!key.verifies(b"Packet", &mac));
         assert!(!key.verifies(b"packet", &mac[..4]));
         assert!(!key.verifies(b"packet", &[]));
+    }
+
+    #[test]
+    fn a_mac_may_be_whole_or_cut_to_twenty_octets() {
+        let key: Key = "7:SHA512:secret".parse().unwrap();
+        let mut whole = [0; 68];
+        key.fill(b"packet", &mut whole);
+        for len in 0..=whole.len() {
+            let good = matches!(len, 24 | 68);
+            assert_eq!(key.verifies(b"packet", &whole[..len]), good, "{len}");
+        }
     }
 
     #[test]
