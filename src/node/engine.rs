@@ -382,7 +382,7 @@ impl Node {
             }
             Received::Nothing => {}
             Received::Sample(mut sample) => {
-                sample.offset = sample.offset + peer.association.options().offset;
+                sample.offset += peer.association.options().offset;
                 let address = peer.association.address();
                 if !std::mem::replace(&mut peer.answers, true) {
                     self.log(Event::Reachable(address));

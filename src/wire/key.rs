@@ -95,14 +95,14 @@ impl KeyKind {
     }
 }
 
-/// What a key does to a packet.
+/// What a key does to a packet; boxed, as they differ in size.
 #[derive(Clone)]
 enum Algorithm {
-    Md5(md5::Md5),
-    Sha1(sha1::Sha1),
-    Sha256(sha2::Sha256),
-    Sha384(sha2::Sha384),
-    Sha512(sha2::Sha512),
+    Md5(Box<md5::Md5>),
+    Sha1(Box<sha1::Sha1>),
+    Sha256(Box<sha2::Sha256>),
+    Sha384(Box<sha2::Sha384>),
+    Sha512(Box<sha2::Sha512>),
     Aes128(Box<Cmac<aes::Aes128>>),
     Aes256(Box<Cmac<aes::Aes256>>),
 }
@@ -183,11 +183,11 @@ impl Key {
             format!("a key of {kind} has {len} octets, not {has} (write it as HEX:...)")
         };
         let algorithm = match kind {
-            KeyKind::Md5 => Algorithm::Md5(md5::Md5::new_with_prefix(secret)),
-            KeyKind::Sha1 => Algorithm::Sha1(sha1::Sha1::new_with_prefix(secret)),
-            KeyKind::Sha256 => Algorithm::Sha256(sha2::Sha256::new_with_prefix(secret)),
-            KeyKind::Sha384 => Algorithm::Sha384(sha2::Sha384::new_with_prefix(secret)),
-            KeyKind::Sha512 => Algorithm::Sha512(sha2::Sha512::new_with_prefix(secret)),
+            KeyKind::Md5 => Algorithm::Md5(Box::new(md5::Md5::new_with_prefix(secret))),
+            KeyKind::Sha1 => Algorithm::Sha1(Box::new(sha1::Sha1::new_with_prefix(secret))),
+            KeyKind::Sha256 => Algorithm::Sha256(Box::new(sha2::Sha256::new_with_prefix(secret))),
+            KeyKind::Sha384 => Algorithm::Sha384(Box::new(sha2::Sha384::new_with_prefix(secret))),
+            KeyKind::Sha512 => Algorithm::Sha512(Box::new(sha2::Sha512::new_with_prefix(secret))),
             KeyKind::Aes128 => {
                 Algorithm::Aes128(Box::new(Cmac::new_from_slice(secret).map_err(wrong_len)?))
             }
@@ -259,11 +259,11 @@ impl Key {
         out[..ID_LEN].copy_from_slice(&self.id.to_be_bytes());
         let mut put = |digest: &[u8]| out[ID_LEN..][..digest.len()].copy_from_slice(digest);
         match &self.algorithm {
-            Algorithm::Md5(state) => put(&hash(state, packet)),
-            Algorithm::Sha1(state) => put(&hash(state, packet)),
-            Algorithm::Sha256(state) => put(&hash(state, packet)),
-            Algorithm::Sha384(state) => put(&hash(state, packet)),
-            Algorithm::Sha512(state) => put(&hash(state, packet)),
+            Algorithm::Md5(state) => put(&hash(&**state, packet)),
+            Algorithm::Sha1(state) => put(&hash(&**state, packet)),
+            Algorithm::Sha256(state) => put(&hash(&**state, packet)),
+            Algorithm::Sha384(state) => put(&hash(&**state, packet)),
+            Algorithm::Sha512(state) => put(&hash(&**state, packet)),
             Algorithm::Aes128(state) => {
                 put(&(**state)
                     .clone()
