@@ -161,8 +161,9 @@ fn all_errors_are_said_at_once() {
     }
 }
 
+/// A chrony.conf is recognised by its words and means what chronyd makes of it.
 #[test]
-fn chrony_dialect_is_not_yet_there() {
+fn chrony_conf_loads_too() {
     let directory = TempDir::new();
     let path = directory.write(
         "chrony.conf",
@@ -170,13 +171,17 @@ fn chrony_dialect_is_not_yet_there() {
     );
     for dialect in ["chrony", "auto"] {
         let output = ptntp(&["check", "--dialect", dialect, text(&path)]);
-        assert_ne!(output.status.code(), Some(0));
-        let said = all(&output);
-        assert!(
-            said.contains("not yet") && said.contains("chrony"),
-            "{said}"
-        );
+        assert_eq!(output.status.code(), Some(0), "{}", all(&output));
+        let effective = stdout(&output);
+        for line in ["tinker step 1 ", "stepupdates 3", "listen nowhere"] {
+            assert!(effective.contains(line), "no {line}:\n{effective}");
+        }
+        assert!(all(&output).contains("`rtcsync` is accepted"), "{output:?}");
     }
+    let converted = ptntp(&["convert", text(&path)]);
+    let again = directory.write("again.conf", stdout(&converted));
+    let output = ptntp(&["check", "--dialect", "ntp", text(&again)]);
+    assert_eq!(output.status.code(), Some(0), "{}", all(&output));
 }
 
 #[test]
@@ -224,4 +229,120 @@ fn internet_file_waits_for_its_names() {
         assert!(said.contains(&server), "{server} is not named:\n{said}");
     }
     assert!(said.len() < 8192, "{} bytes in 5 s", said.len());
+}
+
+/// `allow` and `deny` as a client sees them, and `ptntp access` says the same.
+#[test]
+fn allow_and_deny_decide_who_is_served() {
+    require!(root);
+    let star = Star::new(1);
+    let spoke = &star.spokes[0];
+    for host in [10, 70, 71] {
+        spoke.add_address("eth", &format!("{}/24", common::net::host_v4(0, host)));
+    }
+    let config = "server 192.0.2.1\nlocal stratum 5\nallow 10.77.0.0/24\ndeny 10.77.0.64/26\nallow 10.77.0.71\n";
+    let ptntp = in_namespace(&star.hub)
+        .config(config)
+        .args(&["--dialect", "chrony"])
+        .start();
+    let client = |host| {
+        let local = (common::net::host_v4(0, host), 0).into();
+        Client::from(spoke, local, hub_v4(0))
+    };
+    let served = || client(10).time().is_some_and(|reply| reply.stratum == 5);
+    assert!(wait_until(secs(30), served), "{}", ptntp.stat());
+    assert!(client(71).time().is_some());
+    assert!(client(70).time().is_none());
+    let file = ptntp.directory.path().join("ntp.conf");
+    for (host, line) in [(10, ":3: allow"), (70, ":4: deny"), (71, ":5: allow")] {
+        let address = common::net::host_v4(0, host).to_string();
+        let arguments = ["access", &address, "--dialect", "chrony", "-c", text(&file)];
+        let said = stdout(&common::ptntp::ptntp(&arguments));
+        assert!(said.contains(line), "{said}");
+    }
+}
+
+/// A new file changes sources and rules of the running daemon; a wrong one changes nothing.
+#[test]
+fn reload_takes_a_good_file_and_leaves_a_broken_one() {
+    require!(root);
+    let first =
+        "server 127.127.1.0\nfudge 127.127.1.0 stratum 3\nserver 192.0.2.1\nserver 192.0.2.2\n";
+    for io in ["auto", "poll"] {
+        let star = Star::new(1);
+        let ptntp = in_namespace(&star.hub)
+            .config(first)
+            .args(&["--io", io])
+            .start();
+        let client = Client::new(&star.spokes[0], hub_v4(0));
+        assert!(wait_until(secs(30), || client.time().is_some()));
+        let file = ptntp.directory.path().join("ntp.conf");
+        let second = "server 127.127.1.0\nserver 192.0.2.2 prefer\nserver 192.0.2.3\nrestrict default noserve\nport 1124\n";
+        std::fs::write(&file, second).expect("our directory");
+        let output = ptntp.tell(&["reload"]);
+        assert_eq!(output.status.code(), Some(0), "{}", all(&output));
+        assert!(all(&output).contains("`port`"), "{}", all(&output));
+        assert!(client.time().is_none(), "the new rule is in force");
+        let peers = stdout(&ptntp.tell(&["peers", "--json"]));
+        assert!(!peers.contains("192.0.2.1\""), "{peers}");
+        assert!(
+            peers.contains("192.0.2.2") && peers.contains("192.0.2.3"),
+            "{peers}"
+        );
+
+        std::fs::write(&file, "server 192.0.2.9\nnonsense\n").expect("our directory");
+        let output = ptntp.tell(&["reload"]);
+        assert_eq!(output.status.code(), Some(1), "{}", all(&output));
+        assert!(all(&output).contains("ntp.conf:2"), "{}", all(&output));
+        let peers = stdout(&ptntp.tell(&["peers", "--json"]));
+        assert!(
+            peers.contains("192.0.2.3") && !peers.contains("192.0.2.9"),
+            "{peers}"
+        );
+
+        std::fs::write(&file, first).expect("our directory");
+        assert_eq!(ptntp.tell(&["reload"]).status.code(), Some(0));
+        assert!(
+            wait_until(secs(20), || client.time().is_some()),
+            "served again"
+        );
+    }
+}
+
+/// The real chronyd reads what `ptntp convert` writes. (Debian's knows neither `leapseclist` nor `ipv4` yet,
+/// so the files are those without.)
+#[test]
+fn the_real_chronyd_reads_what_convert_writes() {
+    require!(peers);
+    let directory = TempDir::new();
+    for name in ["seed-000", "rhel"] {
+        let path = data(&format!("configs/{name}.conf"));
+        let written = stdout(&ptntp(&["convert", text(&path)]));
+        assert!(written.contains("makestep"), "{name}: {written}");
+        let file = directory.write(name, &written);
+        let chronyd = common::peers::root().join("usr/sbin/chronyd");
+        let mut command = common::process::command(None, chronyd);
+        command.args(["-p", "-f", text(&file)]);
+        let output = common::process::run(command, secs(20));
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{name}: {}\n{written}",
+            all(&output)
+        );
+    }
+}
+
+#[test]
+fn interface_lines_decide_where_it_answers() {
+    require!(root);
+    let star = Star::new(2);
+    let lines = format!("interface ignore all\ninterface listen {}\n", hub_v4(0));
+    let ptntp = in_namespace(&star.hub)
+        .config(&format!("{}{lines}", common::ptntp::OPEN))
+        .start();
+    let client = Client::new(&star.spokes[0], hub_v4(0));
+    let served = || client.time().is_some();
+    assert!(wait_until(secs(30), served), "{}", ptntp.stat());
+    assert!(Client::new(&star.spokes[1], hub_v4(1)).time().is_none());
 }

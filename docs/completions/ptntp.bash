@@ -16,11 +16,17 @@ _ptntp() {
             ",$1")
                 cmd="ptntp"
                 ;;
+            ptntp,access)
+                cmd="ptntp__subcmd__access"
+                ;;
             ptntp,bench)
                 cmd="ptntp__subcmd__bench"
                 ;;
             ptntp,check)
                 cmd="ptntp__subcmd__check"
+                ;;
+            ptntp,convert)
+                cmd="ptntp__subcmd__convert"
                 ;;
             ptntp,demo)
                 cmd="ptntp__subcmd__demo"
@@ -37,6 +43,9 @@ _ptntp() {
             ptntp,peers)
                 cmd="ptntp__subcmd__peers"
                 ;;
+            ptntp,reload)
+                cmd="ptntp__subcmd__reload"
+                ;;
             ptntp,run)
                 cmd="ptntp__subcmd__run"
                 ;;
@@ -49,6 +58,9 @@ _ptntp() {
             ptntp__subcmd__generate,completions)
                 cmd="ptntp__subcmd__generate__subcmd__completions"
                 ;;
+            ptntp__subcmd__generate,directives)
+                cmd="ptntp__subcmd__generate__subcmd__directives"
+                ;;
             ptntp__subcmd__generate,help)
                 cmd="ptntp__subcmd__generate__subcmd__help"
                 ;;
@@ -58,17 +70,26 @@ _ptntp() {
             ptntp__subcmd__generate__subcmd__help,completions)
                 cmd="ptntp__subcmd__generate__subcmd__help__subcmd__completions"
                 ;;
+            ptntp__subcmd__generate__subcmd__help,directives)
+                cmd="ptntp__subcmd__generate__subcmd__help__subcmd__directives"
+                ;;
             ptntp__subcmd__generate__subcmd__help,help)
                 cmd="ptntp__subcmd__generate__subcmd__help__subcmd__help"
                 ;;
             ptntp__subcmd__generate__subcmd__help,man)
                 cmd="ptntp__subcmd__generate__subcmd__help__subcmd__man"
                 ;;
+            ptntp__subcmd__help,access)
+                cmd="ptntp__subcmd__help__subcmd__access"
+                ;;
             ptntp__subcmd__help,bench)
                 cmd="ptntp__subcmd__help__subcmd__bench"
                 ;;
             ptntp__subcmd__help,check)
                 cmd="ptntp__subcmd__help__subcmd__check"
+                ;;
+            ptntp__subcmd__help,convert)
+                cmd="ptntp__subcmd__help__subcmd__convert"
                 ;;
             ptntp__subcmd__help,demo)
                 cmd="ptntp__subcmd__help__subcmd__demo"
@@ -85,6 +106,9 @@ _ptntp() {
             ptntp__subcmd__help,peers)
                 cmd="ptntp__subcmd__help__subcmd__peers"
                 ;;
+            ptntp__subcmd__help,reload)
+                cmd="ptntp__subcmd__help__subcmd__reload"
+                ;;
             ptntp__subcmd__help,run)
                 cmd="ptntp__subcmd__help__subcmd__run"
                 ;;
@@ -97,6 +121,9 @@ _ptntp() {
             ptntp__subcmd__help__subcmd__generate,completions)
                 cmd="ptntp__subcmd__help__subcmd__generate__subcmd__completions"
                 ;;
+            ptntp__subcmd__help__subcmd__generate,directives)
+                cmd="ptntp__subcmd__help__subcmd__generate__subcmd__directives"
+                ;;
             ptntp__subcmd__help__subcmd__generate,man)
                 cmd="ptntp__subcmd__help__subcmd__generate__subcmd__man"
                 ;;
@@ -107,12 +134,42 @@ _ptntp() {
 
     case "${cmd}" in
         ptntp)
-            opts="-h -V --help --version run check peers stat nics demo sim bench generate help"
+            opts="-h -V --help --version run check convert access reload peers stat nics demo sim bench generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__access)
+            opts="-c -h --config --dialect --port --source --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dialect)
+                    COMPREPLY=($(compgen -W "auto ntp chrony" -- "${cur}"))
+                    return 0
+                    ;;
+                --port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -220,6 +277,28 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__convert)
+            opts="-h --dialect --to --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dialect)
+                    COMPREPLY=($(compgen -W "auto ntp chrony" -- "${cur}"))
+                    return 0
+                    ;;
+                --to)
+                    COMPREPLY=($(compgen -W "auto ntp chrony" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__demo)
             opts="-h --stay --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -235,7 +314,7 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__generate)
-            opts="-h --help man completions help"
+            opts="-h --help man directives completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -262,8 +341,22 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__generate__subcmd__directives)
+            opts="-h --help auto ntp chrony"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__generate__subcmd__help)
-            opts="man completions help"
+            opts="man directives completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -277,6 +370,20 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__generate__subcmd__help__subcmd__completions)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__generate__subcmd__help__subcmd__directives)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -333,8 +440,22 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help)
-            opts="run check peers stat nics demo sim bench generate help"
+            opts="run check convert access reload peers stat nics demo sim bench generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__access)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -374,6 +495,20 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__help__subcmd__convert)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__help__subcmd__demo)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -389,7 +524,7 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help__subcmd__generate)
-            opts="man completions"
+            opts="man directives completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -403,6 +538,20 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help__subcmd__generate__subcmd__completions)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__generate__subcmd__directives)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -459,6 +608,20 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help__subcmd__peers)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__reload)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -530,6 +693,24 @@ _ptntp() {
             ;;
         ptntp__subcmd__peers)
             opts="-n -w -h --control --json --numeric --wide --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --control)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__reload)
+            opts="-h --control --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

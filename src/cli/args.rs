@@ -37,6 +37,12 @@ pub enum Command {
     Run(RunArgs),
     /// Check a configuration file and show what it amounts to
     Check(CheckArgs),
+    /// Write a configuration file in the other dialect
+    Convert(ConvertArgs),
+    /// Say what an address may do, and which line decides
+    Access(AccessArgs),
+    /// Have the running service read its configuration file again
+    Reload(ControlArgs),
     /// List the sources of the running service, as ntpq -p does
     Peers(PeersArgs),
     /// Say whether the clock is synchronised, as ntpstat does
@@ -216,6 +222,55 @@ pub struct KeygenArgs {
 
 fn key_kind(name: &str) -> Result<KeyKind, String> {
     KeyKind::from_name(name).ok_or_else(|| unknown_kind(name))
+}
+
+/// Options of `convert`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "\
+An ntp.conf becomes a chrony.conf, a chrony.conf an ntp.conf with ptntp's own words. What the other
+dialect can't say is said on standard error, and as a comment in its place.
+
+Exit status: 0 when everything could be said, 1 when the file has errors, 2 when something was lost.")]
+pub struct ConvertArgs {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Language of the file; auto recognises it by its words
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = dialects())]
+    pub dialect: Dialect,
+
+    /// Language to write [default: the other one]
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = dialects())]
+    pub to: Dialect,
+}
+
+/// Options of `access`.
+#[derive(Args, Debug, Clone)]
+pub struct AccessArgs {
+    /// The address
+    #[arg(value_name = "ADDRESS")]
+    pub address: IpAddr,
+
+    /// Configuration file [default: /etc/ntp.conf, or /etc/chrony.conf where that is missing]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Language of the file; auto recognises it by its words
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = dialects())]
+    pub dialect: Dialect,
+
+    /// Port that the address sends from; 123 is what `ntpport` means
+    #[arg(long, value_name = "PORT", default_value_t = 40_000)]
+    pub port: u16,
+
+    /// As if the address were one of the servers that are asked (`restrict source`)
+    #[arg(long)]
+    pub source: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which running service to ask.
@@ -543,6 +598,12 @@ pub enum Generate {
         /// The directory; made if it is not there
         #[arg(value_name = "DIR")]
         directory: PathBuf,
+    },
+    /// Print the table of every directive of a dialect
+    Directives {
+        /// The dialect
+        #[arg(value_name = "NAME", value_parser = dialects())]
+        dialect: Dialect,
     },
     /// Print the completions of a shell
     Completions {

@@ -12,6 +12,7 @@ use clap_complete::Shell;
 
 use crate::cli::args::{Cli, Generate};
 use crate::cli::ask;
+use crate::config::directives::page;
 
 /// Writes what is asked for.
 pub fn run(what: &Generate) -> ExitCode {
@@ -26,6 +27,10 @@ pub fn run(what: &Generate) -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Generate::Directives { dialect } => {
+            ask::print(&page::markdown(*dialect));
+            ExitCode::SUCCESS
+        }
         Generate::Completions { shell } => {
             ask::print(&completions(*shell));
             ExitCode::SUCCESS

@@ -8,15 +8,18 @@ use clap::Parser;
 
 use crate::cli::args::{Cli, Command};
 
+pub mod access;
 pub mod args;
 pub mod ask;
 pub mod bench;
 pub mod check;
+pub mod convert;
 pub mod demo;
 pub mod generate;
 pub mod keygen;
 pub mod nics;
 pub mod peers;
+pub mod reload;
 pub mod render;
 pub mod run;
 pub mod sim;
@@ -36,6 +39,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args.file, args.dialect, args.explain, args.json),
+        Command::Convert(args) => convert::run(&args),
+        Command::Access(args) => access::run(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Peers(args) => peers::run(&args),
         Command::Stat(args) => stat::run(&args),
         Command::Nics(args) => nics::run(&args),

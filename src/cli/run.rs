@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use log::{Level, error};
 
@@ -12,7 +13,7 @@ use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
 use crate::config::load::{Loaded, load, load_text};
 use crate::daemon::errands::End;
-use crate::daemon::options::{ClockChoice, Options};
+use crate::daemon::options::{ClockChoice, Options, Reload};
 use crate::daemon::run::run as daemon;
 
 /// Exit status where the clock is beyond the panic limit: systemd/ptntp.service does
@@ -89,7 +90,17 @@ pub fn options(args: &RunArgs) -> Result<Options, String> {
         log_level: args.log_level,
         once: args.once,
         remarks,
+        reload: args.config.is_some().then(|| reload(args)),
     })
+}
+
+/// Reads it all again, when the daemon is told to.
+fn reload(args: &RunArgs) -> Reload {
+    let args = args.clone();
+    Reload(Arc::new(move || {
+        let options = options(&args)?;
+        Ok((options.config, options.remarks))
+    }))
 }
 
 /// The sources of the command line as lines of an ntp.conf, so that both mean

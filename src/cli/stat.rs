@@ -228,6 +228,7 @@ mod tests {
             version: "0".to_owned(),
             pid: 1,
             uptime_s: 1.0,
+            reloads: Default::default(),
             serving: Vec::new(),
             cards: Vec::new(),
         }

@@ -639,6 +639,19 @@ impl Association {
         }
     }
 
+    /// Other options; the port stays. What a server forbade by RATE stays forbidden.
+    pub fn set_options(&mut self, options: SourceOptions) {
+        if self.poll_min == self.options.minpoll {
+            self.poll_min = options.minpoll;
+        }
+        self.options = SourceOptions {
+            port: self.options.port,
+            maxpoll: options.maxpoll.max(self.poll_min),
+            ..options
+        };
+        self.set_poll(self.poll);
+    }
+
     /// Whom we ask.
     pub fn address(&self) -> SocketAddr {
         self.address

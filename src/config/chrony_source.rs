@@ -45,8 +45,8 @@ fn source(line: &mut Line<'_>, directive: &Word, kind: SourceKind) -> Option<Sta
     }
     check_host(line, &host, host.text.parse().ok(), source.family)?;
     let options = &mut source.options;
-    // As chronyd: the shortest gives way.
-    options.minpoll = options.minpoll.min(options.maxpoll);
+    // As chronyd: the longest gives way.
+    options.maxpoll = options.maxpoll.max(options.minpoll);
     good.then_some(Statement::Source(source))
 }
 
@@ -69,7 +69,6 @@ fn option(
         "minpoll" => options.minpoll = poll(line, word, number),
         "maxpoll" => options.maxpoll = poll(line, word, number),
         "iburst" => options.iburst = true,
-        "burst" => options.burst = true,
         "prefer" => options.prefer = true,
         "noselect" => options.noselect = true,
         "xleave" => options.xleave = true,

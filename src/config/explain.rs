@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::config::access::flags_of;
 use crate::config::keys::{Trust, trust_as_text};
 use crate::config::native::seconds;
+use crate::config::nic::Match;
 use crate::config::statement::{Include, Statement, Tinker, Tos};
 use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
 use crate::server::respond::BadMac;
@@ -136,13 +137,25 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
         Statement::Listen(Listen::Nowhere) | Statement::Port(0) => {
             vec!["nobody is answered".into()]
         }
-        Statement::Listen(Listen::At(v4, v6)) => {
-            let v4 = v4.map(|address| address.to_string());
-            let v6 = v6.map(|address| address.to_string());
-            let both: Vec<String> = v4.into_iter().chain(v6).collect();
+        Statement::Listen(Listen::At(addresses)) => {
+            let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             vec![format!(
                 "requests to {} alone are answered",
-                both.join(" and ")
+                all.join(" and ")
+            )]
+        }
+        Statement::Nic(rule) => {
+            let who = match &rule.matches {
+                Match::All => "every address but loopback's".to_owned(),
+                Match::V4 => "every IPv4 address but loopback's".to_owned(),
+                Match::V6 => "every IPv6 address but loopback's".to_owned(),
+                Match::Wildcard => return Vec::new(),
+                Match::Block(prefix) => prefix.to_string(),
+                Match::Name(name) => format!("the addresses of {name}"),
+            };
+            let how = if rule.listen { "are" } else { "are not" };
+            vec![format!(
+                "requests to {who} {how} answered, unless a later line says otherwise"
             )]
         }
         Statement::Listen(Listen::Loopback) => {
@@ -354,7 +367,7 @@ fn who(who: Who) -> String {
 }
 
 /// What is left to one with `flags`.
-fn permissions(flags: Flags, config: &Config) -> String {
+pub fn permissions(flags: Flags, config: &Config) -> String {
     if flags == Flags::NONE {
         return "may do everything: gets the time, without limits (nothing is inherited from `default`)".into();
     }

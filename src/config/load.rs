@@ -13,6 +13,7 @@ use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::{self, Dialect};
 use crate::config::directives::{chrony as chrony_table, ntp as ntp_table};
 use crate::config::keys::{self, KeysConfig, Trust};
+use crate::config::nic::{self, NicRule};
 use crate::config::statement::{Include, Statement, Tinker, Tos};
 use crate::config::{Config, Family, Listen, LocalClock, Location, SourceConfig, SourceKind};
 use crate::config::{chrony, glob, ntp};
@@ -163,6 +164,8 @@ struct Loader {
     orders: Vec<Order>,
     /// `bindaddress`.
     bound: (Option<Ipv4Addr>, Option<Ipv6Addr>),
+    /// `interface` lines.
+    nics: Vec<(ReadLine, NicRule)>,
     /// `port 0`.
     port_off: bool,
     /// `sourcedir` lines, read last.
@@ -203,6 +206,7 @@ impl Loader {
             orders: Vec::new(),
             bound: (None, None),
             port_off: false,
+            nics: Vec::new(),
             source_directories: Vec::new(),
             sources_only: false,
             diagnostics: Vec::new(),
@@ -351,7 +355,8 @@ impl Loader {
             Statement::Include(Include::Sources(paths)) => {
                 self.source_directories.push((read.clone(), paths.clone()));
             }
-            Statement::Listen(listen) => config.listen = *listen,
+            Statement::Listen(listen) => config.listen = listen.clone(),
+            Statement::Nic(rule) => self.nics.push((read.clone(), rule.clone())),
             Statement::Port(port) => {
                 config.port = Some(*port).filter(|port| *port > 0);
                 self.port_off = *port == 0;
@@ -501,6 +506,7 @@ impl Loader {
         if self.dialect == Dialect::Chrony {
             self.serve_as_chronyd();
         }
+        self.compile_nics();
         self.local_clock(&lines);
         self.weigh_lost_sources();
         let unread = self.read_keys(&lines);
@@ -524,6 +530,25 @@ impl Loader {
         })
     }
 
+    /// Where `interface` lines leave us answering.
+    fn compile_nics(&mut self) {
+        if self.nics.is_empty() {
+            return;
+        }
+        let rules: Vec<NicRule> = self.nics.iter().map(|(_, rule)| rule.clone()).collect();
+        match nic::compile(&rules) {
+            // `listen everywhere` is what is so anyway.
+            Ok(Listen::Everywhere) => {}
+            Ok(listen) => self.config.listen = listen,
+            Err(index) => {
+                let (read, _) = self.nics[index].clone();
+                let message = "this depends on which addresses the host has, which is not supported yet; without it more or less would be served";
+                let help = "name the addresses to answer on, as in `interface ignore all` and `interface listen 192.0.2.1`, or say who is served with `restrict`";
+                self.say(&read, Severity::Error, message, help);
+            }
+        }
+    }
+
     /// Whoever is allowed is served, on the addresses that were named; nobody, and on no
     /// port at all, if no line allows it.
     fn serve_as_chronyd(&mut self) {
@@ -543,7 +568,7 @@ impl Loader {
             let (v4, v6) = self.bound;
             let v4 = v4.unwrap_or(Ipv4Addr::UNSPECIFIED);
             let v6 = v6.unwrap_or(Ipv6Addr::UNSPECIFIED);
-            config.listen = Listen::At(Some(v4), Some(v6));
+            config.listen = Listen::At(vec![v4.into(), v6.into()]);
         }
     }
 

@@ -14,6 +14,8 @@ pub mod association;
 pub mod chrony;
 pub mod chrony_lines;
 pub mod chrony_source;
+pub mod convert;
+pub mod decide;
 pub mod diagnostic;
 pub mod dialect;
 pub mod directives;
@@ -24,6 +26,7 @@ pub mod keys;
 pub mod leapfile;
 pub mod load;
 pub mod native;
+pub mod nic;
 pub mod ntp;
 pub mod settings;
 pub mod statement;
@@ -33,7 +36,7 @@ pub mod words;
 mod tests;
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -112,14 +115,14 @@ pub struct LocalClock {
 }
 
 /// Where to answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Listen {
     /// On every address: the default of every configuration file.
     Everywhere,
     /// On 127.0.0.1 and ::1 only: without a configuration file.
     Loopback,
-    /// On one address of each family, or none of that family.
-    At(Option<Ipv4Addr>, Option<Ipv6Addr>),
+    /// On these addresses; an unspecified one stands for all of its family.
+    At(Vec<IpAddr>),
     /// Nobody is answered.
     Nowhere,
 }

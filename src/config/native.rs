@@ -93,14 +93,13 @@ pub fn lines(config: &Config) -> Vec<String> {
     } else {
         "disable ntp".into()
     });
-    lines.push(match config.listen {
+    lines.push(match &config.listen {
         Listen::Everywhere => "listen everywhere".into(),
         Listen::Loopback => "listen loopback".into(),
         Listen::Nowhere => "listen nowhere".into(),
-        Listen::At(v4, v6) => {
-            let v4 = v4.map(|address| format!(" {address}"));
-            let v6 = v6.map(|address| format!(" {address}"));
-            format!("listen{}{}", v4.unwrap_or_default(), v6.unwrap_or_default())
+        Listen::At(addresses) => {
+            let words = addresses.iter().map(|address| format!(" {address}"));
+            format!("listen{}", words.collect::<String>())
         }
     });
     lines.push(format!(

@@ -4,8 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::Listen;
+use crate::config::nic::{Match, NicRule};
 use crate::config::statement::{Include, Line, Statement, Tinker, Tos};
 use crate::config::words::Word;
+use crate::server::rule::Prefix;
 use crate::time::duration::NtpDuration;
 
 /// `tinker word value ...`.
@@ -242,8 +244,7 @@ pub fn include(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     Some(Statement::Include(Include::File(path.text.into())))
 }
 
-/// `interface action who`: fine where it makes no difference, else an error,
-/// because it says who is served.
+/// `interface action who`.
 pub fn interface(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let action = line.argument(directive, "`listen`, `ignore` or `drop`")?;
     if !matches!(action.text.as_str(), "listen" | "ignore" | "drop") {
@@ -252,19 +253,37 @@ pub fn interface(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     }
     let who = line.argument(&action, "an interface, an address or `all`")?;
     line.end()?;
-    if action.text == "listen" || who.text == "wildcard" {
-        let message = "no effect: requests to every address are answered, each from the address that was asked";
-        line.note(directive, message.into());
-        return Some(Statement::Inert);
+    let (address, bits) = match who.text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits)),
+        None => (who.text.as_str(), None),
+    };
+    let matches = match (who.text.as_str(), address.parse::<IpAddr>()) {
+        ("all", _) => Match::All,
+        ("ipv4", _) => Match::V4,
+        ("ipv6", _) => Match::V6,
+        ("wildcard", _) => Match::Wildcard,
+        (_, Ok(address)) => {
+            let prefix = match bits {
+                None => Some(Prefix::host(address)),
+                Some(bits) => bits.parse().ok().and_then(|n| Prefix::new(address, n)),
+            };
+            let Some(prefix) = prefix else {
+                let message = format!("`{}` has no valid prefix length", who.text);
+                line.error(&who, message, "write one like `192.0.2.0/24`".into());
+                return None;
+            };
+            Match::Block(prefix)
+        }
+        (name, Err(_)) => Match::Name(name.to_owned()),
+    };
+    if matches == Match::Wildcard {
+        let message = "`wildcard` is accepted and has no effect here, because requests to every address are answered from the address that was asked";
+        line.note(&who, message.into());
     }
-    let message = format!(
-        "`{} {} {}` is not supported yet, and without it more would be served",
-        directive.text, action.text, who.text
-    );
-    let help =
-        "say who is served with `restrict`, or write `listen loopback` to serve this machine alone";
-    line.error(directive, message, help.into());
-    None
+    Some(Statement::Nic(NicRule {
+        listen: action.text == "listen",
+        matches,
+    }))
 }
 
 /// `listen everywhere|loopback|nowhere|address...` (native).
@@ -286,26 +305,18 @@ pub fn listen(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
             }
         };
     };
-    let (mut v4, mut v6) = (None, None);
-    let mut next = Some((first, word));
-    while let Some((address, word)) = next {
-        let is_second = match address {
-            IpAddr::V4(address) => v4.replace(address).is_some(),
-            IpAddr::V6(address) => v6.replace(address).is_some(),
-        };
-        if is_second {
-            let message = "one address of each family can be listened on";
-            let help =
-                "leave one out, or write `listen everywhere` and say with `restrict` who is served";
-            line.error(&word, message.into(), help.into());
+    let mut addresses = vec![first];
+    while let Some(word) = line.take_if(|word| word.parse::<IpAddr>().is_ok()) {
+        let another: IpAddr = word.text.parse().ok()?;
+        if addresses.contains(&another) {
+            let message = format!("{another} was named before on this line");
+            line.error(&word, message, "leave it out".into());
             return None;
         }
-        next = line
-            .take_if(|word| word.parse::<IpAddr>().is_ok())
-            .and_then(|word| Some((word.text.parse().ok()?, word)));
+        addresses.push(another);
     }
     line.end()?;
-    Some(Statement::Listen(Listen::At(v4, v6)))
+    Some(Statement::Listen(Listen::At(addresses)))
 }
 
 /// `port n` (native).

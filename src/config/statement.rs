@@ -9,6 +9,7 @@ use std::str::FromStr;
 use crate::config::allow::Order;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::keys::{KeyFormat, Trust};
+use crate::config::nic::NicRule;
 use crate::config::words::{self, Malformed, Word};
 use crate::config::{Listen, Location, SourceConfig};
 use crate::server::respond::BadMac;
@@ -88,6 +89,8 @@ pub enum Statement {
     Include(Include),
     /// `listen` (native).
     Listen(Listen),
+    /// `interface`, `nic`.
+    Nic(NicRule),
     /// `port`; 0 (in chrony.conf): nobody is answered.
     Port(u16),
     /// `clients` (native).

@@ -53,7 +53,7 @@ pub fn answer(line: &str, report: &Report) -> String {
         "peers" => json(&report.node.sources),
         "server" => json(&report.server_status()),
         "reload" => failure(
-            "reload is not there yet: restart the daemon to have it read its configuration again",
+            "this socket only tells: `ptntp reload`, or SIGHUP, has the configuration read again",
         ),
         _ => failure("unknown command; there are stat, peers and server"),
     }
@@ -370,7 +370,7 @@ mod tests {
             ("stat", "not a request"),
             (r#"{"command":7}"#, "not a request"),
             (r#"{"command":"dance"}"#, "unknown command"),
-            (r#"{"command":"reload"}"#, "restart"),
+            (r#"{"command":"reload"}"#, "SIGHUP"),
         ] {
             let reply: Failure = serde_json::from_str(&answer(line, &report)).unwrap();
             assert!(reply.error.contains(word), "{line}: {}", reply.error);

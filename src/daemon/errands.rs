@@ -5,20 +5,23 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use log::{info, warn};
+use log::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, SourceConfig, SourceKind};
 use crate::daemon::leaps;
 use crate::daemon::notify::Notifier;
+use crate::daemon::options::{Reload, Reread};
 use crate::daemon::resolve::{Outcome, Question};
 use crate::daemon::snapshot::Snapshot;
-use crate::daemon::status::{ClockKind, Collect, IoBackend, Report};
+use crate::daemon::status::{ClockKind, Collect, IoBackend, Reloads, Report};
 use crate::daemon::time_loop::{Errand, TimeLoop};
 use crate::hardware::card::Cards;
 use crate::linux::clock;
 use crate::linux::netlink::Interface;
 use crate::linux::signal::{Signal, Signals};
 use crate::node::action::SourceId;
+use crate::node::engine::reload::Changes;
+use crate::node::pool::SourceSpec;
 use crate::server::access::AccessTable;
 use crate::server::respond::Policy;
 use crate::sync::filter::Start;
@@ -43,6 +46,9 @@ pub trait Hands {
     /// Read the leap second file: the outcome, or later through
     /// [`Errands::leaps_read`].
     fn read_leaps(&mut self, path: &Path) -> Option<leaps::Outcome>;
+    /// Read the configuration again: the outcome, or later through
+    /// [`Errands::reread`].
+    fn read_config(&mut self, reload: &Reload) -> Option<Reread>;
     /// Tell people and programs that ask.
     fn tell(&mut self, report: Report);
     /// Is everything that serves still alive? A sentence if not.
@@ -75,6 +81,8 @@ pub struct Identity {
     pub serving: Vec<std::net::SocketAddr>,
     /// The server's counters.
     pub server: Arc<dyn Collect>,
+    /// What became of the orders to read the configuration again.
+    pub reloads: Reloads,
 }
 
 impl Identity {
@@ -94,6 +102,7 @@ impl Identity {
             real: clock::realtime(),
             uptime: clock::monotonic().since(self.started),
             serving: self.serving.clone(),
+            reloads: self.reloads.clone(),
             offsets: core.offsets().clone(),
             true_errors: core.true_errors().cloned(),
             cards: core.cards(),
@@ -112,16 +121,46 @@ pub fn policy(config: &Config, upstreams: &[IpAddr]) -> Policy {
     }
 }
 
-/// Has the operator asked for the end?
-pub fn told_to_stop(signals: &Signals) -> bool {
-    match signals.take() {
-        Some(Signal::Stop) => true,
-        Some(Signal::Reload) => {
-            info!("SIGHUP: reloading is not possible yet; restart instead");
-            false
-        }
-        None => false,
+/// A configured source as the node wants it.
+pub fn spec(source: &SourceConfig) -> SourceSpec {
+    SourceSpec {
+        name: source.name.clone(),
+        pool: source.kind == SourceKind::Pool,
+        most: source.most,
+        options: source.options,
     }
+}
+
+/// What was opened at the start stays as it is: the sentence's subjects, and `new` gets the
+/// old values back.
+fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
+    let mut later = Vec::new();
+    let mut keep = |same: bool, what: &str| {
+        if !same {
+            later.push(what.to_owned());
+        }
+    };
+    keep(
+        old.listen == new.listen && old.port == new.port,
+        "where to answer (`listen`, `port`)",
+    );
+    keep(old.clients == new.clients, "`clients`");
+    keep(old.busy_poll == new.busy_poll, "`busypoll`");
+    keep(old.control == new.control, "`control`");
+    keep(old.metrics == new.metrics, "`metrics`");
+    keep(
+        old.drift_file == new.drift_file && old.drift_gains == new.drift_gains,
+        "`driftfile`",
+    );
+    new.listen.clone_from(&old.listen);
+    new.port = old.port;
+    new.clients = old.clients;
+    new.busy_poll = old.busy_poll;
+    new.control.clone_from(&old.control);
+    new.metrics = old.metrics;
+    new.drift_file.clone_from(&old.drift_file);
+    new.drift_gains = old.drift_gains;
+    later
 }
 
 /// Does errands with whatever hands there are.
@@ -134,11 +173,21 @@ pub struct Errands {
     leaps_at: MonoInstant,
     /// Names that were told not to resolve, by source: once, until they do.
     unresolved: Vec<bool>,
+    /// Every source there ever was, as the node numbers them.
+    asked: Vec<SourceConfig>,
+    /// Our servers' addresses now.
+    upstreams: Vec<IpAddr>,
+    reload: Option<Reload>,
 }
 
 impl Errands {
     /// For the daemon of `config`.
-    pub fn new(config: Config, identity: Identity, notifier: Notifier) -> Self {
+    pub fn new(
+        config: Config,
+        reload: Option<Reload>,
+        identity: Identity,
+        notifier: Notifier,
+    ) -> Self {
         let unresolved = vec![false; config.sources.len()];
         Self {
             config,
@@ -148,7 +197,11 @@ impl Errands {
             alive_at: MonoInstant::ZERO,
             leaps_at: MonoInstant::ZERO,
             unresolved,
+            asked: Vec::new(),
+            upstreams: Vec::new(),
+            reload,
         }
+        .counted()
     }
 
     /// Everything serves: systemd may start what waits for us.
@@ -174,9 +227,8 @@ impl Errands {
                 Errand::Cards(cards) => hands.publish_cards(&cards),
                 Errand::Resolve(source) => hands.resolve(source, self.question(source)),
                 Errand::Upstreams(addresses) => {
-                    let policy = Arc::new(policy(&self.config, &addresses));
-                    core.set_policy(Arc::clone(&policy));
-                    hands.set_policy(&policy);
+                    self.upstreams = addresses;
+                    self.enforce(core, hands);
                 }
                 Errand::KeepFrequency(frequency) => {
                     hands.keep_frequency(self.config.in_drift_file(frequency));
@@ -197,6 +249,144 @@ impl Errands {
         None
     }
 
+    /// The rules of the configuration in force, for workers and our own servers' answers.
+    fn enforce(&self, core: &mut TimeLoop, hands: &mut impl Hands) {
+        let policy = Arc::new(policy(&self.config, &self.upstreams));
+        core.set_policy(Arc::clone(&policy));
+        hands.set_policy(&policy);
+    }
+
+    /// What the operator asked for by a signal. True: to end.
+    pub fn obey(
+        &mut self,
+        signals: &Signals,
+        core: &mut TimeLoop,
+        hands: &mut impl Hands,
+        errands: &mut Vec<Errand>,
+    ) -> bool {
+        match signals.take() {
+            None => return false,
+            Some(Signal::Stop) => return true,
+            Some(Signal::Reload) => {}
+        }
+        let outcome = match &self.reload {
+            Some(reload) => hands.read_config(reload),
+            None => Some(Err(
+                "there is no configuration file to read: the daemon was started without -c"
+                    .to_owned(),
+            )),
+        };
+        if let Some(outcome) = outcome {
+            self.reread(outcome, core, hands, errands);
+        }
+        false
+    }
+
+    /// The configuration was read again. If anything is wrong with it, all stays as it was.
+    /// Else sources that stay keep their filters; what only a start can do is said.
+    pub fn reread(
+        &mut self,
+        outcome: Reread,
+        core: &mut TimeLoop,
+        hands: &mut impl Hands,
+        errands: &mut Vec<Errand>,
+    ) {
+        let count = self.identity.reloads.count + 1;
+        let (config, remarks) = match outcome {
+            Ok(read) => read,
+            Err(problem) => {
+                error!("{problem}\nnothing was reloaded; the daemon goes on as it was");
+                self.identity.reloads = Reloads {
+                    count,
+                    problem: Some(problem),
+                    later: Vec::new(),
+                };
+                hands.tell(self.report(core));
+                return;
+            }
+        };
+        for (level, remark) in remarks {
+            log::log!(level, "{remark}");
+        }
+        let later = self.take_up(config, core, hands, errands);
+        for what in &later {
+            warn!("{what} changes with the next start");
+        }
+        self.identity.reloads = Reloads {
+            count,
+            problem: None,
+            later,
+        };
+        hands.tell(self.report(core));
+    }
+
+    /// The one place where parts of the daemon take what is theirs of a new configuration.
+    /// Returns what has to wait for a start.
+    fn take_up(
+        &mut self,
+        new: Config,
+        core: &mut TimeLoop,
+        hands: &mut impl Hands,
+        errands: &mut Vec<Errand>,
+    ) -> Vec<String> {
+        let old = std::mem::replace(&mut self.config, new);
+        let later = keep_what_stays(&old, &mut self.config);
+        // Who may ask, and how often.
+        self.enforce(core, hands);
+        // Whom we ask, and what we make of it.
+        let (kept, new) = self.match_sources(&old);
+        info!(
+            "configuration read again: {} sources stay, {} are new, {} are gone",
+            kept.len(),
+            new.len(),
+            old.sources.len() - kept.len().min(old.sources.len())
+        );
+        core.reconfigure(
+            Changes {
+                kept,
+                new,
+                local_stratum: self.config.local_clock.map(|local| local.stratum),
+                step: self.config.step,
+                select: self.config.select,
+                steer: self.config.discipline,
+                kernel_leaps: self.config.kernel_leaps,
+                has_leap_file: self.config.leap_file.is_some(),
+            },
+            errands,
+        );
+        // Leap seconds: read at the next tick.
+        self.leaps_at = MonoInstant::ZERO;
+        later
+    }
+
+    /// Which of the sources were there before, by their numbers; the others get the next ones.
+    fn match_sources(&mut self, old: &Config) -> (Vec<(SourceId, SourceSpec)>, Vec<SourceSpec>) {
+        let (mut kept, mut new) = (Vec::new(), Vec::new());
+        for source in &self.config.sources {
+            let same = |other: &SourceConfig| {
+                other.kind == source.kind
+                    && other.name == source.name
+                    && other.family == source.family
+                    && other.options.port == source.options.port
+            };
+            let was_there = old.sources.iter().any(same);
+            // The newest of that name: an older one may have been taken out before.
+            match self.asked.iter().rposition(same).filter(|_| was_there) {
+                Some(index) => kept.push((SourceId(index), spec(source))),
+                None => new.push(source.clone()),
+            }
+        }
+        self.asked.extend_from_slice(&new);
+        self.unresolved.resize(self.asked.len(), false);
+        (kept, new.iter().map(spec).collect())
+    }
+
+    /// The sources of the start have the first numbers.
+    fn counted(mut self) -> Self {
+        self.asked = self.config.sources.clone();
+        self
+    }
+
     /// A look-up ended.
     pub fn resolved(
         &mut self,
@@ -209,7 +399,7 @@ impl Errands {
         let addresses = match outcome {
             Ok(addresses) => {
                 if std::mem::take(told) {
-                    info!("{} resolves now", self.config.sources[source.0].name);
+                    info!("{} resolves now", self.asked[source.0].name);
                 }
                 addresses
             }
@@ -279,7 +469,7 @@ impl Errands {
     }
 
     fn question(&self, source: SourceId) -> Question {
-        let source = &self.config.sources[source.0];
+        let source = &self.asked[source.0];
         Question {
             name: source.name.clone(),
             family: source.family,

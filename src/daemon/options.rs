@@ -1,7 +1,9 @@
 //! What one run of the daemon is asked to do: the configuration, and what only
 //! a command line says (which clock, which event loop).
 
+use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::config::Config;
 use crate::time::duration::NtpDuration;
@@ -23,6 +25,21 @@ pub struct Options {
     /// What to log once at the start: warnings about the configuration, and
     /// choices that were made for the operator.
     pub remarks: Vec<(log::Level, String)>,
+    /// Reads the configuration again; none: there is no file.
+    pub reload: Option<Reload>,
+}
+
+/// A configuration and what there is to say about it, or all that is wrong with it.
+pub type Reread = Result<(Config, Vec<(log::Level, String)>), String>;
+
+/// Reads the configuration again, command line included. Takes as long as files take.
+#[derive(Clone)]
+pub struct Reload(pub Arc<dyn Fn() -> Reread + Send + Sync>);
+
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reload").finish_non_exhaustive()
+    }
 }
 
 /// Which clock is measured, served and steered.

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use log::{debug, info, warn};
 
-use crate::config::{Config, Listen, SourceKind};
+use crate::config::{Config, Listen};
 use crate::daemon::clock::Clock;
 use crate::daemon::control::Listener;
 use crate::daemon::desk::{Desk, bind_metrics};
 use crate::daemon::drift;
-use crate::daemon::errands::{End, Errands, Identity, policy};
+use crate::daemon::errands::{End, Errands, Identity, policy, spec};
 use crate::daemon::logging;
 use crate::daemon::metrics::Exporter;
 use crate::daemon::notify::Notifier;
@@ -22,7 +22,7 @@ use crate::daemon::paths::control_default;
 use crate::daemon::service::Setup as ServiceSetup;
 use crate::daemon::single;
 use crate::daemon::snapshot::SnapshotCell;
-use crate::daemon::status::{Collect, IoBackend, ServerCounts};
+use crate::daemon::status::{Collect, IoBackend, Reloads, ServerCounts};
 use crate::daemon::threads;
 use crate::daemon::time_loop::TimeLoop;
 use crate::daemon::worker::{Setup as WorkerSetup, Workers};
@@ -35,7 +35,6 @@ use crate::linux::udp::ServerSocket;
 use crate::linux::wait::Waiter;
 use crate::mechanisms::Mechanisms;
 use crate::node::engine::{Node, NodeConfig};
-use crate::node::pool::SourceSpec;
 use crate::server::respond::{Policy, Responder};
 use crate::sync::filter::Start;
 
@@ -96,6 +95,7 @@ pub fn run(options: Options) -> Result<End, String> {
         degraded: without.0,
         serving,
         server,
+        reloads: Reloads::default(),
     };
     let end = match io {
         IoBackend::Uring => {
@@ -115,7 +115,12 @@ pub fn run(options: Options) -> Result<End, String> {
             announce(&serving);
             threads::run(threads::Parts {
                 core,
-                errands: Errands::new(config.clone(), identity(serving, server, without), notifier),
+                errands: Errands::new(
+                    config.clone(),
+                    options.reload.clone(),
+                    identity(serving, server, without),
+                    notifier,
+                ),
                 service: ServiceSetup {
                     control: desks.control?,
                     metrics: desks.metrics?,
@@ -144,6 +149,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 core,
                 errands: Errands::new(
                     config.clone(),
+                    options.reload.clone(),
                     identity(serving, counters, without),
                     notifier,
                 ),
@@ -258,16 +264,7 @@ fn node_config(
 ) -> Result<NodeConfig, String> {
     let config = &options.config;
     Ok(NodeConfig {
-        sources: config
-            .sources
-            .iter()
-            .map(|source| SourceSpec {
-                name: source.name.clone(),
-                pool: source.kind == SourceKind::Pool,
-                most: source.most,
-                options: source.options,
-            })
-            .collect(),
+        sources: config.sources.iter().map(spec).collect(),
         local_stratum: config.local_clock.map(|local| local.stratum),
         step: config.step,
         select: config.select,
@@ -294,21 +291,16 @@ fn random_u64() -> Result<u64, String> {
 }
 
 /// Where to answer, IPv4 first.
-fn listen_addresses(listen: Listen, port: u16) -> Vec<SocketAddr> {
-    let (v4, v6): (Option<IpAddr>, Option<IpAddr>) = match listen {
-        Listen::Everywhere => (
-            Some(Ipv4Addr::UNSPECIFIED.into()),
-            Some(Ipv6Addr::UNSPECIFIED.into()),
-        ),
-        Listen::Loopback => (
-            Some(Ipv4Addr::LOCALHOST.into()),
-            Some(Ipv6Addr::LOCALHOST.into()),
-        ),
-        Listen::At(v4, v6) => (v4.map(Into::into), v6.map(Into::into)),
-        Listen::Nowhere => (None, None),
+fn listen_addresses(listen: &Listen, port: u16) -> Vec<SocketAddr> {
+    let ips: Vec<IpAddr> = match listen {
+        Listen::Everywhere => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+        Listen::Loopback => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        Listen::At(ips) => ips.clone(),
+        Listen::Nowhere => Vec::new(),
     };
-    let both = v4.into_iter().chain(v6);
-    both.map(|ip| SocketAddr::new(ip, port)).collect()
+    ips.into_iter()
+        .map(|ip| SocketAddr::new(ip, port))
+        .collect()
 }
 
 /// Binds with `bind` where the configuration says, or where it may: port 1123
@@ -319,7 +311,7 @@ fn bind_where_possible<T>(
     mut bind: impl FnMut(&[SocketAddr]) -> io::Result<T>,
 ) -> Result<T, String> {
     let port = config.port.unwrap_or(PORT);
-    let addresses = listen_addresses(config.listen, port);
+    let addresses = listen_addresses(&config.listen, port);
     let mut bound = bind(&addresses);
     let denied = |bound: &io::Result<T>| matches!(bound, Err(error) if error.kind() == ErrorKind::PermissionDenied);
     let mut addresses = addresses;
@@ -327,15 +319,16 @@ fn bind_where_possible<T>(
         without.say(format!(
             "no right to port {PORT} (CAP_NET_BIND_SERVICE): answering on port {PORT_UNPRIVILEGED}"
         ));
-        addresses = listen_addresses(config.listen, PORT_UNPRIVILEGED);
+        addresses = listen_addresses(&config.listen, PORT_UNPRIVILEGED);
         bound = bind(&addresses);
     }
     if let Err(error) = &bound
         && lacks_ipv6(error)
-        && addresses[0].is_ipv4()
+        && addresses.iter().any(SocketAddr::is_ipv4)
     {
         without.say(format!("no IPv6 here ({error}): answering on IPv4 alone"));
-        bound = bind(&addresses[..1]);
+        addresses.retain(SocketAddr::is_ipv4);
+        bound = bind(&addresses);
     }
     bound.map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => format!(

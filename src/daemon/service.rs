@@ -29,6 +29,7 @@ use crate::daemon::drift;
 use crate::daemon::leaps;
 use crate::daemon::logging;
 use crate::daemon::metrics::Exporter;
+use crate::daemon::options::{Reload, Reread};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::status::Report;
 use crate::daemon::worker::Workers;
@@ -57,6 +58,8 @@ pub enum ToService {
     WriteDrift(Start),
     /// Read the leap second file; the answer comes as [`ToLoop::Leaps`].
     ReadLeaps(PathBuf),
+    /// Read the configuration again; the answer comes as [`ToLoop::Config`].
+    ReadConfig(Reload),
     /// Finish what was begun and end.
     Stop,
 }
@@ -76,6 +79,8 @@ pub enum ToLoop {
     LinksChanged(Vec<Interface>),
     /// The leap second file was read.
     Leaps(leaps::Outcome),
+    /// The configuration was read again.
+    Config(Box<Reread>),
 }
 
 /// What the service thread is to do. The sockets are bound before any thread
@@ -257,6 +262,17 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
                 tokio_uring::spawn(async move {
                     answers.send(ToLoop::Leaps(leaps::read_uring(&path).await));
                 });
+            }
+            ToService::ReadConfig(reload) => {
+                let answers = answers.clone();
+                // Files may be slow, and this thread has others to serve.
+                let reading = std::thread::Builder::new().name("ptntp-reload".to_owned());
+                let started = reading.spawn(move || {
+                    answers.send(ToLoop::Config(Box::new((reload.0)())));
+                });
+                if let Err(error) = started {
+                    log::error!("the configuration can't be read again: no thread: {error}");
+                }
             }
             ToService::Stop => break,
         }
@@ -693,6 +709,7 @@ mod tests {
                     assert!(!outcome.unwrap().is_empty());
                     resolved = true;
                 }
+                Ok(ToLoop::Config(outcome)) => panic!("nobody asked: {outcome:?}"),
                 Ok(ToLoop::Leaps(outcome)) => panic!("nobody asked: {outcome:?}"),
                 Err(error) => panic!("{error}"),
             }

@@ -13,8 +13,9 @@ use log::warn;
 use crate::daemon::counters::{self, CardCounts, WorkerCounters};
 use crate::daemon::desk::Desk;
 use crate::daemon::drift;
-use crate::daemon::errands::{End, Errands, Hands, told_to_stop};
+use crate::daemon::errands::{End, Errands, Hands};
 use crate::daemon::leaps;
+use crate::daemon::options::{Reload, Reread};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{Collect, Report, ServerCounts};
@@ -293,6 +294,10 @@ impl Hands for Own {
         Some(leaps::read(path))
     }
 
+    fn read_config(&mut self, reload: &Reload) -> Option<Reread> {
+        Some((reload.0)())
+    }
+
     /// Whoever asks gets a report of that moment.
     fn tell(&mut self, _: Report) {}
 
@@ -353,7 +358,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         if let Some(end) = ended {
             break end;
         }
-        if told_to_stop(&signals) {
+        if errands.obey(&signals, &mut core, &mut hands, &mut to_do) {
             break End::Good;
         }
         interests.clear();

@@ -106,6 +106,8 @@ pub struct Report {
     pub uptime: NtpDuration,
     /// Where requests are answered.
     pub serving: Vec<SocketAddr>,
+    /// How often the configuration was read again, and what is wrong with the newest one.
+    pub reloads: Reloads,
     /// |combined offset|, recorded once a second while synchronised.
     pub offsets: Distribution,
     /// |true error| of a virtual clock, recorded once a second.
@@ -114,6 +116,18 @@ pub struct Report {
     pub cards: Vec<CardReport>,
     /// The server's counters.
     pub server: Arc<dyn Collect>,
+}
+
+/// What became of the orders to read the configuration again.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reloads {
+    /// So many so far.
+    pub count: u64,
+    /// Why the last one changed nothing.
+    pub problem: Option<String>,
+    /// What the last one could not change while the daemon runs.
+    #[serde(default)]
+    pub later: Vec<String>,
 }
 
 impl fmt::Debug for Report {
@@ -146,6 +160,7 @@ impl Report {
             uptime_s: self.uptime.as_seconds(),
             serving: self.serving.clone(),
             cards: self.cards.iter().map(|card| card.status.clone()).collect(),
+            reloads: self.reloads.clone(),
         }
     }
 
@@ -197,6 +212,9 @@ pub struct Status {
     /// The network cards whose stamps it uses.
     #[serde(default)]
     pub cards: Vec<CardStatus>,
+    /// What became of `ptntp reload`.
+    #[serde(default)]
+    pub reloads: Reloads,
 }
 
 /// The server's counters as JSON.
@@ -285,6 +303,7 @@ pub(crate) mod tests {
             },
             real,
             uptime: NtpDuration::from_whole_seconds(90),
+            reloads: Reloads::default(),
             serving: vec!["127.0.0.1:1123".parse().unwrap()],
             true_errors: Some(offsets.clone()),
             offsets,

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
-use crate::daemon::errands::{End, Errands, Hands, told_to_stop};
+use crate::daemon::errands::{End, Errands, Hands};
 use crate::daemon::leaps;
+use crate::daemon::options::{Reload, Reread};
 use crate::daemon::resolve::Question;
 use crate::daemon::service::{Service, Setup, ToLoop, ToService};
 use crate::daemon::snapshot::{Snapshot, SnapshotCell};
@@ -67,6 +68,11 @@ impl Hands for Others {
 
     fn read_leaps(&mut self, path: &Path) -> Option<leaps::Outcome> {
         self.service.send(ToService::ReadLeaps(path.to_owned()));
+        None
+    }
+
+    fn read_config(&mut self, reload: &Reload) -> Option<Reread> {
+        self.service.send(ToService::ReadConfig(reload.clone()));
         None
     }
 
@@ -130,11 +136,11 @@ pub fn run(parts: Parts) -> io::Result<End> {
     let mut ready = Vec::new();
     let end = loop {
         core.turn(&mut to_do);
-        read_messages(&messages, &mut core, &mut errands, &mut to_do);
+        read_messages(&messages, &mut core, &mut errands, &mut hands, &mut to_do);
         if let Some(end) = errands.run(&mut to_do, &mut core, &mut hands) {
             break end;
         }
-        if told_to_stop(&signals) {
+        if errands.obey(&signals, &mut core, &mut hands, &mut to_do) {
             break End::Good;
         }
         interests.clear();
@@ -162,6 +168,7 @@ fn read_messages(
     messages: &Receiver<ToLoop>,
     core: &mut TimeLoop,
     errands: &mut Errands,
+    hands: &mut Others,
     to_do: &mut Vec<Errand>,
 ) {
     while let Ok(message) = messages.try_recv() {
@@ -171,6 +178,7 @@ fn read_messages(
             }
             ToLoop::LinksChanged(interfaces) => errands.links_changed(&interfaces, core, to_do),
             ToLoop::Leaps(outcome) => errands.leaps_read(outcome, core),
+            ToLoop::Config(outcome) => errands.reread(*outcome, core, hands, to_do),
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::linux::udp::{ClientSocket, StampingHold};
 use crate::linux::wait::{Interest, Ready};
 use crate::node::action::{Action, AssociationId, SourceId};
 use crate::node::engine::Node;
+use crate::node::engine::reload::Changes;
 use crate::node::report::NodeReport;
 use crate::server::respond::Policy;
 use crate::sync::command::ClockCommand;
@@ -186,6 +187,13 @@ impl TimeLoop {
     /// Interfaces or addresses changed.
     pub fn on_network_change(&mut self, own: Vec<IpAddr>, errands: &mut Vec<Errand>) {
         self.node.on_network_change(own, self.clock.now());
+        self.act(errands);
+    }
+
+    /// A new configuration for the node.
+    pub fn reconfigure(&mut self, mut changes: Changes, errands: &mut Vec<Errand>) {
+        changes.steer &= self.clock.is_steered();
+        self.node.reconfigure(changes, self.clock.now());
         self.act(errands);
     }
 

@@ -955,7 +955,7 @@ impl Node {
             .collect();
         // Names without an address yet are shown too: an admin looks for them.
         for (index, name) in self.names.iter().enumerate() {
-            if !self.peers.iter().any(|peer| peer.source.0 == index) {
+            if !name.is_retired() && !self.peers.iter().any(|peer| peer.source.0 == index) {
                 reports.push(SourceReport::silent(&name.spec, 'u'));
             }
         }
@@ -1006,6 +1006,8 @@ impl Node {
         }
     }
 }
+
+pub mod reload;
 
 #[cfg(test)]
 #[path = "engine_tests.rs"]

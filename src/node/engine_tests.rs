@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::client::options::SourceOptions;
+use crate::node::engine::reload::Changes;
 use crate::time::instant::WallInstant;
 use crate::time::map::ClockMap;
 use crate::time::timestamp::{NtpShort, NtpTimestamp};
+use crate::time::units::PollExponent;
 use crate::wire::packet::{Header, Mode, Packet};
 
 /// 2030-12-31 20:00 UTC: a day that can end with a leap second.
@@ -565,6 +567,60 @@ fn a_pool_replaces_the_silent_by_whoever_it_names_now() {
     assert_eq!(present, [1, 3, 4, 5].map(address));
     assert!(report.sources.iter().all(|source| source.reach != 0));
     assert!(world.lookups < 10, "{} lookups", world.lookups);
+}
+
+#[test]
+fn a_new_configuration_leaves_alone_what_stays() {
+    let mut world = World::with(4, iburst(), 0.5, Ppm(20.0), |config| {
+        config.sources.truncate(3);
+    });
+    world.run_until(600.0);
+    assert!(world.system().sync);
+    let spec = |n: usize, options| SourceSpec {
+        name: format!("server-{n}"),
+        pool: false,
+        most: None,
+        options,
+    };
+    let preferred = SourceOptions {
+        prefer: true,
+        minpoll: PollExponent::new(5),
+        ..iburst()
+    };
+    let samples = |world: &World, n: usize| {
+        let report = world.node.report(world.now());
+        let mut sources = report.sources.into_iter();
+        sources.find(|source| source.name == format!("server-{n}"))
+    };
+    let before = samples(&world, 1).expect("it is asked");
+    let changes = Changes {
+        kept: vec![
+            (SourceId(0), spec(1, preferred)),
+            (SourceId(2), spec(3, iburst())),
+        ],
+        new: vec![spec(4, iburst())],
+        local_stratum: None,
+        step: StepPolicy::default(),
+        select: SelectPolicy::default(),
+        steer: true,
+        kernel_leaps: true,
+        has_leap_file: false,
+    };
+    world.node.reconfigure(changes, world.now());
+    assert!(world.system().sync, "the clock's state stays");
+    let after = samples(&world, 1).expect("it stays");
+    assert_eq!(after.received, before.received);
+    assert_eq!(after.offset_s, before.offset_s, "with its filter");
+    assert!(samples(&world, 2).is_none(), "it is gone");
+    assert!(samples(&world, 4).is_some(), "it is new");
+    assert_eq!(
+        world.system().source.as_deref(),
+        Some("192.0.2.1"),
+        "prefer"
+    );
+    let error = world.true_error().abs();
+    world.run_until(900.0);
+    assert!(world.true_error().abs() < error + micros(200));
 }
 
 #[test]

@@ -49,6 +49,8 @@ enum Lookup {
     Running,
     /// Resolved at this moment.
     Done(MonoInstant),
+    /// The operator has taken it out. Its place stays, so that others keep theirs.
+    Retired,
 }
 
 impl Name {
@@ -66,7 +68,7 @@ impl Name {
     pub fn deadline(&self) -> MonoInstant {
         match self.lookup {
             Lookup::Due(at) => at,
-            Lookup::Running | Lookup::Done(_) => MonoInstant::MAX,
+            Lookup::Running | Lookup::Done(_) | Lookup::Retired => MonoInstant::MAX,
         }
     }
 
@@ -87,6 +89,17 @@ impl Name {
         }
     }
 
+    /// The operator takes it out: never looked up again.
+    pub fn retire(&mut self) {
+        self.lookup = Lookup::Retired;
+        self.addresses.clear();
+    }
+
+    /// Was it taken out?
+    pub fn is_retired(&self) -> bool {
+        self.lookup == Lookup::Retired
+    }
+
     /// The network changed: what failed may work now.
     pub fn on_network_change(&mut self, now: MonoInstant) {
         if let Lookup::Due(at) = self.lookup {
@@ -98,6 +111,9 @@ impl Name {
     /// The resolver's answer. An empty one is tried again later and leaves the
     /// addresses as they were.
     pub fn on_resolved(&mut self, addresses: Vec<SocketAddr>, now: MonoInstant) {
+        if self.is_retired() {
+            return;
+        }
         if addresses.is_empty() {
             self.lookup = Lookup::Due(now + self.retry);
             self.retry = (self.retry + self.retry).min(RETRY_MAX);

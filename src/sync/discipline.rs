@@ -234,6 +234,14 @@ impl Discipline {
         }
     }
 
+    /// Other limits, from the next update on. The pardon of `-g` does not come back.
+    pub fn set_policy(&mut self, policy: StepPolicy) {
+        self.policy = StepPolicy {
+            first_unlimited: policy.first_unlimited && self.policy.first_unlimited,
+            ..policy
+        };
+    }
+
     /// When [`on_timer`](Self::on_timer) has to be called; none: no need.
     pub fn deadline(&self) -> Option<MonoInstant> {
         self.transient.map(|transient| transient.until)

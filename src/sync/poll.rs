@@ -50,6 +50,14 @@ impl Poll {
         }
     }
 
+    /// Other limits. A `max` below `min` counts as `min`.
+    pub fn set_limits(&mut self, min: PollExponent, max: PollExponent) -> PollExponent {
+        self.min = min;
+        self.max = max.max(min);
+        self.exponent = self.exponent.max(min).min(self.max);
+        self.exponent
+    }
+
     /// The interval in force.
     pub fn exponent(&self) -> PollExponent {
         self.exponent

@@ -64,7 +64,11 @@ pub const SOURCE: Choices = Choices {
             None,
             "quick requests at first, so that the clock is right within seconds",
         ),
-        on("burst", None, "several requests at each poll"),
+        idle(
+            "burst",
+            None,
+            "a sample that is not believed is asked for again after 2 s; there is no burst at each poll, as chronyd has none",
+        ),
         on("port", Some(Kind::Int(1, 65535)), "the port to ask"),
         on("version", Some(Kind::Int(1, 4)), "the NTP version to speak"),
         on("xleave", None, "interleaved mode (RFC 9769)"),

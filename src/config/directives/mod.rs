@@ -7,6 +7,7 @@ pub mod chrony;
 pub mod chrony_options;
 pub mod ntp;
 pub mod ntp_options;
+pub mod page;
 
 use crate::config::diagnostic::Severity;
 use crate::config::statement::{Line, Statement};

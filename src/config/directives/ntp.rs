@@ -142,26 +142,20 @@ pub const DIRECTIVES: &[Directive] = &[
         limit,
         "average 1 burst 20",
     ),
-    Directive {
-        state: State::NoEffect,
-        ..works(
-            "interface",
-            "listen|ignore|drop all|ipv4|ipv6|wildcard|NAME|ADDRESS[/BITS]",
-            "every address is answered on; what would answer on fewer is an error",
-            interface,
-            "ignore wildcard",
-        )
-    },
-    Directive {
-        state: State::NoEffect,
-        ..works(
-            "nic",
-            "listen|ignore|drop all|ipv4|ipv6|wildcard|NAME|ADDRESS[/BITS]",
-            "every address is answered on; what would answer on fewer is an error",
-            interface,
-            "listen eth0",
-        )
-    },
+    works(
+        "interface",
+        "listen|ignore|drop all|ipv4|ipv6|wildcard|NAME|ADDRESS[/BITS]",
+        "on which addresses to answer; what depends on the host's addresses (an interface's, a block's) is an error",
+        interface,
+        "ignore ipv6",
+    ),
+    works(
+        "nic",
+        "listen|ignore|drop all|ipv4|ipv6|wildcard|NAME|ADDRESS[/BITS]",
+        "as `interface`",
+        interface,
+        "listen 192.0.2.1",
+    ),
     refused(
         "extra",
         "port PORT",
