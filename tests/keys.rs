@@ -162,6 +162,38 @@ fn two_of_us_sign_for_each_other_and_say_when_keys_differ() {
 }
 
 #[test]
+fn reload_takes_new_keys_for_old() {
+    require!(root);
+    let star = Star::new(1);
+    let setup = in_namespace(&star.hub).config(&format!(
+        "{SERVED}restrict default\nkeys @DIR@/keys\ntrustedkey (1 ... 7)\n"
+    ));
+    setup.directory().write("keys", ntp_keys());
+    let server = setup.start();
+    let is_signed = |by: &Key| {
+        let reply = ask(&star.spokes[0], &request(by)).expect("a reply");
+        by.verifies(&reply[..48], &reply[48..])
+    };
+    let old = key(2);
+    let new: Key = format!("2:SHA1:HEX:{}", "b2".repeat(20))
+        .parse()
+        .expect("a key");
+    assert!(is_signed(&old) && !is_signed(&new));
+    server
+        .directory
+        .write("keys", ntp_keys().replace("a2", "b2"));
+    let output = server.tell(&["reload"]);
+    assert!(output.status.success(), "{}", process::all(&output));
+    assert!(wait_until(secs(5), || is_signed(&new)));
+    assert!(!is_signed(&old));
+    // A file that is none leaves the old keys.
+    std::fs::remove_file(server.directory.path().join("keys")).expect("removed");
+    std::fs::create_dir(server.directory.path().join("keys")).expect("made");
+    assert!(!server.tell(&["reload"]).status.success());
+    assert!(is_signed(&new));
+}
+
+#[test]
 fn chronyd_takes_our_signed_time() {
     require!(root, peers);
     let star = Star::new(1);

@@ -37,6 +37,9 @@ _ptntp() {
             ptntp,help)
                 cmd="ptntp__subcmd__help"
                 ;;
+            ptntp,keygen)
+                cmd="ptntp__subcmd__keygen"
+                ;;
             ptntp,nics)
                 cmd="ptntp__subcmd__nics"
                 ;;
@@ -100,6 +103,9 @@ _ptntp() {
             ptntp__subcmd__help,help)
                 cmd="ptntp__subcmd__help__subcmd__help"
                 ;;
+            ptntp__subcmd__help,keygen)
+                cmd="ptntp__subcmd__help__subcmd__keygen"
+                ;;
             ptntp__subcmd__help,nics)
                 cmd="ptntp__subcmd__help__subcmd__nics"
                 ;;
@@ -134,7 +140,7 @@ _ptntp() {
 
     case "${cmd}" in
         ptntp)
-            opts="-h -V --help --version run check convert access reload peers stat nics demo sim bench generate help"
+            opts="-h -V --help --version run check convert access reload peers stat nics demo sim bench keygen generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -440,7 +446,7 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help)
-            opts="run check convert access reload peers stat nics demo sim bench generate help"
+            opts="run check convert access reload peers stat nics demo sim bench keygen generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -593,6 +599,20 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__help__subcmd__keygen)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__help__subcmd__nics)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -666,6 +686,20 @@ _ptntp() {
         ptntp__subcmd__help__subcmd__stat)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__keygen)
+            opts="-h --ntp --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

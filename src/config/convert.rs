@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::config::keys::{KeyFormat, Trust, trust_as_text};
 use crate::config::native::seconds;
 use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
 use crate::server::access::AccessTable;
@@ -19,6 +20,7 @@ pub fn to_chrony(config: &Config) -> (Vec<String>, Vec<String>) {
             source.name
         ));
     }
+    keys(config, &mut lines, &mut lost);
     clock(config, &mut lines, &mut lost);
     serving(config, &mut lines, &mut lost);
     (lines, lost)
@@ -50,6 +52,9 @@ fn source(source: &SourceConfig) -> String {
     if options.version != 4 {
         line += &format!(" version {}", options.version);
     }
+    if let Some(id) = options.key {
+        line += &format!(" key {id}");
+    }
     if options.port != 123 {
         line += &format!(" port {}", options.port);
     }
@@ -60,6 +65,26 @@ fn source(source: &SourceConfig) -> String {
         line += &format!(" maxsources {}", most.unwrap_or(4).min(16));
     }
     line
+}
+
+fn keys(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
+    let keys = &config.keys;
+    let Some(path) = &keys.file else {
+        return;
+    };
+    lines.push(format!("keyfile {}", path.display()));
+    if keys.format == KeyFormat::Ntp {
+        lost.push(format!(
+            "{} is written as ntpd reads it: write its keys anew, as `ID TYPE HEX:DIGITS` or `ID TYPE ASCII:TEXT`",
+            path.display()
+        ));
+    }
+    if keys.trusted != Trust::All {
+        lost.push(format!(
+            "`trustedkey {}`: chronyd trusts all keys of the file",
+            trust_as_text(&keys.trusted)
+        ));
+    }
 }
 
 fn clock(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
@@ -304,12 +329,13 @@ mod tests {
     #[test]
     fn what_chrony_cannot_say_is_told() {
         let config = loaded(
-            "server a.example\ndriftfile /d\ntos floor 2\nrestrict 10.0.0.0/8 flake\n",
+            "server a.example\ndriftfile /d\ntos floor 2\nrestrict 10.0.0.0/8 flake\n\
+             keys /nonexistent/k\ntrustedkey 5\n",
             Dialect::Ntp,
         );
         let (_, lost) = to_chrony(&config);
         let all = lost.join("\n");
-        for word in ["/d", "floor", "flake", "300 s"] {
+        for word in ["/d", "floor", "flake", "300 s", "HEX:", "`trustedkey 5`"] {
             assert!(all.contains(word), "{word}: {all}");
         }
     }
