@@ -68,7 +68,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::keys::{KeyFormat, parse};
+    use crate::config::key_file::parse;
+    use crate::config::keys::KeyFormat;
 
     #[test]
     fn what_is_made_is_read_back_in_both_formats() {

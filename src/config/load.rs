@@ -12,11 +12,11 @@ use crate::config::allow::{self, Order};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::{self, Dialect};
 use crate::config::directives::{chrony as chrony_table, ntp as ntp_table};
-use crate::config::keys::{self, KeysConfig, Trust};
+use crate::config::keys::{KeysConfig, Trust};
 use crate::config::nic::{self, NicRule};
 use crate::config::statement::{Include, Statement, Tinker, Tos};
 use crate::config::{Config, Family, Listen, LocalClock, Location, SourceConfig, SourceKind};
-use crate::config::{chrony, glob, ntp};
+use crate::config::{chrony, glob, key_file, ntp};
 use crate::server::rule::{Flags, Headway, Prefix, RateLimit, Rule, Who};
 use crate::time::duration::NtpDuration;
 use crate::wire::key::KeyTable;
@@ -690,16 +690,24 @@ impl Loader {
         let named = lines.iter().rev().find(
             |read| matches!(&read.statement, Statement::Keys { path: named, .. } if *named == path),
         )?;
-        let file = match keys::read(&path, keys.format) {
+        let file = match key_file::read(&path, keys.format) {
             Ok(file) => file,
             Err(error) => {
-                let message = format!("{} can't be read: {error}", path.display());
-                // Who runs without his keys must have wanted that.
-                let (severity, help) = if error.kind() == std::io::ErrorKind::NotFound {
-                    (Severity::Warning, "create it, or delete the line")
+                let missing = error.kind() == std::io::ErrorKind::NotFound;
+                // Stock files name one that need not be there. One that is there has keys in
+                // it, and somebody counts on them.
+                let (severity, message, help) = if missing {
+                    (
+                        Severity::Warning,
+                        format!("there is no key file {}", path.display()),
+                        "create it, or delete the line",
+                    )
                 } else {
-                    let help = "let the user that the daemon runs as read it, or delete the line";
-                    (Severity::Error, help)
+                    (
+                        Severity::Error,
+                        format!("{} can't be read: {error}", path.display()),
+                        "let the user that the daemon runs as read it, or delete the line",
+                    )
                 };
                 self.say(named, severity, &message, help);
                 return Some(message);

@@ -21,6 +21,7 @@ pub mod dialect;
 pub mod directives;
 pub mod explain;
 pub mod glob;
+pub mod key_file;
 pub mod key_lines;
 pub mod keys;
 pub mod leapfile;

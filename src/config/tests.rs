@@ -876,7 +876,7 @@ fn keys_are_read_and_trusted_by_the_lines() {
     let native = native::lines(&loaded.config).join("\n");
     assert_eq!(good(&native).config, loaded.config, "{native}");
     let loaded = good("server a\nkeys /nonexistent/keys\ntrustedkey 1");
-    assert!(listed(&loaded.notes).contains("can't be read"));
+    assert!(listed(&loaded.notes).contains("there is no key file"));
 }
 
 #[test]
