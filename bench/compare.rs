@@ -121,9 +121,10 @@ impl Load {
             Self::Interleaved => (MANY_CLIENTS, MANY_SOURCES),
             _ => (CLIENTS, SOURCES),
         };
-        // Each client asks twelve times: its third answer is the first that can be interleaved.
+        // Each client asks some seven times: its third answer is the first that can be
+        // interleaved.
         let seconds = if self == Self::Interleaved {
-            10
+            MANY_SECONDS
         } else {
             seconds
         };

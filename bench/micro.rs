@@ -15,6 +15,7 @@ use ptntp::dice::Dice;
 use ptntp::server::access::AccessTable;
 use ptntp::server::interleave::InterleaveTable;
 use ptntp::server::rate::RateTable;
+use ptntp::server::recent::RecentTable;
 use ptntp::server::respond::{Policy, Request, Responder, Sizes, complete};
 use ptntp::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use ptntp::server::verdict::Verdict;
@@ -184,8 +185,9 @@ fn parse(bencher: Bencher) {
     });
 }
 
-/// From bytes to bytes, without a rule, with a million, and with rate limits.
-#[divan::bench(args = ["open", "million", "limited"], sample_size = SAMPLE, sample_count = 10)]
+/// From bytes to bytes, without a rule, with a million, with rate limits, and with
+/// ntpq's list of clients.
+#[divan::bench(args = ["open", "million", "limited", "remembered"], sample_size = SAMPLE, sample_count = 10)]
 fn respond(bencher: Bencher, which: &str) {
     let everyone = Who::Block {
         prefix: Prefix::ALL_V4,
@@ -202,6 +204,9 @@ fn respond(bencher: Bencher, which: &str) {
     };
     let state = SystemState::unsynchronised(Precision::new(-23));
     let mut responder = Responder::new(1, Sizes::default());
+    if which == "remembered" {
+        responder.remember(Arc::new(RecentTable::new(4096, 1)));
+    }
     let bytes = request();
     let addresses = addresses(false);
     let mut round = Round::new(&addresses);

@@ -106,6 +106,18 @@ fn chronyd_answers_basic_interleaved_and_signed_requests() {
             assert!((0.0..5000.0).contains(&median_us), "{stamps} {median_us}");
         }
     }
+    // By its link-local address, which needs a zone.
+    star.hub.add_address("s0", "fe80::1/64");
+    from.add_address("eth", "fe80::2/64");
+    for server in ["fe80::1%eth", "fe80::1%eth:123", "[fe80::1%eth]:123"] {
+        let mut command = process::command(Some(from), BINARY);
+        command.args(["bench", server, "--rate", "100", "--duration", "100ms"]);
+        command.args(["--json", "--timeout", "5s"]);
+        let output = process::run(command, secs(20));
+        let report = serde_json::from_str(&process::stdout(&output));
+        let report: Value = report.unwrap_or_else(|_| panic!("{}", process::all(&output)));
+        assert_good(&report, "basic");
+    }
     let server = hub_v4(0);
     let load = ["--rate", "200", "--duration", "1s", "--ports", "4"];
     let report = json(from, server, &[&load[..], &["--interleaved"]].concat());
@@ -137,6 +149,15 @@ fn chronyd_answers_basic_interleaved_and_signed_requests() {
         &[&load[..], &["--key", "10:SHA1:other"]].concat(),
     );
     assert_eq!(number(&wrong, "/result/basic"), 0.0, "{wrong}");
+    let short = ["--rate", "100", "--duration", "100ms", "--timeout", "100ms"];
+    let silent = bench(
+        from,
+        server,
+        &[&short[..], &["--key", "10:SHA1:other"]].concat(),
+    );
+    assert_eq!(silent.status.code(), Some(1));
+    let text = process::all(&silent);
+    assert!(text.contains("Does it have the key?"), "{text}");
 
     let report = json(from, server, &[&load[..], &["--ntp-version", "3"]].concat());
     assert_good(&report, "basic");
@@ -210,6 +231,18 @@ fn our_server_is_measured() {
     let behind_us = number(&report, "/result/stamps/transmit_basic/median_us");
     assert!((-251_000.0..-245_000.0).contains(&behind_us), "{report}");
 
+    // It has no keys, and says so.
+    let output = bench(
+        from,
+        hub_v4(0),
+        &[&load[..], &["--key", "7:MD5:a"]].concat(),
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let text = process::all(&output);
+    assert!(text.contains("does not have the key of --key"), "{text}");
+    assert!(text.contains("invalid (crypto_nak)"), "{text}");
+    assert!(!text.contains("is it an NTP server"), "{text}");
+
     // The second request of a client makes the server remember; it asks in vain.
     let few = ["--interleaved", "--ports", "3"];
     let report = json(from, hub_v4(0), &[&few[..], &load[..]].concat());
@@ -252,6 +285,29 @@ fn a_search_ends_and_says_who_was_the_limit() {
     let args = ["--ramp", "100..1k", "--duration", "50ms"];
     let report = json(from, hub_v4(0), &args);
     assert_eq!(report["steps"].as_array().map(Vec::len), Some(10));
+}
+
+/// More than any generator sends: the loss that comes of it is not the server's.
+#[test]
+fn a_generator_beyond_its_ceiling_says_so() {
+    require!(root, peers);
+    let star = Star::new(1);
+    let _chronyd = ChronyServer::start(&star.hub);
+    let from = &star.spokes[0];
+    let short = ["--duration", "200ms", "--timeout", "1s"];
+    let output = bench(from, hub_v4(0), &[&["--rate", "20M"], &short[..]].concat());
+    let text = process::all(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("generator did not keep up"), "{text}");
+    assert!(!text.contains("The server, or the way"), "{text}");
+    let report = json(
+        from,
+        hub_v4(0),
+        &[&["--ramp", "10M..20M"], &short[..]].concat(),
+    );
+    for step in report["steps"].as_array().expect("steps") {
+        assert_eq!(step["limit"], "generator", "{report}");
+    }
 }
 
 #[test]
@@ -304,6 +360,60 @@ fn interrupted_it_tells_what_it_has() {
     let text = running.log();
     assert!(text.contains("result so far"), "{text}");
     assert!(text.contains("answered"), "{text}");
+}
+
+#[test]
+fn ended_while_it_waits_it_calls_nothing_lost() {
+    require!(root);
+    let star = Star::new(1);
+    // Takes requests, and answers none.
+    let _silent = star.hub.udp((hub_v4(0), 123).into());
+    let directory = TempDir::new();
+    let mut command = process::command(Some(&star.spokes[0]), BINARY);
+    command.args(["bench", &hub_v4(0).to_string(), "--rate", "100"]);
+    command.args(["--duration", "200ms", "--timeout", "60s", "--json"]);
+    let log = directory.path().join("log");
+    let mut running = process::Process::start("bench", command, &log);
+    std::thread::sleep(secs(3));
+    running.signal(nix::sys::signal::Signal::SIGINT);
+    assert!(wait_until(secs(10), || running.ended().is_some()));
+    assert_eq!(running.ended().and_then(|s| s.code()), Some(130));
+    let report: Value = serde_json::from_str(&running.log()).expect("JSON");
+    assert_eq!(report["result"]["lost"], 0, "{report}");
+    let sent = number(&report, "/result/sent");
+    assert!((1.0..=20.0).contains(&sent), "{report}");
+    assert_eq!(number(&report, "/result/under_way"), sent, "{report}");
+}
+
+#[test]
+fn an_error_midway_leaves_the_result_so_far() {
+    require!(root, peers);
+    let star = Star::new(1);
+    let _chronyd = ChronyServer::start(&star.hub);
+    let directory = TempDir::new();
+    star.hub
+        .ip(&format!("route add 10.61.0.0/16 via {}", spoke_v4(0)));
+    for sources in [&[][..], &["--sources", "10.61.0.0/16"]] {
+        star.spokes[0].ip("link set eth up");
+        let mut command = process::command(Some(&star.spokes[0]), BINARY);
+        command.args(["bench", &hub_v4(0).to_string(), "--rate", "500"]);
+        command.args(["--duration", "60s", "--json"]).args(sources);
+        let log = directory.path().join("log");
+        let mut running = process::Process::start("bench", command, &log);
+        std::thread::sleep(secs(2));
+        star.spokes[0].ip("link set eth down");
+        assert!(wait_until(secs(10), || running.ended().is_some()));
+        assert_eq!(running.ended().and_then(|s| s.code()), Some(1));
+        let text = running.log();
+        let report = text.lines().find(|line| line.starts_with('{'));
+        let report: Value = serde_json::from_str(report.expect(&text)).expect("JSON");
+        let error = report["error"].as_str().expect("an error");
+        assert!(error.contains("can't send to"), "{report}");
+        assert!(text.contains(&format!("ptntp bench: {error}")), "{text}");
+        assert!(number(&report, "/result/answered") > 100.0, "{report}");
+        assert!(number(&report, "/result/length_s") < 50.0, "{report}");
+        assert!(number(&report, "/result/loss") < 0.1, "{report}");
+    }
 }
 
 #[test]

@@ -176,7 +176,7 @@ fn chrony_conf_loads_too() {
         for line in ["tinker step 1 ", "stepupdates 3", "listen nowhere"] {
             assert!(effective.contains(line), "no {line}:\n{effective}");
         }
-        assert!(all(&output).contains("`rtcsync` is accepted"), "{output:?}");
+        assert!(effective.contains("rtcsync on"), "{effective}");
     }
     let converted = ptntp(&["convert", text(&path)]);
     let again = directory.write("again.conf", stdout(&converted));

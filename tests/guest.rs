@@ -1,5 +1,5 @@
-//! The kernel's own clock, which may only be steered in a guest: the suites of
-//! `hwtest/`, run in QEMU with the binary under test.
+//! The kernel's own clock, which may only be steered in a guest, and hardware, which only
+//! a guest has: the suites of `hwtest/`, run in QEMU with the binary under test.
 
 use std::path::Path;
 
@@ -13,7 +13,8 @@ fn run_suite(suite: &str) {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("hwtest/run");
     let mut command = process::command(None, program);
     command.arg(suite).env("PTNTP", BINARY);
-    let output = process::run(command, secs(660));
+    // A suite's own limit, at most, and time to fetch what guests need.
+    let output = process::run(command, secs(1200));
     let text = process::all(&output);
     println!("{text}");
     assert!(
@@ -23,10 +24,82 @@ fn run_suite(suite: &str) {
     );
 }
 
+/// The real-time clock: read, set, measured and disciplined, and the clock set from it.
+#[test]
+fn a_real_time_clock_is_kept() {
+    require!(guest);
+    run_suite("rtc");
+}
+
+/// The same where its seconds can't be moved.
+#[test]
+fn a_real_time_clock_that_cannot_be_aligned_is_survived() {
+    require!(guest);
+    run_suite("rtc_amd");
+}
+
 /// discipline -> adjtimex: steps, frequency, what the kernel tells others, another
 /// hand on the clock, a death, a restart, `-q`; on io_uring and on poll.
 #[test]
 fn a_real_kernel_clock_is_steered() {
     require!(guest);
     run_suite("clock");
+}
+
+/// The bench for hardware stamps: the kernel module's NIC, its faults, and what a chronyd
+/// at both ends makes of it.
+#[test]
+fn the_bench_has_hardware_stamps() {
+    require!(guest);
+    run_suite("nic");
+}
+
+/// NTP over PTP where cards stamp nothing else, with chronyd 4.6 and with itself.
+#[test]
+fn cards_for_ptp_stamp_ntp_over_it() {
+    require!(guest);
+    run_suite("ptpport");
+}
+
+/// What is bad about the NICs that QEMU has.
+#[test]
+fn bad_nics_are_bad() {
+    require!(guest);
+    run_suite("badnic");
+}
+
+/// discipline -> adjtimex between two machines, each with a clock of its own.
+#[test]
+fn two_machines_agree() {
+    require!(guest);
+    run_suite("two");
+}
+
+/// Stamps of network cards from end to end, beside chronyd and with it; the targets of
+/// hardware stamps.
+#[test]
+fn network_cards_stamp_end_to_end() {
+    require!(guest);
+    run_suite("stamps");
+}
+
+/// Cards that jump, lie, are late or vanish: noticed, told of, done without.
+#[test]
+fn bad_network_cards_are_survived() {
+    require!(guest);
+    run_suite("badcards");
+}
+
+/// A PHC as source, and PHCs that follow the system clock.
+#[test]
+fn hardware_clocks_lead_and_follow() {
+    require!(guest);
+    run_suite("refclock");
+}
+
+/// What tells operators whether a card is good: right about a good one, and about bad ones.
+#[test]
+fn cards_are_qualified() {
+    require!(guest);
+    run_suite("real");
 }

@@ -97,15 +97,31 @@ fn the_documentation_named_is_there() {
     }
 }
 
-/// What makes the hardening worth something: these two, and nothing else.
+/// What makes the hardening worth something: these three, and nothing else.
 #[test]
-fn two_capabilities_are_enough() {
+fn three_capabilities_are_enough() {
     for key in ["AmbientCapabilities", "CapabilityBoundingSet"] {
         assert_eq!(
             value("ptntp.service", key).as_deref(),
-            Some("CAP_SYS_TIME CAP_NET_BIND_SERVICE")
+            Some("CAP_SYS_TIME CAP_NET_BIND_SERVICE CAP_NET_ADMIN")
         );
     }
+}
+
+/// Devices of one kind are reached, and by the group we run in.
+#[test]
+fn the_cards_clocks_can_be_opened() {
+    assert_eq!(
+        value("ptntp.service", "DevicePolicy").as_deref(),
+        Some("closed")
+    );
+    assert_eq!(
+        value("ptntp.service", "DeviceAllow").as_deref(),
+        Some("char-ptp rw")
+    );
+    let group = value("ptntp.service", "Group").expect("a group");
+    let rules = fs::read_to_string(source("60-ptntp.rules")).unwrap();
+    assert!(rules.contains(&format!("SUBSYSTEM==\"ptp\", GROUP=\"{group}\"")));
 }
 
 #[test]

@@ -21,6 +21,10 @@ pub struct Cell {
     interleaved: f64,
     /// Delay from the intended time of the request: p50, p99, p99.9; microseconds.
     delays_us: [f64; 3],
+    /// The share of its time that the generator worked.
+    generator_busy: f64,
+    /// There would perhaps have been more answers, or sooner, with a better generator.
+    generator_limits: bool,
 }
 
 impl Cell {
@@ -35,6 +39,8 @@ impl Cell {
             answered: number("answered") / number("sent"),
             interleaved: number("interleaved") / number("asked_interleaved"),
             delays_us: [delay("p50"), delay("p99"), delay("p99_9")],
+            generator_busy: result["generator"]["busy"].as_f64().unwrap_or(f64::NAN),
+            generator_limits: result["limit"] == "generator",
         }
     }
 }
@@ -104,26 +110,33 @@ pub fn text(measured: &[Measured], ceiling: f64, args: &Args) -> String {
         out,
         "Medians of {} rounds, with the least and the most in brackets; ratios are {}'s to the \
          row's, round by round. {CLIENTS} clients; {} has an access list of {PREFIXES} prefixes, \
-         the others none. The generator alone can send {:.0}k/s.\n",
+         the others none. {}\n",
         args.rounds,
         first.name,
         first.name,
-        ceiling / 1e3
+        generator(measured)
     );
     let _ = writeln!(out, "### All that one core can answer\n");
     let _ = writeln!(
         out,
-        "| server | answers/s | ratio | CPU a request | ratio | at 20k/s | ratio | memory |"
+        "| server | answers/s | generator | ratio | CPU a request | ratio | at 20k/s | ratio | \
+         memory |"
     );
-    let _ = writeln!(out, "| --- | --- | --- | --- | --- | --- | --- | --- |");
+    let _ = writeln!(
+        out,
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    );
     for one in with(measured, Load::Full) {
         let rate = |cell: &Cell| cell.answered_per_s;
         let cost = |cell: &Cell| cell.cost_us;
         let _ = writeln!(
             out,
-            "| {} | {:.0}k | {} | {:.2} µs | {} | {:.2} µs | {} | {:.0} MiB |",
+            "| {} | {:.0}k | {:.0} % busy, ceiling {:.0}k | {} | {:.2} µs | {} | {:.2} µs | {} | \
+             {:.0} MiB |",
             one.name,
             one.median(Load::Full, rate) / 1e3,
+            one.median(Load::Full, |cell| cell.generator_busy) * 100.0,
+            ceiling / 1e3,
             ratio(first.part_of(one, Load::Full, rate)),
             one.median(Load::Full, cost),
             ratio(first.part_of(one, Load::Full, cost)),
@@ -194,6 +207,28 @@ pub fn text(measured: &[Measured], ceiling: f64, args: &Args) -> String {
         );
     }
     text
+}
+
+/// In how many measurements the generator was the limit.
+fn generator(measured: &[Measured]) -> String {
+    let cells = measured.iter().flat_map(|one| one.cells.iter().flatten());
+    let all = cells.count();
+    let of = |one: &Measured| {
+        let cells = one.cells.iter().flatten();
+        cells.filter(|cell| cell.generator_limits).count()
+    };
+    let which: Vec<String> = measured
+        .iter()
+        .filter(|one| of(one) > 0)
+        .map(|one| format!("{} of {}", of(one), one.name))
+        .collect();
+    match which.as_slice() {
+        [] => format!("The generator was the limit in none of {all} measurements."),
+        _ => format!(
+            "The generator may have been the limit in these of {all} measurements: {}.",
+            which.join(", ")
+        ),
+    }
 }
 
 /// Those that were measured under this load.

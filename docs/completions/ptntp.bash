@@ -19,6 +19,9 @@ _ptntp() {
             ptntp,access)
                 cmd="ptntp__subcmd__access"
                 ;;
+            ptntp,associations)
+                cmd="ptntp__subcmd__associations"
+                ;;
             ptntp,bench)
                 cmd="ptntp__subcmd__bench"
                 ;;
@@ -49,14 +52,29 @@ _ptntp() {
             ptntp,reload)
                 cmd="ptntp__subcmd__reload"
                 ;;
+            ptntp,rtc)
+                cmd="ptntp__subcmd__rtc"
+                ;;
             ptntp,run)
                 cmd="ptntp__subcmd__run"
                 ;;
             ptntp,sim)
                 cmd="ptntp__subcmd__sim"
                 ;;
+            ptntp,sources)
+                cmd="ptntp__subcmd__sources"
+                ;;
+            ptntp,sourcestats)
+                cmd="ptntp__subcmd__sourcestats"
+                ;;
             ptntp,stat)
                 cmd="ptntp__subcmd__stat"
+                ;;
+            ptntp,tracking)
+                cmd="ptntp__subcmd__tracking"
+                ;;
+            ptntp,variables)
+                cmd="ptntp__subcmd__variables"
                 ;;
             ptntp__subcmd__generate,completions)
                 cmd="ptntp__subcmd__generate__subcmd__completions"
@@ -84,6 +102,9 @@ _ptntp() {
                 ;;
             ptntp__subcmd__help,access)
                 cmd="ptntp__subcmd__help__subcmd__access"
+                ;;
+            ptntp__subcmd__help,associations)
+                cmd="ptntp__subcmd__help__subcmd__associations"
                 ;;
             ptntp__subcmd__help,bench)
                 cmd="ptntp__subcmd__help__subcmd__bench"
@@ -115,14 +136,29 @@ _ptntp() {
             ptntp__subcmd__help,reload)
                 cmd="ptntp__subcmd__help__subcmd__reload"
                 ;;
+            ptntp__subcmd__help,rtc)
+                cmd="ptntp__subcmd__help__subcmd__rtc"
+                ;;
             ptntp__subcmd__help,run)
                 cmd="ptntp__subcmd__help__subcmd__run"
                 ;;
             ptntp__subcmd__help,sim)
                 cmd="ptntp__subcmd__help__subcmd__sim"
                 ;;
+            ptntp__subcmd__help,sources)
+                cmd="ptntp__subcmd__help__subcmd__sources"
+                ;;
+            ptntp__subcmd__help,sourcestats)
+                cmd="ptntp__subcmd__help__subcmd__sourcestats"
+                ;;
             ptntp__subcmd__help,stat)
                 cmd="ptntp__subcmd__help__subcmd__stat"
+                ;;
+            ptntp__subcmd__help,tracking)
+                cmd="ptntp__subcmd__help__subcmd__tracking"
+                ;;
+            ptntp__subcmd__help,variables)
+                cmd="ptntp__subcmd__help__subcmd__variables"
                 ;;
             ptntp__subcmd__help__subcmd__generate,completions)
                 cmd="ptntp__subcmd__help__subcmd__generate__subcmd__completions"
@@ -133,6 +169,39 @@ _ptntp() {
             ptntp__subcmd__help__subcmd__generate,man)
                 cmd="ptntp__subcmd__help__subcmd__generate__subcmd__man"
                 ;;
+            ptntp__subcmd__help__subcmd__rtc,read)
+                cmd="ptntp__subcmd__help__subcmd__rtc__subcmd__read"
+                ;;
+            ptntp__subcmd__help__subcmd__rtc,status)
+                cmd="ptntp__subcmd__help__subcmd__rtc__subcmd__status"
+                ;;
+            ptntp__subcmd__help__subcmd__rtc,write)
+                cmd="ptntp__subcmd__help__subcmd__rtc__subcmd__write"
+                ;;
+            ptntp__subcmd__rtc,help)
+                cmd="ptntp__subcmd__rtc__subcmd__help"
+                ;;
+            ptntp__subcmd__rtc,read)
+                cmd="ptntp__subcmd__rtc__subcmd__read"
+                ;;
+            ptntp__subcmd__rtc,status)
+                cmd="ptntp__subcmd__rtc__subcmd__status"
+                ;;
+            ptntp__subcmd__rtc,write)
+                cmd="ptntp__subcmd__rtc__subcmd__write"
+                ;;
+            ptntp__subcmd__rtc__subcmd__help,help)
+                cmd="ptntp__subcmd__rtc__subcmd__help__subcmd__help"
+                ;;
+            ptntp__subcmd__rtc__subcmd__help,read)
+                cmd="ptntp__subcmd__rtc__subcmd__help__subcmd__read"
+                ;;
+            ptntp__subcmd__rtc__subcmd__help,status)
+                cmd="ptntp__subcmd__rtc__subcmd__help__subcmd__status"
+                ;;
+            ptntp__subcmd__rtc__subcmd__help,write)
+                cmd="ptntp__subcmd__rtc__subcmd__help__subcmd__write"
+                ;;
             *)
                 ;;
         esac
@@ -140,7 +209,7 @@ _ptntp() {
 
     case "${cmd}" in
         ptntp)
-            opts="-h -V --help --version run check convert access reload peers stat nics demo sim bench keygen generate help"
+            opts="-h -V --help --version run check convert access reload peers stat tracking sources sourcestats variables associations nics rtc demo sim bench keygen generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -173,6 +242,24 @@ _ptntp() {
                     return 0
                     ;;
                 --port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__associations)
+            opts="-h --control --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --control)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -446,7 +533,7 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help)
-            opts="run check convert access reload peers stat nics demo sim bench keygen generate help"
+            opts="run check convert access reload peers stat tracking sources sourcestats variables associations nics rtc demo sim bench keygen generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -460,6 +547,20 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help__subcmd__access)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__associations)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -655,6 +756,62 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__help__subcmd__rtc)
+            opts="read write status"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__rtc__subcmd__read)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__rtc__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__rtc__subcmd__write)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__help__subcmd__run)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -683,7 +840,63 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__help__subcmd__sources)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__sourcestats)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__help__subcmd__stat)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__tracking)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__variables)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -712,12 +925,16 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__nics)
-            opts="-h --json --help"
+            opts="-h --control --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --control)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -761,8 +978,186 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__rtc)
+            opts="-h --help read write status help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__help)
+            opts="read write status help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__help__subcmd__read)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__help__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__help__subcmd__write)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__read)
+            opts="-f -u -l -h --rtc --device --utc --localtime --adjfile --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rtc)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --adjfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__status)
+            opts="-f -u -l -h --rtc --device --utc --localtime --adjfile --rtcfile --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rtc)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --adjfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rtcfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__rtc__subcmd__write)
+            opts="-f -u -l -h --rtc --device --utc --localtime --adjfile --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --device)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rtc)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --adjfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__run)
-            opts="-c -q -g -h --config --dialect --server --pool --clock --no-clock --once --panicgate --port --busy-poll --control --metrics --io --log-level --help"
+            opts="-c -q -g -s -h --config --dialect --server --pool --clock --no-clock --once --panicgate --from-rtc --port --busy-poll --control --metrics --io --log-level --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -857,6 +1252,42 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__sources)
+            opts="-n -c -v -a -h --control --json --numeric --csv --verbose --all --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --control)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__sourcestats)
+            opts="-n -c -v -a -h --control --json --numeric --csv --verbose --all --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --control)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__stat)
             opts="-v -h --control --json --verbose --wait --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -869,6 +1300,42 @@ _ptntp() {
                     return 0
                     ;;
                 --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__tracking)
+            opts="-n -c -v -a -h --control --json --numeric --csv --verbose --all --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --control)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__variables)
+            opts="-h --control --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --control)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -11,6 +11,7 @@ use clap_complete::Shell;
 
 use crate::config::dialect::Dialect;
 use crate::daemon::options::{ClockChoice, IoChoice};
+use crate::daemon::rtc::files::ADJTIME;
 use crate::load::mix::Mix;
 use crate::load::prefix::Prefix;
 use crate::sim::parse;
@@ -47,8 +48,23 @@ pub enum Command {
     Peers(PeersArgs),
     /// Say whether the clock is synchronised, as ntpstat does
     Stat(StatArgs),
+    /// Show the clock's state, as chronyc tracking does
+    Tracking(ReportArgs),
+    /// List the sources, as chronyc sources does
+    Sources(ReportArgs),
+    /// Show how well each source's clock is known, as chronyc sourcestats does
+    Sourcestats(ReportArgs),
+    /// Print the service's variables, or a source's, as ntpq -c rv does
+    #[command(hide = true)]
+    Variables(VariablesArgs),
+    /// List the sources with their status words, as ntpq -c as does
+    #[command(hide = true)]
+    Associations(AssociationsArgs),
     /// Show which network interfaces can stamp packets, and how well
     Nics(NicsArgs),
+    /// Read or set the real-time clock, as hwclock does, or say how right it is
+    #[command(subcommand)]
+    Rtc(RtcCommand),
     /// Show it all on loopback: a server, and a client half a second off
     Demo(DemoArgs),
     /// Simulate a clock, a network and servers, and show how right the clock is
@@ -110,6 +126,11 @@ pub struct RunArgs {
     /// Let the first correction exceed the panic limit (1000 s)
     #[arg(short = 'g', long = "panicgate", help_heading = "Clock")]
     pub panicgate: bool,
+
+    /// Set the clock from the real-time clock first, before anybody is asked; with `rtcfile` its own
+    /// error is taken out
+    #[arg(short = 's', long = "from-rtc", help_heading = "Clock")]
+    pub from_rtc: bool,
 
     /// UDP port to answer on [default: 123, or 1123 without the right to it]
     #[arg(long, value_name = "PORT", help_heading = "Serving",
@@ -304,6 +325,33 @@ pub struct PeersArgs {
     pub wide: bool,
 }
 
+/// Options of `tracking`, `sources` and `sourcestats`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "\
+Signs are chrony's: a positive offset means that our clock is ahead. Runs of residuals (NR) are not
+counted.")]
+pub struct ReportArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub control: ControlArgs,
+
+    /// Show addresses, not names
+    #[arg(short, long)]
+    pub numeric: bool,
+
+    /// Print comma separated values, without heading, in seconds and ppm
+    #[arg(short, long)]
+    pub csv: bool,
+
+    /// Explain the columns
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Also show sources whose name has no address yet
+    #[arg(short, long)]
+    pub all: bool,
+}
+
 /// Options of `stat`.
 #[derive(Args, Debug, Clone)]
 #[command(after_help = "\
@@ -322,12 +370,83 @@ pub struct StatArgs {
     pub wait: Option<u32>,
 }
 
+/// Options of `variables`.
+#[derive(Args, Debug, Clone)]
+pub struct VariablesArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub control: ControlArgs,
+
+    /// Of this source: its association id, or &1 for the first of the list
+    #[arg(value_name = "ASSOCIATION")]
+    pub association: Option<String>,
+}
+
+/// Options of `associations`.
+#[derive(Args, Debug, Clone)]
+pub struct AssociationsArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
 /// Options of `nics`.
 #[derive(Args, Debug, Clone)]
 pub struct NicsArgs {
     /// Only these interfaces [default: all]
     #[arg(value_name = "INTERFACE")]
     pub interfaces: Vec<String>,
+
+    /// Whom to ask what stamps really arrive, if one runs, and in what form to print.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// What to do with the real-time clock.
+#[derive(Subcommand, Debug)]
+pub enum RtcCommand {
+    /// Print its time, to the microsecond, as hwclock -r does
+    Read(RtcArgs),
+    /// Set it from the system clock, so that its seconds begin with the system clock's, as hwclock
+    /// -w does
+    #[command(after_help = "\
+Takes up to 20 seconds: where its seconds begin is measured, before and after.
+Exit status: 0 when it was set (to the nearest second where its chip allows no more), 1 when not.")]
+    Write(RtcArgs),
+    /// Show how right it is, what it gains, and who sets it
+    Status(RtcStatusArgs),
+}
+
+/// Which real-time clock, and what it keeps.
+#[derive(Args, Debug, Clone)]
+pub struct RtcArgs {
+    /// The clock [default: /dev/rtc0, or /dev/rtc]
+    #[arg(short = 'f', long, value_name = "PATH", visible_alias = "rtc")]
+    pub device: Option<PathBuf>,
+
+    /// It is on UTC [default: as the third line of --adjfile says, else UTC]
+    #[arg(short, long, conflicts_with = "localtime")]
+    pub utc: bool,
+
+    /// It is on local time
+    #[arg(short, long)]
+    pub localtime: bool,
+
+    /// hwclock's file; `write` renews it
+    #[arg(long, value_name = "FILE", default_value = ADJTIME)]
+    pub adjfile: PathBuf,
+}
+
+/// Options of `rtc status`.
+#[derive(Args, Debug, Clone)]
+pub struct RtcStatusArgs {
+    /// Which clock.
+    #[command(flatten)]
+    pub clock: RtcArgs,
+
+    /// Where the service keeps what it measured, the configuration's `rtcfile`
+    #[arg(long, value_name = "FILE", default_value = "/var/lib/ptntp/rtc")]
+    pub rtcfile: PathBuf,
 
     /// Print JSON
     #[arg(long)]
@@ -429,11 +548,12 @@ Examples:
 With --sources the server's host must route that prefix back here, such as by
 `ip route add 10.1.0.0/16 via THIS-HOST`. docs/BENCH.md says what the figures mean.
 
-Exit status: 0 measured, 1 not measured (no answers, no rights, no route), 2 wrong usage, 3 the
-generator was the limit and not the server (or nothing was steady enough to say), 130 interrupted
-(the result so far is printed).")]
+Exit status: 0 measured, 1 not measured or not to the end (no answers, no rights, no route), 2 wrong
+usage, 3 the generator was the limit and not the server (or nothing was steady enough to say), 130
+interrupted (the result so far is printed).")]
 pub struct BenchArgs {
-    /// Name or address of the server, perhaps with its port: 192.0.2.1, [2001:db8::1]:123
+    /// Name or address of the server, perhaps with its port: 192.0.2.1, [2001:db8::1]:123,
+    /// fe80::1%eth0
     #[arg(value_name = "SERVER[:PORT]", required_unless_present = "self_test")]
     pub server: Option<String>,
 

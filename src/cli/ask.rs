@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::cli::args::ControlArgs;
 use crate::daemon::control::{self, AskError};
 use crate::daemon::paths;
+use crate::daemon::query::{AssociationStatus, Variables};
 use crate::daemon::status::Status;
 use crate::node::report::SourceReport;
 
@@ -20,7 +21,21 @@ pub fn peers(args: &ControlArgs) -> Result<(Vec<SourceReport>, String), String> 
     parsed(args, "peers")
 }
 
-fn parsed<T: DeserializeOwned>(args: &ControlArgs, command: &str) -> Result<(T, String), String> {
+/// The variables that ntpq reads of an association, 0 for the system's, and their JSON.
+pub fn variables(args: &ControlArgs, association: u16) -> Result<(Variables, String), String> {
+    parsed(args, &format!("variables {association}"))
+}
+
+/// The sources with their status words, and their JSON.
+pub fn associations(args: &ControlArgs) -> Result<(Vec<AssociationStatus>, String), String> {
+    parsed(args, "associations")
+}
+
+/// What the service answers to `command`, and the JSON it was sent as.
+pub fn parsed<T: DeserializeOwned>(
+    args: &ControlArgs,
+    command: &str,
+) -> Result<(T, String), String> {
     let json = question(args, command).map_err(|error| error.to_string())?;
     let value = serde_json::from_str(&json).map_err(|error| {
         format!("the daemon's answer makes no sense to this version of ptntp: {error}")

@@ -2,7 +2,8 @@
 //! how answers are judged is in `load/`; here the threads are started, watched and
 //! added up.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::num::NonZeroU32;
@@ -68,6 +69,14 @@ const CLIENTS_MAX: u32 = 1_000_000;
 const CEILING_RATE: f64 = 1e7;
 /// How long it tries.
 const CEILING_S: f64 = 0.5;
+/// Frames that a thread has room for: at least 1 MiB, at most 16 (a tenth of a second's
+/// at the highest rates). Most of the time a start with many threads takes is for these.
+const ROOM_MIN: usize = 1 << 12;
+const ROOM_MAX: usize = 1 << 16;
+/// And of all threads; a quarter of a gibibyte.
+const ROOM_OF_ALL: usize = 1 << 20;
+/// A thread may be kept from its core for so long, in seconds.
+const ROOM_S: f64 = 0.25;
 /// Nothing answers there, so that nothing need be remembered.
 const CEILING_PATIENCE_NS: i64 = 10_000_000;
 /// The rate that departures are stamped for where it is not known beforehand.
@@ -93,11 +102,15 @@ impl Failure {
         }
     }
 
-    fn of(what: &str, error: &io::Error) -> Self {
+    fn because(sentence: impl Into<String>) -> Self {
         Self {
             code: EXIT_FAILURE,
-            sentence: format!("{what}: {error}"),
+            sentence: sentence.into(),
         }
+    }
+
+    fn of(what: &str, error: &io::Error) -> Self {
+        Self::because(format!("{what}: {error}"))
     }
 }
 
@@ -125,12 +138,19 @@ fn bench(args: &BenchArgs) -> Result<u8, Failure> {
         signals,
         show: io::stderr().is_terminal(),
         interrupted: Cell::new(false),
+        error: RefCell::new(None),
     };
     let Some(server) = server else {
         return self_test(args, &ask, &stage);
     };
     let mut report = measure(args, server, &ask, &stage)?;
     report.interrupted = stage.interrupted.get();
+    report.error = stage.error.take();
+    if let Some(error) = &report.error
+        && report.steps.iter().all(|step| step.tally.sent == 0)
+    {
+        return Err(Failure::because(error));
+    }
     if let Some(path) = &args.html {
         std::fs::write(path, page::html(&report).map_err(Failure::usage)?)
             .map_err(|e| Failure::of(&format!("can't write {}", path.display()), &e))?;
@@ -140,14 +160,26 @@ fn bench(args: &BenchArgs) -> Result<u8, Failure> {
         false => report.text(),
     });
     let answered = report.steps.iter().any(|s| s.tally.answered() > 0);
-    if !answered && !report.interrupted {
-        eprintln!("ptntp bench: {}", unanswered(args, server));
+    if let Some(error) = &report.error {
+        eprintln!("ptntp bench: {error}");
+    } else if !answered && !report.interrupted {
+        let instead = report
+            .steps
+            .iter()
+            .find_map(|step| report::instead_of_answers(&step.tally));
+        eprintln!(
+            "ptntp bench: {}",
+            match instead {
+                Some(instead) => format!("what {server} sent were no answers: {instead}"),
+                None => unanswered(args, &ask, server),
+            }
+        );
     }
     Ok(match report.found {
         _ if report.interrupted => EXIT_INTERRUPTED,
-        _ if !answered => EXIT_FAILURE,
+        _ if !answered || report.error.is_some() => EXIT_FAILURE,
         Some(found) if found.limit != Limit::Server => EXIT_GENERATOR,
-        None if !report.result().generator_sent_all() => EXIT_GENERATOR,
+        None if report.result().limit() == Some(Limit::Generator) => EXIT_GENERATOR,
         _ => 0,
     })
 }
@@ -171,7 +203,7 @@ fn measure(
             let rate = from + (to - from) * share;
             let label = format!("{}/{RAMP_STEPS}", n + 1);
             steps.push(bench.step(open(rate), step_s, stage, &label)?);
-            if stage.interrupted.get() {
+            if stage.is_ended() {
                 break;
             }
         }
@@ -181,14 +213,14 @@ fn measure(
         let percent = args.max_loss.unwrap_or(LOSS_DEFAULT_PERCENT);
         let mut search = Search::new(percent, limit);
         while let Some(trial) = search.next()
-            && !stage.interrupted.get()
+            && !stage.is_ended()
         {
             let length_s = if trial.proof { 2.0 * step_s } else { step_s };
             let label = format!("{:>8}/s", report::count(trial.rate));
             let step = bench.step(open(trial.rate), length_s, stage, &label)?;
             let outcome = Outcome::of(&step.tally, percent / 100.0);
             steps.push(step);
-            if stage.interrupted.get() {
+            if stage.is_ended() {
                 break;
             }
             if outcome == Outcome::Good {
@@ -205,15 +237,18 @@ fn measure(
         let length_s = args.duration.unwrap_or(DURATION_DEFAULT_S);
         steps.push(bench.step(pace, length_s, stage, "")?);
     }
+    // One that an error ended before it began says nothing.
+    if steps.len() > 1 {
+        steps.pop_if(|step| step.tally.sent == 0 && stage.error.borrow().is_some());
+    }
     let Some(last) = steps.len().checked_sub(1) else {
-        return Err(Failure {
-            code: EXIT_FAILURE,
-            sentence: "nothing was measured: it was stopped, or this machine can't send".into(),
-        });
+        return Err(Failure::because(
+            "nothing was measured: it was stopped, or this machine can't send",
+        ));
     };
     Ok(Report {
         server: server.to_string(),
-        origin: bench.origin,
+        origin: bench.origin.clone(),
         clients: bench.clients,
         threads: args.threads,
         ceiling,
@@ -221,6 +256,7 @@ fn measure(
         steps,
         found,
         interrupted: false,
+        error: None,
     })
 }
 
@@ -232,7 +268,10 @@ fn measure_ceiling(args: &BenchArgs, ask: &Ask, stage: &Stage) -> Result<f64, Fa
         rate: CEILING_RATE * f64::from(args.threads),
     };
     let step = bench.step(pace, CEILING_S, stage, "self-test")?;
-    Ok(step.tally.sent_rate())
+    match stage.error.take() {
+        Some(error) => Err(Failure::because(error)),
+        None => Ok(step.tally.sent_rate()),
+    }
 }
 
 /// Prints the generator's own ceiling.
@@ -259,18 +298,22 @@ fn self_test(args: &BenchArgs, ask: &Ask, stage: &Stage) -> Result<u8, Failure> 
 }
 
 /// Where to look when nothing came back.
-fn unanswered(args: &BenchArgs, server: SocketAddr) -> String {
+fn unanswered(args: &BenchArgs, ask: &Ask, server: SocketAddr) -> String {
+    let keyed = match ask.mix.is_keyed() {
+        true => " Does it have the key? chronyd is silent if not.",
+        false => "",
+    };
     match args.sources {
         None => format!(
             "no answer from {server}: is it an NTP server, and does it let this host in (firewall, \
-             `restrict`, `allow`)?"
+             `restrict`, `allow`)?{keyed}"
         ),
         Some(sources) => {
-            let ours = route::find(server.ip()).ok().and_then(|way| way.source);
+            let ours = route::find(server).ok().and_then(|way| way.source);
             let ours = ours.map_or("THIS-HOST".to_owned(), |ip| ip.to_string());
             format!(
                 "no answer from {server} to clients of {sources}: its host must let them in, and must \
-                 route them back here. There:\n  ip route add {sources} via {ours}"
+                 route them back here.{keyed} There:\n  ip route add {sources} via {ours}"
             )
         }
     }
@@ -309,13 +352,13 @@ fn server(args: &BenchArgs) -> Result<SocketAddr, Failure> {
                 .sources
                 .is_none_or(|sources| sources.is_ipv4() == address.is_ipv4())
     };
-    let mut addresses = (name, port).to_socket_addrs().map_err(|error| Failure {
-        code: EXIT_FAILURE,
-        sentence: format!("can't find {name}: {error}"),
-    })?;
-    let address = addresses.find(wanted).ok_or_else(|| Failure {
-        code: EXIT_FAILURE,
-        sentence: format!("{name} has no address of the family that is asked for"),
+    let mut addresses = (name, port)
+        .to_socket_addrs()
+        .map_err(|error| Failure::of(&format!("can't find {name}"), &error))?;
+    let address = addresses.find(wanted).ok_or_else(|| {
+        Failure::because(format!(
+            "{name} has no address of the family that is asked for"
+        ))
     })?;
     if is_public(address.ip()) && !args.i_own_this_server {
         return Err(Failure::usage(format!(
@@ -342,7 +385,8 @@ fn check_sources(args: &BenchArgs) -> Result<(), Failure> {
     }
 }
 
-/// `name`, `name:port`, `[address]:port`, `address` with colons.
+/// `name`, `name:port`, `[address]:port`, `address` with colons, perhaps with a zone
+/// (RFC 4007 section 11) and then perhaps with a port.
 fn split_port(text: &str) -> Result<(&str, u16), String> {
     let port = |text: &str| {
         text.parse()
@@ -363,6 +407,15 @@ fn split_port(text: &str) -> Result<(&str, u16), String> {
     if text.parse::<IpAddr>().is_ok() {
         return Ok((text, NTP_PORT));
     }
+    if let Some((address, zone)) = text.split_once('%')
+        && address.parse::<Ipv6Addr>().is_ok()
+    {
+        // No name of an interface has a colon (dev_valid_name of the kernel).
+        return match zone.split_once(':') {
+            Some((zone, number)) => Ok((&text[..address.len() + 1 + zone.len()], port(number)?)),
+            None => Ok((text, NTP_PORT)),
+        };
+    }
     match text.split_once(':') {
         Some((name, number)) => Ok((name, port(number)?)),
         None => Ok((text, NTP_PORT)),
@@ -374,6 +427,15 @@ struct Stage {
     signals: Signals,
     show: bool,
     interrupted: Cell<bool>,
+    /// What went wrong on this side, in a sentence.
+    error: RefCell<Option<String>>,
+}
+
+impl Stage {
+    /// Is there to be no further measurement?
+    fn is_ended(&self) -> bool {
+        self.interrupted.get() || self.error.borrow().is_some()
+    }
 }
 
 /// Where nobody reads.
@@ -416,6 +478,7 @@ impl Sink {
         };
         let setup = SetupArgs {
             rate: CEILING_RATE,
+            answers_max: Some(0.0),
             patience_ns: CEILING_PATIENCE_NS,
         };
         Bench::towards(args, self.address, ask, &setup, way)
@@ -425,13 +488,9 @@ impl Sink {
 /// What differs between a measurement and one of the generator itself.
 struct SetupArgs {
     rate: f64,
+    /// No more answers than that come back in a second; none if nobody knows.
+    answers_max: Option<f64>,
     patience_ns: i64,
-}
-
-/// Why a generating thread gave up.
-enum Trouble {
-    Network(io::Error),
-    Priority(io::Error),
 }
 
 /// The threads' parts, and what is common to them.
@@ -445,17 +504,16 @@ struct Bench {
 impl Bench {
     fn open(args: &BenchArgs, server: SocketAddr, ask: &Ask) -> Result<Self, Failure> {
         let top = args.ramp.map(|(_, to)| to);
+        let known = match args.search || args.closed.is_some() {
+            true => None,
+            false => args.rate.or(top).or(Some(RATE_DEFAULT)),
+        };
         let setup = SetupArgs {
-            rate: args
-                .rate
-                .or(top)
-                .unwrap_or(match args.search || args.closed.is_some() {
-                    true => FAST_GUESS,
-                    false => RATE_DEFAULT,
-                }),
+            rate: known.unwrap_or(FAST_GUESS),
+            answers_max: known,
             patience_ns: (args.timeout * 1e9) as i64,
         };
-        Self::towards(args, server, ask, &setup, || route::find(server.ip()))
+        Self::towards(args, server, ask, &setup, || route::find(server))
     }
 
     fn towards(
@@ -471,6 +529,7 @@ impl Bench {
                 ask: ask.clone(),
                 first_client,
                 clients: NonZeroU32::new(clients).unwrap_or(NonZeroU32::MIN),
+                engines: NonZeroU32::new(threads).unwrap_or(NonZeroU32::MIN),
                 run,
                 burst: args.burst,
                 stamp_every: (setup.rate / STAMPED_PER_S).max(1.0) as u32,
@@ -493,7 +552,8 @@ impl Bench {
                 .min(all)
                 .max(threads);
             let ports = args.ports.unwrap_or(RAW_PORTS_DEFAULT).max(threads);
-            for n in 0..threads {
+            let room = room_for_answers(setup.answers_max, threads);
+            let opened = at_once(0..threads, |n| {
                 let (first, last) = (part(ports, n), part(ports, n + 1) - 1);
                 let wanted = Wanted {
                     from: server.ip(),
@@ -501,8 +561,12 @@ impl Bench {
                     to_first: RAW_PORT_FIRST + first as u16,
                     to_last: RAW_PORT_FIRST + last as u16,
                 };
-                let frames = Frames::open(way.interface, n, &wanted)
-                    .map_err(|e| raw_failure(&way.name, &e))?;
+                Ok((Frames::open(way.interface, n, &wanted, room)?, wanted))
+            });
+            let mut ways = BTreeSet::new();
+            for (n, opened) in (0..threads).zip(opened) {
+                let (frames, wanted) = opened.map_err(|e: io::Error| raw_failure(&way.name, &e))?;
+                ways.insert(frames.way());
                 let raw = Raw {
                     frames,
                     template: Template::new(way.ours, way.next_hop, server),
@@ -517,13 +581,12 @@ impl Bench {
                     realtime: args.realtime,
                 });
             }
-            let way_out = match generators.first().map(|g| &g.line) {
-                Some(Line::Frames(raw)) => raw.frames.way(),
-                _ => "",
-            };
+            // An interface may have fewer queues than there are threads.
+            let ways: Vec<&str> = ways.into_iter().collect();
             origin = format!(
-                "{clients} addresses of {sources}, by {} ({way_out})",
-                way.name
+                "{clients} addresses of {sources}, by {} ({})",
+                way.name,
+                ways.join(", ")
             );
         } else {
             clients = args.ports.unwrap_or(PORTS_DEFAULT).max(threads);
@@ -554,7 +617,8 @@ impl Bench {
         })
     }
 
-    /// All threads at once, watched.
+    /// All threads at once, watched. An error of the network ends it: the stage has it,
+    /// and what was measured until then counts.
     fn step(
         &mut self,
         pace: Pace,
@@ -565,10 +629,13 @@ impl Bench {
         let length_ns = (length_s * 1e9) as i64;
         let threads = self.generators.len();
         let watch = Watch::default();
+        for (n, generator) in self.generators.iter_mut().enumerate() {
+            generator.engine.reserve(split(pace, n, threads).0);
+        }
         let start_ns = clock::monotonic().nanos() + LEAD_NS;
         let mut progress = Progress::new(label, length_s);
         let mut sum: Option<Tally> = None;
-        let mut failure = None;
+        let mut no_priority = None;
         std::thread::scope(|scope| {
             let handles: Vec<_> = self
                 .generators
@@ -583,11 +650,10 @@ impl Bench {
                         // Without it waits end a little late.
                         let _ = priority::wake_on_time();
                         if generator.realtime {
-                            priority::realtime().map_err(Trouble::Priority)?;
+                            priority::realtime()?;
                         }
                         let start_ns = start_ns + apart_ns;
-                        let tally = generator.measure(pace, start_ns, length_ns, watch);
-                        tally.map_err(Trouble::Network)
+                        io::Result::Ok(generator.measure(pace, start_ns, length_ns, watch))
                     })
                 })
                 .collect();
@@ -606,25 +672,24 @@ impl Bench {
             }
             for handle in handles {
                 match handle.join() {
-                    Ok(Ok(tally)) => match &mut sum {
-                        None => sum = Some(tally),
-                        Some(sum) => sum.merge(&tally),
-                    },
-                    Ok(Err(error)) => failure = Some(error),
+                    Ok(Ok((tally, result))) => {
+                        match &mut sum {
+                            None => sum = Some(tally),
+                            Some(sum) => sum.merge(&tally),
+                        }
+                        if let Err(error) = result {
+                            let sentence = format!("can't send to {}: {error}", self.server);
+                            stage.error.replace(Some(sentence));
+                        }
+                    }
+                    Ok(Err(error)) => no_priority = Some(error),
                     Err(panic) => std::panic::resume_unwind(panic),
                 }
             }
         });
-        match failure {
-            Some(Trouble::Network(error)) => {
-                let what = format!("can't send to {}", self.server);
-                return Err(Failure::of(&what, &error));
-            }
-            Some(Trouble::Priority(error)) => {
-                let what = "--realtime needs CAP_SYS_NICE: run it as root";
-                return Err(Failure::of(what, &error));
-            }
-            None => {}
+        if let Some(error) = no_priority {
+            let what = "--realtime needs CAP_SYS_NICE: run it as root";
+            return Err(Failure::of(what, &error));
         }
         Ok(Step {
             offered: match pace {
@@ -638,13 +703,10 @@ impl Bench {
 
 fn raw_failure(interface: &str, error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::PermissionDenied {
-        return Failure {
-            code: EXIT_FAILURE,
-            sentence:
-                "--sources sends raw frames, which needs CAP_NET_RAW: run it as root, or once \
-                       `sudo setcap cap_net_raw+ep \"$(command -v ptntp)\"`"
-                    .to_owned(),
-        };
+        return Failure::because(
+            "--sources sends raw frames, which needs CAP_NET_RAW: run it as root, or once \
+             `sudo setcap cap_net_raw+ep \"$(command -v ptntp)\"`",
+        );
     }
     Failure::of(&format!("can't open {interface} for raw frames"), error)
 }
@@ -657,6 +719,43 @@ fn ports_failure(server: SocketAddr, error: &io::Error) -> Failure {
             error,
         ),
         _ => Failure::of(&what, error),
+    }
+}
+
+/// The kernel waits before it gives up a ring: for all of them at once.
+impl Drop for Bench {
+    fn drop(&mut self) {
+        at_once(self.generators.drain(..), drop);
+    }
+}
+
+/// Does `work` on all, a thread for each, for what is mostly waiting; results in order.
+fn at_once<T: Send, R: Send>(all: impl Iterator<Item = T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = all.map(|one| scope.spawn(move || work(one))).collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect()
+    })
+}
+
+/// Frames that each thread has room for: answers to as much as it asks while it is kept
+/// from its core, where the rate is known, and no more than a fair part of the memory
+/// that all may have.
+fn room_for_answers(rate: Option<f64>, threads: u32) -> usize {
+    let most = (ROOM_OF_ALL / threads as usize).clamp(ROOM_MIN, ROOM_MAX);
+    match rate {
+        Some(rate) => {
+            let asked = rate / f64::from(threads) * ROOM_S;
+            (asked as usize).clamp(ROOM_MIN, most)
+        }
+        None => most,
     }
 }
 
@@ -679,10 +778,8 @@ fn split(pace: Pace, n: usize, threads: usize) -> (Pace, i64) {
 
 fn unguessable() -> Result<u128, Failure> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| Failure {
-        code: EXIT_FAILURE,
-        sentence: format!("no random numbers: {error}"),
-    })?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Failure::because(format!("no random numbers: {error}")))?;
     Ok(u128::from_ne_bytes(bytes))
 }
 
@@ -699,12 +796,26 @@ mod tests {
             ("[::1]:7", ("::1", 7)),
             ("[::1]", ("::1", 123)),
             ("fe80::1", ("fe80::1", 123)),
+            ("fe80::1%eth0", ("fe80::1%eth0", 123)),
+            ("fe80::1%eth0:7", ("fe80::1%eth0", 7)),
+            ("[fe80::1%eth0]", ("fe80::1%eth0", 123)),
+            ("[fe80::1%eth0]:7", ("fe80::1%eth0", 7)),
         ] {
             assert_eq!(split_port(text).unwrap(), expected);
         }
-        for wrong in ["a:0", "a:x", "[::1", "[::1]7"] {
+        for wrong in ["a:0", "a:x", "[::1", "[::1]7", "fe80::1%eth0:"] {
             assert!(split_port(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn many_threads_take_no_more_room_than_they_need() {
+        assert_eq!(room_for_answers(None, 1), ROOM_MAX);
+        assert_eq!(room_for_answers(None, 4), ROOM_MAX);
+        assert_eq!(room_for_answers(None, 64), ROOM_OF_ALL / 64);
+        assert_eq!(room_for_answers(Some(1000.0), 64), ROOM_MIN);
+        assert_eq!(room_for_answers(Some(100_000.0), 1), 25_000);
+        assert_eq!(room_for_answers(Some(1e9), 1), ROOM_MAX);
     }
 
     #[test]

@@ -13,21 +13,33 @@ pub mod args;
 pub mod ask;
 pub mod bench;
 pub mod check;
+pub mod chronyc;
 pub mod convert;
 pub mod demo;
 pub mod generate;
 pub mod keygen;
 pub mod nics;
+pub mod old_names;
 pub mod peers;
 pub mod reload;
 pub mod render;
+pub mod rtc;
 pub mod run;
 pub mod sim;
 pub mod stat;
+pub mod variables;
 
 /// Runs what the command line asks for.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    match old_names::translate(&arguments) {
+        None => {}
+        Some(Ok(line)) => arguments = line,
+        Some(Err(sentence)) => {
+            eprintln!("{sentence}");
+            return ExitCode::FAILURE;
+        }
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -44,7 +56,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Reload(args) => reload::run(&args),
         Command::Peers(args) => peers::run(&args),
         Command::Stat(args) => stat::run(&args),
+        Command::Tracking(args) => chronyc::tracking(&args),
+        Command::Sources(args) => chronyc::sources(&args),
+        Command::Sourcestats(args) => chronyc::source_stats(&args),
+        Command::Variables(args) => variables::run(&args),
+        Command::Associations(args) => variables::associations(&args),
         Command::Nics(args) => nics::run(&args),
+        Command::Rtc(command) => rtc::run(&command),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Bench(args) => bench::run(args),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::cli::args::PeersArgs;
 use crate::cli::ask;
 use crate::cli::render;
-use crate::node::report::SourceReport;
+use crate::node::report::{CLOCK, SourceReport};
 
 /// Asks and prints.
 pub fn run(args: &PeersArgs) -> ExitCode {
@@ -59,7 +59,11 @@ fn row(source: &SourceReport, name: &str, width: usize) -> String {
         tally = source.tally.character(),
         refid = render::printable(&source.refid),
         stratum = source.stratum,
-        kind = source.kind,
+        kind = if source.kind == CLOCK {
+            'l'
+        } else {
+            source.kind
+        },
         when = render::interval(source.when_s.unwrap_or(0.0).floor()),
         poll = render::interval(source.poll_s),
         reach = source.reach,
@@ -69,7 +73,8 @@ fn row(source: &SourceReport, name: &str, width: usize) -> String {
     )
 }
 
-/// A pool's members share its name, so they go by address.
+/// A pool's members share its name, so they go by address; reference clocks go by refid.
+/// Their type is `l`, as ntpq has it.
 fn remote(source: &SourceReport, numeric: bool) -> String {
     if source.kind == 'l' {
         let unit = source.name.rsplit('.').next();
@@ -77,6 +82,9 @@ fn remote(source: &SourceReport, numeric: bool) -> String {
             "LOCAL({})",
             unit.filter(|u| u.parse::<u8>().is_ok()).unwrap_or("0")
         );
+    }
+    if source.kind == CLOCK {
+        return render::printable(source.refid.trim_matches('.'));
     }
     match source.address {
         Some(address) if numeric || source.kind == 'p' => address.ip().to_string(),
@@ -103,8 +111,10 @@ mod tests {
 
     fn source(name: &str, address: &str) -> SourceReport {
         SourceReport {
+            id: 1,
             name: name.to_owned(),
             address: address.parse().ok(),
+            local: None,
             kind: 'u',
             tally: Tally::System,
             refid: "GPS".to_owned(),
@@ -122,6 +132,9 @@ mod tests {
             sent: 9,
             received: 8,
             rejected: Default::default(),
+            reply: None,
+            recent: Vec::new(),
+            detail: Default::default(),
         }
     }
 
@@ -146,11 +159,18 @@ mod tests {
         local.tally = Tally::Candidate;
         local.refid = ".LOCL.".to_owned();
         local.stratum = 5;
+        let mut phc = source("/dev/ptp0", "");
+        phc.kind = CLOCK;
+        phc.refid = ".PHC0.".to_owned();
+        phc.stratum = 0;
+        phc.poll_s = 16.0;
+        phc.stamp_tx = phc.stamp_rx.clone();
         vec![
             source("ntp1.example.net", "192.0.2.1:123"),
             dead,
             member,
             local,
+            phc,
         ]
     }
 
@@ -163,6 +183,7 @@ mod tests {
  a-name-that-doe .INIT.          16 u    - 1024    0    0.000    0.000   0.000
 x2001:db8::17    192.0.2.200      2 p  67m   64  377    0.231 -1234567   0.004
 +LOCAL(0)        .LOCL.           5 l   17   64  377    0.231   -0.012   0.004
+*PHC0            .PHC0.           0 l   17   16  377    0.231   -0.012   0.004
 ";
         // ntpq cuts what does not fit its columns; so the sign and seven characters.
         let expected = expected.replace("-1234567", " -123456");
@@ -182,6 +203,7 @@ x2001:db8::17    192.0.2.200      2 p  67m   64  377    0.231 -1234567   0.004
         assert!(lines[2].ends_with("  0.004  KH"), "{text}");
         assert!(lines[3].ends_with("  0.000  --"), "{text}");
         assert!(lines[4].ends_with("  0.004  KH i"), "{text}");
+        assert!(lines[6].ends_with("  0.004  HH"), "{text}");
         assert_eq!(lines[1].len(), lines[0].len());
     }
 

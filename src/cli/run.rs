@@ -89,6 +89,7 @@ pub fn options(args: &RunArgs) -> Result<Options, String> {
         io: args.io,
         log_level: args.log_level,
         once: args.once,
+        from_rtc: args.from_rtc,
         remarks,
         reload: args.config.is_some().then(|| reload(args)),
     })

@@ -1,5 +1,6 @@
 //! `ptntp stat`: the sentence of ntpstat, and its exit codes.
 
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -80,6 +81,9 @@ pub fn sentence(system: &SystemReport) -> String {
     let mut text = if system.sync {
         let source = match system.source.as_deref() {
             None | Some(LOCAL) => "local net".to_owned(),
+            Some(name) if name.parse::<IpAddr>().is_err() => {
+                format!("reference clock ({})", render::printable(name))
+            }
             Some(address) => format!("NTP server ({})", render::printable(address)),
         };
         let distance_s = system.root_delay_s / 2.0 + system.root_dispersion_s;
@@ -169,6 +173,7 @@ mod tests {
             precision: -24,
             steps: 1,
             foreign_steps: 0,
+            detail: Default::default(),
         }
     }
 
@@ -206,6 +211,13 @@ mod tests {
         ] {
             assert_eq!(milliseconds_above(seconds), milliseconds, "{seconds}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_read_is_no_server() {
+        let mut system = good();
+        system.source = Some("PHC0".to_owned());
+        assert!(sentence(&system).starts_with("synchronised to reference clock (PHC0) at"));
     }
 
     #[test]

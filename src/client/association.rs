@@ -4,9 +4,11 @@
 //! First station of the journey down: a reply comes in, passes the tests by
 //! name, and leaves as a [`Measurement`].
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::client::options::SourceOptions;
+use crate::client::over_ptp::{Carrier, Corrections};
 use crate::client::packet_test::{
     PacketTest, check_auth, check_exchange, check_form, check_server,
 };
@@ -45,6 +47,8 @@ const REPLY_TIMEOUT: NtpDuration = NtpDuration::from_whole_seconds(3);
 const INTERLEAVED_MISSES_MAX: u8 = 4;
 /// Precision field of a request: says nothing (draft-ietf-ntp-data-minimization).
 const PRECISION_UNSAID: Precision = Precision::new(32);
+/// Samples kept to be shown: as many as RFC 5905's clock filter has stages.
+const RECENT: usize = 8;
 
 /// Unguessable numbers for one request.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +81,8 @@ struct Halfway {
     receive: NtpTimestamp,
     arrival: Stamp,
     arrived: MonoInstant,
+    /// What transparent clocks added, if that is known.
+    corrections: Option<Corrections>,
     /// Was it a sample already, with the T3 that came with it or a supposed one?
     sampled: bool,
 }
@@ -169,6 +175,10 @@ enum Standing {
     Active,
     /// The server said DENY or RSTR: never asked again.
     Denied(KissCode),
+    /// Not asked until the operator says so.
+    Offline,
+    /// Not asked but for the burst under way.
+    Excursion,
 }
 
 /// What a datagram turned out to be.
@@ -186,10 +196,13 @@ pub enum Received {
 }
 
 /// The request to be sent now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
-    /// All of the packet.
-    pub bytes: Message,
+    /// All of the datagram.
+    pub bytes: Vec<u8>,
+    /// The port it leaves from; none: a fresh one, which nobody can guess. PTP's event
+    /// messages go from its port to its port, because network cards look at the latter.
+    pub from_port: Option<u16>,
     /// Give up waiting for the reply at this moment.
     pub deadline: MonoInstant,
 }
@@ -201,6 +214,8 @@ pub struct Association {
     address: SocketAddr,
     options: SourceOptions,
     mechanisms: Mechanisms,
+    /// Over PTP.
+    carrier: Option<Carrier>,
     /// Interval in force between `options.minpoll` (or what a RATE kiss raised it to) and maxpoll.
     poll: PollExponent,
     poll_min: PollExponent,
@@ -209,6 +224,8 @@ pub struct Association {
     /// Requests in a row without an answer that gives the time.
     misses: u32,
     pace: Pace,
+    /// So many answers end a burst that an operator ordered; 0: none is under way.
+    burst_good: u8,
     standing: Standing,
     next: MonoInstant,
     last_asked: Option<MonoInstant>,
@@ -217,7 +234,15 @@ pub struct Association {
     processing: Processing,
     last_heard: Option<MonoInstant>,
     last_sample: Option<Measurement>,
+    /// The last samples, newest first, for those who look on.
+    recent: VecDeque<Measurement>,
+    /// The last reply that gave the time, as it came.
+    last_reply: Option<Header>,
     last_origins: Option<(StampOrigin, StampOrigin)>,
+    local: Option<IpAddr>,
+    response: Option<NtpDuration>,
+    /// T1 and T4 by the kernel, T1 and T4 by hardware.
+    stamped: [u64; 4],
     sent: u64,
     received: u64,
     rejected: [u64; PacketTest::ALL.len()],
@@ -235,11 +260,15 @@ impl Association {
             address,
             options,
             mechanisms,
+            carrier: options
+                .over_ptp
+                .map(|domain| Carrier::new(domain, options.correction)),
             poll: options.minpoll,
             poll_min: options.minpoll,
             reach: 0,
             misses: 0,
             pace: Pace::start(&options),
+            burst_good: 0,
             standing: Standing::Active,
             next: start,
             last_asked: None,
@@ -248,7 +277,12 @@ impl Association {
             processing: Processing::default(),
             last_heard: None,
             last_sample: None,
+            recent: VecDeque::with_capacity(RECENT),
+            last_reply: None,
             last_origins: None,
+            local: None,
+            response: None,
+            stamped: [0; 4],
             sent: 0,
             received: 0,
             rejected: [0; PacketTest::ALL.len()],
@@ -258,9 +292,12 @@ impl Association {
     /// When to call [`expire`](Self::expire) and [`poll`](Self::poll) next.
     pub fn deadline(&self) -> MonoInstant {
         match (self.standing, &self.pending) {
-            (Standing::Denied(_), _) => MonoInstant::MAX,
-            (Standing::Active, Some(pending)) => pending.deadline.min(self.next),
-            (Standing::Active, None) => self.next,
+            (Standing::Denied(_) | Standing::Offline, None) => MonoInstant::MAX,
+            (Standing::Denied(_) | Standing::Offline, Some(pending)) => pending.deadline,
+            (Standing::Active | Standing::Excursion, Some(pending)) => {
+                pending.deadline.min(self.next)
+            }
+            (Standing::Active | Standing::Excursion, None) => self.next,
         }
     }
 
@@ -269,7 +306,7 @@ impl Association {
         let Some(pending) = &self.pending else {
             return false;
         };
-        if now < pending.deadline && now < self.next {
+        if now < pending.deadline && (now < self.next || self.standing == Standing::Offline) {
             return false;
         }
         self.pending = None;
@@ -283,6 +320,9 @@ impl Association {
     /// A request gave us no time: lost, or the answer is none to go by.
     fn note_miss(&mut self) {
         self.misses = self.misses.saturating_add(1);
+        if let Some(carrier) = &mut self.carrier {
+            carrier.note_miss();
+        }
         if self.misses >= u32::from(BURST_MISSES_MAX) {
             self.pace = self.pace.without_answers();
         }
@@ -291,7 +331,7 @@ impl Association {
     /// It did.
     fn note_answer(&mut self, now: Now) {
         self.received += 1;
-        if self.reach == 0 && self.options.iburst {
+        if self.reach == 0 && self.options.iburst && self.burst_good == 0 {
             // The first one, or the first after a long silence.
             self.pace = Pace::start(&self.options);
             let soon = BURST_INTERVAL.min(self.poll.interval());
@@ -299,6 +339,14 @@ impl Association {
         }
         if let Pace::Quick { answers, .. } = &mut self.pace {
             *answers += 1;
+        }
+        if matches!(self.pace, Pace::Burst { .. }) && self.burst_good > 0 {
+            self.burst_good -= 1;
+            if self.burst_good == 0 {
+                self.pace = Pace::Poll;
+                self.next = now.mono + self.poll.interval();
+                self.end_excursion();
+            }
         }
         self.reach |= 1;
         self.misses = 0;
@@ -309,7 +357,8 @@ impl Association {
     /// starts now. Call [`expire`](Self::expire) first. It is signed by one of `keys`
     /// if the operator wants that; without that key nothing is asked.
     pub fn poll(&mut self, now: Now, dice: Dice, keys: &KeyTable) -> Option<Request> {
-        if self.standing != Standing::Active || now.mono < self.next {
+        let asks = matches!(self.standing, Standing::Active | Standing::Excursion);
+        if !asks || now.mono < self.next {
             return None;
         }
         let key = self.options.key.map(|id| keys.get(id));
@@ -327,11 +376,18 @@ impl Association {
         let (quick, pace) = self.pace.step();
         let slows =
             self.mechanisms.have(Mechanism::QuickStart) || !matches!(pace, Pace::Slowing { .. });
-        let wait = if let Some(quick) = quick.filter(|&quick| quick < interval && slows) {
+        let quick = if self.burst_good > 0 {
+            quick.map(|quick| quick.min(interval))
+        } else {
+            quick.filter(|&quick| quick < interval && slows)
+        };
+        let wait = if let Some(quick) = quick {
             self.pace = pace;
             quick
         } else {
             self.pace = Pace::Poll;
+            self.burst_good = 0;
+            self.end_excursion();
             // Every eight misses in a row double the interval: a dead server is asked
             // less and less.
             if self.misses > 0 && self.misses.is_multiple_of(8) {
@@ -377,8 +433,17 @@ impl Association {
             departure: Stamp::daemon(now.wall),
             deadline,
         });
+        let key = key.flatten();
+        let (bytes, from_port) = match &mut self.carrier {
+            None => (Message::new(&header, key).to_vec(), None),
+            Some(carrier) => {
+                let sealed = carrier.seal(&header.to_bytes(), key);
+                (sealed, Some(self.address.port()))
+            }
+        };
         Some(Request {
-            bytes: Message::new(&header, key.flatten()),
+            bytes,
+            from_port,
             deadline,
         })
     }
@@ -417,6 +482,15 @@ impl Association {
         }
     }
 
+    /// The clock that takes the server's place was read, and this is what came of the
+    /// readings since the last poll.
+    pub fn on_measurement(&mut self, sample: &Measurement, now: Now) {
+        self.pending = None;
+        self.note_answer(now);
+        self.last_sample = Some(*sample);
+        self.last_origins = Some((sample.origin, sample.origin));
+    }
+
     fn judge(
         &mut self,
         bytes: &[u8],
@@ -426,6 +500,10 @@ impl Association {
         own: &[IpAddr],
         keys: &KeyTable,
     ) -> Result<Received, PacketTest> {
+        let (bytes, corrections) = match &self.carrier {
+            None => (bytes, None),
+            Some(carrier) => carrier.open(bytes, &arrival).ok_or(PacketTest::Transport)?,
+        };
         let packet = Packet::new(bytes).ok_or(PacketTest::Short)?;
         check_form(&packet, self.options.version)?;
         // A copy of a reply finds no request any more. Equal T3 are no sign of one (RFC
@@ -443,6 +521,9 @@ impl Association {
             None => None,
         };
         check_auth(bytes, &packet, key)?;
+        if let Some(carrier) = &mut self.carrier {
+            carrier.note_answer();
+        }
         if packet.stratum() == 0 {
             let kiss = KissCode::from_refid(packet.refid());
             if !matches!(kiss, KissCode::Other(_)) {
@@ -467,6 +548,7 @@ impl Association {
             receive: packet.receive(),
             arrival,
             arrived: now.mono,
+            corrections,
             sampled: !interleaved,
         };
         let previous = self.previous.take();
@@ -485,6 +567,7 @@ impl Association {
             }
         };
         self.note_answer(now);
+        self.last_reply = Some(packet.to_header());
         let Some(complete) = complete else {
             return Ok(Received::Nothing);
         };
@@ -496,7 +579,7 @@ impl Association {
         let origins = (halfway.departure.origin, halfway.arrival.origin);
         // A card's clock is off by the same on both ways, and so is the offset.
         let stamp_error = halfway.departure.error.max(halfway.arrival.error);
-        let sample = Measurement {
+        let mut sample = Measurement {
             offset: exchange.offset(),
             delay: exchange.delay().max(precision.to_duration()),
             dispersion: dispersion(&exchange, precision, packet.precision())
@@ -512,8 +595,21 @@ impl Association {
             root_delay: packet.root_delay().to_duration(),
             root_dispersion: packet.root_dispersion().to_duration(),
         };
+        if let Some(corrections) = halfway.corrections {
+            corrections.apply(&mut sample);
+        }
         self.last_sample = Some(sample);
+        self.recent.truncate(RECENT - 1);
+        self.recent.push_front(sample);
         self.last_origins = Some(origins);
+        self.response = Some(exchange.transmit - exchange.receive);
+        for (place, origin) in [origins.0, origins.1].into_iter().enumerate() {
+            match origin {
+                StampOrigin::Daemon => {}
+                StampOrigin::Kernel => self.stamped[place] += 1,
+                StampOrigin::Hardware => self.stamped[2 + place] += 1,
+            }
+        }
         Ok(Received::Sample(sample))
     }
 
@@ -652,6 +748,94 @@ impl Association {
         self.set_poll(self.poll);
     }
 
+    /// The operator's word: ask, or don't. Without asking there is nothing to follow.
+    pub fn set_online(&mut self, online: bool, now: MonoInstant) {
+        match (self.standing, online) {
+            (Standing::Offline | Standing::Excursion, true) => {
+                self.standing = Standing::Active;
+                if self.burst_good == 0 {
+                    self.pace = Pace::start(&self.options);
+                    self.next = now;
+                }
+            }
+            (Standing::Active | Standing::Excursion, false) => {
+                self.standing = Standing::Offline;
+                self.pace = Pace::Poll;
+                self.burst_good = 0;
+                self.pending = None;
+                self.previous = None;
+                self.reach = 0;
+            }
+            _ => {}
+        }
+    }
+
+    /// The operator's word: ask now, every two seconds, until there are `good` answers
+    /// or `total` requests were sent.
+    pub fn burst(&mut self, good: u8, total: u8, now: MonoInstant) {
+        match self.standing {
+            Standing::Denied(_) => return,
+            Standing::Offline => self.standing = Standing::Excursion,
+            Standing::Active | Standing::Excursion => {}
+        }
+        self.burst_good = good.max(1);
+        self.pace = Pace::Burst { left: total.max(1) };
+        self.misses = 0;
+        self.next = now;
+    }
+
+    fn end_excursion(&mut self) {
+        if self.standing == Standing::Excursion {
+            self.standing = Standing::Offline;
+        }
+    }
+
+    /// Other limits of the poll interval. What a server forbade by RATE stays forbidden.
+    pub fn set_poll_limits(&mut self, min: PollExponent, max: PollExponent) {
+        if self.poll_min == self.options.minpoll {
+            self.poll_min = min;
+        }
+        self.options.minpoll = min;
+        self.options.maxpoll = max.max(self.poll_min);
+        self.set_poll(self.poll);
+    }
+
+    /// Other options in the selection.
+    pub fn set_selection(&mut self, prefer: bool, noselect: bool) {
+        self.options.prefer = prefer;
+        self.options.noselect = noselect;
+    }
+
+    /// Is it asked at its poll intervals?
+    pub fn is_online(&self) -> bool {
+        self.standing == Standing::Active
+    }
+
+    /// Is it asked quickly just now, on an operator's word?
+    pub fn is_bursting(&self) -> bool {
+        self.burst_good > 0
+    }
+
+    /// How long the server took for the last sample's exchange: from T2 to T3.
+    pub fn response(&self) -> Option<NtpDuration> {
+        self.response
+    }
+
+    /// So many of T1 and T4 by the kernel, of T1 and T4 by hardware.
+    pub fn stamped(&self) -> [u64; 4] {
+        self.stamped
+    }
+
+    /// The last request left from this address of ours.
+    pub fn note_local(&mut self, from: IpAddr) {
+        self.local = Some(from);
+    }
+
+    /// Whence the last request left.
+    pub fn local(&self) -> Option<IpAddr> {
+        self.local
+    }
+
     /// Whom we ask.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -680,8 +864,8 @@ impl Association {
     /// The kiss that ended it, if one did.
     pub fn denied(&self) -> Option<KissCode> {
         match self.standing {
-            Standing::Active => None,
             Standing::Denied(kiss) => Some(kiss),
+            Standing::Active | Standing::Offline | Standing::Excursion => None,
         }
     }
 
@@ -693,6 +877,16 @@ impl Association {
     /// The last sample.
     pub fn last_sample(&self) -> Option<&Measurement> {
         self.last_sample.as_ref()
+    }
+
+    /// The last samples, newest first; eight at most, as RFC 5905's clock filter.
+    pub fn recent_samples(&self) -> impl Iterator<Item = &Measurement> {
+        self.recent.iter()
+    }
+
+    /// The header of the last reply that gave the time.
+    pub fn last_reply(&self) -> Option<&Header> {
+        self.last_reply.as_ref()
     }
 
     /// Who took the last sample's T1 and T4.
@@ -721,6 +915,7 @@ mod tests {
     use super::*;
     use crate::time::instant::WallInstant;
     use crate::wire::key::Key;
+    use crate::wire::ptp::{Envelope, PREFIX_LEN_MAX, correction_field};
 
     const PRECISION: Precision = Precision::new(-24);
     const START_NS: i64 = 1_900_000_000_000_000_000;
@@ -779,7 +974,8 @@ mod tests {
 
         /// The reply of an honest server, 1 ms after `request`, without departure stamp of its own.
         fn reply(&self, request: &Request) -> Header {
-            let request = Packet::new(&request.bytes).expect("a request");
+            let request = self.opened(request);
+            let request = Packet::new(&request).expect("a request");
             let there = NtpTimestamp::from_wall(self.now().wall) + NtpDuration::from_seconds(0.001);
             Header {
                 leap: Leap::None,
@@ -796,6 +992,12 @@ mod tests {
                 receive: there,
                 transmit: there,
             }
+        }
+
+        /// Without what carries it.
+        fn opened(&self, request: &Request) -> Vec<u8> {
+            let bytes = &request.bytes;
+            Envelope::open(bytes, 123).map_or(bytes.clone(), |(_, ntp)| ntp.to_vec())
         }
 
         fn receive(&mut self, reply: &Header) -> Received {
@@ -906,6 +1108,33 @@ mod tests {
         let reply = Message::new(&story.reply(&request), Some(&key));
         assert!(matches!(story.receive_bytes(&reply), Received::Sample(_)));
         assert_eq!(story.association.rejected()[PacketTest::Auth.index()], 5);
+    }
+
+    #[test]
+    fn over_ptp_the_message_within_is_signed() {
+        let (mut story, key) = keyed(false);
+        let options = SourceOptions {
+            over_ptp: Some(123),
+            correction: true,
+            ..*story.association.options()
+        };
+        let start = MonoInstant::ZERO;
+        let address = story.association.address();
+        story.association = Association::new(address, options, Mechanisms::default(), start);
+        let request = story.request();
+        let (envelope, asked) = Envelope::open(&request.bytes, 123).expect("over PTP");
+        let (signed, mac) = asked.split_at(asked.len() - key.mac_len());
+        assert!(signed.len() > 48 && key.verifies(signed, mac));
+        let reply = story.reply(&request);
+        for (signer, expected) in [(None, false), (Some(&key), true)] {
+            let ntp = Message::new(&reply, signer);
+            let mut prefix = [0; PREFIX_LEN_MAX];
+            let len = envelope.seal(ntp.len(), &mut prefix);
+            let received = story.receive_bytes(&[&prefix[..len], &ntp].concat());
+            let auth = Received::Rejected(PacketTest::Auth);
+            assert_eq!(matches!(received, Received::Sample(_)), expected);
+            assert!(expected || received == auth, "{received:?}");
+        }
     }
 
     #[test]
@@ -1207,6 +1436,70 @@ mod tests {
         reply.transmit = basic.transmit;
         assert_eq!(story.receive(&reply), Received::Nothing);
         assert_eq!(story.association.misses(), 0);
+    }
+
+    /// Basic and then interleaved, over PTP, with a switch that has the request for 300 us
+    /// and the reply for 100 us.
+    #[test]
+    fn over_ptp_the_corrections_belong_to_their_own_exchange() {
+        let mut story = Story::new(SourceOptions {
+            xleave: true,
+            over_ptp: Some(123),
+            correction: true,
+            ..SourceOptions::default()
+        });
+        let frame_time = NtpDuration::from_nanos(700);
+        for round in 0..4 {
+            let request = story.request();
+            let envelope = Envelope::open(&request.bytes, 123).expect("over PTP").0;
+            let reply = story.reply(&request);
+            let mut header = reply;
+            if round > 0 {
+                let ntp = story.opened(&request);
+                let asked = Packet::new(&ntp).expect("a request");
+                header.origin = asked.receive();
+                header.transmit = asked.origin();
+            }
+            let there = NtpDuration::from_nanos(300_000) + frame_time;
+            let field = correction_field(envelope.form, there);
+            let ntp = [&header.to_bytes()[..], &field].concat();
+            let back = Envelope {
+                correction: NtpDuration::from_nanos(100_000),
+                ..envelope
+            };
+            let mut prefix = [0; PREFIX_LEN_MAX];
+            let len = back.seal(ntp.len(), &mut prefix);
+            let bytes = [&prefix[..len], &ntp].concat();
+            story.pass(2);
+            let now = story.now();
+            let plain = story.association.on_datagram(
+                &reply.to_bytes(),
+                Stamp::kernel(now.wall),
+                now,
+                PRECISION,
+                &[],
+                &story.keys,
+            );
+            assert_eq!(plain, Received::Rejected(PacketTest::Transport));
+            let arrival = Stamp {
+                frame_time,
+                ..Stamp::exact(now.wall, StampOrigin::Hardware)
+            };
+            match story
+                .association
+                .on_datagram(&bytes, arrival, now, PRECISION, &[], &story.keys)
+            {
+                Received::Sample(sample) => {
+                    // 2 ms, all of them the network's, as T3 is T2.
+                    let corrected = NtpDuration::from_nanos(1_600_000);
+                    let off = (sample.delay - corrected).abs();
+                    assert!(off < NtpDuration::from_nanos(50), "{sample:?}");
+                    assert!(!sample.root_delay.is_negative());
+                    assert!(sample.root_delay > NtpDuration::from_nanos(399_000));
+                }
+                other => assert_eq!((round, other), (1, Received::Nothing)),
+            }
+        }
     }
 
     #[test]

@@ -3,5 +3,7 @@
 
 pub mod association;
 pub mod options;
+pub mod over_ptp;
 pub mod packet_test;
 pub mod processing;
+pub mod refclock;

@@ -1,5 +1,6 @@
-//! What a `server` or `pool` line says about its association.
+//! What a `server`, `pool` or `refclock` line says about its association.
 
+use crate::client::refclock::ClockOptions;
 use crate::time::duration::NtpDuration;
 use crate::time::units::PollExponent;
 
@@ -30,6 +31,13 @@ pub struct SourceOptions {
     /// Added to each measured offset: positive if the source is behind the true time
     /// (chrony's `offset`, ntpsec's `bias`).
     pub offset: NtpDuration,
+    /// It is no server but a clock of this host's, to be read.
+    pub clock: Option<ClockOptions>,
+    /// Ask over PTP, in this domain; none: over UDP alone.
+    pub over_ptp: Option<u8>,
+    /// Ask what transparent clocks added to our requests, and take out what they added
+    /// both ways (`extfield 10A`). Over PTP alone.
+    pub correction: bool,
 }
 
 impl Default for SourceOptions {
@@ -46,6 +54,9 @@ impl Default for SourceOptions {
             port: 123,
             key: None,
             offset: NtpDuration::ZERO,
+            clock: None,
+            over_ptp: None,
+            correction: false,
         }
     }
 }

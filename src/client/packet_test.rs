@@ -13,6 +13,8 @@ use crate::wire::trailer::Trailer;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(usize)]
 pub enum PacketTest {
+    /// Asked over PTP, and this is no NTP over PTP.
+    Transport,
     /// Fewer than 48 octets.
     Short,
     /// The octets after the header are neither extension fields nor a MAC.
@@ -49,7 +51,8 @@ pub enum PacketTest {
 
 impl PacketTest {
     /// All of them, in order of [`index`](Self::index).
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
+        Self::Transport,
         Self::Short,
         Self::Trailer,
         Self::Auth,
@@ -75,6 +78,7 @@ impl PacketTest {
     /// The name in metrics and JSON.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Transport => "transport",
             Self::Short => "short",
             Self::Trailer => "trailer",
             Self::Auth => "auth",

@@ -1,4 +1,4 @@
-//! `server`, `pool`, `peer`, `refclock`, `fudge`, `unpeer`: whom to ask.
+//! `server`, `pool`, `peer`, `fudge`, `unpeer`: whom to ask.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -8,6 +8,7 @@ use crate::config::words::Word;
 use crate::config::{Family, SourceConfig, SourceKind};
 use crate::time::duration::NtpDuration;
 use crate::time::units::PollExponent;
+use crate::wire::ptp::{DOMAIN_DEFAULT, EVENT_PORT};
 
 /// `server` and, as clients only for now, `peer`.
 pub fn server(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
@@ -27,7 +28,7 @@ pub fn peer(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
 }
 
 /// Options of an association that take no value, in the order they are written out.
-const SWITCHES: [&str; 5] = ["iburst", "burst", "prefer", "noselect", "xleave"];
+const SWITCHES: [&str; 6] = ["iburst", "burst", "prefer", "noselect", "xleave", "ptp"];
 
 /// Options that are understood and have no effect: word, whether a value follows, why.
 const INERT: [(&str, bool, &str); 7] = [
@@ -160,13 +161,16 @@ fn options(
     most: &mut Option<usize>,
 ) -> Option<SourceOptions> {
     let mut options = SourceOptions::default();
-    let mut good = true;
+    let (mut good, mut port_said) = (true, false);
     while let Some(word) = line.take() {
         let understood = match word.text.as_str() {
             "maxsources" => line.integer(&word, 1..=1000).map(|n| *most = Some(n)),
-            _ => option(line, directive, &word, &mut options),
+            _ => option(line, directive, &word, &mut options, &mut port_said),
         };
         good &= understood.is_some();
+    }
+    if options.over_ptp.is_some() && !port_said {
+        options.port = EVENT_PORT;
     }
     if options.minpoll > options.maxpoll {
         let (min, max) = (options.minpoll.log2(), options.maxpoll.log2());
@@ -183,6 +187,7 @@ fn option(
     directive: &Word,
     word: &Word,
     options: &mut SourceOptions,
+    port_said: &mut bool,
 ) -> Option<()> {
     match word.text.as_str() {
         "iburst" => options.iburst = true,
@@ -190,10 +195,15 @@ fn option(
         "prefer" => options.prefer = true,
         "noselect" => options.noselect = true,
         "xleave" => options.xleave = true,
+        "ptp" => options.over_ptp = Some(DOMAIN_DEFAULT),
+        "extfield" => extfield(line, word, options)?,
         "minpoll" => options.minpoll = poll(line, word)?,
         "maxpoll" => options.maxpoll = poll(line, word)?,
         "version" => options.version = line.integer(word, 1..=4)?,
-        "port" => options.port = line.integer(word, 1..=u16::MAX)?,
+        "port" => {
+            options.port = line.integer(word, 1..=u16::MAX)?;
+            *port_said = true;
+        }
         "key" => options.key = Some(line.integer(word, 1..=u32::MAX)?),
         "autokey" | "nts" => return untrusted(line, word),
         "bias" | "offset" => options.offset = NtpDuration::from_seconds(line.real(word)?),
@@ -208,6 +218,24 @@ fn option(
     Some(())
 }
 
+/// `extfield type`, chrony's word: the types that report a network correction. Which of
+/// them is sent goes by the form of NTP over PTP that the server speaks.
+fn extfield(line: &mut Line<'_>, word: &Word, options: &mut SourceOptions) -> Option<()> {
+    let kind = line.argument(word, "the type of an extension field")?;
+    match kind.text.to_ascii_uppercase().as_str() {
+        "10A" | "F324" => options.correction = true,
+        "F323" => line.note(
+            &kind,
+            "`extfield F323` has no effect: it is an experiment of chrony's".into(),
+        ),
+        _ => {
+            line.unknown(&kind, "extfield", ["10A", "F324", "F323"]);
+            return None;
+        }
+    }
+    Some(())
+}
+
 fn inert_option(line: &mut Line<'_>, directive: &Word, word: &Word, name: &str) -> Option<()> {
     let Some((_, valued, why)) = INERT.iter().find(|(inert, ..)| *inert == name) else {
         let valued = [
@@ -218,6 +246,7 @@ fn inert_option(line: &mut Line<'_>, directive: &Word, word: &Word, name: &str) 
             "key",
             "bias",
             "maxsources",
+            "extfield",
         ];
         line.unknown(word, &directive.text, SWITCHES.into_iter().chain(valued));
         return None;
@@ -294,18 +323,6 @@ fn reference_clock(
         line.note(directive, message.into());
     }
     Some(Statement::LocalClock { unit })
-}
-
-/// ntpsec's `refclock local`; any other driver is an error.
-pub fn refclock(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
-    let driver = line.argument(directive, "a driver")?;
-    let message = format!("`refclock {}` is not supported yet", driver.text);
-    let help = match driver.text.as_str() {
-        "local" => "write `server 127.127.1.0` and `fudge 127.127.1.0 stratum 10`",
-        _ => "delete the line, or put `#` before it",
-    };
-    line.error(directive, message, help.into());
-    None
 }
 
 /// `fudge 127.127.1.x stratum n`.

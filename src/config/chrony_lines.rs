@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::config::allow::Order;
-use crate::config::directives::chrony_options::{HWTIMESTAMP, LOCAL, OTHER_LIMITS, RATELIMIT};
+use crate::config::directives::chrony_options::{LOCAL, OTHER_LIMITS, RATELIMIT};
 use crate::config::directives::{Choices, Kind, take_choice, take_kind};
 use crate::config::statement::{Include, Line, Statement, Tinker, Tos};
 use crate::config::words::Word;
@@ -13,16 +13,26 @@ use crate::server::rule::{Bucket, Prefix, RateLimit};
 use crate::time::duration::NtpDuration;
 
 /// `allow [all] [subnet]`.
-pub fn allow(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
-    order(line, directive, true)
+pub fn allow(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
+    order(line, true).map(Statement::Allow)
 }
 
 /// `deny [all] [subnet]`.
-pub fn deny(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
-    order(line, directive, false)
+pub fn deny(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
+    order(line, false).map(Statement::Allow)
 }
 
-fn order(line: &mut Line<'_>, _directive: &Word, allow: bool) -> Option<Statement> {
+/// `cmdallow [all] [subnet]`.
+pub fn command_allow(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
+    order(line, true).map(Statement::CommandAllow)
+}
+
+/// `cmddeny [all] [subnet]`.
+pub fn command_deny(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
+    order(line, false).map(Statement::CommandAllow)
+}
+
+fn order(line: &mut Line<'_>, allow: bool) -> Option<Order> {
     let all = line
         .take_if(|word| word.eq_ignore_ascii_case("all"))
         .is_some();
@@ -31,7 +41,7 @@ fn order(line: &mut Line<'_>, _directive: &Word, allow: bool) -> Option<Statemen
         Some(word) => Some(subnet(line, &word)?),
     };
     line.end()?;
-    Some(Statement::Allow(Order { allow, all, block }))
+    Some(Order { allow, all, block })
 }
 
 /// An address, `address/bits`, or the first one to three numbers of an IPv4 address.
@@ -115,18 +125,6 @@ pub fn other_limit(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     choices(line, directive, &OTHER_LIMITS, |_, _| {})?;
     let message = format!("`{}` has no effect here", directive.text);
     line.note(directive, message);
-    Some(Statement::Inert)
-}
-
-/// `hwtimestamp interface [options]`.
-pub fn hwtimestamp(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
-    line.argument(directive, "an interface, or `*`")?;
-    let message = format!(
-        "`{}` is accepted and has no effect here, because hardware timestamps are not supported yet",
-        directive.text
-    );
-    line.note(directive, message);
-    choices(line, directive, &HWTIMESTAMP, |_, _| {})?;
     Some(Statement::Inert)
 }
 

@@ -78,6 +78,13 @@ fn option(
         "offset" => {
             options.offset = NtpDuration::from_seconds(value.text.parse().unwrap_or_default());
         }
+        "extfield" if value.text.eq_ignore_ascii_case("F323") => {
+            line.note(
+                &value,
+                "`extfield F323` has no effect: it is an experiment of chrony's".into(),
+            );
+        }
+        "extfield" => options.correction = true,
         "ipv4" => source.family = Some(Family::V4),
         "ipv6" => source.family = Some(Family::V6),
         "maxsources" if source.kind == SourceKind::Pool => source.most = Some(number as usize),

@@ -2,13 +2,16 @@
 //! comes back as a sentence. (The way to ntp.conf is [`native`](crate::config::native).)
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 
 use crate::config::keys::{KeyFormat, Trust, trust_as_text};
-use crate::config::native::seconds;
-use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
+use crate::config::native::{self, seconds};
+use crate::config::stamping::CardLine;
+use crate::config::{Commands, Config, Family, Listen, SourceConfig, SourceKind};
 use crate::server::access::AccessTable;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use crate::time::duration::NtpDuration;
+use crate::wire::ptp::DOMAIN_DEFAULT;
 
 /// The lines, and what they don't say.
 pub fn to_chrony(config: &Config) -> (Vec<String>, Vec<String>) {
@@ -23,12 +26,95 @@ pub fn to_chrony(config: &Config) -> (Vec<String>, Vec<String>) {
     keys(config, &mut lines, &mut lost);
     clock(config, &mut lines, &mut lost);
     serving(config, &mut lines, &mut lost);
+    over_ptp(config, &mut lines, &mut lost);
+    hardware(config, &mut lines, &mut lost);
+    commands(config, &mut lines);
     (lines, lost)
 }
 
+fn over_ptp(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
+    let mut asked = config.sources.iter().filter_map(|source| {
+        let options = source.options;
+        options.over_ptp.map(|_| options.port)
+    });
+    // chronyd asks over PTP whom it asks on its own port of PTP.
+    if let Some(port) = config.ptp_port.or_else(|| asked.clone().next()) {
+        lines.push(format!("ptpport {port}"));
+        if asked.any(|other| other != port) {
+            lost.push(format!(
+                "`ptp`: chronyd asks over PTP on port {port}, and nowhere else"
+            ));
+        }
+        if config.ptp_port.is_none() {
+            lost.push(format!(
+                "chronyd, which asks over PTP, also answers on port {port}"
+            ));
+        }
+        if config.ptp_domain != DOMAIN_DEFAULT {
+            lines.push(format!("ptpdomain {}", config.ptp_domain));
+        }
+    }
+}
+
+/// Cards and clocks.
+fn hardware(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
+    for card in &config.stamping.cards {
+        let unrestored = CardLine {
+            restore: false,
+            ..card.clone()
+        };
+        lines.push(native::card(&unrestored));
+        if card.restore {
+            lost.push("`restore` of `hwtimestamp`: chronyd leaves the card as it is".into());
+        }
+    }
+    for phc in &config.disciplined {
+        lost.push(format!("`phc discipline {}`: see phc2sys(8)", phc.device));
+    }
+    let rtc = &config.rtc;
+    lines.extend(rtc.kernel_sets.then(|| "rtcsync".to_owned()));
+    let paths = [
+        ("rtcfile", &rtc.file),
+        ("rtcdevice", &rtc.device),
+        ("hwclockfile", &rtc.hwclock_file),
+    ];
+    for (word, path) in paths {
+        lines.extend(path.iter().map(|path| format!("{word} {}", path.display())));
+    }
+    lines.extend((rtc.on_utc == Some(true)).then(|| "rtconutc".to_owned()));
+    if let Some(limit) = rtc.autotrim {
+        lines.push(format!("rtcautotrim {}", seconds(limit)));
+    }
+}
+
+fn commands(config: &Config, lines: &mut Vec<String>) {
+    let (commands, default) = (&config.commands, Commands::of_chrony());
+    if commands.port != default.port {
+        lines.push(format!("cmdport {}", commands.port));
+    }
+    if commands.v4 != default.v4 {
+        lines.push(format!("bindcmdaddress {}", commands.v4));
+    }
+    if commands.v6 != default.v6 {
+        lines.push(format!("bindcmdaddress {}", commands.v6));
+    }
+    if commands.path != default.path {
+        let path = commands.path.as_deref().unwrap_or(Path::new("/"));
+        lines.push(format!("bindcmdaddress {}", path.display()));
+    }
+    for (block, allow) in &commands.allowed {
+        let word = if *allow { "cmdallow" } else { "cmddeny" };
+        lines.push(format!("{word} {block}"));
+    }
+    lines.extend(config.manual.then(|| "manual".to_owned()));
+}
+
 fn source(source: &SourceConfig) -> String {
+    if let Some(clock) = &source.options.clock {
+        return native::clock(source, clock);
+    }
     let kind = match source.kind {
-        SourceKind::Server => "server",
+        SourceKind::Server | SourceKind::Clock => "server",
         SourceKind::Pool => "pool",
     };
     let options = &source.options;
@@ -60,6 +146,9 @@ fn source(source: &SourceConfig) -> String {
     }
     if options.offset != NtpDuration::ZERO {
         line += &format!(" offset {}", seconds(options.offset));
+    }
+    if options.correction {
+        line += " extfield 10A";
     }
     if let (SourceKind::Pool, most) = (source.kind, source.most) {
         line += &format!(" maxsources {}", most.unwrap_or(4).min(16));

@@ -29,6 +29,7 @@ pub struct Evidence {
 /// Looks at the first word of every line; `belongs` knows whose it is alone.
 pub fn evidence(text: &str, belongs: impl Fn(&str) -> Option<Dialect>) -> Evidence {
     let mut found = Evidence::default();
+    let mut weak = None;
     for (index, line) in text.lines().enumerate() {
         // chrony has more comment signs.
         if line.trim_start().starts_with(['!', ';', '%']) {
@@ -37,12 +38,21 @@ pub fn evidence(text: &str, belongs: impl Fn(&str) -> Option<Dialect>) -> Eviden
         let Some(word) = words::split(line).ok().and_then(|w| w.into_iter().next()) else {
             continue;
         };
+        // chrony.conf does not care for case.
+        let lower = word.text.to_ascii_lowercase();
+        if CHRONY_FIRST.contains(&lower.as_str()) {
+            weak.get_or_insert((index + 1, word.text));
+            continue;
+        }
         let place = match belongs(&word.text) {
             Some(Dialect::Ntp) => &mut found.ntp,
             Some(Dialect::Chrony) => &mut found.chrony,
             Some(Dialect::Auto) | None => continue,
         };
         place.get_or_insert((index + 1, word.text));
+    }
+    if found.ntp.is_none() && found.chrony.is_none() {
+        found.chrony = weak;
     }
     found
 }
@@ -54,14 +64,29 @@ pub fn instead_of(word: &str) -> Option<&'static str> {
     Some(instead)
 }
 
+/// chrony's words that are ptntp's too. Alone they speak for chrony.conf: it serves
+/// nobody who is not named, and taking it for the other would serve all.
+const CHRONY_FIRST: [&str; 13] = [
+    "cmdallow",
+    "cmddeny",
+    "hwclockfile",
+    "hwtimestamp",
+    "hwtstimeout",
+    "manual",
+    "ptpdomain",
+    "ptpport",
+    "rtcautotrim",
+    "rtcdevice",
+    "rtcfile",
+    "rtconutc",
+    "rtcsync",
+];
+
 const DELETE: &str = "delete the line; ptntp has nothing like it";
 const UNNEEDED: &str = "delete the line; ptntp does so without being told";
-const NO_RTC: &str = "delete the line; the kernel sets the real-time clock while the time is good";
 const NO_NTS: &str = "delete the line; NTS is not supported yet";
-const NO_HARDWARE: &str = "delete the line; hardware timestamps are not supported yet";
 const NO_STATISTICS: &str = "delete the line; see `ptntp stat --json` and the metrics";
-const NO_COMMANDS: &str =
-    "delete the line; commands come by the `control` socket, guarded by file permissions";
+const NO_COMMANDS: &str = "delete the line; see `cmdport`, `cmdallow` and `bindcmdaddress`";
 const SELECTION: &str = "see `tos` (minsane, minclock, maxdist, floor, ceiling)";
 
 /// Words of chrony.conf alone, and what to write in ntp.conf instead.
@@ -75,16 +100,12 @@ const CHRONY: &[(&str, &str)] = &[
     ("authselectmode", DELETE),
     ("bindacqaddress", DELETE),
     ("bindaddress", "write `listen ADDRESS`"),
-    ("bindcmdaddress", NO_COMMANDS),
     ("binddevice", DELETE),
     (
         "clientloglimit",
         "write `clients limited N`, a sixteenth of the bytes",
     ),
     ("clockprecision", UNNEEDED),
-    ("cmdallow", NO_COMMANDS),
-    ("cmddeny", NO_COMMANDS),
-    ("cmdport", NO_COMMANDS),
     ("cmdratelimit", NO_COMMANDS),
     ("combinelimit", SELECTION),
     ("commandkey", NO_COMMANDS),
@@ -94,9 +115,6 @@ const CHRONY: &[(&str, &str)] = &[
     ("dumponexit", DELETE),
     ("fallbackdrift", DELETE),
     ("generatecommandkey", NO_COMMANDS),
-    ("hwclockfile", NO_RTC),
-    ("hwtimestamp", NO_HARDWARE),
-    ("hwtstimeout", NO_HARDWARE),
     ("include", "write `includefile`, one line for each file"),
     ("initstepslew", "start with `-g`; see also `tinker step`"),
     ("keyfile", "write `keys FILE chrony` and `trustedkey all`"),
@@ -125,7 +143,6 @@ const CHRONY: &[(&str, &str)] = &[
         "makestep",
         "write `tinker step SECONDS stepupdates N stepout 0`",
     ),
-    ("manual", DELETE),
     ("maxchange", "write `tinker panic SECONDS`"),
     ("maxclockerror", DELETE),
     ("maxdistance", "write `tos maxdist SECONDS`"),
@@ -137,7 +154,7 @@ const CHRONY: &[(&str, &str)] = &[
         "maxstratum",
         "write `tos ceiling N`, one more than the largest stratum wanted",
     ),
-    ("maxtxbuffers", NO_HARDWARE),
+    ("maxtxbuffers", UNNEEDED),
     ("maxupdateskew", DELETE),
     ("minsources", "write `tos minsane N`"),
     ("nocerttimecheck", NO_NTS),
@@ -155,19 +172,12 @@ const CHRONY: &[(&str, &str)] = &[
     ("ntsserverkey", NO_NTS),
     ("ntstrustedcerts", NO_NTS),
     ("opencommands", NO_COMMANDS),
-    ("ptpdomain", DELETE),
-    ("ptpport", DELETE),
     (
         "ratelimit",
         "write `restrict default limited` and `limit interval SECONDS burst N leak N`",
     ),
     ("refresh", UNNEEDED),
     ("reselectdist", SELECTION),
-    ("rtcautotrim", NO_RTC),
-    ("rtcdevice", NO_RTC),
-    ("rtcfile", NO_RTC),
-    ("rtconutc", NO_RTC),
-    ("rtcsync", NO_RTC),
     (
         "sched_priority",
         "delete the line; see CPUSchedulingPolicy= in systemd's unit",
@@ -197,6 +207,10 @@ mod tests {
         assert_eq!(found("server a\nrestrict b\n"), (Some(2), None));
         assert_eq!(found("! c\nserver a\n\nMakeStep 1 3"), (None, Some(4)));
         assert_eq!(found("server a\n"), (None, None));
-        assert_eq!(found("rtcsync\nrestrict b"), (Some(2), Some(1)));
+        assert_eq!(found("makestep 1 3\nrestrict b"), (Some(2), Some(1)));
+        for word in ["hwtimestamp *", "rtcsync"] {
+            assert_eq!(found(&format!("{word}\nrestrict b")), (Some(2), None));
+            assert_eq!(found(&format!("server a\n{word}")), (None, Some(2)));
+        }
     }
 }

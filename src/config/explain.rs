@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use crate::client::refclock::ClockOptions;
 use crate::config::access::flags_of;
 use crate::config::keys::{Trust, trust_as_text};
 use crate::config::native::seconds;
 use crate::config::nic::Match;
-use crate::config::statement::{Include, Statement, Tinker, Tos};
-use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
+use crate::config::stamping::{CardLine, Filter, Which};
+use crate::config::statement::{CommandAddress, Include, RtcSetting, Statement, Tinker, Tos};
+use crate::config::{Config, Family, Listen, PhcLine, SourceConfig, SourceKind};
 use crate::server::respond::BadMac;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use crate::server::{interleave, rate};
@@ -107,10 +109,18 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
         Statement::Switch {
             discipline: true,
             on,
+            ..
         } => vec![if *on {
             "the clock is steered".into()
         } else {
             "the clock is measured and served, never steered".into()
+        }],
+        Statement::Switch {
+            monitor: true, on, ..
+        } => vec![if *on {
+            "`ntpq -c mrulist` lists who asked lately".into()
+        } else {
+            "nobody is remembered for `ntpq -c mrulist`".into()
         }],
         Statement::Switch { .. } | Statement::Inert => Vec::new(),
         Statement::Include(Include::File(path)) => {
@@ -131,6 +141,11 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
                 listed(paths)
             )]
         }
+        Statement::Card(card) => self::card(card),
+        Statement::StampTimeout(timeout) => vec![format!(
+            "a card's stamp of a departure is waited for {}; then the kernel's is used",
+            plain(*timeout)
+        )],
         Statement::Listen(Listen::Everywhere) => {
             vec!["requests to every address of this machine are answered".into()]
         }
@@ -162,6 +177,14 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             vec!["only this machine's own requests are answered, on 127.0.0.1 and ::1".into()]
         }
         Statement::Port(port) => vec![format!("requests are answered on UDP port {port}")],
+        Statement::PtpPort(None) => vec!["NTP over PTP is not answered".into()],
+        Statement::PtpPort(Some(port)) => vec![format!(
+            "NTP over PTP is answered on UDP port {port} (domain {}), and sources on that port are asked over PTP",
+            config.ptp_domain
+        )],
+        Statement::PtpDomain(domain) => {
+            vec![format!("NTP over PTP is spoken in the PTP domain {domain}")]
+        }
         Statement::Clients {
             interleaved,
             limited,
@@ -180,12 +203,17 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             });
             said.collect()
         }
+        Statement::Recent(clients) => vec![format!(
+            "`ntpq -c mrulist` lists the last {clients} who asked"
+        )],
         Statement::BusyPoll(true) => {
             vec!["the server's threads look for requests all the time, a core each".into()]
         }
         Statement::BusyPoll(false) => {
             vec!["the server's threads sleep until there are requests".into()]
         }
+        Statement::Rtc(setting) => vec![rtc(setting)],
+        Statement::Phc(phc) => self::phc(phc),
         Statement::Control(path) => vec![format!(
             "`ptntp stat` and the other commands reach the daemon at {}",
             path.display()
@@ -196,6 +224,36 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             )]
         }
         Statement::Metrics(None) => vec!["there are no metrics".into()],
+        Statement::CommandPort(0) => vec!["chronyc is not answered over UDP".into()],
+        Statement::CommandPort(port) => vec![format!(
+            "chronyc's reports are answered on UDP port {port}, to this machine, and to others as \
+             `cmdallow` says"
+        )],
+        Statement::Manual(true) => vec!["the time can be typed in with `chronyc settime`".into()],
+        Statement::Manual(false) => vec!["the time can't be typed in".into()],
+        Statement::CommandAllow(order) => {
+            let whom = match order.block {
+                Some(block) => block.to_string(),
+                None => "everybody".into(),
+            };
+            let said = match (order.allow, order.all) {
+                (true, false) => "may ask for chronyc's reports by UDP",
+                (true, true) => "may ask for chronyc's reports by UDP, all of them",
+                (false, false) => "may not ask for chronyc's reports",
+                (false, true) => "may not ask for chronyc's reports, none of them",
+            };
+            vec![format!("{whom} {said}")]
+        }
+        Statement::CommandAddress(CommandAddress::Ip(address)) => vec![format!(
+            "chronyc is answered at {address}, if `cmdport` names a port"
+        )],
+        Statement::CommandAddress(CommandAddress::Path(Some(path))) => vec![format!(
+            "chronyc, run by root, reports and gives orders by the socket {}",
+            path.display()
+        )],
+        Statement::CommandAddress(CommandAddress::Path(None)) => {
+            vec!["chronyc gives no orders".into()]
+        }
     }
 }
 
@@ -232,7 +290,40 @@ fn limits(config: &Config) -> String {
     }
 }
 
+fn clock(source: &SourceConfig, clock: &ClockOptions) -> Vec<String> {
+    let scale = if clock.tai { "TAI" } else { "UTC" };
+    let mut said = vec![format!(
+        "follows the hardware clock {} as {}, which counts {scale}: read {}, measured {}",
+        source.name,
+        clock.name(),
+        every(clock.dpoll),
+        every(source.options.minpoll)
+    )];
+    if source.options.noselect {
+        said.push("noselect: measured and shown, never followed".into());
+    }
+    if clock.offset != NtpDuration::ZERO {
+        said.push(format!("offset: {} is added to it", plain(clock.offset)));
+    }
+    if clock.tai {
+        said.push("tai: what UTC lacks comes from `leapfile`, or from the kernel".into());
+    }
+    said
+}
+
+fn phc(phc: &PhcLine) -> Vec<String> {
+    let scale = if phc.tai { "TAI" } else { "UTC" };
+    let device = &phc.device;
+    vec![format!(
+        "the hardware clock {device} is made to follow ours, and to show {scale}; at first it is stepped if it is off by more than {}",
+        plain(phc.step)
+    )]
+}
+
 fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
+    if let Some(clock) = &source.options.clock {
+        return self::clock(source, clock);
+    }
     let options = &source.options;
     let family = match source.family {
         None => "",
@@ -244,7 +335,9 @@ fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
         port => format!(" on port {port}"),
     };
     let whom = match source.kind {
-        SourceKind::Server => format!("asks {}{family}{port} for the time", source.name),
+        SourceKind::Server | SourceKind::Clock => {
+            format!("asks {}{family}{port} for the time", source.name)
+        }
         SourceKind::Pool => format!(
             "asks several servers of the pool {}{family}{port} for the time (with all pools at most {} sources) and replaces those that die",
             source.name, config.select.maxclock
@@ -289,6 +382,19 @@ fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
             kind.map(|kind| format!(" ({kind})")).unwrap_or_default()
         ));
     }
+    let over_ptp = options.over_ptp.is_some() || config.ptp_port == Some(options.port);
+    if over_ptp {
+        said.push(
+            "asks over PTP, for network cards that stamp PTP alone, in whichever form the server answers"
+                .into(),
+        );
+    }
+    if over_ptp && options.correction {
+        said.push(
+            "extfield: what transparent clocks on the way took is taken out, where cards stamp the packets"
+                .into(),
+        );
+    }
     if options.version != 4 {
         said.push(format!("speaks NTP version {}", options.version));
     }
@@ -298,6 +404,7 @@ fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
 fn every(poll: PollExponent) -> String {
     let interval = Duration::from_secs_f64(poll.interval().as_seconds());
     match interval.as_secs() {
+        0 => format!("every {} ms", interval.as_millis()),
         1 => "every second".into(),
         s if s < 120 => format!("every {s} s"),
         s if s < 7200 => format!("every {s} s ({} min)", (s + 30) / 60),
@@ -437,6 +544,59 @@ pub fn permissions(flags: Flags, config: &Config) -> String {
     said
 }
 
+fn card(card: &CardLine) -> Vec<String> {
+    let whom = match &card.interface {
+        Which::Named(name) => format!(
+            "{name} (if it is a bond its members, if it is a VLAN the interface that carries it)"
+        ),
+        Which::All => "every interface that can, and that no other line names,".into(),
+    };
+    let arrivals = match card.filter {
+        None => "all arrivals, or those of NTP, if it can, ",
+        Some(Filter::All) => "all arrivals ",
+        Some(Filter::Ntp) => "arrivals of NTP ",
+        Some(Filter::Ptp) => "arrivals of PTP, and of NTP in PTP's clothes, ",
+        Some(Filter::None) => "no arrivals ",
+    };
+    let mut said = vec![
+        format!("{whom} is set to stamp {arrivals}and departures by its own clock"),
+        format!("that clock is read {}", often(card.poll)),
+    ];
+    let compensations = [
+        (card.tx_compensation, "txcomp", "departures"),
+        (-card.rx_compensation, "rxcomp", "arrivals"),
+    ];
+    for (shift, word, what) in compensations {
+        if shift != NtpDuration::ZERO {
+            let way = if shift.is_negative() {
+                "earlier"
+            } else {
+                "later"
+            };
+            let shift = plain(shift.abs());
+            said.push(format!("{word}: {what} count {shift} {way} than stamped"));
+        }
+    }
+    if !card.precise {
+        said.push("nocrossts: it is never latched together with the system's clock".into());
+    }
+    if card.restore {
+        said.push(
+            "restore: when ptntp ends, it is set as it was before, unless somebody else has set \
+             it meanwhile"
+                .into(),
+        );
+    }
+    said
+}
+
+fn often(poll: PollExponent) -> String {
+    match poll.log2() {
+        ..0 => format!("{} times a second", 1_u32 << -poll.log2()),
+        _ => every(poll),
+    }
+}
+
 fn tinker(setting: Tinker) -> String {
     match setting {
         Tinker::Step(Some(limit)) => {
@@ -486,6 +646,32 @@ fn tos(setting: Tos) -> String {
         Tos::Ceiling(stratum) => {
             format!("ceiling: sources of stratum {stratum} and above are not followed")
         }
+    }
+}
+
+fn rtc(setting: &RtcSetting) -> String {
+    match setting {
+        RtcSetting::Sync(true) => {
+            "while the time is good, the kernel copies it to the real-time clock every 11 minutes"
+                .into()
+        }
+        RtcSetting::Sync(false) => "the kernel leaves the real-time clock alone".into(),
+        RtcSetting::File(path) => format!(
+            "the real-time clock is measured and set by ptntp, and what it gains is kept in {}",
+            path.display()
+        ),
+        RtcSetting::Device(path) => format!("the real-time clock is {}", path.display()),
+        RtcSetting::OnUtc(true) => "the real-time clock is on UTC".into(),
+        RtcSetting::OnUtc(false) => "the real-time clock is on local time".into(),
+        RtcSetting::Autotrim(Some(limit)) => format!(
+            "the real-time clock is set when it is off by more than {}",
+            plain(*limit)
+        ),
+        RtcSetting::Autotrim(None) => "the real-time clock is measured and never set".into(),
+        RtcSetting::HwclockFile(path) => format!(
+            "{} says whether the real-time clock is on UTC, and is kept as hwclock keeps it",
+            path.display()
+        ),
     }
 }
 

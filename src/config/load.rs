@@ -14,12 +14,18 @@ use crate::config::dialect::{self, Dialect};
 use crate::config::directives::{chrony as chrony_table, ntp as ntp_table};
 use crate::config::keys::{KeysConfig, Trust};
 use crate::config::nic::{self, NicRule};
-use crate::config::statement::{Include, Statement, Tinker, Tos};
-use crate::config::{Config, Family, Listen, LocalClock, Location, SourceConfig, SourceKind};
+use crate::config::stamping::CardLine;
+use crate::config::statement::{CommandAddress, Include, RtcSetting, Statement, Tinker, Tos};
+use crate::config::{
+    Commands, Config, Family, Listen, LocalClock, Location, RECENT_DEFAULT, SourceConfig,
+    SourceKind,
+};
 use crate::config::{chrony, glob, key_file, ntp};
 use crate::server::rule::{Flags, Headway, Prefix, RateLimit, Rule, Who};
 use crate::time::duration::NtpDuration;
 use crate::wire::key::KeyTable;
+use crate::wire::ptp::EVENT_PORT;
+use crate::wire::refid::RefId;
 
 /// A configuration that can be run.
 #[derive(Clone, Debug)]
@@ -162,6 +168,8 @@ struct Loader {
     dialect: Dialect,
     /// `allow` and `deny`, in their order.
     orders: Vec<Order>,
+    /// The same for commands.
+    command_orders: Vec<Order>,
     /// `bindaddress`.
     bound: (Option<Ipv4Addr>, Option<Ipv6Addr>),
     /// `interface` lines.
@@ -179,12 +187,15 @@ struct Loader {
 fn chrony_defaults() -> Config {
     let mut config = Config {
         drift_gains: true,
+        commands: Commands::of_chrony(),
         ..Config::default()
     };
     config.step.threshold = None;
     config.step.panic = None;
     config.step.stepout = NtpDuration::ZERO;
     config.select.maxdist = NtpDuration::from_whole_seconds(3);
+    // The kernel is told that the time is good only with `rtcsync`.
+    config.rtc.kernel_sets = false;
     // Each pool has a limit of its own.
     config.select.maxclock = 128;
     config.keys = KeysConfig::chrony();
@@ -204,6 +215,7 @@ impl Loader {
             },
             dialect,
             orders: Vec::new(),
+            command_orders: Vec::new(),
             bound: (None, None),
             port_off: false,
             nics: Vec::new(),
@@ -309,6 +321,8 @@ impl Loader {
             },
             Statement::BadMac(bad_mac) => config.keys.bad_mac = *bad_mac,
             Statement::Allow(order) => self.orders.push(*order),
+            Statement::CommandAllow(order) => self.command_orders.push(*order),
+            Statement::Manual(on) => config.manual = *on,
             Statement::KernelLeaps(on) => config.kernel_leaps = *on,
             Statement::BindAddress(IpAddr::V4(address)) => self.bound.0 = Some(*address),
             Statement::BindAddress(IpAddr::V6(address)) => self.bound.1 = Some(*address),
@@ -342,7 +356,14 @@ impl Loader {
                 config.drift_gains = *gains;
             }
             Statement::LeapFile(path) => config.leap_file = Some(path.clone()),
-            Statement::Switch { on, discipline } => {
+            Statement::Switch {
+                on,
+                discipline,
+                monitor,
+            } => {
+                if *monitor {
+                    config.recent = Some(if *on { RECENT_DEFAULT } else { 0 });
+                }
                 if *discipline {
                     config.discipline = *on;
                 }
@@ -361,6 +382,10 @@ impl Loader {
                 config.port = Some(*port).filter(|port| *port > 0);
                 self.port_off = *port == 0;
             }
+            Statement::Card(card) => self.card(read, card),
+            Statement::StampTimeout(timeout) => config.stamping.timeout = *timeout,
+            Statement::PtpPort(port) => config.ptp_port = *port,
+            Statement::PtpDomain(domain) => config.ptp_domain = *domain,
             Statement::Clients {
                 interleaved,
                 limited,
@@ -369,9 +394,29 @@ impl Loader {
                 clients.interleaved = interleaved.unwrap_or(clients.interleaved);
                 clients.limited = limited.unwrap_or(clients.limited);
             }
+            Statement::Recent(clients) => config.recent = Some(*clients),
             Statement::BusyPoll(on) => config.busy_poll = *on,
+            Statement::Rtc(setting) => {
+                let rtc = &mut config.rtc;
+                match setting.clone() {
+                    // Whether both are wanted is known at the end: see `real_time_clock`.
+                    RtcSetting::Sync(on) => rtc.kernel_sets = on,
+                    RtcSetting::File(path) => rtc.file = Some(path),
+                    RtcSetting::Device(path) => rtc.device = Some(path),
+                    RtcSetting::OnUtc(on) => rtc.on_utc = Some(on),
+                    RtcSetting::Autotrim(limit) => rtc.autotrim = limit,
+                    RtcSetting::HwclockFile(path) => rtc.hwclock_file = Some(path),
+                }
+            }
+            Statement::Phc(phc) => config.disciplined.push(phc.clone()),
             Statement::Control(path) => config.control = Some(path.clone()),
             Statement::Metrics(address) => config.metrics = *address,
+            Statement::CommandPort(port) => config.commands.port = *port,
+            Statement::CommandAddress(address) => match address {
+                CommandAddress::Ip(IpAddr::V4(v4)) => config.commands.v4 = *v4,
+                CommandAddress::Ip(IpAddr::V6(v6)) => config.commands.v6 = *v6,
+                CommandAddress::Path(path) => config.commands.path.clone_from(path),
+            },
             // The whole file has to be known first: see `local_clock`.
             Statement::LocalClock { .. }
             | Statement::Fudge { .. }
@@ -393,7 +438,30 @@ impl Loader {
             );
             self.say(read, Severity::Warning, &message, "delete one of the lines");
         } else {
-            self.config.sources.push(source.clone());
+            let mut source = source.clone();
+            if let Some(clock) = &mut source.options.clock
+                && clock.refid == RefId::default()
+            {
+                // As chrony numbers them.
+                let clocks = self.config.sources.iter();
+                let before = clocks.filter(|s| s.kind == SourceKind::Clock).count();
+                let digit = b'0' + (before % 10) as u8;
+                clock.refid = RefId::from_bytes([b'P', b'H', b'C', digit]);
+            }
+            self.config.sources.push(source);
+        }
+    }
+
+    fn card(&mut self, read: &ReadLine, card: &CardLine) {
+        let cards = &mut self.config.stamping.cards;
+        if cards.iter().any(|other| other.interface == card.interface) {
+            let message = format!(
+                "`{}` was named before; this line is passed over",
+                card.interface.word()
+            );
+            self.say(read, Severity::Warning, &message, "delete one of the lines");
+        } else {
+            cards.push(card.clone());
         }
     }
 
@@ -506,8 +574,14 @@ impl Loader {
         if self.dialect == Dialect::Chrony {
             self.serve_as_chronyd();
         }
+        let commands = allow::compile(&self.command_orders).into_iter();
+        let said = commands.filter(|block| block.order.is_some());
+        self.config.commands.allowed = said.map(|block| (block.prefix, block.allow)).collect();
         self.compile_nics();
         self.local_clock(&lines);
+        self.over_ptp(&lines);
+        self.real_time_clock(&lines);
+        self.clocks_are_read_or_set(&lines);
         self.weigh_lost_sources();
         let unread = self.read_keys(&lines);
         for read in &lines {
@@ -593,6 +667,43 @@ impl Loader {
             .any(|d| d.severity == Severity::Error)
     }
 
+    /// Who is asked on the port of PTP is asked over PTP, as chrony does it; the lines may
+    /// come in any order.
+    fn over_ptp(&mut self, lines: &[ReadLine]) {
+        let (port, domain) = (self.config.ptp_port, self.config.ptp_domain);
+        if port.is_some() && port == Some(self.config.port.unwrap_or(123)) {
+            let is_port = |read: &&ReadLine| matches!(read.statement, Statement::PtpPort(_));
+            let message = "this is the port of NTP itself, which can't be spoken over PTP on it";
+            if let Some(read) = lines.iter().rfind(is_port) {
+                let help = format!("write `ptpport {EVENT_PORT}`");
+                self.say(read, Severity::Error, message, &help);
+            }
+            return;
+        }
+        for source in &mut self.config.sources {
+            let options = &mut source.options;
+            if options.over_ptp.is_some() || port == Some(options.port) {
+                options.over_ptp = Some(domain);
+            }
+        }
+        for read in lines {
+            if let Statement::Source(source) = &read.statement
+                && source.options.correction
+                && source.options.over_ptp.is_none()
+                && port != Some(source.options.port)
+            {
+                let message = "`extfield` has no effect: transparent clocks correct PTP alone, and this source is not asked over it";
+                let help = match self.dialect {
+                    Dialect::Chrony => {
+                        "write `ptpport 319`, and `port 319` on this line, or delete `extfield`"
+                    }
+                    _ => "write `ptp` on the line too, or delete `extfield`",
+                };
+                self.say(read, Severity::Warning, message, help);
+            }
+        }
+    }
+
     /// Clocks and fudges may come in any order; of several clocks the best counts.
     fn local_clock(&mut self, lines: &[ReadLine]) {
         /// ntpd's stratum of the driver when nothing is fudged.
@@ -636,6 +747,64 @@ impl Loader {
             _ => None,
         });
         self.config.local_clock = best.or(told).map(|stratum| LocalClock { stratum });
+    }
+
+    /// The kernel and we must not both set the real-time clock.
+    fn real_time_clock(&mut self, lines: &[ReadLine]) {
+        let last = |wanted: fn(&RtcSetting) -> bool| {
+            let mut lines = lines.iter().rev();
+            lines.find(|read| matches!(&read.statement, Statement::Rtc(s) if wanted(s)))
+        };
+        let file = last(|setting| matches!(setting, RtcSetting::File(_)));
+        let sync = last(|setting| matches!(setting, RtcSetting::Sync(_)));
+        let autotrim = last(|setting| matches!(setting, RtcSetting::Autotrim(_)));
+        if let (None, Some(autotrim)) = (file, autotrim) {
+            let message = "no effect without `rtcfile`: the kernel sets the real-time clock";
+            self.say(autotrim, Severity::Note, message, "");
+        }
+        let Some(file) = file else { return };
+        if let Some(sync) = sync.filter(|_| self.config.rtc.kernel_sets) {
+            let message = format!(
+                "`rtcfile` and `rtcsync` ({}) exclude each other: either we set the real-time \
+                 clock, or the kernel does",
+                sync.location
+            );
+            let help = "delete `rtcfile` to leave it to the kernel, or `rtcsync` to have it measured and set more exactly";
+            self.say(file, Severity::Error, &message, help);
+        }
+        self.config.rtc.kernel_sets = false;
+    }
+
+    /// A hardware clock that we follow can't follow us, nor be set twice.
+    fn clocks_are_read_or_set(&mut self, lines: &[ReadLine]) {
+        let mut seen: Vec<(PathBuf, &ReadLine)> = Vec::new();
+        for read in lines {
+            let (device, sets) = match &read.statement {
+                Statement::Source(source) if source.kind == SourceKind::Clock => {
+                    (&source.name, false)
+                }
+                Statement::Phc(phc) => (&phc.device, true),
+                _ => continue,
+            };
+            // Names of interfaces are compared once the clocks are open.
+            let mut device = PathBuf::from(device);
+            if device.is_absolute() {
+                device = std::fs::canonicalize(&device).unwrap_or(device);
+            }
+            let other = seen.iter().find(|(other, before)| {
+                let both_read = !sets && !matches!(before.statement, Statement::Phc(_));
+                *other == device && !both_read
+            });
+            if let Some((_, before)) = other {
+                let (device, before) = (device.display(), &before.location);
+                let message = format!(
+                    "{device} was named at {before} already, and a clock is followed or \
+                     disciplined, by one line"
+                );
+                self.say(read, Severity::Error, &message, "delete one of the lines");
+            }
+            seen.push((device, read));
+        }
     }
 
     /// What would have been the only source must not vanish with a warning.
@@ -781,6 +950,9 @@ impl Loader {
         let Statement::Source(source) = &read.statement else {
             return;
         };
+        if source.kind == SourceKind::Clock {
+            return;
+        }
         let rules = &self.config.rules;
         let default = |prefix: Prefix| flags_for(rules, prefix.address());
         let flags = match (flags_of(rules, Who::Source), source.name.parse::<IpAddr>()) {

@@ -21,6 +21,7 @@ pub mod dialect;
 pub mod directives;
 pub mod explain;
 pub mod glob;
+pub mod hwtimestamp;
 pub mod key_file;
 pub mod key_lines;
 pub mod keys;
@@ -29,7 +30,10 @@ pub mod load;
 pub mod native;
 pub mod nic;
 pub mod ntp;
+pub mod refclock;
+pub mod rtc;
 pub mod settings;
+pub mod stamping;
 pub mod statement;
 pub mod words;
 
@@ -37,7 +41,7 @@ pub mod words;
 mod tests;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,10 +49,13 @@ use serde::{Serialize, Serializer};
 
 use crate::client::options::SourceOptions;
 use crate::config::keys::KeysConfig;
+use crate::config::stamping::StampingConfig;
 use crate::server::respond::Sizes;
-use crate::server::rule::{RateLimit, Rule};
+use crate::server::rule::{Flags, Prefix, RateLimit, Rule};
 use crate::sync::filter::Start;
 use crate::sync::policy::{SelectPolicy, StepPolicy};
+use crate::time::duration::NtpDuration;
+use crate::wire::ptp::DOMAIN_DEFAULT;
 
 /// Where a thing was said.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize)]
@@ -90,9 +97,11 @@ pub enum SourceKind {
     Server,
     /// `pool`: several of the name's addresses, replaced when they die.
     Pool,
+    /// `refclock`: a clock of this host's; the name is its device's or its interface's.
+    Clock,
 }
 
-/// One `server`, `pool` or `peer` line.
+/// One `server`, `pool`, `peer` or `refclock` line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SourceConfig {
     /// One or several?
@@ -115,6 +124,28 @@ pub struct LocalClock {
     pub stratum: u8,
 }
 
+/// One `phc discipline` line: a hardware clock that is to follow ours.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PhcLine {
+    /// A device like `/dev/ptp0`, or the interface that has it.
+    pub device: String,
+    /// It is to count TAI, as PTP does.
+    pub tai: bool,
+    /// Beyond this it is stepped at first instead of slewed; zero: never.
+    pub step: NtpDuration,
+}
+
+impl Default for PhcLine {
+    /// As PTP wants it, and with phc2sys's threshold.
+    fn default() -> Self {
+        Self {
+            device: String::new(),
+            tai: true,
+            step: NtpDuration::from_units(85_899), // 20 µs
+        }
+    }
+}
+
 /// Where to answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Listen {
@@ -126,6 +157,87 @@ pub enum Listen {
     At(Vec<IpAddr>),
     /// Nobody is answered.
     Nowhere,
+}
+
+/// Where chronyc and what speaks its protocol is answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Commands {
+    /// UDP port; 0: none.
+    pub port: u16,
+    /// The address of each family that is bound: 127.0.0.1 and ::1 unless said otherwise.
+    /// Only this machine is answered, wherever that is, and whom `allowed` says.
+    pub v4: Ipv4Addr,
+    /// See `v4`.
+    pub v6: Ipv6Addr,
+    /// Who else may ask by UDP, or may not (`cmdallow`, `cmddeny`); the longest block decides.
+    pub allowed: Vec<(Prefix, bool)>,
+    /// The Unix socket by which orders come; none: nobody gives orders.
+    pub path: Option<PathBuf>,
+}
+
+impl Commands {
+    /// The port that chronyc asks.
+    pub const PORT: u16 = 323;
+    /// Where chronyc looks for chronyd's socket.
+    pub const PATH: &'static str = "/run/chrony/chronyd.sock";
+
+    /// What a chrony.conf that says nothing of it means.
+    pub fn of_chrony() -> Self {
+        Self {
+            port: Self::PORT,
+            path: Some(Self::PATH.into()),
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Commands {
+    /// Nowhere.
+    fn default() -> Self {
+        Self {
+            port: 0,
+            v4: Ipv4Addr::LOCALHOST,
+            v6: Ipv6Addr::LOCALHOST,
+            allowed: Vec::new(),
+            path: None,
+        }
+    }
+}
+
+/// What is done with the real-time clock, which keeps the time while the machine is off.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RtcConfig {
+    /// While the time is good the kernel copies it to the clock every 11 minutes (by
+    /// STA_UNSYNC being clear). Never together with `file`.
+    pub kernel_sets: bool,
+    /// We measure the clock, set it, and keep its error here; none: we don't.
+    pub file: Option<PathBuf>,
+    /// Which clock; none: the host's first.
+    pub device: Option<PathBuf>,
+    /// Is it on UTC (or on local time)? None: as hwclock's file says.
+    pub on_utc: Option<bool>,
+    /// With `file` the clock is set when it is off by more than this; none: never.
+    pub autotrim: Option<NtpDuration>,
+    /// hwclock's file, which goes over `on_utc`, and gets our figures with `file`;
+    /// none: hwclock's own, which then is only read.
+    pub hwclock_file: Option<PathBuf>,
+}
+
+/// The clock is set when it is off by more than this, unless told otherwise: as much
+/// as an ordinary one gains in a quarter of an hour.
+pub const AUTOTRIM_DEFAULT: NtpDuration = NtpDuration::from_units(42_949_673); // 10 ms
+
+impl Default for RtcConfig {
+    fn default() -> Self {
+        Self {
+            kernel_sets: true,
+            file: None,
+            device: None,
+            on_utc: None,
+            autotrim: Some(AUTOTRIM_DEFAULT),
+            hwclock_file: None,
+        }
+    }
 }
 
 /// Everything a daemon needs to know, defaults filled in.
@@ -156,19 +268,59 @@ pub struct Config {
     pub kernel_leaps: bool,
     /// False after `disable ntp`: measure and serve, never steer.
     pub discipline: bool,
+    /// Hardware stamps.
+    pub stamping: StampingConfig,
     /// Where to answer.
     pub listen: Listen,
     /// How many clients are remembered, by all workers together.
     pub clients: Sizes,
+    /// Clients listed by `ntpq -c mrulist`; none: as the rules say, see
+    /// [`recent_clients`](Self::recent_clients).
+    pub recent: Option<usize>,
+    /// Hardware clocks that follow ours.
+    pub disciplined: Vec<PhcLine>,
     /// UDP port to answer on; none: the standard one, or 1123 without the right to it.
     pub port: Option<u16>,
+    /// UDP port to answer NTP over PTP on (`ptpport`); none: it is not answered. A source
+    /// that is asked on this port is asked over PTP.
+    pub ptp_port: Option<u16>,
+    /// PTP domain of what is asked and answered (`ptpdomain`).
+    pub ptp_domain: u8,
     /// Do the server's threads look for requests all the time instead of sleeping
     /// until there are some?
     pub busy_poll: bool,
+    /// The real-time clock.
+    pub rtc: RtcConfig,
+    /// May the time be typed in from the start (`chronyc settime`)?
+    pub manual: bool,
     /// Control socket; none: the default.
     pub control: Option<PathBuf>,
     /// Where Prometheus may scrape; none: switched off.
     pub metrics: Option<SocketAddr>,
+    /// Where chronyc is answered.
+    pub commands: Commands,
+}
+
+/// Clients listed by `ntpq -c mrulist` where they are listed at all: few enough to stay in
+/// a core's cache.
+pub const RECENT_DEFAULT: usize = 4096;
+
+impl Config {
+    /// How many clients to remember for those who look on. It costs each request some
+    /// 13 ns, so that is done where the file asks for it, by `enable monitor` or `mru`, or
+    /// as in ntpd by a `limited` rule; and not after `disable monitor`.
+    pub fn recent_clients(&self) -> usize {
+        let limited = |rule: &Rule| match rule {
+            Rule::Restrict(_, flags) => flags.contains(Flags::LIMITED),
+            Rule::Unrestrict(..) => false,
+        };
+        let by_rules = if self.rules.iter().any(limited) {
+            RECENT_DEFAULT
+        } else {
+            0
+        };
+        self.recent.unwrap_or(by_rules)
+    }
 }
 
 impl Config {
@@ -205,12 +357,20 @@ impl Default for Config {
             leap_file: None,
             kernel_leaps: true,
             discipline: true,
+            stamping: StampingConfig::default(),
             listen: Listen::Loopback,
             clients: Sizes::default(),
+            recent: None,
+            disciplined: Vec::new(),
             port: None,
+            ptp_port: None,
+            ptp_domain: DOMAIN_DEFAULT,
             busy_poll: false,
+            rtc: RtcConfig::default(),
+            manual: false,
             control: None,
             metrics: Some(METRICS_DEFAULT),
+            commands: Commands::default(),
         }
     }
 }

@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
+use crate::client::refclock::ClockOptions;
 use crate::config::keys::{KeyFormat, Trust, trust_as_text};
-use crate::config::{Config, Family, Listen, SourceConfig, SourceKind};
+use crate::config::stamping::CardLine;
+use crate::config::{Config, Family, Listen, PhcLine, RtcConfig, SourceConfig, SourceKind};
 use crate::server::respond::BadMac;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use crate::time::duration::NtpDuration;
@@ -93,6 +95,8 @@ pub fn lines(config: &Config) -> Vec<String> {
     } else {
         "disable ntp".into()
     });
+    lines.extend(config.stamping.cards.iter().map(card));
+    lines.push(format!("hwtstimeout {}", seconds(config.stamping.timeout)));
     lines.push(match &config.listen {
         Listen::Everywhere => "listen everywhere".into(),
         Listen::Loopback => "listen loopback".into(),
@@ -106,24 +110,107 @@ pub fn lines(config: &Config) -> Vec<String> {
         "clients interleaved {} limited {}",
         config.clients.interleaved, config.clients.limited
     ));
+    lines.extend(
+        config
+            .recent
+            .map(|clients| format!("mru maxdepth {clients}")),
+    );
+    lines.extend(config.disciplined.iter().map(phc));
     lines.extend(config.port.map(|port| format!("port {port}")));
+    lines.push(format!("ptpport {}", config.ptp_port.unwrap_or(0)));
+    lines.push(format!("ptpdomain {}", config.ptp_domain));
     lines.push(if config.busy_poll {
         "busypoll on".into()
     } else {
         "busypoll off".into()
     });
+    lines.extend(rtc(&config.rtc));
     let control = config.control.as_deref();
     lines.extend(control.map(|path| format!("control {}", quoted(path))));
     lines.push(match config.metrics {
         Some(address) => format!("metrics {address}"),
         None => "metrics off".into(),
     });
+    lines.push(if config.manual {
+        "manual on".into()
+    } else {
+        "manual off".into()
+    });
+    let commands = &config.commands;
+    lines.push(format!("cmdport {}", commands.port));
+    lines.push(format!("bindcmdaddress {}", commands.v4));
+    lines.push(format!("bindcmdaddress {}", commands.v6));
+    lines.extend(commands.allowed.iter().map(|(block, allow)| {
+        let word = if *allow { "cmdallow" } else { "cmddeny" };
+        format!("{word} {block}")
+    }));
+    lines.push(match &commands.path {
+        Some(path) => format!("bindcmdaddress {}", quoted(path)),
+        None => "bindcmdaddress /".into(),
+    });
     lines
 }
 
+fn rtc(rtc: &RtcConfig) -> Vec<String> {
+    let on = |on| if on { "on" } else { "off" };
+    let mut lines = vec![format!("rtcsync {}", on(rtc.kernel_sets))];
+    let paths = [
+        ("rtcfile", &rtc.file),
+        ("rtcdevice", &rtc.device),
+        ("hwclockfile", &rtc.hwclock_file),
+    ];
+    let named =
+        |(word, path): (_, &Option<_>)| Some(format!("{word} {}", quoted(path.as_deref()?)));
+    lines.extend(paths.into_iter().filter_map(named));
+    lines.extend(rtc.on_utc.map(|utc| format!("rtconutc {}", on(utc))));
+    let limit = rtc.autotrim.unwrap_or(NtpDuration::ZERO);
+    lines.push(format!("rtcautotrim {}", seconds(limit)));
+    lines
+}
+
+/// A `refclock` line, in the words that both dialects know.
+pub fn clock(source: &SourceConfig, clock: &ClockOptions) -> String {
+    let options = &source.options;
+    let refid = clock.refid.bytes();
+    let letters = refid.iter().take_while(|&&octet| octet != 0);
+    let refid: String = letters.map(|&octet| char::from(octet)).collect();
+    let mut line = format!("refclock PHC {}", source.name);
+    if clock.nocrossts {
+        line += ":nocrossts";
+    }
+    let switches = [
+        (options.prefer, "prefer"),
+        (options.noselect, "noselect"),
+        (clock.tai, "tai"),
+    ];
+    for (_, word) in switches.iter().filter(|(on, _)| *on) {
+        line += " ";
+        line += word;
+    }
+    line + &format!(
+        " poll {} dpoll {} refid {refid} stratum {} offset {} delay {} precision {} filter {}",
+        options.minpoll.log2(),
+        clock.dpoll.log2(),
+        clock.stratum,
+        seconds(clock.offset),
+        seconds(clock.delay),
+        seconds(clock.precision),
+        clock.filter
+    )
+}
+
+fn phc(phc: &PhcLine) -> String {
+    let scale = if phc.tai { "tai" } else { "utc" };
+    let (device, step) = (&phc.device, seconds(phc.step));
+    format!("phc discipline {device} {scale} step {step}")
+}
+
 fn source(source: &SourceConfig) -> String {
+    if let Some(clock) = &source.options.clock {
+        return self::clock(source, clock);
+    }
     let mut words = vec![match source.kind {
-        SourceKind::Server => "server".to_owned(),
+        SourceKind::Server | SourceKind::Clock => "server".to_owned(),
         SourceKind::Pool => "pool".to_owned(),
     }];
     words.extend(source.family.map(|family| match family {
@@ -138,6 +225,8 @@ fn source(source: &SourceConfig) -> String {
         (options.prefer, "prefer"),
         (options.noselect, "noselect"),
         (options.xleave, "xleave"),
+        (options.over_ptp.is_some(), "ptp"),
+        (options.correction, "extfield 10A"),
     ];
     let on = switches.iter().filter(|(on, _)| *on);
     words.extend(on.map(|(_, word)| (*word).to_owned()));
@@ -156,6 +245,29 @@ fn source(source: &SourceConfig) -> String {
         options.port
     ));
     words.join(" ")
+}
+
+/// A `hwtimestamp` line.
+pub fn card(card: &CardLine) -> String {
+    let mut line = format!(
+        "hwtimestamp {} minpoll {} precision {} txcomp {} rxcomp {}",
+        quoted(Path::new(card.interface.word())),
+        card.poll.log2(),
+        seconds(card.precision),
+        seconds(card.tx_compensation),
+        seconds(card.rx_compensation)
+    );
+    if !card.precise {
+        line += " nocrossts";
+    }
+    if let Some(filter) = card.filter {
+        line += " rxfilter ";
+        line += filter.word();
+    }
+    if card.restore {
+        line += " restore";
+    }
+    line
 }
 
 fn rule(rule: &Rule) -> String {

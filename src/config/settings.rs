@@ -3,12 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::config::Listen;
 use crate::config::nic::{Match, NicRule};
-use crate::config::statement::{Include, Line, Statement, Tinker, Tos};
+use crate::config::rtc::on_or_off;
+use crate::config::statement::{CommandAddress, Include, Line, Statement, Tinker, Tos};
 use crate::config::words::Word;
+use crate::config::{Listen, RECENT_DEFAULT};
+use crate::server::recent::RECENT_LEN;
 use crate::server::rule::Prefix;
 use crate::time::duration::NtpDuration;
+use crate::wire::ptp::EVENT_PORT;
 
 /// `tinker word value ...`.
 pub fn tinker(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
@@ -143,7 +146,7 @@ const SWITCHES: [(&str, &str); 13] = [
         "the clock is steered by the daemon's own discipline",
     ),
     ("mode7", "mode 7 is never answered"),
-    ("monitor", "`limited` brings the table of clients it needs"),
+    ("monitor", ""),
     ("pps", "it belongs to reference clocks"),
     (
         "stats",
@@ -161,10 +164,11 @@ fn switch(line: &mut Line<'_>, directive: &Word, on: bool) -> Option<Statement> 
         line.argument(directive, "a word like `ntp` or `monitor`");
         return None;
     }
-    let mut discipline = false;
+    let (mut discipline, mut monitor) = (false, false);
     while let Some(word) = line.take() {
         match SWITCHES.iter().find(|(known, _)| *known == word.text) {
             Some(("ntp", _)) => discipline = true,
+            Some(("monitor", _)) => monitor = true,
             Some(("bclient", why)) if on => {
                 let message = format!("`enable bclient` has no effect: {why}");
                 line.warning(
@@ -182,7 +186,11 @@ fn switch(line: &mut Line<'_>, directive: &Word, on: bool) -> Option<Statement> 
             }
         }
     }
-    Some(Statement::Switch { on, discipline })
+    Some(Statement::Switch {
+        on,
+        discipline,
+        monitor,
+    })
 }
 
 /// `driftfile path [gains]`; without a path, or with an empty one, none is kept. With
@@ -326,6 +334,27 @@ pub fn port(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     Some(Statement::Port(port))
 }
 
+/// `ptpport n`, chrony's word.
+pub fn ptpport(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let port = line.integer(directive, 0..=u16::MAX)?;
+    line.end()?;
+    if port != 0 && port != EVENT_PORT {
+        let message = format!(
+            "network cards and transparent clocks know PTP by port {EVENT_PORT}: on {port} they see nothing"
+        );
+        let help = format!("write `ptpport {EVENT_PORT}`");
+        line.warning(directive, message, help);
+    }
+    Some(Statement::PtpPort(Some(port).filter(|port| *port != 0)))
+}
+
+/// `ptpdomain n`, chrony's word.
+pub fn ptpdomain(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let domain = line.integer(directive, 0..=u8::MAX)?;
+    line.end()?;
+    Some(Statement::PtpDomain(domain))
+}
+
 /// `clients [interleaved n] [limited n]` (native): how many are remembered.
 pub fn clients(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     // A thousand million of them are 36 GB.
@@ -347,6 +376,42 @@ pub fn clients(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     })
 }
 
+/// `mru [maxdepth n] [maxmem KiB] ...`: how many clients `ntpq -c mrulist` can list.
+pub fn mru(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    const MOST: usize = 10_000_000;
+    let mut clients = RECENT_DEFAULT;
+    while let Some(word) = line.take() {
+        match word.text.as_str() {
+            "maxdepth" => clients = line.integer(&word, 0..=MOST)?,
+            "maxmem" => {
+                let kibibytes = line.integer(&word, 0..=MOST * RECENT_LEN / 1024)?;
+                clients = kibibytes * 1024 / RECENT_LEN;
+            }
+            known if MRU_WORDS.contains(&known) => {
+                line.integer(&word, 0..=usize::MAX)?;
+                let why = "the table has a fixed size and forgets the oldest";
+                line.note(&word, format!("`{known}` has no effect: {why}"));
+            }
+            _ => {
+                let known = MRU_WORDS.into_iter().chain(["maxdepth", "maxmem"]);
+                line.unknown(&word, &directive.text, known);
+                return None;
+            }
+        }
+    }
+    Some(Statement::Recent(clients))
+}
+
+/// Words of `mru` that take a number and change nothing here.
+const MRU_WORDS: [&str; 6] = [
+    "mindepth",
+    "initalloc",
+    "initmem",
+    "incalloc",
+    "incmem",
+    "maxage",
+];
+
 /// `busypoll on|off` (native).
 pub fn busypoll(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let word = line.argument(directive, "`on` or `off`")?;
@@ -365,13 +430,49 @@ pub fn busypoll(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
 pub fn control(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let path = line.argument(directive, "the path of a socket")?;
     line.end()?;
-    // sockaddr_un has room for 107 bytes and a zero.
+    socket_path(line, &path)?;
+    Some(Statement::Control(PathBuf::from(path.text)))
+}
+
+/// `manual [on|off]`: chrony's word alone means on.
+pub fn manual(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    on_or_off(line, directive).map(Statement::Manual)
+}
+
+/// `cmdport n` (native): UDP port on which chronyc is answered; 0: none.
+pub fn cmdport(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let port = line.integer(directive, 0..=u16::MAX)?;
+    line.end()?;
+    Some(Statement::CommandPort(port))
+}
+
+/// `bindcmdaddress address|path` (native): `/` alone is no path.
+pub fn bindcmdaddress(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let word = line.argument(directive, "an address, or the path of a socket")?;
+    line.end()?;
+    let address = if word.text.starts_with('/') {
+        socket_path(line, &word)?;
+        let path = PathBuf::from(&word.text);
+        CommandAddress::Path(Some(path).filter(|path| path.file_name().is_some()))
+    } else if let Ok(address) = word.text.parse() {
+        CommandAddress::Ip(address)
+    } else {
+        let message = format!("`{}` is neither an address nor a path", word.text);
+        let help = "write one like `127.0.0.1`, or `/run/chrony/chronyd.sock`";
+        line.error(&word, message, help.into());
+        return None;
+    };
+    Some(Statement::CommandAddress(address))
+}
+
+/// sockaddr_un has room for 107 bytes and a zero.
+fn socket_path(line: &mut Line<'_>, path: &Word) -> Option<()> {
     if path.text.len() > 107 {
         let message = "this path is too long for a socket: 107 bytes at most";
-        line.error(&path, message.into(), "choose a shorter one".into());
+        line.error(path, message.into(), "choose a shorter one".into());
         return None;
     }
-    Some(Statement::Control(PathBuf::from(path.text)))
+    Some(())
 }
 
 /// `metrics address:port|off` (native).

@@ -10,8 +10,9 @@ use crate::config::allow::Order;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::keys::{KeyFormat, Trust};
 use crate::config::nic::NicRule;
+use crate::config::stamping::CardLine;
 use crate::config::words::{self, Malformed, Word};
-use crate::config::{Listen, Location, SourceConfig};
+use crate::config::{Listen, Location, PhcLine, SourceConfig};
 use crate::server::respond::BadMac;
 use crate::server::rule::{RateLimit, Rule};
 use crate::time::duration::NtpDuration;
@@ -78,21 +79,31 @@ pub enum Statement {
     KernelLeaps(bool),
     /// `bindaddress` of chrony.conf.
     BindAddress(IpAddr),
-    /// `enable` or `disable`; only `ntp` has an effect.
+    /// `enable` or `disable`; only `ntp` and `monitor` have an effect.
     Switch {
         /// `enable`?
         on: bool,
         /// Is `ntp` among the words?
         discipline: bool,
+        /// Does it speak of `monitor`?
+        monitor: bool,
     },
     /// `includefile`, and chrony.conf's ways.
     Include(Include),
+    /// `hwtimestamp` (native, after chrony).
+    Card(CardLine),
+    /// `hwtstimeout` (native, after chrony).
+    StampTimeout(NtpDuration),
     /// `listen` (native).
     Listen(Listen),
     /// `interface`, `nic`.
     Nic(NicRule),
     /// `port`; 0 (in chrony.conf): nobody is answered.
     Port(u16),
+    /// `ptpport`; none: NTP over PTP is not answered.
+    PtpPort(Option<u16>),
+    /// `ptpdomain`.
+    PtpDomain(u8),
     /// `clients` (native).
     Clients {
         /// See [`Sizes`](crate::server::respond::Sizes).
@@ -100,12 +111,26 @@ pub enum Statement {
         /// See [`Sizes`](crate::server::respond::Sizes).
         limited: Option<usize>,
     },
+    /// `mru`: so many clients are listed by `ntpq -c mrulist`; 0: none.
+    Recent(usize),
     /// `busypoll` (native).
     BusyPoll(bool),
+    /// `rtcsync`, `rtcfile` and their like.
+    Rtc(RtcSetting),
+    /// `manual`: the time may be typed in.
+    Manual(bool),
+    /// `cmdallow`, `cmddeny`.
+    CommandAllow(Order),
+    /// `phc discipline` (native).
+    Phc(PhcLine),
     /// `control` (native).
     Control(PathBuf),
     /// `metrics` (native).
     Metrics(Option<SocketAddr>),
+    /// `cmdport` (native, as chrony has it).
+    CommandPort(u16),
+    /// `bindcmdaddress` (native, as chrony has it).
+    CommandAddress(CommandAddress),
     /// Understood, without effect; the notes say why.
     Inert,
 }
@@ -136,6 +161,15 @@ pub struct Parsed {
     pub numbered: bool,
 }
 
+/// Where commands come in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CommandAddress {
+    /// By UDP.
+    Ip(IpAddr),
+    /// By a Unix socket; none: by none.
+    Path(Option<PathBuf>),
+}
+
 /// One setting of `tinker`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Tinker {
@@ -151,6 +185,23 @@ pub enum Tinker {
     PanicAfter(u32),
     /// `panicignore`; none: all.
     PanicIgnored(Option<u32>),
+}
+
+/// One setting of the real-time clock; see [`RtcConfig`](crate::config::RtcConfig).
+#[derive(Clone, PartialEq, Debug)]
+pub enum RtcSetting {
+    /// `rtcsync`.
+    Sync(bool),
+    /// `rtcfile`.
+    File(PathBuf),
+    /// `rtcdevice`.
+    Device(PathBuf),
+    /// `rtconutc`.
+    OnUtc(bool),
+    /// `rtcautotrim`; none: never.
+    Autotrim(Option<NtpDuration>),
+    /// `hwclockfile`.
+    HwclockFile(PathBuf),
 }
 
 /// One setting of `tos`.

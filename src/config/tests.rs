@@ -7,19 +7,24 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use crate::client::options::SourceOptions;
+use crate::client::refclock::ClockOptions;
+use crate::config::allow::{self, Order};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
 use crate::config::directives::{self, State};
 use crate::config::keys::{KeyFormat, KeysConfig, Trust};
 use crate::config::load::{Loaded, load, load_text};
+use crate::config::stamping::{CardLine, Filter, StampingConfig, Which};
 use crate::config::{
-    Config, Family, Listen, LocalClock, SourceConfig, SourceKind, explain, native,
+    Commands, Config, Family, Listen, LocalClock, RtcConfig, SourceConfig, SourceKind, convert,
+    explain, native,
 };
 use crate::server::respond::{BadMac, Sizes};
 use crate::server::rule::{Bucket, Flags, Headway, Prefix, RateLimit, Rule, Who};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
 use crate::time::duration::NtpDuration;
 use crate::time::units::PollExponent;
+use crate::wire::refid::RefId;
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -237,6 +242,9 @@ fn sources_take_their_options() {
         port: 1123,
         key: None,
         offset: NtpDuration::ZERO,
+        clock: None,
+        over_ptp: None,
+        correction: false,
     };
     assert_eq!(config.sources[0].options, options);
     assert_eq!(config.sources[0].family, Some(Family::V6));
@@ -362,6 +370,22 @@ fn policy_lines_set_what_they_say() {
     assert!(!good("busypoll on\nbusypoll off").config.busy_poll);
     assert_eq!(good("metrics off").config.metrics, None);
     assert!(good("disable ntp\nenable ntp").config.discipline);
+    let commands = good(
+        "cmdport 323\nbindcmdaddress 192.0.2.1\nbindcmdaddress \"/run/c d.sock\"\n\
+         bindcmdaddress ::",
+    );
+    assert_eq!(
+        commands.config.commands,
+        Commands {
+            port: 323,
+            v4: "192.0.2.1".parse().expect("an address"),
+            v6: "::".parse().expect("an address"),
+            allowed: Vec::new(),
+            path: Some("/run/c d.sock".into()),
+        }
+    );
+    let none = good("bindcmdaddress /run/x\nbindcmdaddress /\ncmdport 0").config;
+    assert_eq!(none.commands, Commands::default());
     assert!(good("disable kernel stats").config.discipline);
     assert!(
         good("tinker step 1e-15").config.step.threshold.is_some(),
@@ -402,6 +426,16 @@ fn errors_name_line_word_and_remedy() {
         ("server 127.127.28.0", "driver 28"),
         ("pool 127.127.1.0", "local clock"),
         ("refclock shm unit 0", "`refclock shm`"),
+        ("refclock PHC", "device"),
+        ("refclock PHC ../ptp0", "neither"),
+        ("refclock PHC /dev/ptp0:extpps", "`:extpps`"),
+        ("refclock PHC /dev/ptp0 lock GPS", "number its seconds"),
+        ("refclock PHC eth0 local", "followed in phase"),
+        ("refclock PHC eth0 refid TOOLONG", "TOOLONG"),
+        ("refclock PHC eth0 ofset 1", "`offset`"),
+        ("refclock PHC eth0 poll -7", "from -6"),
+        ("phc follow eth0", "`follow`"),
+        ("phc discipline eth0 gps", "`gps`"),
         ("fudge 10.0.0.1 stratum 3", "reference clock"),
         ("fudge 127.127.1.0 stratum 16", "from 0 to 15"),
         ("fudge 127.127.1.0 strat 3", "`strat`"),
@@ -499,7 +533,7 @@ fn lines_without_effect_say_so() {
         "keysdir /k",
         "controlkey 1",
         "requestkey 1",
-        "mru maxdepth 1000",
+        "mru mindepth 600",
         "limit kod 0.5",
         "rlimit memlock 32",
         "setvar a = b default",
@@ -571,6 +605,41 @@ fn contradictions_across_lines_are_found() {
     warned("server a.example\ntos minsane 2", 0);
     silent("pool a.example\ntos minsane 2");
     warned("server a.example\ntos floor 5 ceiling 5", 0);
+}
+
+#[test]
+fn the_real_time_clock_has_chronys_words() {
+    let of = |text: &str| {
+        good(&format!("restrict default\nserver a.example\n{text}"))
+            .config
+            .rtc
+    };
+    assert_eq!(of(""), RtcConfig::default());
+    assert!(of("rtcsync").kernel_sets && !of("rtcsync off").kernel_sets);
+    let own = of(
+        "rtcsync off\nrtcfile /v/rtc\nrtcdevice /dev/rtc1\nrtconutc\nrtcautotrim 0.5\nhwclockfile /etc/adjtime",
+    );
+    let wanted = RtcConfig {
+        kernel_sets: false,
+        file: Some("/v/rtc".into()),
+        device: Some("/dev/rtc1".into()),
+        on_utc: Some(true),
+        autotrim: Some(NtpDuration::from_seconds(0.5)),
+        hwclock_file: Some("/etc/adjtime".into()),
+    };
+    assert_eq!(own, wanted);
+    assert!(!of("rtcfile /v/rtc").kernel_sets, "by itself");
+    assert_eq!(of("rtcfile /v/rtc\nrtcautotrim 0").autotrim, None);
+    assert_eq!(of("rtconutc off").on_utc, Some(false));
+}
+
+#[test]
+fn the_kernel_and_we_never_both_set_the_real_time_clock() {
+    let wrong = error("restrict default\nserver a.example\nrtcsync\nrtcfile /v/rtc\n");
+    assert_eq!(wrong.location.line, 4);
+    assert!(wrong.message.contains("ntp.conf:3"), "{wrong}");
+    let alone = good("restrict default\nserver a.example\nrtcautotrim 1\n");
+    assert!(listed(&alone.notes).contains("no effect without `rtcfile`"));
 }
 
 #[test]
@@ -699,7 +768,7 @@ fn errors_in_chrony_conf_name_line_word_and_remedy() {
         ("local stratum 16", "1 to 15"),
         ("ratelimit leak 9", "1 to 4"),
         ("initstepslew 30 a", "makestep"),
-        ("refclock PPS /dev/pps0", "reference clocks"),
+        ("refclock PPS /dev/pps0", "not supported yet"),
         ("broadcast 30 10.0.0.255", "listeners"),
         ("ntsserverkey /k", "NTS"),
         ("authselectmode require", "nobody could be followed"),
@@ -709,7 +778,7 @@ fn errors_in_chrony_conf_name_line_word_and_remedy() {
         ("include /nonexistent/*", "no file matches"),
         ("bindaddress eth0", "not an address"),
         ("lokal stratum 3", "`local`"),
-        ("rtcsync now", "too many"),
+        ("rtcsync now", "`now`"),
     ] {
         let whole = format!("# first\n{text}\n");
         let all = load_text(Path::new("c.conf"), &whole, Dialect::Chrony).expect_err(text);
@@ -1035,7 +1104,7 @@ fn any_duration() -> impl Strategy<Value = NtpDuration> {
 }
 
 fn any_source() -> impl Strategy<Value = SourceConfig> {
-    let switches = any::<(bool, bool, bool, bool, bool)>();
+    let switches = any::<(bool, bool, bool, bool, bool, bool, bool)>();
     let numbers = (-7_i8..=17, -7_i8..=17, 1_u8..=4, 1_u16..);
     let more = (prop::option::of(1_usize..=1000), any_duration(), 0_u8..3);
     let name = prop_oneof![
@@ -1070,6 +1139,9 @@ fn any_source() -> impl Strategy<Value = SourceConfig> {
                         1 => offset,
                         _ => -offset,
                     },
+                    clock: None,
+                    over_ptp: switches.5.then_some(0),
+                    correction: switches.6,
                 },
             }
         },
@@ -1094,6 +1166,78 @@ fn any_rule() -> impl Strategy<Value = Rule> {
         } else {
             Rule::Unrestrict(who, flags)
         }
+    })
+}
+
+fn any_commands() -> impl Strategy<Value = Commands> {
+    let path = prop::option::of("/[a-z #]{1,20}");
+    let order = (any::<(bool, bool)>(), any::<u32>(), 0_u8..=32).prop_map(
+        |((allow, all), address, bits)| Order {
+            allow,
+            all,
+            block: Prefix::new(std::net::Ipv4Addr::from(address & 0xF0FF_F000).into(), bits),
+        },
+    );
+    let orders = prop::collection::vec(order, 0..6);
+    let addresses = any::<([u8; 4], [u8; 16])>();
+    (any::<u16>(), addresses, orders, path).prop_map(|(port, (v4, v6), orders, path)| {
+        let blocks = allow::compile(&orders).into_iter();
+        let said = blocks.filter(|block| block.order.is_some());
+        Commands {
+            port,
+            v4: v4.into(),
+            v6: v6.into(),
+            allowed: said.map(|block| (block.prefix, block.allow)).collect(),
+            path: path.map(Into::into),
+        }
+    })
+}
+
+fn any_rtc() -> impl Strategy<Value = RtcConfig> {
+    let path = || prop::option::of("/[a-z #]{1,20}".prop_map(PathBuf::from));
+    let on_utc = prop::option::of(any::<bool>());
+    let limit = prop::option::of(any_duration());
+    (any::<bool>(), path(), path(), on_utc, limit, path()).prop_map(
+        |(sync, file, device, on_utc, autotrim, hwclock_file)| RtcConfig {
+            kernel_sets: sync && file.is_none(),
+            file,
+            device,
+            on_utc,
+            autotrim,
+            hwclock_file,
+        },
+    )
+}
+
+fn any_stamping() -> impl Strategy<Value = StampingConfig> {
+    let small = (-(1_i64 << 32)..=1 << 32).prop_map(NtpDuration::from_units);
+    let card = (
+        "[a-z]{1,5}[0-9.]{0,3}",
+        -6_i8..=17,
+        any_duration(),
+        (small.clone(), small),
+        any::<(bool, bool)>(),
+        prop::option::of(prop::sample::select(Filter::EVERY.to_vec())),
+    );
+    let card = card.prop_map(
+        |(name, poll, precision, shifts, switches, filter)| CardLine {
+            interface: Which::Named(name),
+            poll: PollExponent::new(poll),
+            precision,
+            tx_compensation: shifts.0,
+            rx_compensation: shifts.1,
+            precise: switches.0,
+            filter,
+            restore: switches.1,
+        },
+    );
+    let all = prop::option::of(Just(CardLine::new(Which::All)));
+    let cards = prop::collection::vec(card, 0..3);
+    (cards, all, any_duration()).prop_map(|(mut cards, all, timeout)| {
+        cards.extend(all);
+        cards.sort_by(|a, b| a.interface.cmp(&b.interface));
+        cards.dedup_by(|a, b| a.interface == b.interface);
+        StampingConfig { cards, timeout }
     })
 }
 
@@ -1153,13 +1297,27 @@ fn any_config() -> impl Strategy<Value = Config> {
         prop::option::of(1_u16..),
         prop::option::of(any::<std::net::SocketAddrV4>()),
         (1..=1_usize << 24, 1..=1_usize << 24),
+        any_commands(),
+        any_stamping(),
+        any_rtc(),
+        (
+            prop::option::of(prop::sample::select(vec![319, 1124])),
+            any::<u8>(),
+        ),
     );
     (sources, rules, step, select, strata, limit, paths, rest).prop_map(
         |(mut sources, rules, step, select, strata, limit, paths, rest)| {
+            let (stamping, (ptp_port, ptp_domain)) = (rest.6, rest.8);
+            let ptp_port = ptp_port.filter(|port| Some(*port) != rest.2);
+            for SourceConfig { options, .. } in &mut sources {
+                let over_ptp = options.over_ptp.is_some() || ptp_port == Some(options.port);
+                options.over_ptp = over_ptp.then_some(ptp_domain);
+            }
             sources.sort_by(|a, b| a.name.cmp(&b.name));
             sources.dedup_by(|a, b| a.name == b.name);
             Config {
                 sources,
+                disciplined: Vec::new(),
                 local_clock: strata.2.map(|stratum| LocalClock { stratum }),
                 rules,
                 rate_limit: limit,
@@ -1182,18 +1340,25 @@ fn any_config() -> impl Strategy<Value = Config> {
                     floor: strata.0,
                     ceiling: strata.1,
                 },
+                commands: rest.5,
                 drift_file: paths.0.map(Into::into),
                 drift_gains: rest.1.0,
                 kernel_leaps: rest.1.1,
                 leap_file: paths.2.map(Into::into),
                 discipline: rest.0,
+                stamping,
                 listen: rest.1.2,
                 clients: Sizes {
                     interleaved: rest.4.0,
                     limited: rest.4.1,
                 },
+                recent: rest.2.map(usize::from),
                 port: rest.2,
+                ptp_port,
+                ptp_domain,
                 busy_poll: rest.0,
+                rtc: rest.7,
+                manual: rest.0,
                 control: paths.1.map(Into::into),
                 metrics: rest.3.map(Into::into),
             }
@@ -1230,6 +1395,12 @@ fn any_lines() -> impl Strategy<Value = String> {
         .chain(directives::chrony::DIRECTIVES);
     let directives: Vec<&str> = both.map(|directive| directive.name).collect();
     let words = prop::sample::select(vec![
+        "PHC",
+        "/dev/ptp0:nocrossts",
+        "discipline",
+        "dpoll",
+        "refid",
+        "tai",
         "a.example",
         "10.0.0.0",
         "::1",
@@ -1298,6 +1469,166 @@ fn survive_as(text: &str, dialect: Dialect) {
     }
 }
 
+#[test]
+fn ntp_over_ptp_is_asked_for_with_chronys_words_or_our_own() {
+    let loaded = good(
+        "restrict default\nserver a port 319 extfield F324\nserver b\nserver c ptp port 1319\n\
+         server d ptp extfield 10a xleave\nptpport 319\nptpdomain 7\n",
+    );
+    let config = &loaded.config;
+    let asked = |name: &str| {
+        let source = config.sources.iter().find(|source| source.name == name);
+        let options = source.expect("there").options;
+        (options.over_ptp, options.port, options.correction)
+    };
+    assert_eq!(asked("a"), (Some(7), 319, true));
+    assert_eq!(asked("b"), (None, 123, false));
+    assert_eq!(asked("c"), (Some(7), 1319, false));
+    assert_eq!(asked("d"), (Some(7), 319, true));
+    assert_eq!((config.ptp_port, config.ptp_domain), (Some(319), 7));
+    assert_eq!(loaded.notes, []);
+    let said: Vec<String> = loaded
+        .lines
+        .iter()
+        .flat_map(|line| explain::sentences(&line.statement, config))
+        .collect();
+    let said = said.join("\n");
+    for words in ["asks over PTP", "answered on UDP port 319", "transparent"] {
+        assert!(said.contains(words), "{words}:\n{said}");
+    }
+    // Without the port nothing is answered, and who asks needs no port.
+    let alone = good("restrict default\nserver a ptp\nptpport 0\n").config;
+    assert_eq!(alone.sources[0].options.over_ptp, Some(123));
+    assert_eq!(alone.ptp_port, None);
+    let said = listed(&good("restrict default\nserver a extfield 10A\nptpport 320").notes);
+    for words in [":2", "no effect", ":3", "know PTP by port 319"] {
+        assert!(said.contains(words), "{words}:\n{said}");
+    }
+    for (line, words) in [
+        ("ptpport", "whole number"),
+        ("ptpport 123", "the port of NTP itself"),
+        ("ptpdomain 256", "256"),
+        ("server b extfield 104", "10A"),
+        ("server b ptpp", "did you mean `ptp`?"),
+    ] {
+        let said = listed(&read(&format!("restrict default\nserver a\n{line}\n")).unwrap_err());
+        assert!(
+            said.contains(":3") && said.contains(words),
+            "{line}:\n{said}"
+        );
+    }
+}
+
+#[test]
+fn chronys_hardware_lines_mean_the_same_in_chrony_conf() {
+    let text = "server a port 319 extfield F324\nserver b\nptpport 319\nptpdomain 7\n\
+                RefClock PHC /dev/ptp0:nocrossts Poll 2 tai\nmanual\n\
+                cmdallow 192.0.2\ncmddeny 192.0.2.128/25\n";
+    let config = load_text(Path::new("chrony.conf"), text, Dialect::Auto)
+        .unwrap_or_else(|why| panic!("{}", listed(&why)))
+        .config;
+    let asked: Vec<_> = config
+        .sources
+        .iter()
+        .map(|source| (source.options.over_ptp, source.options.correction))
+        .collect();
+    assert_eq!(asked[..2], [(Some(7), true), (None, false)]);
+    let clock = config.sources[2].options.clock.expect("a clock");
+    assert!(clock.nocrossts && clock.tai && config.manual);
+    assert_eq!((config.ptp_port, config.ptp_domain), (Some(319), 7));
+    let allowed = |text: &str| {
+        let said = config.commands.allowed.iter();
+        let about = said.filter(|(block, _)| block.contains(text.parse().expect("an address")));
+        about
+            .max_by_key(|(block, _)| block.bits())
+            .map(|&(_, yes)| yes)
+    };
+    assert_eq!(allowed("192.0.2.1"), Some(true));
+    assert_eq!(allowed("192.0.2.200"), Some(false));
+    assert_eq!(allowed("192.0.3.1"), None);
+    // In our own words, and in chrony's again, it is the same.
+    let text = native::lines(&config).join("\n");
+    assert_eq!(good(&text).config, config, "{text}");
+    let (lines, lost) = convert::to_chrony(&config);
+    let again = load_text(Path::new("c"), &lines.join("\n"), Dialect::Chrony)
+        .unwrap_or_else(|why| panic!("{}", listed(&why)))
+        .config;
+    assert!(lost.is_empty(), "{lost:?}");
+    assert_eq!(again, config, "{lines:?}");
+    let why = load_text(Path::new("c"), "refclock SHM 0", Dialect::Chrony).expect_err("no SHM");
+    assert!(listed(&why).contains("not supported yet"));
+}
+
+#[test]
+fn hardware_stamps_are_asked_for_with_chronys_words() {
+    let all = good("hwtimestamp *\nserver a\nrestrict default\n")
+        .config
+        .stamping;
+    assert_eq!(all.cards, [CardLine::new(Which::All)]);
+    assert_eq!(all.timeout.as_nanos(), 1_000_000);
+    let text = "\
+restrict default
+server a
+hwtimestamp eth0.5 minpoll -4 maxpoll 1 minsamples 2 maxsamples 16 precision 50e-9 \
+txcomp 300e-9 rxcomp -645e-9 nocrossts rxfilter ntp restore
+hwtstimeout 0.01
+hwtimestamp eth0.5
+";
+    let loaded = good(text);
+    let stamping = &loaded.config.stamping;
+    let [card] = &stamping.cards[..] else {
+        panic!("{stamping:?}");
+    };
+    assert_eq!(card.interface, Which::Named("eth0.5".into()));
+    assert_eq!((card.poll.log2(), card.precision.as_nanos()), (-4, 50));
+    assert_eq!(card.tx_compensation.as_nanos(), 300);
+    assert_eq!(card.rx_compensation.as_nanos(), -645);
+    assert_eq!((card.precise, card.restore), (false, true));
+    assert_eq!(card.filter, Some(Filter::Ntp));
+    assert_eq!(stamping.timeout.as_nanos(), 10_000_000);
+    let said = listed(&loaded.notes);
+    for words in ["maxpoll", "minsamples", "maxsamples", "named before"] {
+        assert!(said.contains(words), "{words}:\n{said}");
+    }
+    let said: Vec<String> = loaded
+        .lines
+        .iter()
+        .flat_map(|line| explain::sentences(&line.statement, &loaded.config))
+        .collect();
+    let said = said.join("\n");
+    for words in [
+        "16 times a second",
+        "txcomp",
+        "later than stamped",
+        "restore",
+        "0.01 s",
+    ] {
+        assert!(said.contains(words), "{words}:\n{said}");
+    }
+}
+
+#[test]
+fn hardware_stamps_asked_for_wrongly_are_errors() {
+    for (line, words) in [
+        ("hwtimestamp", "interface"),
+        ("hwtimestamp a/b", "a/b"),
+        ("hwtimestamp a-name-of-16-ltrs", "can't be the name"),
+        ("hwtimestamp eth0 rxfilter", "`all`, `ntp`, `ptp` or `none`"),
+        ("hwtimestamp eth0 rxfilter some", "some"),
+        ("hwtimestamp eth0 minpoll -7", "-6"),
+        ("hwtimestamp eth0 rxcomp 300", "300e-9"),
+        ("hwtimestamp eth0 rxcmp 1", "rxcomp"),
+        ("hwtstimeout", "number"),
+        ("hwtstimeout -1", "-1"),
+    ] {
+        let said = listed(&read(&format!("restrict default\nserver a\n{line}\n")).unwrap_err());
+        assert!(
+            said.contains(":3") && said.contains(words),
+            "{line}:\n{said}"
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn any_configuration_survives_being_written(config in any_config()) {
@@ -1312,5 +1643,74 @@ proptest! {
     #[test]
     fn no_order_of_words_makes_the_parser_panic(text in any_lines()) {
         survive(&text);
+    }
+}
+
+#[test]
+fn a_refclock_line_says_how_its_clock_is_read() {
+    let config = good(
+        "refclock phc /dev/ptp0:nocrossts poll 2 dpoll -2 offset -1e-6 delay 1e-7 stratum 1 \
+         precision 1e-8 filter 9 TAI prefer\nrefclock PHC eth0 refid gps noselect",
+    )
+    .config;
+    let source = &config.sources[0];
+    assert_eq!(
+        (source.kind, source.name.as_str()),
+        (SourceKind::Clock, "/dev/ptp0")
+    );
+    assert_eq!(source.options.minpoll, PollExponent::new(2));
+    assert_eq!(source.options.maxpoll, PollExponent::new(2));
+    assert!(source.options.prefer);
+    let clock = source.options.clock.expect("a clock");
+    let expected = ClockOptions {
+        refid: RefId::from_bytes(*b"PHC0"),
+        stratum: 1,
+        offset: NtpDuration::from_seconds(-1e-6),
+        delay: NtpDuration::from_seconds(1e-7),
+        precision: NtpDuration::from_seconds(1e-8),
+        dpoll: PollExponent::new(-2),
+        filter: 9,
+        tai: true,
+        nocrossts: true,
+    };
+    assert_eq!(clock, expected);
+    let other = &config.sources[1];
+    assert!(other.options.noselect);
+    let clock = other.options.clock.expect("a clock");
+    assert_eq!(clock.refid, RefId::from_bytes(*b"gps\0"));
+    assert_eq!(other.options.minpoll, PollExponent::new(4));
+    // Written out, it says the same.
+    let text = native::lines(&config).join("\n");
+    assert_eq!(good(&text).config, config, "{text}");
+}
+
+#[test]
+fn a_clock_may_be_disciplined() {
+    let config =
+        good("pool a\nphc discipline eth0\nphc discipline /dev/ptp7 utc step 0.001").config;
+    let [first, second] = &config.disciplined[..] else {
+        panic!("{:?}", config.disciplined)
+    };
+    assert!(first.tai);
+    assert_eq!(first.device, "eth0");
+    assert_eq!(first.step.as_nanos(), 20_000);
+    assert!(!second.tai);
+    assert_eq!(second.step, NtpDuration::from_seconds(0.001));
+    let text = native::lines(&config).join("\n");
+    assert_eq!(good(&text).config, config, "{text}");
+}
+
+#[test]
+fn no_clock_both_leads_and_follows() {
+    for lines in [
+        "refclock PHC eth0\nphc discipline eth0",
+        "phc discipline eth0\nrefclock PHC eth0",
+        "phc discipline eth0\nphc discipline eth0 utc",
+    ] {
+        let why = listed(&read(lines).expect_err("one clock"));
+        assert!(
+            why.contains("ntp.conf:2: error: eth0 was named at ntp.conf:1"),
+            "{why}"
+        );
     }
 }

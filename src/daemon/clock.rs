@@ -32,6 +32,8 @@ pub enum Clock {
         timex: Timex,
         /// Correction in force.
         frequency: Ppm,
+        /// May the kernel copy good time to the real-time clock?
+        kernel_sets_rtc: bool,
     },
     /// CLOCK_REALTIME, never touched.
     Observed,
@@ -48,14 +50,19 @@ pub enum Clock {
 
 impl Clock {
     /// The kernel's clock, to be steered, taken over from whoever did so before;
-    /// or `None` without the right to (CAP_SYS_TIME).
-    pub fn system() -> io::Result<Option<Self>> {
+    /// or `None` without the right to (CAP_SYS_TIME). With `kernel_sets_rtc` the kernel
+    /// copies the time to the real-time clock while it is good.
+    pub fn system(kernel_sets_rtc: bool) -> io::Result<Option<Self>> {
         let timex = Timex::new();
         if let Right::Denied = timex.may_steer()? {
             return Ok(None);
         }
         let frequency = timex.take_over()?.frequency;
-        Ok(Some(Self::System { timex, frequency }))
+        Ok(Some(Self::System {
+            timex,
+            frequency,
+            kernel_sets_rtc,
+        }))
     }
 
     /// A clock that starts `offset` ahead of CLOCK_REALTIME and runs `natural` too fast.
@@ -138,12 +145,16 @@ impl Clock {
     pub fn apply(&mut self, command: ClockCommand) -> io::Result<Applied> {
         let mut stepped = NtpDuration::ZERO;
         let in_force = match self {
-            Self::System { timex, frequency } => {
+            Self::System {
+                timex,
+                frequency,
+                kernel_sets_rtc,
+            } => {
                 match command {
                     ClockCommand::Step(by) => stepped = timex.step(by)?,
                     ClockCommand::SetFrequency(to) => *frequency = timex.set_frequency(to)?,
                     ClockCommand::SetStatus(status) => {
-                        timex.set_status(&kernel_status(&status))?;
+                        timex.set_status(&kernel_status(&status, *kernel_sets_rtc))?;
                     }
                 }
                 *frequency
@@ -186,9 +197,10 @@ impl Clock {
     }
 }
 
-fn kernel_status(status: &ClockStatus) -> Status {
+fn kernel_status(status: &ClockStatus, kernel_sets_rtc: bool) -> Status {
     Status {
         synchronised: status.synchronised,
+        kernel_sets_rtc,
         leap: match status.leap {
             Leap::Insert => LeapSecond::Insert,
             Leap::Delete => LeapSecond::Delete,

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::daemon::query;
+use crate::daemon::reports;
 use crate::daemon::status::Report;
 use crate::linux::stream;
 
@@ -38,7 +40,8 @@ struct Failure {
 ///
 /// `stat` gives a [`Status`](crate::daemon::status::Status), `peers` an array of
 /// [`SourceReport`](crate::node::report::SourceReport), `server` a
-/// [`ServerStatus`](crate::daemon::status::ServerStatus).
+/// [`ServerStatus`](crate::daemon::status::ServerStatus), `tracking`, `sources` and
+/// `sourcestats` chronyc's reports ([`reports`]).
 pub fn answer(line: &str, report: &Report) -> String {
     let request: Request = match serde_json::from_str(line.trim()) {
         Ok(request) => request,
@@ -52,10 +55,23 @@ pub fn answer(line: &str, report: &Report) -> String {
         "stat" => json(&report.status()),
         "peers" => json(&report.node.sources),
         "server" => json(&report.server_status()),
+        "associations" => json(&query::associations(report)),
+        "tracking" => json(&reports::named_tracking(report)),
+        "sources" => json(&reports::named(report, reports::source_data)),
+        "sourcestats" => json(&reports::named(report, reports::source_stats)),
         "reload" => failure(
             "this socket only tells: `ptntp reload`, or SIGHUP, has the configuration read again",
         ),
-        _ => failure("unknown command; there are stat, peers and server"),
+        other => match other.strip_prefix("variables ").map(str::parse) {
+            Some(Ok(association)) => match query::variables(report, association) {
+                Some(variables) => json(&variables),
+                None => failure("no such association; `associations` lists them"),
+            },
+            _ => failure(
+                "unknown command; there are stat, peers, server, tracking, sources, sourcestats, \
+                 associations and variables N",
+            ),
+        },
     }
 }
 

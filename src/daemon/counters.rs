@@ -25,6 +25,7 @@ pub struct WorkerCounters {
     cards: [AtomicU64; CARD_EVENTS],
     latency: [AtomicU64; LATENCY_BUCKETS],
     latency_sum_ns: AtomicU64,
+    control_dropped: AtomicU64,
 }
 
 impl Default for WorkerCounters {
@@ -35,6 +36,7 @@ impl Default for WorkerCounters {
             cards: [const { AtomicU64::new(0) }; _],
             latency: [const { AtomicU64::new(0) }; _],
             latency_sum_ns: AtomicU64::new(0),
+            control_dropped: AtomicU64::new(0),
         }
     }
 }
@@ -51,6 +53,11 @@ impl WorkerCounters {
         let ns = latency.as_nanos().max(0) as u64;
         add(&self.latency[bucket_of(ns)], 1);
         add(&self.latency_sum_ns, ns);
+    }
+
+    /// A control message found no room with who answers it.
+    pub fn note_control_dropped(&self) {
+        add(&self.control_dropped, 1);
     }
 
     /// Takes over what the worker's ring has counted since it was made.
@@ -136,17 +143,23 @@ pub fn collect<'a>(workers: impl IntoIterator<Item = &'a WorkerCounters>) -> Ser
     let mut cards = [0; CARD_EVENTS];
     let mut latency = [0; LATENCY_BUCKETS];
     let mut latency_sum_ns = 0;
+    let mut control_dropped = 0;
     for worker in workers {
         sum(&mut verdicts, &worker.verdicts);
         sum(&mut ring, &worker.ring);
         sum(&mut cards, &worker.cards);
         sum(&mut latency, &worker.latency);
+        control_dropped += worker.control_dropped.load(Ordering::Relaxed);
         latency_sum_ns += worker.latency_sum_ns.load(Ordering::Relaxed);
     }
     let latency = latency.into_iter().enumerate();
     ServerCounts {
         requests: Verdict::NAMES.into_iter().zip(verdicts).collect(),
-        ring_events: RING_EVENT_NAMES.into_iter().zip(ring).collect(),
+        ring_events: RING_EVENT_NAMES
+            .into_iter()
+            .zip(ring)
+            .chain([("control_dropped", control_dropped)])
+            .collect(),
         card_stamps: CARD_EVENT_NAMES.into_iter().zip(cards).collect(),
         latency: Distribution::from_counts(
             latency.map(|(bucket, count)| (top_of(bucket), count)),

@@ -95,6 +95,12 @@ pub fn write(path: &Path, frequency: Start) -> Result<(), String> {
 }
 
 fn try_write(path: &Path, frequency: Start) -> io::Result<()> {
+    replace(path, &text(frequency))
+}
+
+/// Puts `text` into the file at `path` with blocking calls: whoever reads sees the old
+/// file or the new one, whole.
+pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     let new = unfinished(path);
     clean(path);
     let written = (|| {
@@ -103,7 +109,7 @@ fn try_write(path: &Path, frequency: Start) -> io::Result<()> {
             .create_new(true)
             .mode(MODE)
             .open(&new)?;
-        file.write_all(text(frequency).as_bytes())?;
+        file.write_all(text.as_bytes())?;
         file.set_permissions(Permissions::from_mode(MODE))?;
         file.sync_all()?;
         fs::rename(&new, path)

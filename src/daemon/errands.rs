@@ -8,10 +8,12 @@ use std::sync::Arc;
 use log::{error, info, warn};
 
 use crate::config::{Config, SourceConfig, SourceKind};
+use crate::daemon::cards::Card;
 use crate::daemon::leaps;
 use crate::daemon::notify::Notifier;
 use crate::daemon::options::{Reload, Reread};
 use crate::daemon::resolve::{Outcome, Question};
+use crate::daemon::rtc::Keeper;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{ClockKind, Collect, IoBackend, Reloads, Report};
 use crate::daemon::time_loop::{Errand, TimeLoop};
@@ -24,6 +26,7 @@ use crate::node::engine::reload::Changes;
 use crate::node::pool::SourceSpec;
 use crate::server::access::AccessTable;
 use crate::server::respond::Policy;
+use crate::server::rule::with_built_in;
 use crate::sync::filter::Start;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::MonoInstant;
@@ -106,6 +109,7 @@ impl Identity {
             offsets: core.offsets().clone(),
             true_errors: core.true_errors().cloned(),
             cards: core.cards(),
+            rtc: None,
             server: Arc::clone(&self.server),
         }
     }
@@ -114,7 +118,7 @@ impl Identity {
 /// The rules as they are while `upstreams` are our servers.
 pub fn policy(config: &Config, upstreams: &[IpAddr]) -> Policy {
     Policy {
-        access: AccessTable::compile(&config.rules, upstreams),
+        access: AccessTable::compile(&with_built_in(&config.rules), upstreams),
         rate_limit: config.rate_limit,
         keys: Arc::clone(&config.keys.table),
         bad_mac: config.keys.bad_mac,
@@ -144,7 +148,36 @@ fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
         old.listen == new.listen && old.port == new.port,
         "where to answer (`listen`, `port`)",
     );
+    keep(
+        old.ptp_port == new.ptp_port && old.ptp_domain == new.ptp_domain,
+        "NTP over PTP (`ptpport`, `ptpdomain`)",
+    );
     keep(old.clients == new.clients, "`clients`");
+    keep(
+        old.recent_clients() == new.recent_clients(),
+        "how many clients are listed (`mru`, `enable monitor`, `limited`)",
+    );
+    keep(
+        old.stamping == new.stamping,
+        "network cards (`hwtimestamp`, `hwtstimeout`)",
+    );
+    let clocks = |config: &Config| -> Vec<SourceConfig> {
+        let sources = config.sources.iter();
+        let clocks = sources.filter(|source| source.kind == SourceKind::Clock);
+        clocks.cloned().collect()
+    };
+    keep(
+        clocks(old) == clocks(new) && old.disciplined == new.disciplined,
+        "hardware clocks (`refclock`, `phc`)",
+    );
+    keep(
+        old.rtc == new.rtc,
+        "the real-time clock (`rtcfile`, `rtcsync`, ...)",
+    );
+    keep(
+        old.commands == new.commands && old.manual == new.manual,
+        "what chronyc asks (`cmdport`, `bindcmdaddress`, `cmdallow`, `manual`)",
+    );
     keep(old.busy_poll == new.busy_poll, "`busypoll`");
     keep(old.control == new.control, "`control`");
     keep(old.metrics == new.metrics, "`metrics`");
@@ -154,6 +187,21 @@ fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
     );
     new.listen.clone_from(&old.listen);
     new.port = old.port;
+    new.ptp_port = old.ptp_port;
+    new.ptp_domain = old.ptp_domain;
+    new.recent = Some(old.recent_clients());
+    new.stamping.clone_from(&old.stamping);
+    new.sources
+        .retain(|source| source.kind != SourceKind::Clock);
+    new.sources.extend(clocks(old));
+    for source in &mut new.sources {
+        let domain = &mut source.options.over_ptp;
+        *domain = domain.map(|_| old.ptp_domain);
+    }
+    new.disciplined.clone_from(&old.disciplined);
+    new.rtc.clone_from(&old.rtc);
+    new.commands.clone_from(&old.commands);
+    new.manual = old.manual;
     new.clients = old.clients;
     new.busy_poll = old.busy_poll;
     new.control.clone_from(&old.control);
@@ -178,6 +226,8 @@ pub struct Errands {
     /// Our servers' addresses now.
     upstreams: Vec<IpAddr>,
     reload: Option<Reload>,
+    /// Who looks after the real-time clock.
+    rtc: Option<Keeper>,
 }
 
 impl Errands {
@@ -187,6 +237,7 @@ impl Errands {
         reload: Option<Reload>,
         identity: Identity,
         notifier: Notifier,
+        rtc: Option<Keeper>,
     ) -> Self {
         let unresolved = vec![false; config.sources.len()];
         Self {
@@ -200,6 +251,7 @@ impl Errands {
             asked: Vec::new(),
             upstreams: Vec::new(),
             reload,
+            rtc,
         }
         .counted()
     }
@@ -211,7 +263,10 @@ impl Errands {
 
     /// What can be told right now.
     pub fn report(&self, core: &TimeLoop) -> Report {
-        self.identity.report(core)
+        Report {
+            rtc: self.rtc.as_ref().map(Keeper::report),
+            ..self.identity.report(core)
+        }
     }
 
     /// Does all of `errands`. The first reason to end ends them.
@@ -223,7 +278,12 @@ impl Errands {
     ) -> Option<End> {
         for errand in errands.drain(..) {
             match errand {
-                Errand::Publish { snapshot, stepped } => hands.publish(&snapshot, stepped),
+                Errand::Publish { snapshot, stepped } => {
+                    hands.publish(&snapshot, stepped);
+                    if let Some(rtc) = &self.rtc {
+                        rtc.tell(&snapshot, stepped);
+                    }
+                }
                 Errand::Cards(cards) => hands.publish_cards(&cards),
                 Errand::Resolve(source) => hands.resolve(source, self.question(source)),
                 Errand::Upstreams(addresses) => {
@@ -257,7 +317,7 @@ impl Errands {
     }
 
     /// What the operator asked for by a signal. True: to end.
-    pub fn obey(
+    pub fn heed(
         &mut self,
         signals: &Signals,
         core: &mut TimeLoop,
@@ -269,6 +329,17 @@ impl Errands {
             Some(Signal::Stop) => return true,
             Some(Signal::Reload) => {}
         }
+        self.read_again(core, hands, errands);
+        false
+    }
+
+    /// Has the configuration, and the files that it names, read again.
+    fn read_again(
+        &mut self,
+        core: &mut TimeLoop,
+        hands: &mut impl Hands,
+        errands: &mut Vec<Errand>,
+    ) {
         let outcome = match &self.reload {
             Some(reload) => hands.read_config(reload),
             None => Some(Err(
@@ -279,7 +350,6 @@ impl Errands {
         if let Some(outcome) = outcome {
             self.reread(outcome, core, hands, errands);
         }
-        false
     }
 
     /// The configuration was read again. If anything is wrong with it, all stays as it was.
@@ -440,6 +510,11 @@ impl Errands {
         core.set_leap_table(file.table);
     }
 
+    /// The cards whose stamps can be used are these from now on, and no others.
+    pub fn cards_changed(&self, cards: Vec<Card>, core: &mut TimeLoop) {
+        core.set_cards(cards, self.config.stamping.timeout);
+    }
+
     /// Interfaces or addresses changed, and are like this now.
     pub fn links_changed(
         &mut self,
@@ -455,12 +530,15 @@ impl Errands {
         core.on_network_change(own, errands);
     }
 
-    /// The end: says so, and leaves clock and drift file in good order.
+    /// The end: says so, and leaves clocks and their files in good order.
     pub fn finish(&mut self, end: &End, core: &mut TimeLoop, hands: &mut impl Hands) {
         self.notifier.stopping();
         core.finish();
         if let Some(frequency) = core.drift() {
             hands.keep_frequency(self.config.in_drift_file(frequency));
+        }
+        if let Some(rtc) = self.rtc.take() {
+            rtc.stop();
         }
         // A bad end is told by whoever started the daemon.
         if *end == End::Good {
@@ -511,3 +589,5 @@ impl Errands {
         }
     }
 }
+
+pub mod orders;

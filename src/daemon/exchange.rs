@@ -127,6 +127,7 @@ mod tests {
             len: 4,
             stamp: Stamp::kernel(WallInstant::from_unix_ns(9)),
             card,
+            interface: 2,
         }
     }
 

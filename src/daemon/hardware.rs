@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::daemon::cards::{Card, Receives};
 use crate::daemon::distribution::Distribution;
-use crate::hardware::card::{CardClock, Cards, Doubt};
+use crate::hardware::card::{CardClock, Cards, Doubt, Judged};
+use crate::hardware::servo::Bent;
 use crate::hardware::track::{Outcome, Track};
 use crate::hardware::wait::DepartureWait;
 use crate::linux::clock;
 use crate::linux::cmsg::CardStamp;
 use crate::linux::phc::{self, Phc};
+use crate::linux::udp::Answer;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, WallInstant};
 use crate::time::phc::{Crossing, PhcMap};
@@ -30,6 +32,8 @@ const RETRY: NtpDuration = NtpDuration::from_whole_seconds(16);
 const READING_MAX: NtpDuration = NtpDuration::from_units(1 << 26); // 16 ms
 /// Stamps doubted in a row before the operator is told.
 const DOUBTS_TOLD: u32 = 8;
+/// Arrivals without a stamp in a row before the operator is told.
+const UNSTAMPED_TOLD: u32 = 8;
 
 /// The clocks and cards in use.
 #[derive(Debug, Default)]
@@ -67,6 +71,7 @@ struct Port {
     transmits: bool,
     wait: DepartureWait,
     doubted_in_a_row: u32,
+    unstamped_in_a_row: u32,
     told_doubt: bool,
     told_silent: bool,
     counts: Counts,
@@ -172,6 +177,7 @@ impl Hardware {
                     .as_ref()
                     .map_or_else(|| DepartureWait::new(timeout), |port| port.wait.clone()),
                 doubted_in_a_row: 0,
+                unstamped_in_a_row: 0,
                 told_doubt: false,
                 told_silent: false,
                 counts: memory.map(|port| port.counts).unwrap_or_default(),
@@ -211,6 +217,21 @@ impl Hardware {
         self.refresh();
     }
 
+    /// A hardware clock was steered by us.
+    pub fn bent(&mut self, bent: &Bent) {
+        let same = |clock: &&mut CardsClock| clock.phc.index() == bent.index;
+        if let Some(clock) = self.clocks.iter_mut().find(same) {
+            match bent.faster {
+                Some(faster) => clock.track.bent(bent.at, faster),
+                None => {
+                    clock.track.forget();
+                    clock.readings = 0;
+                }
+            }
+            self.refresh();
+        }
+    }
+
     /// What stamps are judged by, for those who judge many.
     pub fn cards(&self) -> &Cards {
         &self.cards
@@ -229,18 +250,20 @@ impl Hardware {
         self.cards = Cards::new(known);
     }
 
-    /// An arrival by the card that took it, if that can be believed. `kernel` is the
-    /// kernel's stamp of it.
-    pub fn arrival(&mut self, kernel: Stamp, card: Option<CardStamp>) -> Option<Stamp> {
+    /// An answer's arrival by the card that took it, if that can be believed. The
+    /// kernel's stamp is witness.
+    pub fn arrival(&mut self, answer: &Answer) -> Option<Stamp> {
+        let kernel = answer.stamp;
         if kernel.origin != StampOrigin::Kernel {
             return None;
         }
-        let Some(stamp) = card else {
-            // Who it came by, nobody knows, unless there is but one.
-            if let [port] = &mut self.ports[..]
+        let Some(stamp) = answer.card else {
+            // Behind a bond or a VLAN nobody knows which card it was, unless there is
+            // but one.
+            if let Some(port) = port_of(&mut self.ports, answer.interface)
                 && port.receives == Receives::All
             {
-                port.counts.rx_kernel += 1;
+                port.arrived_unstamped();
             }
             return None;
         };
@@ -253,8 +276,9 @@ impl Hardware {
         match judged {
             Ok(judged) => {
                 port.believe();
+                port.unstamped_in_a_row = 0;
                 port.counts.rx += 1;
-                Some(port.stamp(judged.at, judged.error))
+                Some(port.stamp(&judged))
             }
             Err(doubt) => {
                 port.counts.rx_kernel += 1;
@@ -280,7 +304,7 @@ impl Hardware {
             Ok(judged) => {
                 port.believe();
                 port.counts.tx += 1;
-                Some(port.stamp(judged.at, judged.error))
+                Some(port.stamp(&judged))
             }
             Err(doubt) => {
                 port.doubt(doubt);
@@ -431,11 +455,23 @@ impl CardsClock {
 }
 
 impl Port {
-    fn stamp(&self, at: WallInstant, error: NtpDuration) -> Stamp {
+    fn stamp(&self, judged: &Judged) -> Stamp {
         Stamp {
-            at,
+            at: judged.at,
             origin: StampOrigin::Hardware,
-            error: error + self.precision,
+            error: judged.error + self.precision,
+            frame_time: judged.frame_time,
+        }
+    }
+
+    fn arrived_unstamped(&mut self) {
+        self.counts.rx_kernel += 1;
+        self.unstamped_in_a_row += 1;
+        if self.unstamped_in_a_row == UNSTAMPED_TOLD {
+            warn!(
+                "{}: packets arrive without hardware timestamps, though its driver agreed to                  give them; using the kernel's (`ptntp nics {}` shows how it is set up)",
+                self.name, self.name
+            );
         }
     }
 

@@ -16,7 +16,7 @@ use crate::daemon::distribution::Distribution;
 use crate::daemon::hardware::CardStatus;
 use crate::daemon::logging;
 use crate::daemon::status::Report;
-use crate::node::report::SourceReport;
+use crate::node::report::{CLOCK, SourceReport};
 
 /// How Prometheus treats a metric.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -439,9 +439,11 @@ fn record_system(report: &Report) {
 }
 
 fn record_source(source: &SourceReport) {
-    let address = source
-        .address
-        .map_or_else(String::new, |address| address.ip().to_string());
+    let address = match source.address {
+        Some(address) => address.ip().to_string(),
+        None if source.kind == CLOCK => source.refid.trim_matches('.').to_owned(),
+        None => String::new(),
+    };
     let labels = [
         ("source", source.name.clone()),
         ("address", address.clone()),

@@ -4,6 +4,7 @@
 
 pub mod cards;
 pub mod clock;
+pub mod cmdmon;
 pub mod control;
 pub mod counters;
 pub mod desk;
@@ -11,6 +12,7 @@ pub mod distribution;
 pub mod drift;
 pub mod errands;
 pub mod exchange;
+pub mod follower;
 pub mod hardware;
 pub mod http;
 pub mod leaps;
@@ -19,7 +21,12 @@ pub mod metrics;
 pub mod notify;
 pub mod options;
 pub mod paths;
+pub mod phc;
+pub mod query;
+pub mod refclock;
+pub mod reports;
 pub mod resolve;
+pub mod rtc;
 pub mod run;
 pub mod sequence_lock;
 pub mod service;

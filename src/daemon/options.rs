@@ -22,6 +22,8 @@ pub struct Options {
     pub log_level: log::LevelFilter,
     /// Set the clock once, then exit (`-q`).
     pub once: bool,
+    /// Set the clock from the real-time clock before anything else (`-s`).
+    pub from_rtc: bool,
     /// What to log once at the start: warnings about the configuration, and
     /// choices that were made for the operator.
     pub remarks: Vec<(log::Level, String)>,

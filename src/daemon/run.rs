@@ -9,16 +9,22 @@ use std::sync::Arc;
 use log::{debug, info, warn};
 
 use crate::config::{Config, Listen};
+use crate::daemon::cards::Keeper;
 use crate::daemon::clock::Clock;
+use crate::daemon::cmdmon::Post;
 use crate::daemon::control::Listener;
 use crate::daemon::desk::{Desk, bind_metrics};
 use crate::daemon::drift;
 use crate::daemon::errands::{End, Errands, Identity, policy, spec};
+use crate::daemon::follower::Follower;
 use crate::daemon::logging;
 use crate::daemon::metrics::Exporter;
 use crate::daemon::notify::Notifier;
 use crate::daemon::options::{ClockChoice, IoChoice, Options};
 use crate::daemon::paths::control_default;
+use crate::daemon::phc;
+use crate::daemon::refclock::Refclocks;
+use crate::daemon::rtc;
 use crate::daemon::service::Setup as ServiceSetup;
 use crate::daemon::single;
 use crate::daemon::snapshot::SnapshotCell;
@@ -28,14 +34,17 @@ use crate::daemon::time_loop::TimeLoop;
 use crate::daemon::worker::{Setup as WorkerSetup, Workers};
 use crate::linux::caps::{self, Capabilities, Capability};
 use crate::linux::clock;
-use crate::linux::reuseport::{ListenError, listen_error};
+use crate::linux::reuseport::{self, ListenError, listen_error};
 use crate::linux::ring;
 use crate::linux::signal::Signals;
 use crate::linux::udp::ServerSocket;
 use crate::linux::wait::Waiter;
 use crate::mechanisms::Mechanisms;
+use crate::node::action::SourceId;
 use crate::node::engine::{Node, NodeConfig};
+use crate::server::over_ptp::PtpService;
 use crate::server::respond::{Policy, Responder};
+use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
 
 /// The port of RFC 5905, for those who may have it.
@@ -68,14 +77,24 @@ pub fn run(options: Options) -> Result<End, String> {
                 .to_owned(),
         );
     }
-    let clock = open_clock(options.clock, options.once, &mut without)?;
+    let mut clock = open_clock(&options, &mut without)?;
+    if options.from_rtc {
+        set_from_rtc(&mut clock, config);
+    }
     let frequency = read_drift(config, &mut without);
     let kind = clock.kind();
-    let node = Node::new(node_config(&options, &clock, frequency)?, clock.now());
+    let mut node = Node::new(node_config(&options, &clock, frequency)?, clock.now());
+    node.set_manual(config.manual);
     let mut core = TimeLoop::new(node, clock);
     // Nobody is served before the rules stand.
     let rules = Arc::new(policy(config, &[]));
     core.set_policy(Arc::clone(&rules));
+    check_phcs(config)?;
+    let clocks = (0..).zip(&config.sources).filter_map(|(index, source)| {
+        Some((SourceId(index), source.name.clone(), source.options.clock?))
+    });
+    let followers = config.disciplined.iter().cloned().map(Follower::new);
+    core.set_phcs(Refclocks::new(clocks), followers.collect());
     info!(
         "ptntp {} starts: clock {}, io {}, {} sources",
         env!("CARGO_PKG_VERSION"),
@@ -88,6 +107,7 @@ pub fn run(options: Options) -> Result<End, String> {
         Notifier::silent()
     });
     let snapshot = core.snapshot();
+    let keeper = keep_rtc(&options, &core, &mut without);
     let identity = |serving, server, without: Without| Identity {
         clock: kind,
         io,
@@ -112,7 +132,8 @@ pub fn run(options: Options) -> Result<End, String> {
                 None => (Vec::new(), Arc::new(ServerCounts::default())),
             };
             let desks = open_desks(config, options.once);
-            announce(&serving);
+            let posts = open_posts(config, options.once, &mut without);
+            announce(&serving, config.ptp_port);
             threads::run(threads::Parts {
                 core,
                 errands: Errands::new(
@@ -120,12 +141,17 @@ pub fn run(options: Options) -> Result<End, String> {
                     options.reload.clone(),
                     identity(serving, server, without),
                     notifier,
+                    keeper,
                 ),
                 service: ServiceSetup {
                     control: desks.control?,
                     metrics: desks.metrics?,
+                    posts,
+                    heard: config.commands.allowed.clone(),
                     drift_file: config.drift_file.clone(),
+                    cards: config.stamping.cards.clone(),
                     workers: workers.clone(),
+                    secret: random()?,
                 },
                 workers,
                 snapshot: cell,
@@ -137,14 +163,23 @@ pub fn run(options: Options) -> Result<End, String> {
             if config.busy_poll {
                 log::warn!("busy polling needs io_uring: this one thread sleeps when nobody asks");
             }
-            let counters = Arc::new(single::Counted::default());
+            let counters = Arc::new(single::Counted::new(random_u64()?, config.recent_clients()));
             let sockets = bind_single(config, options.once, &mut without)?;
             let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();
             let responder = Responder::new(random_u64()?, config.clients);
-            let server =
-                single::Server::new(sockets, responder, snapshot, rules, Arc::clone(&counters));
+            let asked = single::Asked::new(random()?);
+            let server = single::Server::new(
+                sockets,
+                over_ptp(config),
+                responder,
+                snapshot,
+                rules,
+                Arc::clone(&counters),
+                asked,
+            );
             let desks = open_desks(config, options.once).for_one_thread(&mut without);
-            announce(&serving);
+            let posts = open_posts(config, options.once, &mut without);
+            announce(&serving, config.ptp_port);
             single::run(single::Parts {
                 core,
                 errands: Errands::new(
@@ -152,15 +187,48 @@ pub fn run(options: Options) -> Result<End, String> {
                     options.reload.clone(),
                     identity(serving, counters, without),
                     notifier,
+                    keeper,
                 ),
                 server,
                 desks,
+                posts,
+                heard: config.commands.allowed.clone(),
                 drift_file: config.drift_file.clone(),
+                cards: Keeper::new(&config.stamping.cards),
                 signals,
             })
         }
     };
     end.map_err(|error| format!("the time loop can't wait: {error}"))
+}
+
+/// No hardware clock both leads and follows, by whatever names it goes.
+fn check_phcs(config: &Config) -> Result<(), String> {
+    let clocks = config.sources.iter().filter(|s| s.options.clock.is_some());
+    let lines = clocks
+        .map(|source| (format!("refclock PHC {}", source.name), &source.name, false))
+        .chain(config.disciplined.iter().map(|phc| {
+            let line = format!("phc discipline {}", phc.device);
+            (line, &phc.device, true)
+        }));
+    let mut seen: Vec<(u32, String, bool)> = Vec::new();
+    for (line, name, sets) in lines {
+        // One that is not there yet is told of when it is tried.
+        let Ok(index) = phc::index_of(name) else {
+            continue;
+        };
+        let other = seen
+            .iter()
+            .find(|(other, _, set)| *other == index && (sets || *set));
+        if let Some((_, other, _)) = other {
+            return Err(format!(
+                "`{other}` and `{line}` are about the same clock, /dev/ptp{index}: a clock is \
+                 followed or disciplined, by one line; delete one of them"
+            ));
+        }
+        seen.push((index, line, sets));
+    }
+    Ok(())
 }
 
 /// What could not be had at the start: said once in the log, and to everybody who
@@ -195,14 +263,22 @@ fn choose_io(choice: IoChoice, without: &mut Without) -> Result<IoBackend, Strin
     }
 }
 
-/// Keeps what steers clocks and binds low ports. A drift file in a directory of
+/// Keeps what steers clocks and binds low ports, and what sets network cards up if
+/// `hwtimestamp` asks for it: a driver that resets its card has to be told again. A drift file in a directory of
 /// another user's (`/var/lib/ntp` belongs to `ntp` on most hosts) takes root's
 /// disregard of permissions too.
 fn shed_privileges(config: &Config) {
     let mut keep = vec![Capability::SysTime, Capability::NetBindService];
-    let directory = config.drift_file.as_deref().and_then(Path::parent);
-    if directory.is_some_and(|directory| !belongs_to_us(directory)) {
+    let drift_file = config.drift_file.as_deref();
+    // Debian's /run/chrony is another user's too.
+    let commands = config.commands.path.as_deref();
+    let commands = commands.filter(|path| path.parent().is_some_and(Path::exists));
+    let mut directories = [drift_file, commands].into_iter().flatten();
+    if directories.any(|path| path.parent().is_some_and(belongs_to_another)) {
         keep.push(Capability::DacOverride);
+    }
+    if !config.stamping.cards.is_empty() {
+        keep.push(Capability::NetAdmin);
     }
     match caps::keep_only(Capabilities::of(&keep)) {
         Ok(kept) => debug!("capabilities kept: {:?}", kept.capabilities),
@@ -210,17 +286,19 @@ fn shed_privileges(config: &Config) {
     }
 }
 
-fn belongs_to_us(directory: &Path) -> bool {
+/// Or to nobody that we could ask.
+fn belongs_to_another(directory: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(directory)
-        .is_ok_and(|metadata| metadata.uid() == nix::unistd::Uid::effective().as_raw())
+    std::fs::metadata(directory).map_or(true, |metadata| {
+        metadata.uid() != nix::unistd::Uid::effective().as_raw()
+    })
 }
 
-fn open_clock(choice: ClockChoice, once: bool, without: &mut Without) -> Result<Clock, String> {
-    let clock = match choice {
+fn open_clock(options: &Options, without: &mut Without) -> Result<Clock, String> {
+    let clock = match options.clock {
         ClockChoice::None => Clock::Observed,
         ClockChoice::Virtual { error, frequency } => Clock::virtual_from(error, frequency),
-        ClockChoice::System => match Clock::system() {
+        ClockChoice::System => match Clock::system(options.config.rtc.kernel_sets) {
             Ok(Some(clock)) => clock,
             Ok(None) => {
                 without.say(
@@ -232,7 +310,7 @@ fn open_clock(choice: ClockChoice, once: bool, without: &mut Without) -> Result<
             Err(error) => return Err(format!("the system clock can't be steered: {error}")),
         },
     };
-    if once && !clock.is_steered() {
+    if options.once && !clock.is_steered() {
         return Err(
             "--once is to set the clock, and the clock is only observed: run as root with --clock \
              system"
@@ -240,6 +318,40 @@ fn open_clock(choice: ClockChoice, once: bool, without: &mut Without) -> Result<
         );
     }
     Ok(clock)
+}
+
+/// `-s`: before anybody is asked, or served.
+fn set_from_rtc(clock: &mut Clock, config: &Config) {
+    if !matches!(clock, Clock::System { .. }) {
+        warn!("-s: {clock} is not set from the real-time clock: that is for the system clock");
+        return;
+    }
+    let (step, sentence) = rtc::start_step(&config.rtc, config.drift_file.as_deref());
+    match step.map(|step| clock.apply(ClockCommand::Step(step))) {
+        Err(level) => log::log!(level, "{sentence}"),
+        Ok(Ok(_)) => info!("{sentence}"),
+        Ok(Err(error)) => warn!("-s: the system clock can't be set: {error}"),
+    }
+}
+
+/// Only who steers the system clock knows whether the real-time clock is right.
+fn keep_rtc(options: &Options, core: &TimeLoop, without: &mut Without) -> Option<rtc::Keeper> {
+    let config = &options.config;
+    config.rtc.file.as_ref()?;
+    let steers = config.discipline && matches!(core.clock(), Clock::System { .. });
+    if !steers {
+        warn!(
+            "rtcfile: the real-time clock is left alone, because the system clock is not steered"
+        );
+        return None;
+    }
+    if options.once {
+        return None;
+    }
+    rtc::Keeper::start(&config.rtc, core.snapshot()).unwrap_or_else(|sentence| {
+        without.say(format!("{sentence}; the real-time clock is left alone"));
+        None
+    })
 }
 
 fn read_drift(config: &Config, without: &mut Without) -> Option<Start> {
@@ -290,17 +402,23 @@ fn random_u64() -> Result<u64, String> {
     random().map(u64::from_ne_bytes)
 }
 
-/// Where to answer, IPv4 first.
-fn listen_addresses(listen: &Listen, port: u16) -> Vec<SocketAddr> {
-    let ips: Vec<IpAddr> = match listen {
+/// Where to answer, IPv4 first: on `port`, and over PTP if that is wanted.
+fn listen_addresses(config: &Config, port: u16) -> Vec<SocketAddr> {
+    let ips: Vec<IpAddr> = match &config.listen {
         Listen::Everywhere => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
         Listen::Loopback => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
         Listen::At(ips) => ips.clone(),
         Listen::Nowhere => Vec::new(),
     };
-    ips.into_iter()
-        .map(|ip| SocketAddr::new(ip, port))
+    let ports = [Some(port), config.ptp_port].into_iter().flatten();
+    ports
+        .flat_map(|port| ips.iter().map(move |&ip| SocketAddr::new(ip, port)))
         .collect()
+}
+
+fn over_ptp(config: &Config) -> Option<PtpService> {
+    let domain = config.ptp_domain;
+    config.ptp_port.map(|port| PtpService { port, domain })
 }
 
 /// Binds with `bind` where the configuration says, or where it may: port 1123
@@ -311,15 +429,16 @@ fn bind_where_possible<T>(
     mut bind: impl FnMut(&[SocketAddr]) -> io::Result<T>,
 ) -> Result<T, String> {
     let port = config.port.unwrap_or(PORT);
-    let addresses = listen_addresses(&config.listen, port);
+    let mut addresses = listen_addresses(config, port);
     let mut bound = bind(&addresses);
-    let denied = |bound: &io::Result<T>| matches!(bound, Err(error) if error.kind() == ErrorKind::PermissionDenied);
-    let mut addresses = addresses;
-    if denied(&bound) && config.port.is_none() {
+    let denied = |error: &io::Error| error.kind() == ErrorKind::PermissionDenied;
+    if config.port.is_none()
+        && matches!(&bound, Err(error) if denied(error) && port_of(error) == Some(PORT))
+    {
         without.say(format!(
             "no right to port {PORT} (CAP_NET_BIND_SERVICE): answering on port {PORT_UNPRIVILEGED}"
         ));
-        addresses = listen_addresses(&config.listen, PORT_UNPRIVILEGED);
+        addresses = listen_addresses(config, PORT_UNPRIVILEGED);
         bound = bind(&addresses);
     }
     if let Err(error) = &bound
@@ -330,7 +449,17 @@ fn bind_where_possible<T>(
         addresses.retain(SocketAddr::is_ipv4);
         bound = bind(&addresses);
     }
+    let is_ptp = |error: &io::Error| config.ptp_port.is_some() && port_of(error) == config.ptp_port;
     bound.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse if is_ptp(&error) => format!(
+            "{error}; a program that speaks PTP is running (ptp4l, chronyd?): stop it, or delete \
+             the `ptpport` line"
+        ),
+        ErrorKind::PermissionDenied if is_ptp(&error) => {
+            format!(
+                "{error}; run as root or with CAP_NET_BIND_SERVICE, or delete the `ptpport` line"
+            )
+        }
         ErrorKind::AddrInUse => format!(
             "{error}; another time server is running (chronyd, ntpd?): stop it, or choose another \
              port with --port"
@@ -342,10 +471,18 @@ fn bind_where_possible<T>(
     })
 }
 
+/// Which port could not be had?
+fn port_of(error: &io::Error) -> Option<u16> {
+    listen_failure(error).map(|failure| failure.address.port())
+}
+
+fn listen_failure(error: &io::Error) -> Option<&ListenError> {
+    error.get_ref()?.downcast_ref()
+}
+
 /// Is the failure one of IPv6, on a host that has none?
 fn lacks_ipv6(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    inner.is_some_and(|ListenError { address, source }| {
+    listen_failure(error).is_some_and(|ListenError { address, source }| {
         let absent = [libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL, libc::EINVAL];
         address.is_ipv6() && source.raw_os_error().is_some_and(|e| absent.contains(&e))
     })
@@ -368,10 +505,12 @@ fn start_workers(
         let setup = WorkerSetup {
             workers: cores,
             listen: addresses.to_vec(),
+            over_ptp: over_ptp(config),
             pin: cores > 1,
             busy_poll: config.busy_poll,
             seed,
             sizes: config.clients,
+            recent: config.recent_clients(),
         };
         Workers::start(&setup, Arc::clone(snapshot), Arc::clone(rules))
     })
@@ -390,15 +529,24 @@ fn bind_single(
         addresses
             .iter()
             .map(|&address| {
+                // Requests of our own leave by the port of PTP too.
+                if Some(address.port()) == config.ptp_port {
+                    return reuseport::bind_alone(address);
+                }
                 ServerSocket::bind(address, false).map_err(|error| listen_error(address, error))
             })
             .collect()
     })
 }
 
-fn announce(serving: &[SocketAddr]) {
+fn announce(serving: &[SocketAddr], ptp_port: Option<u16>) {
     for address in serving {
-        info!("answering on {address}");
+        let over = if Some(address.port()) == ptp_port {
+            " over PTP"
+        } else {
+            ""
+        };
+        info!("answering on {address}{over}");
     }
 }
 
@@ -424,6 +572,18 @@ impl Desks {
         }
         desks
     }
+}
+
+/// What can't be had of them is done without.
+fn open_posts(config: &Config, once: bool, without: &mut Without) -> Vec<Post> {
+    if once {
+        return Vec::new();
+    }
+    let (posts, problems) = Post::open(&config.commands);
+    problems
+        .into_iter()
+        .for_each(|sentence| without.say(sentence));
+    posts
 }
 
 fn open_desks(config: &Config, once: bool) -> Desks {

@@ -18,23 +18,34 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use rtnetlink::MulticastGroup;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::io::Interest;
+use tokio::net::{UdpSocket, UnixDatagram};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpStream, UnixStream};
 
+use crate::config::stamping::CardLine;
+use crate::daemon::cards::{CHECK_INTERVAL, Card, Keeper};
+use crate::daemon::cmdmon::{Asker, BUFFER_LEN, Desk, Post, Step};
 use crate::daemon::control;
 use crate::daemon::desk::{CONVERSATIONS_MAX, PATIENCE, control_answer, metrics_answer};
 use crate::daemon::drift;
+use crate::daemon::errands::orders::Answer;
 use crate::daemon::leaps;
 use crate::daemon::logging;
 use crate::daemon::metrics::Exporter;
 use crate::daemon::options::{Reload, Reread};
+use crate::daemon::query::{Answerer, Knowledge, Query};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::status::Report;
 use crate::daemon::worker::Workers;
+use crate::linux::clock;
 use crate::linux::netlink::{self, Interface};
+use crate::server::rule::Prefix;
 use crate::sync::filter::Start;
+use crate::time::duration::NtpDuration;
+use crate::wire::candm::Request;
 
 /// Links that change, change several times in a row: wait for the last of it.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -77,10 +88,23 @@ pub enum ToLoop {
     /// Interfaces or addresses changed, and are like this now. Comes once at the
     /// start too.
     LinksChanged(Vec<Interface>),
+    /// Cards that stamp, or their links, changed: these are all there are now.
+    Cards(Vec<Card>),
     /// The leap second file was read.
     Leaps(leaps::Outcome),
     /// The configuration was read again.
     Config(Box<Reread>),
+    /// chronyc gives an order.
+    Order(Ordered),
+}
+
+/// An order under way to the time loop.
+#[derive(Debug)]
+pub struct Ordered {
+    /// What is to be done.
+    pub request: Box<Request>,
+    /// Where the answer goes, with what can be told from then on.
+    pub done: oneshot::Sender<(Answer, Arc<Report>)>,
 }
 
 /// What the service thread is to do. The sockets are bound before any thread
@@ -93,8 +117,16 @@ pub struct Setup {
     pub metrics: Option<(OwnedFd, Exporter)>,
     /// Where the frequency is kept.
     pub drift_file: Option<PathBuf>,
+    /// Where chronyc is heard.
+    pub posts: Vec<Post>,
+    /// Who may ask there besides this machine.
+    pub heard: Vec<(Prefix, bool)>,
+    /// Which network cards are to stamp packets.
+    pub cards: Vec<CardLine>,
     /// Who serves on addresses that come and go.
     pub workers: Option<Arc<Workers>>,
+    /// What nobody can guess, for ntpq's nonces.
+    pub secret: [u8; 32],
 }
 
 /// The time loop's end.
@@ -240,7 +272,21 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
             Err(error) => log::error!("metrics: {error}; nobody can scrape this daemon"),
         }
     }
-    tokio_uring::spawn(watch_links(setup.workers, answers.clone()));
+    let desk = Rc::new(RefCell::new(Desk::new(&setup.heard)));
+    for post in setup.posts {
+        let (desk, latest) = (Rc::clone(&desk), latest.clone());
+        tokio_uring::spawn(serve_chronyc(post, desk, latest, answers.clone()));
+    }
+    if let Some(workers) = &setup.workers
+        && let Some(queries) = workers.take_queries()
+    {
+        let answerer = Answerer::new(setup.secret, clock::monotonic());
+        let serving = serve_queries(queries, answerer, Arc::clone(workers), latest.clone());
+        drop(tokio_uring::spawn(serving));
+    }
+    let cards = Cards::new(&setup.cards);
+    tokio_uring::spawn(watch_links(setup.workers, cards.clone(), answers.clone()));
+    tokio_uring::spawn(watch_cards(cards.clone(), answers.clone()));
 
     let resolver = Resolver::new();
     while let Some(order) = orders.recv().await {
@@ -279,6 +325,7 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
     }
 
     drop(control);
+    cards.restore();
     if let Some((sender, task)) = drift {
         drop(sender);
         if timeout(FAREWELL, task).await.is_err() {
@@ -439,9 +486,108 @@ async fn serve_metrics(
     }
 }
 
+/// A second handle on a post's socket, by which the runtime hears of datagrams.
+enum Ear {
+    Udp(UdpSocket),
+    Unix(UnixDatagram),
+}
+
+impl Ear {
+    fn of(post: &Post) -> io::Result<Self> {
+        let fd = post.as_fd().try_clone_to_owned()?;
+        Ok(if post.is_unix() {
+            Self::Unix(UnixDatagram::from_std(fd.into())?)
+        } else {
+            Self::Udp(UdpSocket::from_std(fd.into())?)
+        })
+    }
+
+    async fn receive(&self, post: &Post, buffer: &mut [u8]) -> io::Result<(usize, Asker)> {
+        let receive = || {
+            post.receive(buffer)?
+                .ok_or(io::ErrorKind::WouldBlock.into())
+        };
+        match self {
+            Self::Udp(socket) => socket.async_io(Interest::READABLE, receive).await,
+            Self::Unix(socket) => socket.async_io(Interest::READABLE, receive).await,
+        }
+    }
+}
+
+/// Answers datagrams. An order is waited for before the next datagram is read: they are an
+/// operator's, and come one after the other.
+async fn serve_chronyc(post: Post, desk: Rc<RefCell<Desk>>, latest: Latest, answers: Answers) {
+    let ear = match Ear::of(&post) {
+        Ok(ear) => ear,
+        Err(error) => {
+            log::error!("chronyc is not answered: {error}");
+            return;
+        }
+    };
+    let mut buffer = [0; BUFFER_LEN];
+    loop {
+        let (len, asker) = match ear.receive(&post, &mut buffer).await {
+            Ok(received) => received,
+            // The fate of an earlier answer, or what passes; but it must not spin.
+            Err(error) => {
+                pause("chronyc", &error).await;
+                continue;
+            }
+        };
+        let Some(report) = latest.get() else { continue };
+        let now = clock::monotonic();
+        let step = desk
+            .borrow_mut()
+            .judge(&buffer[..len], &asker, &report, now);
+        let reply = match step {
+            Step::Silence => None,
+            Step::Reply(reply) => Some(reply),
+            Step::Order(header, request) => {
+                let (done, outcome) = oneshot::channel();
+                answers.send(ToLoop::Order(Ordered { request, done }));
+                // Without an answer the daemon ends.
+                outcome.await.ok().and_then(|(answer, report)| {
+                    latest.set(report);
+                    Desk::finish(&header, &answer)
+                })
+            }
+        };
+        if let Some(reply) = reply {
+            post.send(&reply, &asker);
+        }
+    }
+}
+
+/// Answers ntpq, as fast as we like: meanwhile the queue fills, and what finds no
+/// room there is dropped by the worker.
+async fn serve_queries(
+    mut queries: mpsc::Receiver<Query>,
+    mut answerer: Answerer,
+    workers: Arc<Workers>,
+    latest: Latest,
+) {
+    while let Some(query) = queries.recv().await {
+        let pause = answerer.pause(clock::monotonic());
+        if pause > NtpDuration::ZERO {
+            sleep(Duration::from_secs_f64(pause.as_seconds())).await;
+        }
+        // Before the first report there is nothing to say; ntpq asks twice.
+        let Some(report) = latest.get() else { continue };
+        let knowledge = Knowledge {
+            report: &report,
+            flags: workers.flags(query.from),
+            now: report.map.to_local(clock::realtime()),
+            clients: &|| workers.recent(),
+            clients_max: workers.recent_max(),
+        };
+        let messages = answerer.answer(query.bytes(), query.from, &knowledge);
+        workers.reply(&query, &messages);
+    }
+}
+
 /// Out of descriptors or memory: that passes, or not, but must not spin.
 async fn pause(what: &str, error: &io::Error) {
-    log::debug!("{what}: accept: {error}");
+    log::debug!("{what}: {error}");
     sleep(Duration::from_secs(1)).await;
 }
 
@@ -563,7 +709,7 @@ async fn converse(
 }
 
 /// Tells workers and time loop of every change of links, addresses and routes.
-async fn watch_links(workers: Option<Arc<Workers>>, answers: Answers) {
+async fn watch_links(workers: Option<Arc<Workers>>, cards: Cards, answers: Answers) {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
@@ -579,10 +725,10 @@ async fn watch_links(workers: Option<Arc<Workers>>, answers: Answers) {
                 let _handle = handle;
                 let connection = tokio_uring::spawn(connection);
                 // Whatever happened before we listened.
-                tell_links(workers.as_deref(), &answers);
+                tell_links(workers.as_deref(), &cards, &answers);
                 while news.next().await.is_some() {
                     while let Ok(Some(_)) = timeout(SETTLE, news.next()).await {}
-                    tell_links(workers.as_deref(), &answers);
+                    tell_links(workers.as_deref(), &cards, &answers);
                 }
                 connection.abort();
             }
@@ -591,7 +737,7 @@ async fn watch_links(workers: Option<Arc<Workers>>, answers: Answers) {
                 log::warn!(
                     "netlink: {error}; interfaces that come and go are noticed after a restart"
                 );
-                tell_links(workers.as_deref(), &answers);
+                tell_links(workers.as_deref(), &cards, &answers);
             }
             Err(_) => {}
         }
@@ -599,16 +745,56 @@ async fn watch_links(workers: Option<Arc<Workers>>, answers: Answers) {
     }
 }
 
-fn tell_links(workers: Option<&Workers>, answers: &Answers) {
+fn tell_links(workers: Option<&Workers>, cards: &Cards, answers: &Answers) {
     match netlink::interfaces() {
         Ok(interfaces) => {
             if let Some(workers) = workers {
                 let addresses = interfaces.iter().flat_map(|one| &one.addresses);
                 workers.follow(&addresses.map(|address| address.ip).collect::<Vec<_>>());
             }
+            cards.follow(&interfaces, answers);
             answers.send(ToLoop::LinksChanged(interfaces));
         }
         Err(error) => log::warn!("netlink: interfaces can't be listed: {error}"),
+    }
+}
+
+/// The keeper of cards, shared by those who hear of links and of time.
+#[derive(Clone)]
+struct Cards(Rc<RefCell<Option<Keeper>>>);
+
+impl Cards {
+    fn new(lines: &[CardLine]) -> Self {
+        Self(Rc::new(RefCell::new(Keeper::new(lines))))
+    }
+
+    fn follow(&self, interfaces: &[Interface], answers: &Answers) {
+        let mut keeper = self.0.borrow_mut();
+        let news = keeper.as_mut().and_then(|keeper| keeper.follow(interfaces));
+        if let Some(cards) = news {
+            answers.send(ToLoop::Cards(cards));
+        }
+    }
+
+    /// After this, nothing is followed.
+    fn restore(&self) {
+        if let Some(mut keeper) = self.0.take() {
+            keeper.restore();
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.0.borrow().is_none()
+    }
+}
+
+/// Sees to it that drivers don't forget what they were told.
+async fn watch_cards(cards: Cards, answers: Answers) {
+    while !cards.is_none() {
+        sleep(Duration::from_secs_f64(CHECK_INTERVAL.as_seconds())).await;
+        if let Ok(interfaces) = netlink::interfaces() {
+            cards.follow(&interfaces, &answers);
+        }
     }
 }
 
@@ -656,7 +842,11 @@ mod tests {
             control: Some(control::Listener::bind(&directory.join("control.sock")).unwrap()),
             metrics: Some((listener, Exporter::new())),
             drift_file: Some(directory.join("drift")),
+            posts: Vec::new(),
+            heard: Vec::new(),
+            cards: Vec::new(),
             workers: None,
+            secret: [0; 32],
         };
         let woken = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&woken);
@@ -710,6 +900,8 @@ mod tests {
                     resolved = true;
                 }
                 Ok(ToLoop::Config(outcome)) => panic!("nobody asked: {outcome:?}"),
+                Ok(ToLoop::Order(order)) => panic!("nobody ordered: {order:?}"),
+                Ok(ToLoop::Cards(cards)) => panic!("nobody asked: {cards:?}"),
                 Ok(ToLoop::Leaps(outcome)) => panic!("nobody asked: {outcome:?}"),
                 Err(error) => panic!("{error}"),
             }

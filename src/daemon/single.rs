@@ -4,18 +4,22 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use log::warn;
 
+use crate::daemon::cards::{CHECK_INTERVAL, Keeper};
+use crate::daemon::cmdmon::{self, BUFFER_LEN, Post, Step, TURN_MAX};
 use crate::daemon::counters::{self, CardCounts, WorkerCounters};
 use crate::daemon::desk::Desk;
 use crate::daemon::drift;
 use crate::daemon::errands::{End, Errands, Hands};
 use crate::daemon::leaps;
 use crate::daemon::options::{Reload, Reread};
+use crate::daemon::query::{Answerer, Knowledge, Query};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{Collect, Report, ServerCounts};
@@ -29,20 +33,48 @@ use crate::linux::udp::{Arrival, SendId, ServerSocket};
 use crate::linux::wait::{Interest, Ready, Waiter};
 use crate::node::action::SourceId;
 use crate::server::interleave::TxToken;
+use crate::server::over_ptp::{Carriage, PtpService};
+use crate::server::recent::{RecentClient, RecentTable};
 use crate::server::respond::{Policy, Request, Responder, complete};
-use crate::server::verdict::Verdict;
+use crate::server::rule::Prefix;
+use crate::server::verdict::{Reason, Verdict};
 use crate::sync::filter::Start;
+use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, WallInstant};
 use crate::wire::packet::PACKET_LEN_MAX;
 
 const NETLINK: u64 = 0;
 const SERVERS: u64 = 1 << 32;
 const DESKS: u64 = 2 << 32;
+const POSTS: u64 = 5 << 31;
 const CLIENTS: u64 = 3 << 32;
+
+/// How long links are left to settle before cards are looked at.
+const SETTLE: NtpDuration = NtpDuration::from_units(429_496_730); // 100 ms
 
 /// Replies whose departure stamp is awaited, per socket. A stamp comes within
 /// microseconds; what is older than so many sends will not come.
 const AWAITED_MAX: usize = 64;
+
+/// Requests of ntpq in one turn.
+const QUERIES_MAX: usize = 16;
+
+/// What ntpq asks.
+pub struct Asked {
+    /// To be answered at the end of the turn; which socket was asked.
+    waiting: Vec<(usize, Query)>,
+    answerer: Answerer,
+}
+
+impl Asked {
+    /// `secret` is unguessable.
+    pub fn new(secret: [u8; 32]) -> Self {
+        Self {
+            waiting: Vec::with_capacity(QUERIES_MAX),
+            answerer: Answerer::new(secret, clock::monotonic()),
+        }
+    }
+}
 
 /// The server's part of the loop: the one worker that there is.
 pub struct Server {
@@ -57,10 +89,12 @@ pub struct Server {
     tallies: Tallies,
     buffer: Box<[u8; PACKET_LEN_MAX + 1]>,
     reply: Box<[u8; PACKET_LEN_MAX]>,
+    asked: Asked,
 }
 
 struct Socket {
     socket: ServerSocket,
+    over_ptp: Option<PtpService>,
     awaited: VecDeque<Awaited>,
 }
 
@@ -86,29 +120,53 @@ impl Socket {
     }
 }
 
-/// The loop's counters, where the metrics find them.
+/// What the loop counts and whom it remembers, where those who report find it.
 #[derive(Debug, Default)]
-pub struct Counted(WorkerCounters);
+pub struct Counted {
+    counters: WorkerCounters,
+    recent: Option<Arc<RecentTable>>,
+}
+
+impl Counted {
+    /// So many clients are remembered; `seed` is unguessable.
+    pub fn new(seed: u64, clients: usize) -> Self {
+        Self {
+            counters: WorkerCounters::default(),
+            recent: (clients > 0).then(|| Arc::new(RecentTable::new(clients, seed))),
+        }
+    }
+}
 
 impl Collect for Counted {
     fn collect(&self) -> ServerCounts {
-        counters::collect([&self.0])
+        counters::collect([&self.counters])
+    }
+
+    fn recent_clients(&self) -> Option<Vec<RecentClient>> {
+        let table = self.recent.as_deref()?;
+        Some(table.clients().collect())
     }
 }
 
 impl Server {
-    /// Answers on `sockets`.
+    /// Answers on `sockets`, and over PTP on those that have that service's port.
     pub fn new(
         sockets: Vec<ServerSocket>,
-        responder: Responder,
+        over_ptp: Option<PtpService>,
+        mut responder: Responder,
         snapshot: Snapshot,
         policy: Arc<Policy>,
         counters: Arc<Counted>,
+        asked: Asked,
     ) -> Self {
+        if let Some(recent) = &counters.recent {
+            responder.remember(Arc::clone(recent));
+        }
         Self {
             sockets: sockets
                 .into_iter()
                 .map(|socket| Socket {
+                    over_ptp: over_ptp.filter(|ptp| ptp.port == socket.local_addr().port()),
                     socket,
                     awaited: VecDeque::with_capacity(AWAITED_MAX),
                 })
@@ -123,6 +181,7 @@ impl Server {
             tallies: Tallies::default(),
             buffer: Box::new([0; PACKET_LEN_MAX + 1]),
             reply: Box::new([0; PACKET_LEN_MAX]),
+            asked,
         }
     }
 
@@ -148,28 +207,47 @@ impl Server {
         let Ok(Some(arrival)) = socket.socket.receive(&mut self.buffer[..]) else {
             return;
         };
-        let received = self.arrived(&arrival);
+        let (received, frame_time) = self.arrived(&arrival);
         let request = Request {
             bytes: &self.buffer[..arrival.len],
             from: arrival.from,
             group: arrival.group,
             received: self.snapshot.clock.to_local(received),
         };
-        let verdict = self.responder.respond(
-            &self.policy,
-            &self.snapshot.state,
-            &request,
-            clock::monotonic(),
-            &mut self.reply,
-        );
-        self.counters.0.count(&verdict);
+        let (policy, state) = (&self.policy, &self.snapshot.state);
+        let (now, out) = (clock::monotonic(), &mut *self.reply);
+        let responder = &mut self.responder;
+        let (verdict, start) = match self.sockets[index].over_ptp {
+            None => (responder.respond(policy, state, &request, now, out), 0),
+            Some(PtpService { domain, .. }) => {
+                let carriage = Carriage { domain, frame_time };
+                responder.respond_over_ptp(carriage, policy, state, &request, now, out)
+            }
+        };
+        self.counters.counters.count(&verdict);
+        if verdict == Verdict::Drop(Reason::Control) {
+            let Arrival {
+                from,
+                to,
+                interface,
+                len,
+                ..
+            } = arrival;
+            match Query::new(&self.buffer[..len], from, to, interface) {
+                Some(query) if self.asked.waiting.len() < QUERIES_MAX => {
+                    self.asked.waiting.push((index, query));
+                }
+                _ => self.counters.counters.note_control_dropped(),
+            }
+        }
         let Verdict::Reply { len, kind, track } = verdict else {
             return;
         };
         let real = clock::realtime();
         let reply = &mut self.reply[..len];
         if kind.wants_transmit() {
-            complete(&self.policy.keys, reply, self.snapshot.clock.to_local(real));
+            let at = self.snapshot.clock.to_local(real);
+            complete(&self.policy.keys, &mut reply[start..], at);
         }
         let (to, from, interface) = (arrival.from, arrival.to, arrival.interface);
         let socket = &mut self.sockets[index];
@@ -181,11 +259,49 @@ impl Server {
                 .map(|id| socket.expect_departure(id, token)),
         };
         if sent.is_ok() {
-            self.counters.0.note_latency(real - arrival.stamp.at);
+            self.counters.counters.note_latency(real - arrival.stamp.at);
         } else {
             // Lost like any other datagram; counted like a ring's.
             self.tallies.send_errors += 1;
-            self.counters.0.set_ring(&self.tallies);
+            self.counters.counters.set_ring(&self.tallies);
+        }
+    }
+
+    /// Answers ntpq; what is asked beyond our means is dropped, since nobody may wait.
+    fn serve_queries(&mut self, report: impl FnOnce() -> Report) {
+        if self.asked.waiting.is_empty() {
+            return;
+        }
+        // Before the report is made, which a flood is not worth.
+        if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
+            for _ in self.asked.waiting.drain(..) {
+                self.counters.counters.note_control_dropped();
+            }
+            return;
+        }
+        let report = report();
+        let counted = Arc::clone(&self.counters);
+        for (index, query) in self.asked.waiting.drain(..) {
+            if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
+                self.counters.counters.note_control_dropped();
+                continue;
+            }
+            let knowledge = Knowledge {
+                report: &report,
+                flags: self
+                    .policy
+                    .access
+                    .lookup(query.from.ip(), query.from.port()),
+                now: self.snapshot.clock.to_local(clock::realtime()),
+                clients: &|| counted.recent_clients().unwrap_or_default(),
+                clients_max: counted.recent.as_ref().map_or(0, |table| table.capacity()),
+            };
+            let socket = &self.sockets[index].socket;
+            let answerer = &mut self.asked.answerer;
+            for message in answerer.answer(query.bytes(), query.from, &knowledge) {
+                // Lost like any other datagram.
+                let _ = socket.send(&message, query.from, query.to, query.interface);
+            }
         }
     }
 
@@ -214,30 +330,30 @@ impl Server {
                 }
                 _ => self.card_counts.doubted += 1,
             }
-            self.counters.0.set_cards(&self.card_counts);
+            self.counters.counters.set_cards(&self.card_counts);
         }
     }
 
     /// When a request arrived: by the card if it has a stamp to believe, else as the
-    /// socket has it.
-    fn arrived(&mut self, arrival: &Arrival) -> WallInstant {
+    /// socket has it. And how long its frame took, if the card stamped it.
+    fn arrived(&mut self, arrival: &Arrival) -> (WallInstant, NtpDuration) {
         let Some(stamp) = arrival.card else {
-            return arrival.stamp.at;
+            return (arrival.stamp.at, NtpDuration::ZERO);
         };
         let card = self.cards.of_or_only(stamp.interface);
         let judged = card.map(|card| card.arrival(stamp.phc, arrival.stamp.at, stamp.frame_len));
-        let at = match judged {
+        let arrived = match judged {
             Some(Ok(judged)) => {
                 self.card_counts.arrivals += 1;
-                judged.at
+                (judged.at, judged.frame_time)
             }
             _ => {
                 self.card_counts.doubted += 1;
-                arrival.stamp.at
+                (arrival.stamp.at, NtpDuration::ZERO)
             }
         };
-        self.counters.0.set_cards(&self.card_counts);
-        at
+        self.counters.counters.set_cards(&self.card_counts);
+        arrived
     }
 
     fn set_cards(&mut self, cards: &Cards) {
@@ -316,8 +432,14 @@ pub struct Parts {
     pub server: Server,
     /// Control socket and metrics, as far as there are any.
     pub desks: Vec<Desk>,
+    /// Where chronyc is heard.
+    pub posts: Vec<Post>,
+    /// Who may ask there besides this machine.
+    pub heard: Vec<(Prefix, bool)>,
     /// Where the frequency is kept.
     pub drift_file: Option<PathBuf>,
+    /// Who sets network cards up, if any are to stamp packets.
+    pub cards: Option<Keeper>,
     /// Caught signals.
     pub signals: Signals,
 }
@@ -329,9 +451,13 @@ pub fn run(parts: Parts) -> io::Result<End> {
         mut errands,
         server,
         mut desks,
+        posts,
+        heard,
         drift_file,
+        cards,
         signals,
     } = parts;
+    let mut cards = CardWatch::new(cards);
     let (resolved, answers) = mpsc::channel();
     let mut hands = Own {
         server,
@@ -340,12 +466,14 @@ pub fn run(parts: Parts) -> io::Result<End> {
         drift_file,
     };
     let mut to_do = Vec::new();
+    let mut chronyc = cmdmon::Desk::new(&heard);
     let mut changes = watch_links(&mut core, &mut errands, &mut to_do);
     let mut waiter = Waiter::poll();
     let mut interests = Vec::new();
     let mut ready = Vec::new();
     errands.ready();
     let end = loop {
+        cards.turn(&mut core, &errands);
         core.turn(&mut to_do);
         // Literal addresses are answered within the turn that asks.
         let ended = loop {
@@ -358,7 +486,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         if let Some(end) = ended {
             break end;
         }
-        if errands.obey(&signals, &mut core, &mut hands, &mut to_do) {
+        if errands.heed(&signals, &mut core, &mut hands, &mut to_do) {
             break End::Good;
         }
         interests.clear();
@@ -377,24 +505,87 @@ pub fn run(parts: Parts) -> io::Result<End> {
                 error: false,
             }));
         }
+        let numbered = (POSTS..).zip(&posts);
+        interests.extend(numbered.map(|(token, post)| Interest::read(post.as_raw_fd(), token)));
         core.interests(CLIENTS, &mut interests);
         // The tick keeps this within a second, so a signal that comes just before
         // the wait is seen within one too.
         let desks_until = desks.iter().filter_map(Desk::deadline).min();
-        let until = core.deadline().min(desks_until.unwrap_or(MonoInstant::MAX));
+        let desks_until = desks_until.unwrap_or(MonoInstant::MAX);
+        let until = core.deadline().min(desks_until).min(cards.due);
         waiter.wait(&interests, Some(until), &mut ready)?;
         for ready in &ready {
             match ready.token {
-                NETLINK => reread_links(&mut changes, &mut core, &mut errands, &mut to_do),
-                DESKS..CLIENTS => {}
+                NETLINK => {
+                    reread_links(&mut changes, &mut core, &mut errands, &mut to_do);
+                    cards.links_changed();
+                }
+                DESKS..POSTS => {}
+                POSTS..CLIENTS => {
+                    let post = &posts[(ready.token - POSTS) as usize];
+                    answer_chronyc(
+                        post,
+                        &mut chronyc,
+                        &mut core,
+                        &mut errands,
+                        &mut hands,
+                        &mut to_do,
+                    );
+                }
                 CLIENTS.. => core.on_ready(ready, CLIENTS, &mut to_do),
                 _ => hands.server.on_ready(ready),
             }
         }
+        hands.server.serve_queries(|| errands.report(&core));
         serve_desks(&mut desks, &core, &errands, &ready);
     };
     errands.finish(&end, &mut core, &mut hands);
+    cards.restore();
     Ok(end)
+}
+
+/// The keeper of cards, and when to turn to it.
+struct CardWatch {
+    keeper: Option<Keeper>,
+    due: MonoInstant,
+}
+
+impl CardWatch {
+    /// First of all cards are set up.
+    fn new(keeper: Option<Keeper>) -> Self {
+        let due = if keeper.is_some() {
+            clock::monotonic()
+        } else {
+            MonoInstant::MAX
+        };
+        Self { keeper, due }
+    }
+
+    /// Links that change, change several times in a row.
+    fn links_changed(&mut self) {
+        if self.keeper.is_some() {
+            self.due = self.due.min(clock::monotonic() + SETTLE);
+        }
+    }
+
+    fn turn(&mut self, core: &mut TimeLoop, errands: &Errands) {
+        let now = clock::monotonic();
+        let Some(keeper) = self.keeper.as_mut().filter(|_| self.due <= now) else {
+            return;
+        };
+        self.due = now + CHECK_INTERVAL;
+        if let Ok(interfaces) = netlink::interfaces()
+            && let Some(cards) = keeper.follow(&interfaces)
+        {
+            errands.cards_changed(cards, core);
+        }
+    }
+
+    fn restore(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.restore();
+        }
+    }
 }
 
 /// People are served when they ask, or when they have kept us waiting too long.
@@ -402,7 +593,7 @@ fn serve_desks(desks: &mut [Desk], core: &TimeLoop, errands: &Errands, ready: &[
     let now = clock::monotonic();
     let asked = ready
         .iter()
-        .any(|ready| (DESKS..CLIENTS).contains(&ready.token));
+        .any(|ready| (DESKS..POSTS).contains(&ready.token));
     let late = |desk: &Desk| desk.deadline().is_some_and(|deadline| deadline <= now);
     if !asked && !desks.iter().any(late) {
         return;
@@ -410,6 +601,41 @@ fn serve_desks(desks: &mut [Desk], core: &TimeLoop, errands: &Errands, ready: &[
     let report = errands.report(core);
     for desk in desks {
         desk.turn(now, Some(&report));
+    }
+}
+
+/// A few datagrams: more would keep the clock waiting.
+fn answer_chronyc(
+    post: &Post,
+    desk: &mut cmdmon::Desk,
+    core: &mut TimeLoop,
+    errands: &mut Errands,
+    hands: &mut Own,
+    to_do: &mut Vec<Errand>,
+) {
+    let mut report = None;
+    let mut buffer = [0; BUFFER_LEN];
+    for _ in 0..TURN_MAX {
+        // An error is the fate of an earlier answer.
+        let Ok(Some((len, asker))) = post.receive(&mut buffer) else {
+            return;
+        };
+        if !desk.hears(&asker) {
+            continue;
+        }
+        let told = report.get_or_insert_with(|| errands.report(core));
+        let reply = match desk.judge(&buffer[..len], &asker, told, clock::monotonic()) {
+            Step::Silence => None,
+            Step::Reply(reply) => Some(reply),
+            Step::Order(header, request) => {
+                let answer = errands.obey(&request, core, hands, to_do);
+                report = None;
+                cmdmon::Desk::finish(&header, &answer)
+            }
+        };
+        if let Some(reply) = reply {
+            post.send(&reply, &asker);
+        }
     }
 }
 

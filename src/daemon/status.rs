@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::daemon::distribution::Distribution;
 use crate::daemon::hardware::{CardReport, CardStatus};
+use crate::daemon::rtc::RtcReport;
 use crate::node::report::{NodeReport, SystemReport};
+use crate::server::recent::RecentClient;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
 use crate::time::map::ClockMap;
@@ -78,6 +80,12 @@ pub struct ServerCounts {
 pub trait Collect: Send + Sync {
     /// The sums over all workers, as of now.
     fn collect(&self) -> ServerCounts;
+
+    /// Who asked lately, as far as they are remembered: a client of several workers is
+    /// there for each of them. None: nobody is.
+    fn recent_clients(&self) -> Option<Vec<RecentClient>> {
+        None
+    }
 }
 
 /// Counts that are already gathered.
@@ -114,6 +122,8 @@ pub struct Report {
     pub true_errors: Option<Distribution>,
     /// The network cards whose stamps are used.
     pub cards: Vec<CardReport>,
+    /// The real-time clock, if we look after it.
+    pub rtc: Option<RtcReport>,
     /// The server's counters.
     pub server: Arc<dyn Collect>,
 }
@@ -159,8 +169,8 @@ impl Report {
             pid: std::process::id(),
             uptime_s: self.uptime.as_seconds(),
             serving: self.serving.clone(),
-            cards: self.cards.iter().map(|card| card.status.clone()).collect(),
             reloads: self.reloads.clone(),
+            cards: self.cards.iter().map(|card| card.status.clone()).collect(),
         }
     }
 
@@ -209,12 +219,12 @@ pub struct Status {
     pub uptime_s: f64,
     /// Where it answers requests.
     pub serving: Vec<SocketAddr>,
-    /// The network cards whose stamps it uses.
-    #[serde(default)]
-    pub cards: Vec<CardStatus>,
     /// What became of `ptntp reload`.
     #[serde(default)]
     pub reloads: Reloads,
+    /// The network cards whose stamps it uses.
+    #[serde(default)]
+    pub cards: Vec<CardStatus>,
 }
 
 /// The server's counters as JSON.
@@ -270,10 +280,13 @@ pub(crate) mod tests {
                     precision: -25,
                     steps: 1,
                     foreign_steps: 0,
+                    detail: Default::default(),
                 },
                 sources: vec![SourceReport {
+                    id: 1,
                     name: "ntp.example.net".to_owned(),
                     address: Some("192.0.2.1:123".parse().unwrap()),
+                    local: Some("192.0.2.9".parse().unwrap()),
                     kind: 'u',
                     tally: Tally::System,
                     refid: "GPS".to_owned(),
@@ -291,6 +304,9 @@ pub(crate) mod tests {
                     sent: 9,
                     received: 8,
                     rejected: [("bogus".to_owned(), 1)].into(),
+                    reply: None,
+                    recent: Vec::new(),
+                    detail: Default::default(),
                 }],
             },
             clock: ClockKind::Virtual,
@@ -308,6 +324,7 @@ pub(crate) mod tests {
             true_errors: Some(offsets.clone()),
             offsets,
             cards: vec![crate::daemon::hardware::tests::example()],
+            rtc: None,
             server: Arc::new(ServerCounts {
                 requests: vec![("reply", 3), ("ignore", 2)],
                 latency,

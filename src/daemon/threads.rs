@@ -140,7 +140,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         if let Some(end) = errands.run(&mut to_do, &mut core, &mut hands) {
             break end;
         }
-        if errands.obey(&signals, &mut core, &mut hands, &mut to_do) {
+        if errands.heed(&signals, &mut core, &mut hands, &mut to_do) {
             break End::Good;
         }
         interests.clear();
@@ -177,8 +177,14 @@ fn read_messages(
                 errands.resolved(SourceId(id as usize), outcome, core, to_do);
             }
             ToLoop::LinksChanged(interfaces) => errands.links_changed(&interfaces, core, to_do),
+            ToLoop::Cards(cards) => errands.cards_changed(cards, core),
             ToLoop::Leaps(outcome) => errands.leaps_read(outcome, core),
             ToLoop::Config(outcome) => errands.reread(*outcome, core, hands, to_do),
+            ToLoop::Order(order) => {
+                let answer = errands.obey(&order.request, core, hands, to_do);
+                // Who does not wait for it any more has hung up.
+                let _ = order.done.send((answer, Arc::new(errands.report(core))));
+            }
         }
     }
 }

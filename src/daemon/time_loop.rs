@@ -16,7 +16,10 @@ use crate::daemon::cards::Card;
 use crate::daemon::clock::{Clock, StepWatch};
 use crate::daemon::distribution::Distribution;
 use crate::daemon::exchange::{Delivery, Exchange};
+use crate::daemon::follower::{Follower, Leader};
 use crate::daemon::hardware::{CardReport, Hardware};
+use crate::daemon::phc;
+use crate::daemon::refclock::Refclocks;
 use crate::daemon::snapshot::Snapshot;
 use crate::hardware::card::Cards;
 use crate::linux::clock;
@@ -32,7 +35,7 @@ use crate::sync::filter::Start;
 use crate::sync::leap::LeapTable;
 use crate::system::SystemState;
 use crate::time::duration::NtpDuration;
-use crate::time::instant::{MonoInstant, Now};
+use crate::time::instant::{MonoInstant, Now, WallInstant};
 use crate::wire::packet::PACKET_LEN_MAX;
 
 /// Histograms, the report and the watchdog are served this often.
@@ -75,6 +78,8 @@ pub struct TimeLoop {
     watch: StepWatch,
     exchanges: BTreeMap<AssociationId, Exchange>,
     hardware: Hardware,
+    refclocks: Refclocks,
+    followers: Vec<Follower>,
     /// Keeps kernel stamping warm between requests.
     _stamping: Option<StampingHold>,
     next_tick: MonoInstant,
@@ -97,6 +102,8 @@ impl TimeLoop {
             watch: StepWatch::new(),
             exchanges: BTreeMap::new(),
             hardware: Hardware::default(),
+            refclocks: Refclocks::default(),
+            followers: Vec::new(),
             _stamping: StampingHold::new().ok(),
             next_tick: clock::monotonic() + TICK,
             offsets: Distribution::new(),
@@ -111,11 +118,17 @@ impl TimeLoop {
     pub fn turn(&mut self, errands: &mut Vec<Errand>) {
         let now = self.clock.now();
         if let Some(moved) = self.watch.moved() {
-            self.hardware.steered(clock::realtime(), moved, 0.0);
+            self.steered(clock::realtime(), moved, 0.0);
             self.node.on_foreign_step(moved, now);
+            for follower in &mut self.followers {
+                follower.start_over();
+            }
             errands.push(self.publication(*self.node.state(), true));
         }
         if self.hardware.turn(now.mono) {
+            errands.push(self.cards_publication());
+        }
+        if self.turn_followers(now) {
             errands.push(self.cards_publication());
         }
         self.give_up_waiting(now.mono);
@@ -131,18 +144,26 @@ impl TimeLoop {
     /// When [`turn`](Self::turn) is due next.
     pub fn deadline(&self) -> MonoInstant {
         let held = self.exchanges.values().filter_map(Exchange::deadline);
-        held.chain([
-            self.node.deadline(),
-            self.next_tick,
-            self.hardware.deadline(),
-        ])
-        .min()
-        .expect("three at least")
+        let followers = self.followers.iter().map(Follower::deadline);
+        held.chain(followers)
+            .chain([
+                self.node.deadline(),
+                self.next_tick,
+                self.hardware.deadline(),
+            ])
+            .min()
+            .expect("three at least")
     }
 
     /// These network cards can be asked for stamps from now on.
     pub fn set_cards(&mut self, cards: Vec<Card>, timeout: NtpDuration) {
         self.hardware.set_cards(cards, timeout, clock::monotonic());
+    }
+
+    /// These clocks are read for sources, and those follow ours.
+    pub fn set_phcs(&mut self, refclocks: Refclocks, followers: Vec<Follower>) {
+        self.refclocks = refclocks;
+        self.followers = followers;
     }
 
     /// The network cards in use, as they do.
@@ -197,6 +218,17 @@ impl TimeLoop {
         self.act(errands);
     }
 
+    /// An operator's order to the node.
+    pub fn order<T>(
+        &mut self,
+        errands: &mut Vec<Errand>,
+        order: impl FnOnce(&mut Node, Now) -> T,
+    ) -> T {
+        let done = order(&mut self.node, self.clock.now());
+        self.act(errands);
+        done
+    }
+
     /// New access rules, for our own servers' packets.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
         self.node.set_policy(policy);
@@ -243,6 +275,9 @@ impl TimeLoop {
     /// Leaves the clock at its own frequency: nobody will end a slew after us.
     pub fn finish(&mut self) {
         self.exchanges.clear();
+        for follower in &mut self.followers {
+            follower.finish();
+        }
         if self.node.is_slewing() {
             let command = ClockCommand::SetFrequency(self.node.frequency());
             if let Err(failure) = self.clock.apply(command) {
@@ -285,13 +320,18 @@ impl TimeLoop {
                 Action::Send {
                     association,
                     to,
+                    from_port,
                     bytes,
-                } => self.send(association, to, &bytes),
+                } => self.send(association, to, from_port, &bytes),
                 Action::Close(association) => {
                     self.exchanges.remove(&association);
                 }
                 Action::Steer(command) => self.steer(command, errands),
                 Action::Publish(state) => errands.push(self.publication(state, false)),
+                Action::ReadClock {
+                    association,
+                    source,
+                } => self.read_clock(association, source),
                 Action::Resolve(source) => errands.push(Errand::Resolve(source)),
                 Action::Upstreams(addresses) => errands.push(Errand::Upstreams(addresses)),
                 Action::KeepFrequency(frequency) => {
@@ -306,23 +346,77 @@ impl TimeLoop {
         }
     }
 
-    /// Sends from a fresh socket: its port is part of what a forger has to guess.
-    fn send(&mut self, id: AssociationId, to: std::net::SocketAddr, bytes: &[u8]) {
+    fn read_clock(&mut self, association: AssociationId, source: SourceId) {
+        let reading = self.refclocks.read(source, &self.clock);
+        let now = self.clock.now();
+        match reading {
+            Some(reading) => self.node.on_reading(association, &reading, now),
+            None => self.node.on_reading_failed(association, now),
+        }
+    }
+
+    /// Whether any of the cards' clocks was steered.
+    fn turn_followers(&mut self, now: Now) -> bool {
+        let mut any = false;
+        for follower in &mut self.followers {
+            if now.mono < follower.deadline() {
+                continue;
+            }
+            let leader = Leader {
+                clock: &self.clock,
+                synchronised: self.node.state().is_synchronised(),
+                tai_offset: self.node.tai_offset(now).or_else(phc::kernel_tai_offset),
+            };
+            if let Some(bent) = follower.turn(&leader, now.mono) {
+                self.hardware.bent(&bent);
+                any = true;
+            }
+        }
+        any && !self.hardware.is_empty()
+    }
+
+    /// CLOCK_REALTIME was stepped by `step` when it showed `at`, and from then on runs
+    /// faster by the ratio `faster`: all who keep lines to it have to know.
+    fn steered(&mut self, at: WallInstant, step: NtpDuration, faster: f64) {
+        self.hardware.steered(at, step, faster);
+        self.refclocks.steered(at, step, faster);
+        for follower in &mut self.followers {
+            follower.steered(at, step, faster);
+        }
+    }
+
+    /// Sends from a fresh socket: its port is part of what a forger has to guess, unless
+    /// it has to be `from_port`.
+    fn send(
+        &mut self,
+        id: AssociationId,
+        to: std::net::SocketAddr,
+        from_port: Option<u16>,
+        bytes: &[u8],
+    ) {
+        // Of two sockets on one port, the last one would get the answer.
+        self.exchanges.remove(&id);
         let by_card = !self.hardware.is_empty();
-        let sent = ClientSocket::connect(to, by_card).and_then(|mut socket| {
+        let socket = match from_port {
+            None => ClientSocket::connect(to, by_card),
+            Some(port) => ClientSocket::connect_from(port, to, by_card),
+        };
+        let sent = socket.and_then(|mut socket| {
             socket.send(bytes)?;
             Ok(socket)
         });
         match sent {
             Ok(socket) => {
                 self.unsendable.remove(&to);
+                if let Ok(local) = socket.local_addr() {
+                    self.node.on_sent(id, local.ip());
+                }
                 self.exchanges.insert(id, Exchange::new(socket));
             }
             Err(error) => {
                 if self.unsendable.insert(to) {
                     warn!("cannot send to {to}: {error}; trying again at each poll");
                 }
-                self.exchanges.remove(&id);
                 self.node.on_send_failed(id, self.clock.now());
             }
         }
@@ -389,7 +483,7 @@ impl TimeLoop {
     /// T4 and T1 by the card if it took both, else by the kernel.
     fn deliver(&mut self, id: AssociationId, delivery: &Delivery) {
         let answer = &delivery.answer;
-        let by_card = self.hardware.arrival(answer.stamp, answer.card);
+        let by_card = self.hardware.arrival(answer);
         let departure = delivery
             .departure
             .and_then(|(kernel, card)| self.hardware.departure(kernel, card));
@@ -412,12 +506,15 @@ impl TimeLoop {
                     let (before, after) = (frequency.ratio(), applied.frequency.ratio());
                     let at = applied.now.wall - applied.stepped;
                     let faster = (1.0 + after) / (1.0 + before) - 1.0;
-                    self.hardware.steered(at, applied.stepped, faster);
+                    self.steered(at, applied.stepped, faster);
                     if !self.hardware.is_empty() {
                         errands.push(self.cards_publication());
                     }
                 }
                 if applied.stepped != NtpDuration::ZERO {
+                    for follower in &mut self.followers {
+                        follower.start_over();
+                    }
                     if matches!(self.clock, Clock::System { .. }) {
                         self.watch.expect(applied.stepped);
                     }

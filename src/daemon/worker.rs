@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,8 +19,10 @@ use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
+use tokio::sync::mpsc::{Receiver, Sender as QuerySender, channel};
 
 use crate::daemon::counters::{self, CardCounts, WorkerCounters};
+use crate::daemon::query::Query;
 use crate::daemon::snapshot::{CardsCell, CardsReader, Snapshot, SnapshotCell};
 use crate::daemon::status::{Collect, ServerCounts};
 use crate::dice::keyed_hash;
@@ -30,10 +32,15 @@ use crate::linux::reuseport::{self, GroupWatch, ListenSocket};
 use crate::linux::ring::{self, Arrival, BATCH_MAX, Event, Outgoing, Ring};
 use crate::linux::sealed::{Lists, Sealed};
 use crate::linux::signal;
+use crate::linux::udp::ReplySocket;
 use crate::linux::wake::Wake;
 use crate::server::interleave::TxToken;
+use crate::server::over_ptp::{Carriage, PtpService};
+use crate::server::recent::{RecentClient, RecentTable};
 use crate::server::respond::{Policy, Request, Responder, Sizes, complete};
-use crate::server::verdict::Verdict;
+use crate::server::rule::Flags;
+use crate::server::verdict::{Reason, Verdict};
+use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, WallInstant};
 use crate::wire::packet::PACKET_LEN_MAX;
 
@@ -45,6 +52,9 @@ const _: () = assert!(ring::MESSAGE_LEN_MAX == PACKET_LEN_MAX);
 const FOLLOWED_MAX: usize = 64;
 const FOLLOWED_DESCRIPTORS: usize = 512;
 
+/// Requests of ntpq that may wait for their answer.
+const QUERIES_MAX: usize = 64;
+
 /// How workers are to be started.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -52,6 +62,8 @@ pub struct Setup {
     pub workers: usize,
     /// Where to listen. Port 0 lets the kernel choose, each address on its own.
     pub listen: Vec<SocketAddr>,
+    /// On which of their ports, and how, NTP over PTP is spoken.
+    pub over_ptp: Option<PtpService>,
     /// Keep each worker on a core of its own, as far as there are enough.
     pub pin: bool,
     /// Look for requests all the time instead of sleeping until there are some.
@@ -60,6 +72,8 @@ pub struct Setup {
     pub seed: u64,
     /// Memory for clients, shared out to the workers.
     pub sizes: Sizes,
+    /// Clients to remember for those who look on, by all workers together.
+    pub recent: usize,
 }
 
 /// The server's workers. Dropping it stops them, waits for them and closes the sockets.
@@ -71,6 +85,10 @@ pub struct Workers {
     followed: Mutex<Vec<Followed>>,
     /// Those that workers were told to close, as far as they haven't.
     closing: Mutex<Vec<Followed>>,
+    /// One for each address, for what other threads have to say.
+    reply_sockets: Mutex<Vec<ReplySocket>>,
+    /// Until somebody takes it.
+    queries: Mutex<Option<Receiver<Query>>>,
 }
 
 /// An address and the sockets it has.
@@ -81,6 +99,10 @@ impl Collect for Workers {
         // Asked now and then, and never by a worker: a good time to tidy up.
         self.free_retired();
         counters::collect(&self.shared.counters)
+    }
+
+    fn recent_clients(&self) -> Option<Vec<RecentClient>> {
+        (!self.shared.recent.is_empty()).then(|| self.recent())
     }
 }
 
@@ -109,6 +131,10 @@ struct Shared {
     /// freeing a large one takes longer than a packet may wait.
     retired: Mutex<Vec<Arc<Sealed<Policy>>>>,
     counters: Vec<WorkerCounters>,
+    /// Who asked lately, one table for each worker; none if nobody wants to know.
+    recent: Vec<Arc<RecentTable>>,
+    /// To who answers ntpq, who is slow: what finds no room is dropped.
+    queries: QuerySender<Query>,
     stop: AtomicBool,
     /// Why a worker ended, if one did of itself.
     failure: Mutex<Option<String>>,
@@ -128,6 +154,11 @@ impl Workers {
     ) -> io::Result<Self> {
         let count = setup.workers.max(1);
         let groups = bind_all(&setup.listen, count)?;
+        let reply_sockets = groups.iter().map(|group| group[0].reply_socket());
+        let reply_sockets = reply_sockets.collect::<io::Result<_>>()?;
+        let seed = |number: usize| keyed_hash(setup.seed, number as u64);
+        let tables = if setup.recent == 0 { 0 } else { count };
+        let (query_sender, queries) = channel(QUERIES_MAX);
         let shared = Arc::new(Shared {
             snapshot,
             cards: CardsCell::new()?,
@@ -135,6 +166,11 @@ impl Workers {
             policy: ArcSwap::new(sealed(policy)),
             retired: Mutex::default(),
             counters: (0..count).map(|_| WorkerCounters::default()).collect(),
+            recent: (0..tables)
+                .map(|number| RecentTable::new(setup.recent.div_ceil(count), !seed(number)))
+                .map(Arc::new)
+                .collect(),
+            queries: query_sender,
             stop: AtomicBool::new(false),
             failure: Mutex::new(None),
         });
@@ -144,17 +180,22 @@ impl Workers {
             addresses: groups.iter().map(|group| group[0].address()).collect(),
             followed: Mutex::default(),
             closing: Mutex::default(),
+            reply_sockets: Mutex::new(reply_sockets),
+            queries: Mutex::new(Some(queries)),
         };
         let cores = if setup.pin { cores() } else { Vec::new() };
         for (number, sockets) in transpose(groups, count).into_iter().enumerate() {
             let core = cores.get(number % cores.len().max(1)).copied();
-            let seed = keyed_hash(setup.seed, number as u64);
-            let responder = Responder::new(seed, setup.sizes.shared_by(count));
+            let mut responder = Responder::new(seed(number), setup.sizes.shared_by(count));
+            if let Some(table) = workers.shared.recent.get(number) {
+                responder.remember(Arc::clone(table));
+            }
             // On an error, `workers` is dropped, which stops those that run.
             let thread = workers.spawn(Plan {
                 number,
                 core,
                 busy_poll: setup.busy_poll,
+                over_ptp: setup.over_ptp,
                 sockets,
                 responder,
             })?;
@@ -241,6 +282,7 @@ impl Workers {
     fn open(&self, address: SocketAddr) -> io::Result<GroupWatch> {
         let group = reuseport::bind_group(address, self.threads.len())?;
         let watch = group[0].group();
+        lock(&self.reply_sockets).push(group[0].reply_socket()?);
         for (thread, socket) in self.threads.iter().zip(group) {
             thread.order(Order::Listen(Box::new(socket)));
         }
@@ -248,8 +290,54 @@ impl Workers {
     }
 
     fn close(&self, address: SocketAddr) {
+        lock(&self.reply_sockets).retain(|socket| socket.local_addr() != address);
         for thread in &self.threads {
             thread.order(Order::Unlisten(address));
+        }
+    }
+
+    /// Requests of ntpq, for who answers them. Once; whoever asks again gets none.
+    pub fn take_queries(&self) -> Option<Receiver<Query>> {
+        lock(&self.queries).take()
+    }
+
+    /// What the policy in force says of an address.
+    pub fn flags(&self, from: SocketAddr) -> Flags {
+        self.shared
+            .policy
+            .load()
+            .access
+            .lookup(from.ip(), from.port())
+    }
+
+    /// Who asked lately, as far as they are remembered.
+    pub fn recent(&self) -> Vec<RecentClient> {
+        let tables = self.shared.recent.iter();
+        tables.flat_map(|table| table.clients()).collect()
+    }
+
+    /// How many of them at most.
+    pub fn recent_max(&self) -> usize {
+        self.shared
+            .recent
+            .iter()
+            .map(|table| table.capacity())
+            .sum()
+    }
+
+    /// Sends from the address that was asked. What finds no room is lost, like any
+    /// datagram.
+    pub fn reply(&self, query: &Query, messages: &[Vec<u8>]) {
+        let sockets = lock(&self.reply_sockets);
+        let bound_to = |ip: IpAddr| sockets.iter().find(|s| s.local_addr().ip() == ip);
+        let any: IpAddr = match query.to {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        if let Some(socket) = bound_to(query.to).or_else(|| bound_to(any)) {
+            for message in messages {
+                let _ = socket.send(message, query.from, query.to, query.interface);
+            }
         }
     }
 
@@ -317,6 +405,7 @@ struct Plan {
     number: usize,
     core: Option<usize>,
     busy_poll: bool,
+    over_ptp: Option<PtpService>,
     sockets: Vec<ListenSocket>,
     responder: Responder,
 }
@@ -352,6 +441,7 @@ fn run(
         ring,
         responder: plan.responder,
         busy_poll: plan.busy_poll,
+        over_ptp: plan.over_ptp,
         policy: Cache::new(&shared.policy),
         cards: CardsReader::new(&shared.cards),
         card_counts: CardCounts::default(),
@@ -376,6 +466,7 @@ struct Worker<'a> {
     ring: Ring<TxToken>,
     responder: Responder,
     busy_poll: bool,
+    over_ptp: Option<PtpService>,
     cards: CardsReader<'a>,
     card_counts: CardCounts,
     policy: Cache<&'a ArcSwap<Sealed<Policy>>, Arc<Sealed<Policy>>>,
@@ -402,7 +493,7 @@ impl Worker<'_> {
                     Event::Arrived(arrival) => {
                         let received = self.arrived(&arrival);
                         if self.answer(arrival, received, &snapshot, started) {
-                            arrived.push(received);
+                            arrived.push(received.at);
                         }
                     }
                     Event::Departed(token, stamp) => {
@@ -439,36 +530,42 @@ impl Worker<'_> {
 
     /// When a request arrived: by the card if it has a stamp to believe, else by the
     /// kernel, else now.
-    fn arrived(&mut self, arrival: &Arrival) -> WallInstant {
+    fn arrived(&mut self, arrival: &Arrival) -> Received {
         let Some(kernel) = arrival.stamp else {
-            return realtime();
+            return Received::at(realtime());
         };
         let Some(stamp) = arrival.card else {
-            return kernel.at;
+            return Received::at(kernel.at);
         };
         let card = self.cards.cards().of_or_only(stamp.interface);
         match card.map(|card| card.arrival(stamp.phc, kernel.at, stamp.frame_len)) {
             Some(Ok(judged)) => {
                 self.card_counts.arrivals += 1;
-                judged.at
+                Received {
+                    at: judged.at,
+                    frame_time: judged.frame_time,
+                }
             }
             _ => {
                 self.card_counts.doubted += 1;
-                kernel.at
+                Received::at(kernel.at)
             }
         }
     }
 
-    /// Whether there was a reply. `received` is CLOCK_REALTIME.
+    /// Whether there was a reply.
     fn answer(
         &mut self,
         arrival: Arrival,
-        received: WallInstant,
+        received: Received,
         snapshot: &Snapshot,
         now: MonoInstant,
     ) -> bool {
-        let (from, group) = (arrival.from, arrival.group);
-        let received = snapshot.clock.to_local(received);
+        let (from, to, group) = (arrival.from, arrival.to, arrival.group);
+        let interface = arrival.interface;
+        let over_ptp = self.over_ptp.filter(|ptp| ptp.port == arrival.port);
+        let frame_time = received.frame_time;
+        let received = snapshot.clock.to_local(received.at);
         let before = self.ring.replies_ready();
         self.ring.answer(arrival, |bytes, out| {
             let request = Request {
@@ -478,16 +575,29 @@ impl Worker<'_> {
                 received,
             };
             let policy = self.policy.load();
-            let verdict = self
-                .responder
-                .respond(policy, &snapshot.state, &request, now, out);
+            let (state, responder) = (&snapshot.state, &mut self.responder);
+            let (verdict, start) = match over_ptp {
+                None => (responder.respond(policy, state, &request, now, out), 0),
+                Some(PtpService { domain, .. }) => {
+                    let carriage = Carriage { domain, frame_time };
+                    responder.respond_over_ptp(carriage, policy, state, &request, now, out)
+                }
+            };
             self.counters.count(&verdict);
             match verdict {
                 Verdict::Reply { len, kind, track } => Some(Outgoing {
                     len,
-                    stamp_late: kind.wants_transmit(),
+                    stamp_late: kind.wants_transmit().then_some(start),
                     track,
                 }),
+                Verdict::Drop(Reason::Control) => {
+                    let query = Query::new(bytes, from, to, interface);
+                    let send = |query| self.shared.queries.try_send(query).is_err();
+                    if query.is_none_or(send) {
+                        self.counters.note_control_dropped();
+                    }
+                    None
+                }
                 Verdict::Drop(_) => None,
             }
         });
@@ -504,6 +614,21 @@ impl Worker<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// When a request arrived, CLOCK_REALTIME, and how long its frame took if a card
+/// stamped it.
+#[derive(Clone, Copy)]
+struct Received {
+    at: WallInstant,
+    frame_time: NtpDuration,
+}
+
+impl Received {
+    const fn at(at: WallInstant) -> Self {
+        let frame_time = NtpDuration::ZERO;
+        Self { at, frame_time }
     }
 }
 
@@ -621,14 +746,15 @@ mod tests {
     use crate::linux::reuseport::ListenError;
     use crate::linux::sealed::write_faults;
     use crate::server::access::AccessTable;
-    use crate::server::rule::{Flags, Prefix, Rule, Who};
-    use crate::server::verdict::{Reason, ReplyKind};
+    use crate::server::rule::{Prefix, Rule, Who};
+    use crate::server::verdict::ReplyKind;
     use crate::system::SystemState;
     use crate::time::duration::NtpDuration;
     use crate::time::map::ClockMap;
     use crate::time::timestamp::NtpTimestamp;
     use crate::time::units::{Ppm, Precision};
     use crate::wire::packet::{HEADER_LEN, Leap, Packet};
+    use crate::wire::ptp::{Envelope, Form, PREFIX_LEN_MAX};
     use nix::sched::{CloneFlags, unshare};
     use std::net::UdpSocket;
     use std::process::Command;
@@ -642,10 +768,12 @@ mod tests {
         Setup {
             workers,
             listen: listen.iter().map(|a| a.parse().expect("ok")).collect(),
+            over_ptp: None,
             pin: true,
             busy_poll: false,
             seed: 1,
             sizes: Sizes::default(),
+            recent: 64,
         }
     }
 
@@ -959,6 +1087,54 @@ mod tests {
     }
 
     #[test]
+    fn over_ptp_on_its_port_and_plain_ntp_on_the_other() {
+        let port = UdpSocket::bind(LOOPBACK_V4)
+            .and_then(|socket| socket.local_addr())
+            .expect("a free port")
+            .port();
+        let address = format!("127.0.0.1:{port}");
+        let workers = started(&Setup {
+            over_ptp: Some(PtpService { port, domain: 123 }),
+            ..setup(2, &[LOOPBACK_V4, &address])
+        });
+        let [plain, ptp] = *workers.addresses() else {
+            panic!("two were asked for");
+        };
+        let envelope = Envelope {
+            form: Form::Final,
+            domain: 123,
+            sequence: 5,
+            correction: NtpDuration::ZERO,
+        };
+        let ntp = request(0, 0, 2);
+        let mut prefix = [0; PREFIX_LEN_MAX];
+        let len = envelope.seal(ntp.len(), &mut prefix);
+        let wrapped = [&prefix[..len], &ntp[..]].concat();
+        let client = client([127, 0, 0, 1]);
+        client.send_to(&wrapped, ptp).expect("sent");
+        let mut reply = [0; 200];
+        let (len, from) = client.recv_from(&mut reply).expect("a reply");
+        assert_eq!((len, from), (wrapped.len(), ptp));
+        let (opened, inner) = Envelope::open(&reply[..len], 123).expect("over PTP");
+        assert_eq!(opened, envelope);
+        let packet = Packet::new(inner).expect("a header");
+        let held = packet.transmit() - packet.receive();
+        assert!(held > NtpDuration::ZERO && held < NtpDuration::from_whole_seconds(1));
+        // Each port has its own.
+        client
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .expect("a timeout");
+        assert!(ask(&client, ptp, &ntp).is_none());
+        client.send_to(&wrapped, plain).expect("sent");
+        assert!(client.recv_from(&mut reply).is_err());
+        assert!(ask(&client, plain, &ntp).is_some());
+        assert_eq!(
+            verdicts(&workers, Verdict::Drop(Reason::OtherPtp).index()),
+            1
+        );
+    }
+
+    #[test]
     fn what_is_too_long_or_empty_is_counted_and_survived() {
         let workers = start(1, &[LOOPBACK_V4]);
         let server = workers.addresses()[0];
@@ -1090,10 +1266,12 @@ mod tests {
         let setup = Setup {
             workers: 2,
             listen: vec![taken],
+            over_ptp: None,
             pin: false,
             busy_poll: false,
             seed: 1,
             sizes: Sizes::default(),
+            recent: 0,
         };
         let snapshot = Arc::clone(&workers.shared.snapshot);
         // Even though the workers that hold it are of the same user.

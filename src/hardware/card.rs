@@ -32,6 +32,8 @@ pub struct Judged {
     pub at: WallInstant,
     /// It may be off by so much, by the hardware clock's own line.
     pub error: NtpDuration,
+    /// How long the frame of an arrival took to come in; zero if that is unknown.
+    pub frame_time: NtpDuration,
 }
 
 /// Why a stamp is not used.
@@ -101,9 +103,14 @@ impl CardClock {
         frame_len: u32,
     ) -> Result<Judged, Doubt> {
         let judged = self.judge(phc)?;
-        let at = judged.at + self.frame_time(frame_len) + -self.rx_compensation;
+        let frame_time = self.frame_time(frame_len);
+        let at = judged.at + frame_time + -self.rx_compensation;
         witness(kernel - at, judged.error)?;
-        Ok(Judged { at, ..judged })
+        Ok(Judged {
+            at,
+            frame_time,
+            ..judged
+        })
     }
 
     /// When a packet departed.
@@ -120,7 +127,11 @@ impl CardClock {
     fn judge(&self, phc: PhcInstant) -> Result<Judged, Doubt> {
         let at = self.map.to_real(phc).ok_or(Doubt::Unknown)?;
         let error = self.map.error_at(phc);
-        Ok(Judged { at, error })
+        Ok(Judged {
+            at,
+            error,
+            frame_time: NtpDuration::ZERO,
+        })
     }
 
     fn frame_time(&self, frame_len: u32) -> NtpDuration {

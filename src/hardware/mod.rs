@@ -3,5 +3,6 @@
 //! clocks, `daemon/` carries the values.
 
 pub mod card;
+pub mod servo;
 pub mod track;
 pub mod wait;

@@ -37,6 +37,9 @@ const READINGS_MIN: u32 = 4;
 /// Sigmas in a [`PhcMap`]'s error.
 const ERROR_SIGMAS: f64 = 4.0;
 
+/// A clock that we bend may do so by a little more or less than we asked for.
+const BENT_DOUBT: f64 = 1e-4;
+
 /// What a reading did.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Outcome {
@@ -216,6 +219,31 @@ impl Track {
         }
     }
 
+    /// The hardware clock itself was made to run faster by the ratio `faster`, when
+    /// CLOCK_REALTIME showed `at`.
+    pub fn bent(&mut self, at: WallInstant, faster: f64) {
+        let Some((_, real)) = self.anchor else {
+            return;
+        };
+        if at > real {
+            let phc = self.line().to_phc(at);
+            self.advance(phc);
+        }
+        // Hardware rounds as it likes.
+        let doubt = faster * BENT_DOUBT;
+        for filter in &mut self.filters {
+            filter.rate = (1.0 + filter.rate) / (1.0 + faster) - 1.0;
+            filter.rate_variance += doubt * doubt;
+        }
+    }
+
+    /// Reads nothing into what was before: the clock was set by ourselves.
+    pub fn forget(&mut self) {
+        let jumps = self.jumps;
+        *self = Self::new();
+        self.jumps = jumps;
+    }
+
     /// The line, if it may be used.
     pub fn map(&self) -> Option<PhcMap> {
         let sane = self.best().rate.abs() <= RATE_MAX;
@@ -253,7 +281,7 @@ impl Default for Track {
 }
 
 /// The middle of the tightest readings of a batch: whoever was interrupted is wider.
-fn best_of(batch: &[Crossing]) -> Option<Crossing> {
+pub fn best_of(batch: &[Crossing]) -> Option<Crossing> {
     let tightest = batch.iter().min_by_key(|crossing| crossing.window)?;
     let limit = tightest.window + tightest.window.half().half().half();
     let (mut sum_ns, mut count) = (0, 0);
@@ -526,6 +554,19 @@ mod tests {
         pair.fast = (1.0 + pair.fast) / (1.0 - 50e-6) - 1.0;
         let rms = rms_s(&mut pair, &mut track, 50);
         assert!(rms < 20e-9, "{rms}");
+    }
+
+    #[test]
+    fn a_clock_that_we_bend_stays_known() {
+        let mut pair = Pair::new(20e-6, 800.0);
+        let mut track = settled(&mut pair);
+        for faster in [-50e-6, 30e-6, 100e-9, -100e-6] {
+            track.bent(pair.real(), faster);
+            pair.fast = (1.0 + pair.fast) * (1.0 + faster) - 1.0;
+            let rms = rms_s(&mut pair, &mut track, 20);
+            assert!(rms < 40e-9, "{faster} {rms}");
+        }
+        assert_eq!(track.jumps(), 0);
     }
 
     #[test]

@@ -2,8 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::linux::socket::check;
+
+/// epoll_pwait2(2) came with Linux 5.11, and some sandboxes don't let it through: it was
+/// tried in vain.
+static COARSE: AtomicBool = AtomicBool::new(false);
 
 /// Events in one wait; more come with the next.
 const EVENTS_MAX: usize = 64;
@@ -49,11 +54,47 @@ impl Epoll {
     }
 
     /// Waits until something is ready; how many [`ready`](Self::ready) has then. An
-    /// interrupted wait has none.
+    /// interrupted wait has none. Where waits can't be told in nanoseconds, they end up
+    /// to a millisecond early.
     ///
     /// # Errors
-    /// What epoll_pwait2(2) says: ENOSYS before Linux 5.11.
+    /// None is expected of an open set.
     pub(crate) fn wait(&mut self, patience_ns: i64) -> io::Result<usize> {
+        let mut coarse = COARSE.load(Ordering::Relaxed);
+        let mut result = Ok(0);
+        if !coarse {
+            result = self.wait_finely(patience_ns);
+            if let Err(error) = &result {
+                coarse = matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM));
+                COARSE.fetch_or(coarse, Ordering::Relaxed);
+            }
+        }
+        if coarse {
+            result = self.wait_coarsely(patience_ns);
+        }
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            other => other,
+        }
+    }
+
+    /// In milliseconds: rather early than late, because who is early waits for the rest
+    /// by looking at the clock.
+    fn wait_coarsely(&mut self, patience_ns: i64) -> io::Result<usize> {
+        let patience_ms = (patience_ns / 1_000_000).min(i64::from(libc::c_int::MAX));
+        // SAFETY: room for as many events as stated.
+        let count = check(unsafe {
+            libc::epoll_wait(
+                self.fd.as_raw_fd(),
+                self.ready.as_mut_ptr(),
+                EVENTS_MAX as libc::c_int,
+                patience_ms as libc::c_int,
+            )
+        })?;
+        Ok(count as usize)
+    }
+
+    fn wait_finely(&mut self, patience_ns: i64) -> io::Result<usize> {
         let patience = libc::timespec {
             tv_sec: patience_ns / 1_000_000_000,
             tv_nsec: patience_ns % 1_000_000_000,
@@ -71,11 +112,7 @@ impl Epoll {
                 0_usize,
             )
         };
-        match check(count as libc::c_int) {
-            Ok(count) => Ok(count as usize),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-            Err(error) => Err(error),
-        }
+        check(count as libc::c_int).map(|count| count as usize)
     }
 
     /// The n-th that the last wait found, from 0.
@@ -84,6 +121,30 @@ impl Epoll {
         Ready {
             token: event.u64,
             error: event.events & libc::EPOLLERR as u32 != 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn an_older_kernel_waits_in_milliseconds() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut epoll = Epoll::new().unwrap();
+        epoll.watch(socket.as_raw_fd(), 7).unwrap();
+        let waits = [Epoll::wait_coarsely, Epoll::wait_finely];
+        for wait in waits {
+            assert_eq!(wait(&mut epoll, 999_999).unwrap(), 0);
+        }
+        let to = socket.local_addr().unwrap();
+        socket.send_to(b"!", to).unwrap();
+        for wait in waits {
+            assert_eq!(wait(&mut epoll, 10_000_000_000).unwrap(), 1);
+            assert_eq!(epoll.ready(0).token, 7);
         }
     }
 }

@@ -1,7 +1,8 @@
-//! What network interfaces can do for time: the ethtool and hardware stamping
-//! ioctls (`linux/ethtool.h`, `linux/net_tstamp.h`), as `ethtool -T` and
-//! `ethtool -i` show them. Changes nothing.
+//! What network interfaces can do for time, and telling them to: the ethtool and
+//! hardware stamping ioctls (`linux/ethtool.h`, `linux/net_tstamp.h`), as `ethtool -T`,
+//! `ethtool -i` and `hwstamp_ctl` use them.
 
+use std::fmt;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -68,8 +69,8 @@ impl Named {
     }
 }
 
-impl std::fmt::Debug for Named {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.names()).finish()
     }
 }
@@ -88,6 +89,31 @@ pub struct Stamping {
 }
 
 impl Stamping {
+    /// As a driver tells it: SOF_TIMESTAMPING_ bits, the clock, and sets of
+    /// `enum hwtstamp_tx_types` and `hwtstamp_rx_filters`.
+    pub const fn from_bits(
+        capabilities: u32,
+        phc: Option<u32>,
+        tx_types: u32,
+        rx_filters: u32,
+    ) -> Self {
+        Self {
+            capabilities: Named {
+                bits: capabilities,
+                names: &STAMPING_NAMES,
+            },
+            phc,
+            tx_types: Named {
+                bits: tx_types,
+                names: &TX_NAMES,
+            },
+            rx_filters: Named {
+                bits: rx_filters,
+                names: &RX_NAMES,
+            },
+        }
+    }
+
     /// Kernel stamps on arrival and departure both.
     pub fn software(&self) -> bool {
         self.has_all(&["software-transmit", "software-receive"])
@@ -100,6 +126,11 @@ impl Stamping {
             "hardware-receive",
             "hardware-raw-clock",
         ])
+    }
+
+    /// Can arrivals be stamped by this filter?
+    pub fn filters(&self, filter: RxFilter) -> bool {
+        self.rx_filters.has(filter.name())
     }
 
     fn has_all(&self, names: &[&str]) -> bool {
@@ -120,13 +151,68 @@ pub struct Driver {
     pub bus: String,
 }
 
-/// How hardware stamping is set up at present (SIOCGHWTSTAMP).
+/// Which departures the hardware stamps (`enum hwtstamp_tx_types`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TxType(i32);
+
+impl TxType {
+    /// None.
+    pub const OFF: Self = Self(0);
+    /// Those of which a socket asks it.
+    pub const ON: Self = Self(1);
+
+    /// `off`, `on`, `onestep-sync`, `onestep-p2p`; `unknown` for newer ones.
+    pub fn name(self) -> &'static str {
+        name_of(&TX_NAMES, self.0)
+    }
+}
+
+impl fmt::Debug for TxType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which arrivals the hardware stamps (`enum hwtstamp_rx_filters`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RxFilter(i32);
+
+impl RxFilter {
+    /// None.
+    pub const NONE: Self = Self(0);
+    /// All.
+    pub const ALL: Self = Self(1);
+    /// PTP's event messages over UDP.
+    pub const PTP_L4_EVENT: Self = Self(6);
+    /// PTP's event messages over UDP or Ethernet.
+    pub const PTP_EVENT: Self = Self(12);
+    /// NTP packets, to and from port 123.
+    pub const NTP_ALL: Self = Self(15);
+
+    /// `none`, `all`, `ntp-all`, ...; `unknown` for newer ones.
+    pub fn name(self) -> &'static str {
+        name_of(&RX_NAMES, self.0)
+    }
+
+    /// Are PTP packets all that passes?
+    pub fn is_ptp(self) -> bool {
+        self.name().starts_with("ptp")
+    }
+}
+
+impl fmt::Debug for RxFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How hardware stamping is set up (`struct hwtstamp_config`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HardwareConfig {
-    /// `off`, `on`, `onestep-sync`, `onestep-p2p`; `unknown` for newer ones.
-    pub tx_type: &'static str,
-    /// `none`, `all`, `ntp-all`, ...; `unknown` for newer ones.
-    pub rx_filter: &'static str,
+    /// Departures.
+    pub tx_type: TxType,
+    /// Arrivals.
+    pub rx_filter: RxFilter,
 }
 
 /// A way to ask about interfaces.
@@ -171,21 +257,12 @@ impl Ethtool {
         };
         // SAFETY: this command fills a `struct ethtool_ts_info`.
         let answered = unsafe { self.ask(interface, libc::SIOCETHTOOL, &mut info) }?;
-        Ok(answered.then_some(Stamping {
-            capabilities: Named {
-                bits: info.so_timestamping,
-                names: &STAMPING_NAMES,
-            },
-            phc: u32::try_from(info.phc_index).ok(),
-            tx_types: Named {
-                bits: info.tx_types,
-                names: &TX_NAMES,
-            },
-            rx_filters: Named {
-                bits: info.rx_filters,
-                names: &RX_NAMES,
-            },
-        }))
+        Ok(answered.then_some(Stamping::from_bits(
+            info.so_timestamping,
+            u32::try_from(info.phc_index).ok(),
+            info.tx_types,
+            info.rx_filters,
+        )))
     }
 
     /// The driver behind the interface. `None` if it doesn't say.
@@ -226,22 +303,99 @@ impl Ethtool {
         }))
     }
 
-    /// How hardware stamping is set up. `None` if the driver has none.
+    /// How hardware stamping is set up (SIOCGHWTSTAMP). `None` if the driver has none,
+    /// or doesn't say.
     ///
     /// # Errors
     /// NotFound if there is no such interface; else what ioctl(2) says.
     pub fn hardware_config(&self, interface: &str) -> io::Result<Option<HardwareConfig>> {
+        let nothing = HardwareConfig {
+            tx_type: TxType::OFF,
+            rx_filter: RxFilter::NONE,
+        };
+        self.hwtstamp(interface, libc::SIOCGHWTSTAMP, nothing)
+    }
+
+    /// Sets hardware stamping up (SIOCSHWTSTAMP) and returns what the driver made of it:
+    /// often a filter that lets more pass. `None` if it can't be set.
+    ///
+    /// # Errors
+    /// NotFound if there is no such interface; PermissionDenied without CAP_NET_ADMIN;
+    /// ERANGE for what the hardware can't do; else what ioctl(2) says.
+    pub fn set_hardware_config(
+        &self,
+        interface: &str,
+        config: HardwareConfig,
+    ) -> io::Result<Option<HardwareConfig>> {
+        self.hwtstamp(interface, libc::SIOCSHWTSTAMP, config)
+    }
+
+    fn hwtstamp(
+        &self,
+        interface: &str,
+        request: libc::c_ulong,
+        config: HardwareConfig,
+    ) -> io::Result<Option<HardwareConfig>> {
         let mut config = libc::hwtstamp_config {
             flags: 0,
-            tx_type: 0,
-            rx_filter: 0,
+            tx_type: config.tx_type.0,
+            rx_filter: config.rx_filter.0,
         };
-        // SAFETY: this ioctl fills a `struct hwtstamp_config`.
-        let answered = unsafe { self.ask(interface, libc::SIOCGHWTSTAMP, &mut config) }?;
-        Ok(answered.then(|| HardwareConfig {
-            tx_type: name_of(&TX_NAMES, config.tx_type),
-            rx_filter: name_of(&RX_NAMES, config.rx_filter),
+        // SAFETY: both ioctls read and fill a `struct hwtstamp_config`.
+        let answered = unsafe { self.ask(interface, request, &mut config) }?;
+        Ok(answered.then_some(HardwareConfig {
+            tx_type: TxType(config.tx_type),
+            rx_filter: RxFilter(config.rx_filter),
         }))
+    }
+
+    /// The link's speed in bits per second (ETHTOOL_GLINKSETTINGS). `None` if there is
+    /// no link, or the driver doesn't say.
+    ///
+    /// # Errors
+    /// NotFound if there is no such interface; else what ioctl(2) says.
+    pub fn speed(&self, interface: &str) -> io::Result<Option<u64>> {
+        /// `struct ethtool_link_settings` with the largest masks that its count of
+        /// words can tell of.
+        #[repr(C)]
+        struct LinkSettings {
+            cmd: u32,
+            speed: u32,
+            duplex_to_mdix: [u8; 7],
+            mask_words: i8,
+            transceiver_to_rate: [u8; 4],
+            reserved: [u32; 7],
+            masks: [u32; 3 * MASK_WORDS_MAX],
+        }
+        const MASK_WORDS_MAX: usize = i8::MAX as usize;
+        const ETHTOOL_GLINKSETTINGS: u32 = 0x4c;
+        const SPEED_UNKNOWN: u32 = u32::MAX;
+        let mut settings = LinkSettings {
+            cmd: ETHTOOL_GLINKSETTINGS,
+            speed: SPEED_UNKNOWN,
+            duplex_to_mdix: [0; 7],
+            mask_words: 0,
+            transceiver_to_rate: [0; 4],
+            reserved: [0; 7],
+            masks: [0; 3 * MASK_WORDS_MAX],
+        };
+        // The first answer is how many words the kernel's masks have, negated.
+        for _ in 0..2 {
+            // SAFETY: this command fills a `struct ethtool_link_settings` and three
+            // masks of `mask_words` each, for which there is room whatever it says.
+            if !unsafe { self.ask(interface, libc::SIOCETHTOOL, &mut settings) }? {
+                return Ok(None);
+            }
+            if settings.mask_words > 0 {
+                break;
+            }
+            settings.cmd = ETHTOOL_GLINKSETTINGS;
+            settings.mask_words = settings.mask_words.saturating_neg();
+        }
+        Ok(match settings.speed {
+            0 | SPEED_UNKNOWN => None,
+            mbit => Some(u64::from(mbit) * 1_000_000),
+        })
     }
 
     /// Puts `argument` to the interface's driver. False if it doesn't know the question.
@@ -301,6 +455,8 @@ fn text(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::linux::netlink::{Interface, interfaces};
+    use nix::sched::{CloneFlags, unshare};
+    use std::process::Command;
 
     #[test]
     fn every_interface_answers() {
@@ -312,6 +468,7 @@ mod tests {
             assert!(stamping.capabilities.has("software-receive"), "{name}");
             ethtool.driver(&name).unwrap();
             ethtool.hardware_config(&name).unwrap();
+            ethtool.speed(&name).unwrap();
         }
     }
 
@@ -322,6 +479,38 @@ mod tests {
         assert!(stamping.software() && !stamping.hardware());
         assert_eq!(stamping.phc, None);
         assert_eq!(ethtool.hardware_config("lo").unwrap(), None);
+        assert_eq!(ethtool.speed("lo").unwrap(), None);
+    }
+
+    #[test]
+    fn what_can_t_be_set_is_no_error() {
+        let ethtool = Ethtool::new().unwrap();
+        let wanted = HardwareConfig {
+            tx_type: TxType::ON,
+            rx_filter: RxFilter::ALL,
+        };
+        match ethtool.set_hardware_config("lo", wanted) {
+            Ok(made) => assert_eq!(made, None),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
+        }
+    }
+
+    /// In a network namespace of this thread's own, where root may do so.
+    #[test]
+    fn a_veth_has_ten_gigabits() {
+        std::thread::spawn(|| {
+            if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+                return;
+            }
+            let words = "link add left type veth peer name right";
+            let made = Command::new("ip").args(words.split(' ')).status();
+            if made.is_ok_and(|status| status.success()) {
+                let ethtool = Ethtool::new().unwrap();
+                assert_eq!(ethtool.speed("left").unwrap(), Some(10_000_000_000));
+            }
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]
@@ -337,6 +526,10 @@ mod tests {
     fn numbers_have_names() {
         assert_eq!(name_of(&RX_NAMES, 15), "ntp-all");
         assert_eq!(name_of(&TX_NAMES, 99), "unknown");
+        assert_eq!(RxFilter::NTP_ALL.name(), "ntp-all");
+        assert_eq!(RxFilter::PTP_L4_EVENT.name(), "ptpv2-l4-event");
+        assert_eq!(RxFilter::PTP_EVENT.name(), "ptpv2-event");
+        assert!(RxFilter::PTP_EVENT.is_ptp() && !RxFilter::ALL.is_ptp());
         let set = Named {
             bits: 1 << 31 | 0b101,
             names: &STAMPING_NAMES,

@@ -35,7 +35,8 @@ pub struct Frames {
     /// Batch of the packet socket, where there is no fast way.
     outgoing: Box<[[u8; DATAGRAM_LEN_MAX]]>,
     lens: Vec<usize>,
-    /// Since the last flush, by the fast way.
+    /// Frames of this batch that are beyond our reach: staged in the fast way's ring, or
+    /// stamped and gone. The rest is in `outgoing`.
     sent_fast: usize,
     /// Why a frame that is stamped could not leave.
     failure: Option<io::Error>,
@@ -44,11 +45,12 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Opens `interface`, by its index. Threads have a `queue` each, from 0.
+    /// Opens `interface`, by its index, with room for so many frames that came in.
+    /// Threads have a `queue` each, from 0.
     ///
     /// # Errors
     /// EPERM without CAP_NET_RAW; what else socket(2) and bind(2) say.
-    pub fn open(interface: u32, queue: u32, wanted: &Wanted) -> io::Result<Self> {
+    pub fn open(interface: u32, queue: u32, wanted: &Wanted, room: usize) -> io::Result<Self> {
         let plain = socket::open(libc::AF_PACKET, libc::SOCK_RAW)?;
         let fd = plain.as_raw_fd();
         set(fd, libc::SOL_PACKET, PACKET_QDISC_BYPASS, 1)?;
@@ -59,7 +61,7 @@ impl Frames {
         set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, stamps)?;
         // Of protocol 0: it receives nothing.
         bind(fd, interface, 0)?;
-        let receive = ReceiveRing::open(interface, wanted)?;
+        let receive = ReceiveRing::open(interface, wanted, room)?;
         let epoll = Epoll::new()?;
         epoll.watch(receive.fd(), 0)?;
         Ok(Self {
@@ -86,10 +88,8 @@ impl Frames {
 
     /// Is there room for another frame in the batch?
     pub fn has_room(&mut self) -> bool {
-        match &mut self.fast {
-            Some(ring) => self.sent_fast < BATCH && ring.has_room(),
-            None => self.lens.len() < BATCH,
-        }
+        self.sent_fast + self.lens.len() < BATCH
+            && self.fast.as_mut().is_none_or(TransmitRing::has_room)
     }
 
     /// Adds a frame that `write` writes, and says the length of, to the batch, which
@@ -99,20 +99,26 @@ impl Frames {
         tag: Option<u64>,
         write: impl FnOnce(&mut [u8; DATAGRAM_LEN_MAX]) -> usize,
     ) {
-        if let Some(tag) = tag {
-            let mut frame = [0; DATAGRAM_LEN_MAX];
-            let len = write(&mut frame);
-            match self.send_stamped(&frame[..len], tag) {
-                Err(error)
-                    if self.failure.is_none()
-                        && !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) =>
-                {
-                    self.failure = Some(error);
-                }
-                // One that finds no room is lost to the stamps, and its request unanswered.
-                _ => self.sent_fast += 1,
+        let Some(tag) = tag else {
+            return self.stage_plain(write);
+        };
+        let mut frame = [0; DATAGRAM_LEN_MAX];
+        let len = write(&mut frame);
+        match self.send_stamped(&frame[..len], tag) {
+            Ok(()) => self.sent_fast += 1,
+            // Like any other then, without a stamp: no server is to lose it for us.
+            Err(error) if is_full(&error) => self.stage_plain(|out| {
+                *out = frame;
+                len
+            }),
+            Err(error) => {
+                self.failure.get_or_insert(error);
             }
-        } else if let Some(ring) = &mut self.fast {
+        }
+    }
+
+    fn stage_plain(&mut self, write: impl FnOnce(&mut [u8; DATAGRAM_LEN_MAX]) -> usize) {
+        if let Some(ring) = &mut self.fast {
             ring.stage(write);
             self.sent_fast += 1;
         } else {
@@ -205,7 +211,7 @@ impl Frames {
     /// As [`Ports::receive`](crate::linux::ports::Ports::receive), of whole frames.
     ///
     /// # Errors
-    /// What epoll_pwait2(2) says.
+    /// What epoll_wait(2) says.
     pub fn receive(
         &mut self,
         patience_ns: i64,

@@ -12,7 +12,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use crate::linux::socket::retry;
@@ -20,6 +20,9 @@ use crate::linux::socket::retry;
 /// RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR and
 /// RTMGRP_IPV6_ROUTE of `linux/rtnetlink.h`: what [`Changes`] hears of.
 const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
+
+/// Kinds whose packets go through the very interface that IFLA_LINK names.
+const CARRIED: [&str; 5] = ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"];
 
 /// One address of an interface.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -43,6 +46,14 @@ pub struct Interface {
     pub running: bool,
     /// Is it a loopback?
     pub loopback: bool,
+    /// What software makes of it, such as `vlan`, `bond` or `veth`; nothing for
+    /// hardware.
+    pub kind: Option<String>,
+    /// The bond, team or bridge that it is a member of, by index.
+    pub master: Option<u32>,
+    /// The interface that carries its packets, by index, if it is a VLAN or the like on
+    /// one of this namespace.
+    pub below: Option<u32>,
     /// Its addresses that can be bound: not those still (or in vain) being
     /// checked for a duplicate.
     pub addresses: Vec<Address>,
@@ -80,12 +91,34 @@ fn interface(link: &LinkMessage) -> Interface {
         up: link.header.flags.contains(LinkFlags::Up),
         running: link.header.flags.contains(LinkFlags::Running),
         loopback: link.header.link_layer_type == LinkLayerType::Loopback,
+        kind: None,
+        master: None,
+        below: None,
         addresses: Vec::new(),
     };
+    let mut elsewhere = false;
     for attribute in &link.attributes {
-        if let LinkAttribute::IfName(name) = attribute {
-            interface.name.clone_from(name);
+        match attribute {
+            LinkAttribute::IfName(name) => interface.name.clone_from(name),
+            LinkAttribute::Controller(index) if *index != 0 => interface.master = Some(*index),
+            LinkAttribute::Link(index) => interface.below = Some(*index),
+            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+            LinkAttribute::LinkInfo(infos) => {
+                interface.kind = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
+            }
+            _ => {}
         }
+    }
+    // A veth's link is its peer, a tunnel's is no more than a hint.
+    let carried = interface
+        .kind
+        .as_deref()
+        .is_some_and(|kind| CARRIED.contains(&kind));
+    if elsewhere || !carried || interface.below == Some(interface.index) {
+        interface.below = None;
     }
     interface
 }
@@ -190,6 +223,7 @@ mod tests {
     use crate::linux::clock;
     use crate::linux::wait::{Interest, Waiter};
     use crate::time::duration::NtpDuration;
+    use netlink_packet_route::link::InfoKind;
     use nix::sched::{CloneFlags, unshare};
     use std::process::Command;
 
@@ -203,6 +237,25 @@ mod tests {
             ip: "127.0.0.1".parse().unwrap(),
             prefix_len: 8,
         }));
+    }
+
+    #[test]
+    fn members_and_carriers_are_told_and_peers_are_not() {
+        let link = |kind: InfoKind, attributes: &[LinkAttribute]| {
+            let mut message = LinkMessage::default();
+            message.header.index = 5;
+            message.attributes = attributes.to_vec();
+            let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]);
+            message.attributes.push(info);
+            interface(&message)
+        };
+        let vlan = link(InfoKind::Vlan, &[LinkAttribute::Link(2)]);
+        assert_eq!((vlan.below, vlan.kind.as_deref()), (Some(2), Some("vlan")));
+        let lent = [LinkAttribute::Link(2), LinkAttribute::LinkNetNsId(0)];
+        assert_eq!(link(InfoKind::Vlan, &lent).below, None);
+        assert_eq!(link(InfoKind::Veth, &[LinkAttribute::Link(6)]).below, None);
+        let member = link(InfoKind::Dummy, &[LinkAttribute::Controller(9)]);
+        assert_eq!((member.master, member.below), (Some(9), None));
     }
 
     /// In a network namespace of this thread's own, where root may do so.

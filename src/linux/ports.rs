@@ -33,6 +33,8 @@ const DEPARTURES_AWAITED: usize = 256;
 struct Port {
     fd: OwnedFd,
     stamped: Stamped,
+    /// What the kernel's count of datagrams without room was when it was looked at.
+    dropped: u32,
 }
 
 /// Datagrams whose departures are to be stamped, by the kernel's count of them
@@ -126,6 +128,7 @@ impl Ports {
             ports.push(Port {
                 fd,
                 stamped: Stamped::default(),
+                dropped: 0,
             });
         }
         Ok(Self {
@@ -156,11 +159,11 @@ impl Ports {
     }
 
     /// Sends the batch and empties it. Says how many, from the first on, left: the
-    /// others found no room.
+    /// others found no room, or what is wrong with them comes with the next batch.
     ///
     /// # Errors
-    /// What sendmmsg(2) says of the first that did not leave, other than that there
-    /// is no room. ECONNREFUSED, which tells of an earlier one, is passed over.
+    /// None left, and what sendmmsg(2) says of the first, other than that there is no
+    /// room. ECONNREFUSED, which tells of an earlier one, is passed over.
     pub fn flush(&mut self) -> io::Result<usize> {
         let mut done = 0;
         let mut result = Ok(());
@@ -174,7 +177,9 @@ impl Ports {
                 Ok(0) => break,
                 Ok(sent) => done += sent,
                 Err(error) => {
-                    result = Err(error);
+                    if done == 0 {
+                        result = Err(error);
+                    }
                     break;
                 }
             }
@@ -240,7 +245,7 @@ impl Ports {
     /// any.
     ///
     /// # Errors
-    /// What epoll_pwait2(2) says; never of a single datagram.
+    /// What epoll_wait(2) says; never of a single datagram.
     pub fn receive(
         &mut self,
         patience_ns: i64,
@@ -259,6 +264,18 @@ impl Ports {
             }
         }
         Ok(any)
+    }
+
+    /// Datagrams that came in and found a socket's buffer full, since the last call:
+    /// answers that we and not the server lost.
+    pub fn overrun(&mut self) -> u64 {
+        let mut sum = 0;
+        for port in &mut self.ports {
+            let now = dropped(port.fd.as_raw_fd()).unwrap_or(port.dropped);
+            sum += u64::from(now.wrapping_sub(port.dropped));
+            port.dropped = now;
+        }
+        sum
     }
 
     /// True if there may be more.
@@ -368,6 +385,25 @@ fn open(to: SocketAddr) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// The kernel's count of what a socket had no room for; it goes round. None before
+/// Linux 4.12.
+fn dropped(fd: RawFd) -> Option<u32> {
+    let mut counts = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
+    let mut len = size_of_val(&counts) as libc::socklen_t;
+    // SAFETY: room for `len` octets of numbers; the kernel cuts what is more.
+    let result = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            counts.as_mut_ptr().cast(),
+            &mut len,
+        )
+    };
+    check(result).ok()?;
+    counts.last().copied()
+}
+
 /// Again after a signal, and after the news (once told) that an earlier datagram was
 /// refused.
 fn retry_refused(mut call: impl FnMut() -> libc::c_int) -> io::Result<usize> {
@@ -433,6 +469,33 @@ mod tests {
         assert_eq!(tags.len(), 1);
         assert_eq!(tags[0].0, 44);
         assert!(stamps.iter().all(|at_ns| *at_ns > tags[0].1));
+    }
+
+    #[test]
+    fn answers_without_room_are_counted_once() {
+        let echo = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut ports = Ports::connect(echo.local_addr().unwrap(), 2).unwrap();
+        // The least that the kernel allows: a few datagrams.
+        let fd = ports.ports[1].fd.as_raw_fd();
+        set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, 1).unwrap();
+        ports.stage(1, &[1; 48], None);
+        assert_eq!(ports.flush().unwrap(), 1);
+        let mut buffer = [0; 100];
+        let (len, from) = echo.recv_from(&mut buffer).unwrap();
+        assert_eq!(ports.overrun(), 0);
+        for _ in 0..100 {
+            echo.send_to(&buffer[..len], from).unwrap();
+        }
+        let mut arrived = 0;
+        while ports
+            .receive(0, |event| {
+                arrived += u64::from(matches!(event, Event::Arrived { .. }));
+            })
+            .unwrap()
+        {}
+        assert!(arrived < 100, "{arrived}");
+        assert_eq!(ports.overrun(), 100 - arrived);
+        assert_eq!(ports.overrun(), 0);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 
 use crate::linux::bpf::{self, op};
 use crate::linux::socket::set;
-use crate::linux::udp::{self, ServerSocket};
+use crate::linux::udp::{self, ReplySocket, ServerSocket};
 
 /// Room for the requests that arrive while a worker is busy. The kernel clamps it
 /// to net.core.rmem_max.
@@ -98,6 +98,14 @@ impl ListenSocket {
     /// To give to a ring.
     pub fn receiver(&self) -> RawFd {
         self.receiver.as_raw_fd()
+    }
+
+    /// For replies that another thread sends. Closed, it gives the address free.
+    ///
+    /// # Errors
+    /// Those of [`ReplySocket::beside`].
+    pub fn reply_socket(&self) -> io::Result<ReplySocket> {
+        ReplySocket::beside(&self.receiver, self.address)
     }
 
     /// For replies whose departure is to be stamped.
@@ -201,6 +209,20 @@ fn try_bind_group(mut address: SocketAddr, count: usize) -> io::Result<Vec<Liste
         Ok(pair)
     };
     receivers.into_iter().map(pair).collect()
+}
+
+/// Binds a socket that takes in all that comes to `address`, though clients may share its
+/// port ([`connect_from`](crate::linux::udp::ClientSocket::connect_from)).
+///
+/// # Errors
+/// As [`bind_group`], and if anybody is there already.
+pub fn bind_alone(address: SocketAddr) -> io::Result<ServerSocket> {
+    probe_free(address)?;
+    let bound = ServerSocket::bind(address, true).and_then(|socket| {
+        choose_by_source(socket.fd(), address.ip(), 1)?;
+        Ok(socket)
+    });
+    bound.map_err(|source| listen_error(address, source))
 }
 
 /// `source` with the address it is about, as [`bind_group`] gives it.

@@ -173,7 +173,7 @@ struct Slot<T> {
     header: libc::msghdr,
     /// From where, to where, by which interface.
     path: Option<(IpAddr, SocketAddr, u32)>,
-    stamp_late: bool,
+    stamp_late: Option<usize>,
     track: Option<T>,
 }
 
@@ -185,6 +185,8 @@ pub struct Arrival {
     pub from: SocketAddr,
     /// The local address that was asked, from which the reply leaves.
     pub to: IpAddr,
+    /// The local port that was asked.
+    pub port: u16,
     /// It was sent to a broadcast or multicast address.
     pub group: bool,
     /// Index of the interface it came by; 0 if unknown.
@@ -203,8 +205,8 @@ pub struct Arrival {
 pub struct Outgoing<T> {
     /// Octets, at most [`MESSAGE_LEN_MAX`].
     pub len: usize,
-    /// Show it to [`Ring::depart`]'s stamping.
-    pub stamp_late: bool,
+    /// Show it to [`Ring::depart`]'s stamping, from this octet on.
+    pub stamp_late: Option<usize>,
     /// Tell when it left: an [`Event::Departed`] with this token.
     pub track: Option<T>,
 }
@@ -555,8 +557,8 @@ impl<T: Copy> Ring<T> {
         for position in 0..self.ready.len() {
             let place = self.ready[position];
             let slot = &mut self.memory.slots[place];
-            if slot.stamp_late {
-                stamp(&mut slot.bytes[..slot.len], self.pace.lead(position));
+            if let Some(start) = slot.stamp_late {
+                stamp(&mut slot.bytes[start..slot.len], self.pace.lead(position));
             }
             let token = slot.track.take();
             let departing = Departing {
@@ -630,6 +632,7 @@ impl<T: Copy> Ring<T> {
         Some(Arrival {
             from,
             to: beside.to.unwrap_or(local.ip()),
+            port: local.port(),
             group: beside.group,
             interface: beside.interface,
             stamp: beside.software.map(Stamp::kernel),
@@ -929,7 +932,7 @@ impl<T: Copy> Slot<T> {
             },
             header: room(0, 0),
             path: None,
-            stamp_late: false,
+            stamp_late: None,
             track: None,
         }
     }

@@ -40,21 +40,23 @@ pub struct Way {
     pub source: Option<IpAddr>,
 }
 
-/// Finds the way to `host`. One datagram to its discard port makes the kernel ask
-/// for the next hop's link address, if it does not know it.
+/// Finds the way to `host`, whose zone says which link if there is one; its port does
+/// not matter. One datagram to its discard port makes the kernel ask for the next hop's
+/// link address, if it does not know it.
 ///
 /// # Errors
 /// In words: no route, no Ethernet, or nobody there.
-pub fn find(host: IpAddr) -> io::Result<Way> {
+pub fn find(mut host: SocketAddr) -> io::Result<Way> {
+    host.set_port(DISCARD_PORT);
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&NetlinkAddr::new(0, 0))?;
     let (interface, gateway, source) = route(&socket, host)?;
     let (name, ours) = link(&socket, interface)?;
-    let next = gateway.unwrap_or(host);
+    let next = gateway.unwrap_or(host.ip());
     let any: SocketAddr = match host {
-        IpAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
-        IpAddr::V6(_) => ([0_u16; 8], 0).into(),
+        SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
+        SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
     };
     for look in 0..NEIGHBOUR_PATIENCE_MS / NEIGHBOUR_LOOK_MS {
         if let Some(next_hop) = neighbour(&socket, interface, next)? {
@@ -67,7 +69,7 @@ pub fn find(host: IpAddr) -> io::Result<Way> {
             });
         }
         if look == 0 {
-            UdpSocket::bind(any)?.send_to(&[], (host, DISCARD_PORT))?;
+            UdpSocket::bind(any)?.send_to(&[], host)?;
         }
         std::thread::sleep(Duration::from_millis(NEIGHBOUR_LOOK_MS));
     }
@@ -89,19 +91,24 @@ pub fn loopback() -> io::Result<u32> {
 }
 
 /// Interface, gateway and our own address.
-fn route(socket: &Socket, host: IpAddr) -> io::Result<(u32, Option<IpAddr>, Option<IpAddr>)> {
+fn route(socket: &Socket, host: SocketAddr) -> io::Result<(u32, Option<IpAddr>, Option<IpAddr>)> {
     let mut message = RouteMessage::default();
     (
         message.header.address_family,
         message.header.destination_prefix_length,
     ) = match host {
-        IpAddr::V4(_) => (AddressFamily::Inet, 32),
-        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+        SocketAddr::V4(_) => (AddressFamily::Inet, 32),
+        SocketAddr::V6(_) => (AddressFamily::Inet6, 128),
     };
     message.header.table = RouteHeader::RT_TABLE_UNSPEC;
     message
         .attributes
-        .push(RouteAttribute::Destination(host.into()));
+        .push(RouteAttribute::Destination(host.ip().into()));
+    if let SocketAddr::V6(v6) = host
+        && v6.scope_id() != 0
+    {
+        message.attributes.push(RouteAttribute::Oif(v6.scope_id()));
+    }
     let RouteNetlinkMessage::NewRoute(answer) =
         ask(socket, RouteNetlinkMessage::GetRoute(message))?
     else {
@@ -214,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_way_to_oneself_is_no_ethernet() {
-        let error = find(IpAddr::from([127, 0, 0, 1])).unwrap_err();
+        let error = find(([127, 0, 0, 1], 0).into()).unwrap_err();
         assert!(error.to_string().contains("no Ethernet"), "{error}");
     }
 }

@@ -37,9 +37,12 @@ pub enum LeapSecond {
 /// How good the time is, for the kernel and those who ask it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Status {
-    /// Clears STA_UNSYNC, with which the kernel also copies the time to the RTC
-    /// every 11 minutes. If false, both errors are reported as 16 s.
+    /// If false, STA_UNSYNC is set and both errors are reported as 16 s.
     pub synchronised: bool,
+    /// While synchronised, also clears STA_UNSYNC, with which the kernel copies the
+    /// time to the real-time clock every 11 minutes. Without it the flag stays, and
+    /// `maxerror` alone tells that the time is good (timedatectl looks there).
+    pub kernel_sets_rtc: bool,
     /// The kernel acts on it at the end of the UTC day.
     pub leap: LeapSecond,
     /// `maxerror`: the error bound. The kernel lets it grow by 500 ppm from here.
@@ -259,11 +262,13 @@ fn encode_status(status: &Status) -> libc::timex {
         LeapSecond::Insert => libc::STA_INS,
         LeapSecond::Delete => libc::STA_DEL,
     };
+    if !(status.synchronised && status.kernel_sets_rtc) {
+        order.status |= libc::STA_UNSYNC;
+    }
     if status.synchronised {
         order.maxerror = error_us(status.error_max) as _;
         order.esterror = error_us(status.error_estimate) as _;
     } else {
-        order.status |= libc::STA_UNSYNC;
         order.maxerror = ERROR_US_MAX as _;
         order.esterror = ERROR_US_MAX as _;
     }
@@ -414,6 +419,7 @@ mod tests {
     fn a_status_tells_the_truth() {
         let good = Status {
             synchronised: true,
+            kernel_sets_rtc: true,
             leap: LeapSecond::Insert,
             error_max: NtpDuration::from_nanos(1_500_001),
             error_estimate: NtpDuration::from_nanos(20_000),
@@ -440,6 +446,14 @@ mod tests {
         assert_eq!((order.maxerror, order.esterror), (16_000_000, 16_000_000));
         assert_eq!(order.modes & libc::ADJ_TAI, 0);
         assert!(!HZ_100.decode(&order).synchronised);
+
+        // Good time that the kernel is not to copy to the RTC.
+        let order = encode_status(&Status {
+            kernel_sets_rtc: false,
+            ..good
+        });
+        assert_eq!(order.status, libc::STA_INS | libc::STA_UNSYNC);
+        assert_eq!((order.maxerror, order.esterror), (1_501, 20));
 
         let order = encode_status(&Status {
             error_max: NtpDuration::MAX,

@@ -8,7 +8,7 @@
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::linux::address::RawAddress;
 use crate::linux::clock;
@@ -17,8 +17,9 @@ use crate::linux::socket::{self, check, retry};
 use crate::time::stamp::Stamp;
 
 /// Longest datagram that is told from others by its contents when its transmit
-/// stamp comes back; longer ones are told by their first bytes.
-const REMEMBERED_BYTES: usize = 64;
+/// stamp comes back; longer ones are told by their first bytes. An NTP header behind the
+/// longest prefix of NTP over PTP fits: replies differ in their stamps, at its end.
+const REMEMBERED_BYTES: usize = 56 + 48;
 /// Sent datagrams remembered until their transmit stamps come back.
 const REMEMBERED_SENDS: usize = 16;
 /// Room for a looped frame: a datagram of 1,500 bytes in its headers.
@@ -60,6 +61,8 @@ pub struct Answer {
     pub stamp: Stamp,
     /// When it came in by the card, where it takes stamps.
     pub card: Option<CardStamp>,
+    /// Index of the interface it came in by, zero if unknown.
+    pub interface: u32,
 }
 
 /// A datagram that came in to a [`ServerSocket`].
@@ -100,7 +103,34 @@ impl ClientSocket {
     /// What socket(2) and connect(2) say: ENETUNREACH and EAFNOSUPPORT are the
     /// usual ones. A kernel that refuses stamps is no error.
     pub fn connect(to: SocketAddr, by_card: bool) -> io::Result<Self> {
+        Self::connect_by(open(to)?, to, by_card)
+    }
+
+    /// As [`connect`](Self::connect), from a port that sockets of this process serve too,
+    /// or none. What `to` sends to that port comes here, and the rest to the others: the
+    /// kernel prefers a connected socket. Between being bound and being connected it is
+    /// none of those that a program chooses from ([`bind_group`]).
+    ///
+    /// # Errors
+    /// As `connect`, and what bind(2) says: EADDRINUSE if others have the port, EACCES for
+    /// one below 1024 without CAP_NET_BIND_SERVICE.
+    ///
+    /// [`bind_group`]: crate::linux::reuseport::bind_group
+    pub fn connect_from(port: u16, to: SocketAddr, by_card: bool) -> io::Result<Self> {
         let fd = open(to)?;
+        set(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+        let any: IpAddr = match to {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => {
+                set(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+                Ipv6Addr::UNSPECIFIED.into()
+            }
+        };
+        bind(&fd, SocketAddr::new(any, port))?;
+        Self::connect_by(fd, to, by_card)
+    }
+
+    fn connect_by(fd: OwnedFd, to: SocketAddr, by_card: bool) -> io::Result<Self> {
         if !(by_card && enable_card_stamping(&fd, to.ip())) {
             enable_stamping(&fd, libc::SOF_TIMESTAMPING_TX_SOFTWARE);
         }
@@ -111,6 +141,14 @@ impl ClientSocket {
             fd,
             sends: Sends::default(),
         })
+    }
+
+    /// Where it is bound: the address that the routes chose, and the port.
+    ///
+    /// # Errors
+    /// What getsockname(2) says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        local_addr(&self.fd)
     }
 
     /// Sends one datagram. Its id is worth keeping only where several are under way.
@@ -145,6 +183,7 @@ impl ClientSocket {
             len: received.len,
             stamp: received.stamp(),
             card: received.beside.card_stamp(),
+            interface: received.beside.interface,
         }))
     }
 
@@ -287,6 +326,49 @@ impl ServerSocket {
     /// For waiting.
     pub fn fd(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for ServerSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Sends from an address that somebody else receives at: a second handle on his socket.
+#[derive(Debug)]
+pub struct ReplySocket {
+    fd: OwnedFd,
+    bound: SocketAddr,
+}
+
+impl ReplySocket {
+    /// Beside `fd`, which is bound to `bound`.
+    ///
+    /// # Errors
+    /// What fcntl(2) says: EMFILE.
+    pub fn beside(fd: &OwnedFd, bound: SocketAddr) -> io::Result<Self> {
+        let fd = fd.try_clone()?;
+        Ok(Self { fd, bound })
+    }
+
+    /// What it is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.bound
+    }
+
+    /// As [`ServerSocket::send`].
+    ///
+    /// # Errors
+    /// What sendmsg(2) says, WouldBlock included.
+    pub fn send(
+        &self,
+        payload: &[u8],
+        to: SocketAddr,
+        from: IpAddr,
+        interface: u32,
+    ) -> io::Result<()> {
+        send_from(&self.fd, payload, to, from, interface, 0)
     }
 }
 

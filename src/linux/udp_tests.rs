@@ -212,3 +212,64 @@ fn a_looped_frame_outweighs_a_wrong_id() {
     );
     assert_eq!(sends.claim(&[], 0, Taker::Kernel), None);
 }
+
+#[test]
+fn a_client_shares_a_servers_port_and_gets_what_is_its_own() {
+    use crate::linux::reuseport::bind_alone;
+    use std::net::UdpSocket;
+    for any in ["0.0.0.0:0", "[::]:0"] {
+        let port = UdpSocket::bind(any.parse::<SocketAddr>().expect("an address"))
+            .and_then(|socket| socket.local_addr())
+            .expect("a free port")
+            .port();
+        let mut address: SocketAddr = any.parse().expect("an address");
+        address.set_port(port);
+        let server = bind_alone(address).expect("a server");
+        let local: IpAddr = if address.is_ipv4() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            Ipv6Addr::LOCALHOST.into()
+        };
+        let peer = UdpSocket::bind((local, 0)).expect("a peer");
+        let stranger = UdpSocket::bind((local, 0)).expect("a stranger");
+        let to = peer.local_addr().expect("an address");
+        let mut client = ClientSocket::connect_from(port, to, false).expect("shared");
+        client.send(b"question").expect("sent");
+        let mut buffer = [0; 64];
+        let (_, from) = peer.recv_from(&mut buffer).expect("it arrived");
+        assert_eq!(from, SocketAddr::new(local, port));
+        peer.send_to(b"answer", from).expect("sent");
+        stranger.send_to(b"request", from).expect("sent");
+        let answer = client
+            .receive(&mut buffer)
+            .expect("ok")
+            .expect("it arrived");
+        assert_eq!(&buffer[..answer.len], b"answer");
+        assert_eq!(client.receive(&mut buffer).expect("ok"), None);
+        let request = server
+            .receive(&mut buffer)
+            .expect("ok")
+            .expect("it arrived");
+        assert_eq!(&buffer[..request.len], b"request");
+        // The peer's later requests are the server's, when the client is gone.
+        drop(client);
+        peer.send_to(b"request", from).expect("sent");
+        let request = server
+            .receive(&mut buffer)
+            .expect("ok")
+            .expect("it arrived");
+        assert_eq!(request.from, to);
+    }
+}
+
+/// Replies to two clients at once, who count their requests alike.
+#[test]
+fn replies_over_ptp_are_told_apart_by_their_stamps() {
+    let mut sends = Sends::default();
+    let mut replies = [[0x23; 56 + 48]; 2];
+    replies[1][56 + 47] ^= 1;
+    let ids = replies.map(|reply| sends.remember(&reply));
+    let stamp_of = |sends: &mut Sends, reply: &[u8]| sends.claim(reply, 77, Taker::Card);
+    assert_eq!(stamp_of(&mut sends, &replies[1]), Some(ids[1]));
+    assert_eq!(stamp_of(&mut sends, &replies[0]), Some(ids[0]));
+}

@@ -164,6 +164,13 @@ impl Book {
         lost
     }
 
+    /// Those that wait for an answer, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        (self.tail..self.next)
+            .map(|sequence| &self.entries[self.slot(sequence)])
+            .filter(|entry| !entry.closed)
+    }
+
     /// True if it still waited.
     fn settle_tail(&mut self) -> bool {
         let waited = !self.entries[self.slot(self.tail)].closed;
@@ -207,6 +214,7 @@ mod tests {
         book.close(1);
         assert_eq!(book.expire(5), 4);
         assert_eq!(book.waiting(), 5);
+        assert_eq!(book.iter().count(), 5);
         assert!(matches!(book.close(3), Found::GivenUp));
         assert!(matches!(book.close(3), Found::Answered));
         assert!(matches!(book.close(7), Found::Waiting(_)));

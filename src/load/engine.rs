@@ -15,15 +15,17 @@ use crate::load::stamps::unix_ns;
 use crate::load::tally::{INTERVALS, Interval, Invalid, LATE_NS, Tally};
 use crate::time::timestamp::{NtpShort, NtpTimestamp};
 use crate::time::units::Precision;
-use crate::wire::key::MAC_LEN_MAX;
+use crate::wire::key::{MAC_LEN_MAX, is_crypto_nak};
 use crate::wire::packet::{HEADER_LEN, Header, Leap, Mode, Packet, STRATUM_MAX};
 use crate::wire::refid::RefId;
 
 /// Octets of the longest request.
 pub const REQUEST_LEN_MAX: usize = HEADER_LEN + MAC_LEN_MAX;
 /// Requests under way that are remembered in a closed loop, where the rate is not
-/// known beforehand: at two million a second, half a second's.
+/// known beforehand: at two million a second of all threads, half a second's.
 const BOOK_LEN_CLOSED: usize = 1 << 20;
+/// The least that a thread of many remembers.
+const BOOK_LEN_CLOSED_MIN: usize = 1 << 16;
 /// The most that is remembered at all (some 200 MB).
 const BOOK_LEN_MAX: usize = 1 << 22;
 
@@ -36,6 +38,8 @@ pub struct Setup {
     pub first_client: u32,
     /// How many are this engine's.
     pub clients: NonZeroU32,
+    /// So many engines, this one among them, share the load.
+    pub engines: NonZeroU32,
     /// So many requests of one client follow each other, which saves system calls
     /// where each client has a socket.
     pub run: u32,
@@ -113,16 +117,25 @@ impl Engine {
         }
     }
 
-    /// Begins a measurement; one before must have been [finished](Self::finish).
-    pub fn begin(&mut self, pace: Pace, start_ns: i64, length_ns: i64) {
+    /// Makes room for a measurement, which takes a moment at high rates; one before must
+    /// have been [finished](Self::finish).
+    pub fn reserve(&mut self, pace: Pace) {
         let capacity = match pace {
             Pace::Open { rate } => {
                 // Half as much again: a late generator catches up in a hurry.
                 (rate * 1.5e-9 * self.setup.patience_ns as f64) as usize + 4096
             }
-            Pace::Closed { .. } => BOOK_LEN_CLOSED,
+            Pace::Closed { .. } => {
+                let part = BOOK_LEN_CLOSED / self.setup.engines.get() as usize;
+                part.max(BOOK_LEN_CLOSED_MIN)
+            }
         };
         self.book.reserve(capacity.min(BOOK_LEN_MAX));
+    }
+
+    /// Begins a measurement; one before must have been [finished](Self::finish).
+    pub fn begin(&mut self, pace: Pace, start_ns: i64, length_ns: i64) {
+        self.reserve(pace);
         self.first = self.book.next();
         self.refused = 0;
         self.schedule = Schedule::new(pace, start_ns, length_ns).in_bursts(self.setup.burst);
@@ -242,6 +255,10 @@ impl Engine {
         if !(1..self.book.next()).contains(&sequence) {
             return Err(Invalid::Origin);
         }
+        if sequence < self.first {
+            // Of the measurement before, which has counted its request.
+            return Ok(());
+        }
         let entry = match self.book.peek(sequence) {
             Found::Nothing => return Err(Invalid::Origin),
             Found::GivenUp => {
@@ -271,7 +288,11 @@ impl Engine {
             && let Some(key) = &self.setup.ask.key
             && !key.verifies(&bytes[..HEADER_LEN], packet.trailer())
         {
-            return Err(Invalid::Mac);
+            return Err(match packet.trailer() {
+                [] => Invalid::Unsigned,
+                trailer if is_crypto_nak(trailer) => Invalid::Nak,
+                _ => Invalid::Mac,
+            });
         }
         let kiss = kiss_code(&packet);
         let unsynchronised = kiss.is_none()
@@ -364,21 +385,19 @@ impl Engine {
         &mut self.tally
     }
 
-    /// Ends the measurement, perhaps before its time; what is still under way counts
-    /// as lost unless it was cut short.
+    /// Ends the measurement, perhaps before its time: what could still be answered then
+    /// is under way, and nobody knows what would have come of it.
     pub fn finish(&mut self, now_ns: i64) -> Tally {
-        let cut_short = !self.is_over(now_ns);
+        self.expire(now_ns);
         let requests = self.book.next() - self.first;
         self.tally.length_ns = self.schedule.spent_ns(requests, now_ns);
         self.tally.meant = self.schedule.meant_by(now_ns);
-        let waiting = self.book.expire(i64::MAX);
-        if cut_short {
-            // Nobody can know what would have come of them.
-            self.tally.sent -= waiting;
-            self.tally.meant = self.tally.meant.map(|meant| meant.saturating_sub(waiting));
-        } else {
-            self.tally.lost += waiting;
+        for entry in self.book.iter() {
+            if let Some(interval) = interval(&mut self.tally, &self.schedule, entry.intended_ns) {
+                interval.sent = interval.sent.saturating_sub(1);
+            }
         }
+        self.tally.under_way = self.book.expire(i64::MAX);
         std::mem::replace(&mut self.tally, Tally::new(0))
     }
 
@@ -440,6 +459,7 @@ mod tests {
             },
             first_client: 0,
             clients: NonZeroU32::new(clients).unwrap(),
+            engines: NonZeroU32::MIN,
             run: 1,
             stamp_every: 1,
             burst: NonZeroU32::MIN,
@@ -542,8 +562,8 @@ mod tests {
         assert_eq!(tally.unsynchronised, 4);
         assert_eq!(tally.kisses[b"RATE"], 1);
         assert_eq!((tally.duplicates, tally.late, tally.lost), (1, 2, 2));
-        // short, mode, version, origin, mac, stamps
-        assert_eq!(tally.invalid, [1, 1, 1, 1, 0, 1]);
+        // short, mode, version, origin, mac, stamps; no signature was wanted
+        assert_eq!(tally.invalid, [1, 1, 1, 1, 0, 1, 0, 0]);
         assert_eq!(tally.answered() + tally.lost, tally.sent);
     }
 
@@ -595,13 +615,17 @@ mod tests {
         let header = answer(&bytes, 1, 2);
         deliver(&mut engine, &header, 2);
         let mut signed = header.to_bytes().to_vec();
+        let with = |trailer: &[u8]| [&signed[..], trailer].concat();
+        engine.receive(&with(&[0; 4]), AHEAD_NS + 2, AHEAD_NS);
+        engine.receive(&with(&[1; 24]), AHEAD_NS + 2, AHEAD_NS);
         let mut mac = [0; MAC_LEN_MAX];
         let key = engine.setup.ask.key.clone().unwrap();
         let len = key.sign(&signed, &mut mac);
         signed.extend(&mac[..len]);
         engine.receive(&signed, AHEAD_NS + 3, AHEAD_NS);
         let tally = engine.finish(4);
-        assert_eq!((tally.basic, tally.invalid[Invalid::Mac as usize]), (1, 1));
+        // mac, stamps, unsigned, crypto_nak
+        assert_eq!((tally.basic, &tally.invalid[4..]), (1, &[1, 0, 1, 1][..]));
     }
 
     #[test]
@@ -625,8 +649,40 @@ mod tests {
             next(&mut engine, 10_000_000);
         }
         let tally = engine.finish(10_000_000);
-        assert_eq!((tally.sent, tally.lost), (0, 0));
+        assert_eq!((tally.sent, tally.under_way, tally.lost), (5, 5, 0));
+        assert_eq!(tally.intervals.iter().map(|i| i.sent).sum::<u64>(), 0);
         assert_eq!(tally.length_ns, 10_000_000);
+    }
+
+    #[test]
+    fn who_does_not_wait_for_the_last_answers_has_not_lost_them() {
+        let mut engine = plain();
+        let first = next(&mut engine, 10_000_000).1;
+        next(&mut engine, 10_000_000);
+        while engine
+            .request(SECOND_NS, &mut [0; REQUEST_LEN_MAX])
+            .is_some()
+        {}
+        deliver(&mut engine, &answer(&first, 1, 2), 11_000_000);
+        // All is sent. The second one's time was up a moment ago.
+        let now_ns = SECOND_NS + 1_500_000;
+        assert!(engine.is_over(now_ns) && !engine.is_done(now_ns));
+        let tally = engine.finish(now_ns);
+        assert_eq!((tally.sent, tally.basic), (1000, 1));
+        assert_eq!((tally.lost, tally.under_way), (1, 998));
+        assert_eq!((tally.loss(), tally.unsent()), (0.5, 0));
+    }
+
+    #[test]
+    fn answers_to_the_measurement_before_count_in_none() {
+        let mut engine = plain();
+        let request = next(&mut engine, 10_000_000).1;
+        assert_eq!(engine.finish(3 * SECOND_NS).lost, 1);
+        engine.begin(Pace::Open { rate: 1000.0 }, 3 * SECOND_NS, SECOND_NS);
+        next(&mut engine, 4 * SECOND_NS);
+        deliver(&mut engine, &answer(&request, 1, 2), 4 * SECOND_NS);
+        let tally = engine.finish(4 * SECOND_NS);
+        assert_eq!((tally.sent, tally.late, tally.invalid_sum()), (1, 0, 0));
     }
 
     #[test]

@@ -271,6 +271,7 @@ mod tests {
             steps,
             found: None,
             interrupted: false,
+            error: None,
         }
     }
 

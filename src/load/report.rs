@@ -14,6 +14,8 @@ pub const BEHIND_MAX: f64 = 0.01;
 /// A generator that works less of its time and is late all the same was kept from
 /// working.
 const BUSY: f64 = 0.85;
+/// A server that loses more than this share is told of.
+const LOSS_TOLD: f64 = 0.01;
 /// The percentiles that are told of.
 const QUANTILES: [(&str, f64); 6] = [
     ("p50", 0.5),
@@ -35,8 +37,23 @@ pub struct Step {
 
 impl Step {
     /// Did the generator send what it was told, if not in time?
-    pub fn generator_sent_all(&self) -> bool {
+    fn generator_sent_all(&self) -> bool {
         self.tally.unsent() as f64 <= BEHIND_MAX * self.tally.meant.unwrap_or(0) as f64
+    }
+
+    /// Whose doing it is that there were no more answers; none if all that were wanted
+    /// came. In a closed loop more are always wanted.
+    pub fn limit(&self) -> Option<Limit> {
+        let is_closed = self.offered.is_none();
+        if !self.generator_sent_all() || is_closed && self.tally.is_busy() {
+            Some(Limit::Generator)
+        } else if self.tally.failure() <= LOSS_TOLD {
+            None
+        } else if self.generator_kept_up() {
+            Some(Limit::Server)
+        } else {
+            Some(Limit::Generator)
+        }
     }
 
     /// Did the generator do its part?
@@ -98,6 +115,8 @@ pub struct Report {
     pub found: Option<Found>,
     /// Ended by Ctrl-C.
     pub interrupted: bool,
+    /// Ended by an error on this side, in a sentence.
+    pub error: Option<String>,
 }
 
 impl Report {
@@ -115,6 +134,7 @@ impl Report {
             "threads": self.threads,
             "ceiling_per_s": self.ceiling,
             "interrupted": self.interrupted,
+            "error": self.error,
             "search": self.found.map(|found| json!({
                 "rate_per_s": found.rate,
                 "limit": found.limit.name(),
@@ -198,6 +218,12 @@ impl Report {
         if self.interrupted {
             text.push_str("Interrupted: this is the result so far.\n");
         }
+        if let Some(error) = &self.error {
+            let _ = writeln!(
+                text,
+                "Ended by an error: {error}.\nThis is the result so far."
+            );
+        }
         if let Some(found) = self.found {
             let rate = count(found.rate);
             let loss = found.loss_max_percent;
@@ -219,6 +245,13 @@ impl Report {
                      was not proved by a\nlonger trial."
                 ),
             };
+        } else if step.tally.overrun > 0 {
+            let _ = writeln!(
+                text,
+                "The generator did not keep up: {} answers came and found no room here.\nWhat is lost \
+                 need not be the server's: ask for less, or use more cores (--threads).",
+                tally.overrun
+            );
         } else if !step.generator_kept_up() {
             let _ = writeln!(
                 text,
@@ -230,7 +263,12 @@ impl Report {
                     false => "something else keeps this machine's cores busy (--realtime helps)",
                 }
             );
-        } else if tally.answered() > 0 && tally.lost * 100 > tally.sent {
+        } else if step.limit() == Some(Limit::Generator) {
+            text.push_str(
+                "The generator was busy all the time: the server may answer more than it was asked \
+                 (--threads).\n",
+            );
+        } else if tally.answered() > 0 && tally.loss() > LOSS_TOLD {
             let _ = writeln!(
                 text,
                 "The server, or the way to it, loses {} of this load.",
@@ -251,6 +289,7 @@ impl Report {
         if tally.unsynchronised > 0 {
             let _ = writeln!(text, "The server says that it has no time to give.");
         }
+        text.push_str(&signatures(tally));
         let asked = tally.asked_interleaved as f64 * (1.0 - tally.loss());
         if (tally.interleaved as f64) < 0.9 * asked {
             let _ = writeln!(
@@ -262,6 +301,40 @@ impl Report {
         }
         text
     }
+}
+
+/// Why signed requests have no answers, a sentence a line, and what to do.
+fn signatures(tally: &Tally) -> String {
+    let mut text = String::new();
+    let reasons = [
+        (
+            Invalid::Nak,
+            "The server does not have the key of --key (crypto-NAK): its number, type and secret \
+             must be among the\nserver's keys (ntp.conf: `keys`, `trustedkey`; chrony.conf: `keyfile`).",
+        ),
+        (
+            Invalid::Unsigned,
+            "The server answers signed requests without a signature: it knows no keys, or not this \
+             one (--key).",
+        ),
+        (
+            Invalid::Mac,
+            "The server signs otherwise than --key says: type or secret of the key differ.",
+        ),
+    ];
+    for (reason, sentence) in reasons {
+        if tally.invalid[reason as usize] > 0 {
+            let _ = writeln!(text, "{sentence}");
+        }
+    }
+    text
+}
+
+/// What came instead of answers, and why; none if nothing did.
+pub fn instead_of_answers(tally: &Tally) -> Option<String> {
+    let odd = odd_line(tally).filter(|_| tally.invalid_sum() > 0)?;
+    let why = signatures(tally);
+    Some(format!("{odd}\n{why}").trim_end().to_owned())
 }
 
 fn stamp_rows(tally: &Tally) -> [(&'static str, &Differences, &'static str); 3] {
@@ -285,13 +358,17 @@ fn sent_line(tally: &Tally) -> String {
 }
 
 fn answered_line(tally: &Tally) -> String {
-    format!(
+    let mut line = format!(
         "{:<10} {}/s, {} lost ({})",
         tally.answered(),
         count(tally.answer_rate()),
         tally.lost,
-        percent(tally.lost, tally.sent)
-    )
+        share(tally.loss())
+    );
+    if tally.under_way > 0 {
+        let _ = write!(line, ", {} still under way", tally.under_way);
+    }
+    line
 }
 
 fn answers_line(tally: &Tally) -> String {
@@ -360,8 +437,17 @@ fn spread_line(spread: &Spread, of: &str) -> String {
 /// One line for each.
 fn steps_table(steps: &[Step]) -> String {
     let mut text = format!(
-        "{:>10} {:>10} {:>10} {:>9} {:>10} {:>10} {:>10} {:>6} {:>8}\n",
-        "offered/s", "sent/s", "answers/s", "lost", "p50", "p99", "p99.9", "busy", "behind"
+        "{:>10} {:>10} {:>10} {:>9} {:>10} {:>10} {:>10} {:>6} {:>8} {:>9}\n",
+        "offered/s",
+        "sent/s",
+        "answers/s",
+        "lost",
+        "p50",
+        "p99",
+        "p99.9",
+        "busy",
+        "behind",
+        "limit"
     );
     for step in steps {
         let tally = &step.tally;
@@ -371,7 +457,7 @@ fn steps_table(steps: &[Step]) -> String {
         };
         let _ = writeln!(
             text,
-            "{:>10} {:>10} {:>10} {:>9} {:>10} {:>10} {:>10} {:>4.0} % {:>8}",
+            "{:>10} {:>10} {:>10} {:>9} {:>10} {:>10} {:>10} {:>4.0} % {:>8} {:>9}",
             step.offered.map_or_else(|| "-".to_owned(), count),
             count(tally.sent_rate()),
             count(tally.answer_rate()),
@@ -381,6 +467,7 @@ fn steps_table(steps: &[Step]) -> String {
             quantile(0.999),
             100.0 * tally.busy(),
             share(tally.behind()),
+            step.limit().map_or("-", Limit::name),
         );
     }
     text
@@ -430,6 +517,7 @@ fn step_json(step: &Step) -> Value {
         "answered_per_s": tally.answer_rate(),
         "lost": tally.lost,
         "loss": tally.loss(),
+        "under_way": tally.under_way,
         "late": tally.late,
         "duplicates": tally.duplicates,
         "invalid": invalid,
@@ -444,6 +532,7 @@ fn step_json(step: &Step) -> Value {
             "transmit_basic": stamps(&tally.transmit_basic),
             "transmit_interleaved": stamps(&tally.transmit_interleaved),
         },
+        "limit": step.limit().map(Limit::name),
         "generator": {
             "kept_up": step.generator_kept_up(),
             "busy": tally.busy(),
@@ -522,6 +611,7 @@ mod tests {
             chosen: 0,
             found: None,
             interrupted: false,
+            error: None,
         }
     }
 
@@ -554,6 +644,62 @@ mod tests {
     }
 
     #[test]
+    fn only_a_generator_that_did_its_part_blames_the_server() {
+        let lossy = |change: fn(&mut Tally)| {
+            let mut tally = good();
+            (tally.basic, tally.lost) = (90, 10);
+            change(&mut tally);
+            report(tally)
+        };
+        let limit = |report: &Report| report.result().limit();
+        let server = lossy(|_| {});
+        assert_eq!(limit(&server), Some(Limit::Server));
+        assert!(
+            server
+                .verdict()
+                .contains("The server, or the way to it, loses 10 %")
+        );
+        let changes: [fn(&mut Tally); 3] =
+            [|t| t.overrun = 3, |t| t.sent_late = 20, |t| t.sent = 95];
+        for change in changes {
+            let report = lossy(change);
+            assert_eq!(limit(&report), Some(Limit::Generator));
+            let verdict = report.verdict();
+            assert!(verdict.contains("generator did not keep up"), "{verdict}");
+            assert!(!verdict.contains("The server"), "{verdict}");
+        }
+        // Late, but all was answered.
+        let mut late = good();
+        late.sent_late = 20;
+        assert_eq!(limit(&report(late)), None);
+
+        // A closed loop asks for more until one of both has no more to give.
+        let mut closed = report(good());
+        (closed.steps[0].offered, closed.steps[0].tally.meant) = (None, None);
+        assert_eq!(limit(&closed), None);
+        closed.steps[0].tally.busy_ns = 99;
+        closed.steps[0].tally.spent_ns = 100;
+        assert_eq!(limit(&closed), Some(Limit::Generator));
+        let verdict = closed.verdict();
+        assert!(verdict.contains("busy all the time"), "{verdict}");
+    }
+
+    #[test]
+    fn each_step_of_a_ramp_says_who_was_the_limit() {
+        let mut report = report(good());
+        for change in [|t: &mut Tally| t.lost = 50, |t: &mut Tally| t.sent = 50] {
+            let mut step = report.steps[0].clone();
+            change(&mut step.tally);
+            report.steps.push(step);
+        }
+        let text = report.text();
+        let lines: Vec<&str> = text.lines().skip(1).take(3).collect();
+        for (line, limit) in lines.iter().zip(["-", "server", "generator"]) {
+            assert!(line.ends_with(limit), "{text}");
+        }
+    }
+
+    #[test]
     fn kisses_are_explained() {
         let mut tally = good();
         tally.basic = 40;
@@ -561,6 +707,18 @@ mod tests {
         let text = report(tally).text();
         assert!(text.contains("60 kiss RATE"), "{text}");
         assert!(text.contains("limits its clients"), "{text}");
+    }
+
+    #[test]
+    fn missing_keys_are_explained() {
+        let mut tally = good();
+        assert_eq!(instead_of_answers(&tally), None);
+        (tally.basic, tally.lost) = (0, 100);
+        tally.invalid[Invalid::Nak as usize] = 100;
+        let instead = instead_of_answers(&tally).unwrap();
+        assert!(instead.starts_with("100 invalid (crypto_nak)"), "{instead}");
+        let verdict = report(tally).verdict();
+        assert!(verdict.contains("does not have the key"), "{verdict}");
     }
 
     #[test]

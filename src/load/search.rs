@@ -22,8 +22,6 @@ const TRIALS_MAX: u32 = 40;
 const BEHIND_MAX: f64 = 0.05;
 /// The generator sends this share of what it was told, or was the limit.
 const SENT_MIN: f64 = 0.99;
-/// More of its time at work, and it has no more to give.
-const BUSY_MAX: f64 = 0.98;
 
 /// A trial to be made.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -57,7 +55,7 @@ impl Outcome {
             Self::GeneratorFailed
         } else if tally.failure() <= loss_max {
             Self::Good
-        } else if tally.overrun > 0 || tally.behind() > BEHIND_MAX || tally.busy() > BUSY_MAX {
+        } else if tally.overrun > 0 || tally.behind() > BEHIND_MAX || tally.is_busy() {
             Self::GeneratorFailed
         } else {
             Self::ServerFailed
@@ -236,6 +234,13 @@ mod tests {
         (tally.basic, tally.lost) = (1000, 0);
         assert_eq!(Outcome::of(&tally, 0.01), Outcome::Good);
         tally.sent = 900;
+        assert_eq!(Outcome::of(&tally, 0.01), Outcome::GeneratorFailed);
+
+        let mut tally = Tally::new(1_000_000_000);
+        (tally.meant, tally.sent, tally.lost) = (Some(1000), 1000, 100);
+        tally.overrun = 1;
+        assert_eq!(Outcome::of(&tally, 0.01), Outcome::GeneratorFailed);
+        (tally.overrun, tally.busy_ns, tally.spent_ns) = (0, 99, 100);
         assert_eq!(Outcome::of(&tally, 0.01), Outcome::GeneratorFailed);
     }
 }

@@ -14,6 +14,9 @@ pub const INTERVALS: usize = 50;
 /// A request that left later than this after it was meant to is late.
 pub const LATE_NS: i64 = 100_000;
 
+/// More of its time at work, and the generator has no more to give.
+const BUSY_MAX: f64 = 0.98;
+
 /// Why a datagram is no answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
@@ -26,21 +29,28 @@ pub enum Invalid {
     Version,
     /// Its origin names no request of ours, or is no field that its request had.
     Origin,
-    /// Not signed, or wrongly.
+    /// Signed wrongly, where a signature was wanted.
     Mac,
     /// Receive or transmit stamp zero.
     Stamps,
+    /// Not signed, where that was wanted.
+    Unsigned,
+    /// A crypto-NAK instead of a signature (RFC 5905 section 9.2): the server does not
+    /// have the key.
+    Nak,
 }
 
 impl Invalid {
     /// All, with their names in JSON.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::Short, "short"),
         (Self::Mode, "mode"),
         (Self::Version, "version"),
         (Self::Origin, "origin"),
         (Self::Mac, "mac"),
         (Self::Stamps, "stamps"),
+        (Self::Unsigned, "unsigned"),
+        (Self::Nak, "crypto_nak"),
     ];
 }
 
@@ -95,6 +105,9 @@ pub struct Tally {
     pub kisses: BTreeMap<[u8; 4], u64>,
     /// Requests without an answer in time.
     pub lost: u64,
+    /// Requests whose answers could still have come when the measurement was ended
+    /// before its time.
+    pub under_way: u64,
     /// Answers that came later than that; their requests are lost.
     pub late: u64,
     /// Second and further answers.
@@ -134,6 +147,7 @@ impl Tally {
             unsynchronised: 0,
             kisses: BTreeMap::new(),
             lost: 0,
+            under_way: 0,
             late: 0,
             duplicates: 0,
             invalid: [0; Invalid::ALL.len()],
@@ -167,6 +181,7 @@ impl Tally {
             *self.kisses.entry(*code).or_default() += count;
         }
         self.lost += other.lost;
+        self.under_way += other.under_way;
         self.late += other.late;
         self.duplicates += other.duplicates;
         for (mine, theirs) in self.invalid.iter_mut().zip(other.invalid) {
@@ -212,15 +227,21 @@ impl Tally {
             .map_or(0, |meant| meant.saturating_sub(self.sent))
     }
 
-    /// Share of the requests sent that had no answer in time, 0 to 1.
-    pub fn loss(&self) -> f64 {
-        share(self.lost, self.sent)
+    /// Requests sent of which it is known what came of them.
+    fn settled(&self) -> u64 {
+        self.sent.saturating_sub(self.under_way)
     }
 
-    /// Share of the requests sent that did not bring an answer worth a request: lost,
-    /// or a kiss. 0 to 1.
+    /// Share of the requests sent that had no answer in time, 0 to 1; without those
+    /// under way.
+    pub fn loss(&self) -> f64 {
+        share(self.lost, self.settled())
+    }
+
+    /// Share of the same that did not bring an answer worth a request: lost, or a kiss.
+    /// 0 to 1.
     pub fn failure(&self) -> f64 {
-        share(self.lost + self.kissed(), self.sent)
+        share(self.lost + self.kissed(), self.settled())
     }
 
     /// Requests sent in a second.
@@ -244,6 +265,11 @@ impl Tally {
     /// Share of its time the generator worked.
     pub fn busy(&self) -> f64 {
         self.busy_ns as f64 / self.spent_ns.max(1) as f64
+    }
+
+    /// Did it work all the time? Then it may be why there were no more answers.
+    pub fn is_busy(&self) -> bool {
+        self.busy() > BUSY_MAX
     }
 
     /// A delay, in nanoseconds.

@@ -8,7 +8,6 @@ use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
 use crate::system::SystemState;
 use crate::time::duration::NtpDuration;
-use crate::wire::key::Message;
 use crate::wire::refid::KissCode;
 
 /// Place of a source in the configuration.
@@ -28,8 +27,10 @@ pub enum Action {
         association: AssociationId,
         /// Where to.
         to: SocketAddr,
-        /// The packet.
-        bytes: Message,
+        /// The port it leaves from; none: whichever the kernel chooses.
+        from_port: Option<u16>,
+        /// The datagram.
+        bytes: Vec<u8>,
     },
     /// The association waits for nothing: close its socket.
     Close(AssociationId),
@@ -37,6 +38,14 @@ pub enum Action {
     Steer(ClockCommand),
     /// Serve with these values from now on.
     Publish(SystemState),
+    /// Read this source's clock together with ours and call `on_reading`, or
+    /// `on_reading_failed`.
+    ReadClock {
+        /// On whose behalf.
+        association: AssociationId,
+        /// Which one.
+        source: SourceId,
+    },
     /// Look the name up and call `on_resolved`.
     Resolve(SourceId),
     /// Our upstream addresses are now these (for `restrict source`).
@@ -52,6 +61,24 @@ pub enum Action {
     /// The clock is beyond the panic limit; stop with this sentence, and don't start
     /// again without being told.
     Panic(String),
+}
+
+/// A source as the log names it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Whom {
+    /// A server.
+    Server(SocketAddr),
+    /// A reference clock, by its refid and by what the configuration calls it.
+    Clock(String, String),
+}
+
+impl fmt::Display for Whom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(address) => write!(f, "{address}"),
+            Self::Clock(refid, device) => write!(f, "{refid} ({device})"),
+        }
+    }
 }
 
 /// What an operator wants to read in the log, once when it happens.
@@ -72,12 +99,14 @@ pub enum Event {
     MovedByOthers(NtpDuration),
     /// A server told us to go away or to slow down.
     Kissed(SocketAddr, KissCode),
-    /// A server stopped answering.
-    Unreachable(SocketAddr),
-    /// It answers again, or for the first time.
-    Reachable(SocketAddr),
+    /// A source stopped giving the time.
+    Unreachable(Whom),
+    /// It gives it again, or for the first time.
+    Reachable(Whom),
     /// Selection found that it lies.
-    Falseticker(SocketAddr),
+    Falseticker(Whom),
+    /// This clock counts TAI, and nobody says how far that is from UTC.
+    TaiUnknown(Whom),
     /// The time can no longer be vouched for.
     Unsynchronised,
 }
@@ -115,10 +144,16 @@ impl fmt::Display for Event {
                 )
             }
             Self::Kissed(server, KissCode::Other(_)) => write!(f, "{server} sent a kiss"),
-            Self::Unreachable(server) => write!(f, "{server} gives no time"),
-            Self::Reachable(server) => write!(f, "{server} answers"),
-            Self::Falseticker(server) => {
-                write!(f, "{server} disagrees with the majority (falseticker)")
+            Self::Unreachable(source) => write!(f, "{source} gives no time"),
+            Self::Reachable(source @ Whom::Server(_)) => write!(f, "{source} answers"),
+            Self::Reachable(source @ Whom::Clock(..)) => write!(f, "{source} gives time"),
+            Self::TaiUnknown(source) => write!(
+                f,
+                "{source} counts TAI, and its distance from UTC is unknown; name a table of leap \
+                 seconds with `leapfile FILE` (often /usr/share/zoneinfo/leap-seconds.list)"
+            ),
+            Self::Falseticker(source) => {
+                write!(f, "{source} disagrees with the majority (falseticker)")
             }
             Self::Unsynchronised => f.write_str(
                 "the clock may be off by more than can be vouched for; serving as unsynchronised",

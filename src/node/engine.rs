@@ -13,11 +13,17 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::client::association::{Association, Dice, Received};
 use crate::client::packet_test::PacketTest;
+use crate::client::refclock::{Reading, Readings};
 use crate::measurement::{Measurement, PHI};
 use crate::mechanisms::Mechanisms;
-use crate::node::action::{Action, AssociationId, Event, SourceId};
+use crate::node::action::{Action, AssociationId, Event, SourceId, Whom};
+use crate::node::manual::Manual;
 use crate::node::pool::{Name, SourceSpec};
-use crate::node::report::{LOCAL, NodeReport, SourceReport, SystemReport};
+use crate::node::report::{
+    CLOCK, LOCAL, NodeReport, ReplyReport, SampleReport, SourceDetail, SourceReport, SystemDetail,
+    SystemReport,
+};
+use crate::node::updates::Updates;
 use crate::server::respond::Policy;
 use crate::server::rule::Flags;
 use crate::sync::combine::{Combined, combine};
@@ -82,6 +88,8 @@ struct Peer {
     id: AssociationId,
     source: SourceId,
     association: Association,
+    /// Of a clock that is read, where no server is asked.
+    clock: Option<Clock>,
     filter: Filter,
     poll: Poll,
     tally: Tally,
@@ -91,16 +99,55 @@ struct Peer {
     accused: Option<MonoInstant>,
 }
 
+/// A reference clock behind an association.
+#[derive(Debug)]
+struct Clock {
+    /// As the configuration calls it.
+    name: String,
+    readings: Readings,
+    /// The operator was told that TAI − UTC is unknown.
+    told_tai: bool,
+}
+
 impl Peer {
+    /// As the log names it.
+    fn whom(&self) -> Whom {
+        match &self.clock {
+            Some(clock) => Whom::Clock(clock.readings.options().name(), clock.name.clone()),
+            None => Whom::Server(self.association.address()),
+        }
+    }
+
+    /// As reports name it: the address without its port.
+    fn name(&self) -> String {
+        match &self.clock {
+            Some(clock) => clock.readings.options().name(),
+            None => self.association.address().ip().to_string(),
+        }
+    }
+
+    /// When it wants something.
+    fn deadline(&self) -> MonoInstant {
+        let readings = self.clock.as_ref().map(|clock| clock.readings.deadline());
+        let deadline = self.association.deadline();
+        readings.map_or(deadline, |readings| readings.min(deadline))
+    }
+
     /// Silence for as long as makes a server unreachable is told once, and its
     /// verdict goes.
     fn report_silence(&mut self, actions: &mut VecDeque<Action>) -> bool {
         let silent = self.association.misses() >= MISSES_UNREACHABLE;
         if silent && std::mem::replace(&mut self.answers, false) {
-            let address = self.association.address();
-            actions.push_back(Action::Log(Event::Unreachable(address)));
+            actions.push_back(Action::Log(Event::Unreachable(self.whom())));
         }
         silent && self.association.misses().is_multiple_of(MISSES_UNREACHABLE)
+    }
+
+    fn on_clock_moved(&mut self, now: MonoInstant, restart: bool) {
+        self.association.on_clock_moved(now, restart);
+        if let Some(clock) = &mut self.clock {
+            clock.readings.clear();
+        }
     }
 
     /// Is there any hope left for this address?
@@ -136,6 +183,10 @@ pub struct Node {
     leap_table: Option<LeapTable>,
     /// What the kernel was told this day ends with.
     armed: Leap,
+    /// The offsets found at each update.
+    updates: Updates,
+    /// Times that an operator types in.
+    manual: Manual,
     /// Done or dead: nothing more is asked or steered.
     over: bool,
 }
@@ -177,6 +228,8 @@ const REFRESH: NtpDuration = NtpDuration::from_whole_seconds(16);
 const REPLACE_MIN: NtpDuration = NtpDuration::from_whole_seconds(600);
 /// How often the frequency is kept for the next start: ntpd's hour.
 const KEEP_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(3600);
+/// Names without an address have association ids of their own in reports: so many at most.
+const NAMES_MAX: usize = 1000;
 
 impl Node {
     /// A node that starts asking at `now`.
@@ -231,12 +284,19 @@ impl Node {
             keep_at: now.mono + KEEP_INTERVAL,
             leap_table: None,
             armed: Leap::None,
+            updates: Updates::default(),
+            manual: Manual::default(),
             over: false,
         };
         if config.steer && config.frequency.is_some() {
             node.steer(ClockCommand::SetFrequency(base));
         }
         node.actions.push_back(Action::Publish(node.state));
+        for index in 0..node.names.len() {
+            if let Some(clock) = node.names[index].spec.options.clock {
+                node.mobilise(SourceId(index), clock.address(), now.mono);
+            }
+        }
         node
     }
 
@@ -248,7 +308,7 @@ impl Node {
     /// When [`on_timer`](Self::on_timer) has to be called.
     pub fn deadline(&self) -> MonoInstant {
         let names = self.names.iter().map(Name::deadline);
-        let peers = self.peers.iter().map(|peer| peer.association.deadline());
+        let peers = self.peers.iter().map(Peer::deadline);
         let transient = self.discipline.deadline();
         names
             .chain(peers)
@@ -274,6 +334,16 @@ impl Node {
                 self.actions.push_back(Action::Close(peer.id));
                 lost |= peer.report_silence(&mut self.actions);
             }
+            let reads = peer.clock.as_mut().is_some_and(|clock| {
+                let due = clock.readings.is_due(now.mono);
+                due || peer.association.deadline() <= now.mono
+            });
+            if reads {
+                self.actions.push_back(Action::ReadClock {
+                    association: peer.id,
+                    source: peer.source,
+                });
+            }
             if peer.association.deadline() > now.mono {
                 continue;
             }
@@ -282,10 +352,14 @@ impl Node {
                 receive: self.dice.next_u64(),
                 spread: self.dice.next_u32(),
             };
-            if let Some(request) = peer.association.poll(now, dice, &self.policy.keys) {
+            let request = peer.association.poll(now, dice, &self.policy.keys);
+            if let Some(clock) = &mut peer.clock {
+                clock.readings.close();
+            } else if let Some(request) = request {
                 self.actions.push_back(Action::Send {
                     association: peer.id,
                     to: peer.association.address(),
+                    from_port: request.from_port,
                     bytes: request.bytes,
                 });
             }
@@ -327,6 +401,13 @@ impl Node {
     pub fn on_departure(&mut self, id: AssociationId, stamp: Stamp) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
             peer.association.on_departure(stamp);
+        }
+    }
+
+    /// The request left from this address of ours.
+    pub fn on_sent(&mut self, id: AssociationId, from: IpAddr) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
+            peer.association.note_local(from);
         }
     }
 
@@ -383,14 +464,75 @@ impl Node {
             Received::Nothing => {}
             Received::Sample(mut sample) => {
                 sample.offset += peer.association.options().offset;
-                let address = peer.association.address();
                 if !std::mem::replace(&mut peer.answers, true) {
-                    self.log(Event::Reachable(address));
+                    let event = Event::Reachable(peer.whom());
+                    self.log(event);
                 }
                 self.take_sample(index, &sample, now);
             }
         }
         self.actions.push_back(Action::Close(id));
+    }
+
+    /// A clock was read (see [`Action::ReadClock`]).
+    pub fn on_reading(&mut self, id: AssociationId, reading: &Reading, now: Now) {
+        let tai_offset = self.tai_offset(now).or(reading.tai_offset);
+        let Some(clock) = self.clock_of(id) else {
+            return;
+        };
+        let Some(offset) = clock.readings.offset(reading, tai_offset) else {
+            if !std::mem::replace(&mut clock.told_tai, true) {
+                let whom = self.peers.iter().find(|peer| peer.id == id).map(Peer::whom);
+                self.actions
+                    .extend(whom.map(|whom| Action::Log(Event::TaiUnknown(whom))));
+            }
+            self.on_reading_failed(id, now);
+            return;
+        };
+        let z = offset + self.ledger.integral_at(reading.at);
+        if let Some(clock) = self.clock_of(id) {
+            clock.readings.keep(reading, z);
+        }
+        self.end_poll(id, now);
+    }
+
+    /// It could not be read, or what was read is not to be believed.
+    pub fn on_reading_failed(&mut self, id: AssociationId, now: Now) {
+        self.end_poll(id, now);
+    }
+
+    fn clock_of(&mut self, id: AssociationId) -> Option<&mut Clock> {
+        let peer = self.peers.iter_mut().find(|peer| peer.id == id)?;
+        peer.clock.as_mut()
+    }
+
+    /// If the poll of this clock is over, its readings make a sample, or are missed.
+    fn end_poll(&mut self, id: AssociationId, now: Now) {
+        let Some(index) = self.peers.iter().position(|peer| peer.id == id) else {
+            return;
+        };
+        let peer = &mut self.peers[index];
+        let Some(clock) = peer.clock.as_mut().filter(|_| !self.over) else {
+            return;
+        };
+        if !clock.readings.take_closing() {
+            return;
+        }
+        let precision = self.state.precision.to_duration();
+        let ledger = &self.ledger;
+        let sample = clock
+            .readings
+            .take_measurement(precision, |at| ledger.integral_at(at));
+        let Some(sample) = sample else {
+            self.on_send_failed(id, now);
+            return;
+        };
+        peer.association.on_measurement(&sample, now);
+        if !std::mem::replace(&mut peer.answers, true) {
+            let event = Event::Reachable(peer.whom());
+            self.log(event);
+        }
+        self.take_sample(index, &sample, now);
     }
 
     /// The driver did this to the clock.
@@ -403,7 +545,7 @@ impl Node {
         self.steps += 1;
         self.log(Event::Stepped(applied.stepped));
         for peer in &mut self.peers {
-            peer.association.on_clock_moved(applied.now.mono, false);
+            peer.on_clock_moved(applied.now.mono, false);
         }
         if self.config.once {
             self.over = true;
@@ -424,7 +566,7 @@ impl Node {
         if leap != NtpDuration::ZERO && (moved - leap).abs() < NtpDuration::from_seconds(0.1) {
             // The kernel's leap second: the sources take it too, so offsets stay.
             for peer in &mut self.peers {
-                peer.association.on_clock_moved(now.mono, false);
+                peer.on_clock_moved(now.mono, false);
             }
             self.state.leap = Leap::None;
             self.vouch(now);
@@ -433,11 +575,12 @@ impl Node {
         self.foreign_steps += 1;
         self.log(Event::MovedByOthers(moved));
         self.ledger.reset(now.mono);
+        self.manual.reset();
         self.combined = None;
         for peer in &mut self.peers {
             peer.filter.reset();
             peer.poll.restart();
-            peer.association.on_clock_moved(now.mono, true);
+            peer.on_clock_moved(now.mono, true);
         }
         if let Some(command) = self.discipline.on_foreign_step() {
             self.steer(command);
@@ -468,6 +611,11 @@ impl Node {
     /// What is known of leap seconds. Servers are believed where it knows nothing.
     pub fn set_leap_table(&mut self, table: LeapTable) {
         self.leap_table = Some(table);
+    }
+
+    /// TAI − UTC in seconds, by the table of leap seconds.
+    pub fn tai_offset(&self, now: Now) -> Option<i32> {
+        self.leap_table.as_ref()?.tai_offset_at(now.wall)
     }
 
     /// What we serve with.
@@ -555,9 +703,8 @@ impl Node {
                 .accused
                 .is_some_and(|at| now.mono.since(at) < ACCUSED_AGAIN);
             if accused && !told {
-                let address = peer.association.address();
-                self.actions
-                    .push_back(Action::Log(Event::Falseticker(address)));
+                let event = Event::Falseticker(peer.whom());
+                self.actions.push_back(Action::Log(event));
                 peer.accused = Some(now.mono);
             }
         }
@@ -601,13 +748,14 @@ impl Node {
     fn follow(&mut self, system: usize, combined: &Combined, now: Now) {
         let peer = &self.peers[system];
         let (id, address) = (peer.id, peer.association.address());
+        let source = match &peer.clock {
+            Some(_) => peer.whom().to_string(),
+            None => address.to_string(),
+        };
         let stratum = (combined.stratum + 1).min(STRATUM_MAX);
         if self.reference != Reference::Peer(id) {
             self.reference = Reference::Peer(id);
-            self.log(Event::Selected {
-                source: address.to_string(),
-                stratum,
-            });
+            self.log(Event::Selected { source, stratum });
         }
         self.state = SystemState {
             leap: combined.leap,
@@ -622,6 +770,7 @@ impl Node {
             error_likely: combined.error_likely,
             updated: now.wall,
         };
+        self.updates.note(combined.offset, now.mono);
         self.vouch(now);
         if now.mono >= self.keep_at {
             self.keep_at = now.mono + KEEP_INTERVAL;
@@ -791,6 +940,13 @@ impl Node {
 
     fn mobilise(&mut self, source: SourceId, address: SocketAddr, now: MonoInstant) {
         let mut options = self.names[source.0].spec.options;
+        let clock = options.clock.map(|clock| Clock {
+            name: self.names[source.0].spec.name.clone(),
+            readings: Readings::new(clock, now),
+            told_tai: false,
+        });
+        // Readings cost nothing: a start need not wait for whole polls.
+        options.iburst |= clock.is_some();
         // Whoever waits for `-q` wants to wait seconds, not polls.
         options.iburst |= self.config.once;
         let id = AssociationId(self.next_id);
@@ -801,6 +957,7 @@ impl Node {
             id,
             source,
             association: Association::new(address, options, mechanisms, start),
+            clock,
             filter: Filter::new(self.start, mechanisms),
             poll: Poll::new(options.minpoll, options.maxpoll, mechanisms),
             tally: Tally::Rejected,
@@ -887,6 +1044,7 @@ impl Node {
         let mut addresses: Vec<IpAddr> = self
             .peers
             .iter()
+            .filter(|peer| peer.clock.is_none())
             .map(|peer| peer.association.address().ip())
             .collect();
         addresses.sort_unstable();
@@ -919,7 +1077,7 @@ impl Node {
             source: match self.reference {
                 Reference::None => None,
                 Reference::Local => Some(LOCAL.to_owned()),
-                Reference::Peer(_) => peer.map(|peer| peer.association.address().ip().to_string()),
+                Reference::Peer(_) => peer.map(Peer::name),
             },
             leap: match state.leap {
                 Leap::None => "none",
@@ -944,6 +1102,18 @@ impl Node {
             precision: state.precision.log2(),
             steps: self.steps,
             foreign_steps: self.foreign_steps,
+            detail: SystemDetail {
+                refid: u32::from_be_bytes(state.refid.bytes()),
+                reference_unix_ns: state.reference.unix_ns(),
+                last_offset_s: self.updates.last_s(),
+                rms_offset_s: self.updates.rms_s(),
+                update_interval_s: self.updates.interval_s(),
+                residual_ppm: combined
+                    .map_or(0.0, |c| (self.discipline.frequency() - c.frequency).0),
+                pending_s: self.discipline.pending(now.mono).as_seconds(),
+                manual: self.manual.enabled,
+                manual_samples: self.manual.reports(&self.ledger, now.mono),
+            },
         }
     }
 
@@ -956,14 +1126,17 @@ impl Node {
         // Names without an address yet are shown too: an admin looks for them.
         for (index, name) in self.names.iter().enumerate() {
             if !name.is_retired() && !self.peers.iter().any(|peer| peer.source.0 == index) {
-                reports.push(SourceReport::silent(&name.spec, 'u'));
+                reports.push(SourceReport {
+                    id: u16::MAX - 1 - (index % NAMES_MAX) as u16,
+                    ..SourceReport::silent(&name.spec, 'u')
+                });
             }
         }
         if let Some(stratum) = self.config.local_stratum {
-            reports.push(SourceReport::local(
-                stratum,
-                self.reference == Reference::Local,
-            ));
+            reports.push(SourceReport {
+                id: u16::MAX,
+                ..SourceReport::local(stratum, self.reference == Reference::Local)
+            });
         }
         reports
     }
@@ -975,13 +1148,22 @@ impl Node {
         let sample = association.last_sample();
         let origins = association.last_origins();
         let (sent, received) = association.counts();
+        let kind = match (&peer.clock, spec.pool) {
+            (Some(_), _) => CLOCK,
+            (None, true) => 'p',
+            (None, false) => 'u',
+        };
+        let silent = SourceReport::silent(spec, kind);
         SourceReport {
-            address: Some(association.address()),
+            // Those of names without an address come from the other end.
+            id: 1 + (peer.id.0 % (u64::from(u16::MAX) - NAMES_MAX as u64 - 1)) as u16,
+            address: peer.clock.is_none().then(|| association.address()),
+            local: association.local(),
             tally: peer.tally,
-            refid: sample.map_or_else(
-                || RefId::INIT.display(STRATUM_MAX).to_string(),
-                |sample| sample.refid.display(sample.stratum).to_string(),
-            ),
+            refid: match (&peer.clock, sample) {
+                (None, Some(sample)) => sample.refid.display(sample.stratum).to_string(),
+                _ => silent.refid.clone(),
+            },
             stratum: sample.map_or(STRATUM_MAX, |sample| sample.stratum),
             when_s: association
                 .last_heard()
@@ -1002,11 +1184,58 @@ impl Node {
                 .map(|test| (test.name().to_owned(), association.rejected()[test.index()]))
                 .filter(|&(_, count)| count > 0)
                 .collect(),
-            ..SourceReport::silent(spec, if spec.pool { 'p' } else { 'u' })
+            reply: association.last_reply().map(ReplyReport::from),
+            recent: association
+                .recent_samples()
+                .map(|sample| SampleReport {
+                    offset_s: sample.offset.as_seconds(),
+                    delay_s: sample.delay.as_seconds(),
+                    dispersion_s: sample.dispersion.as_seconds(),
+                    age_s: now.mono.since(sample.at).as_seconds(),
+                })
+                .collect(),
+            detail: self.source_detail(peer, estimate.as_ref(), now),
+            ..silent
         }
     }
 }
 
+/// What people ask for, beyond what follows from sources.
+impl Node {
+    fn source_detail(&self, peer: &Peer, estimate: Option<&Estimate>, now: Now) -> SourceDetail {
+        let association = &peer.association;
+        let options = association.options();
+        let mut detail = SourceDetail {
+            online: association.is_online(),
+            bursting: association.is_bursting(),
+            prefer: options.prefer,
+            noselect: options.noselect,
+            stamped: association.stamped(),
+            ..SourceDetail::default()
+        };
+        if let Some(sample) = association.last_sample() {
+            let age = now.mono.since(sample.at);
+            let corrected = self.ledger.integral_at(now.mono) - self.ledger.integral_at(sample.at);
+            // What corrects the clock's own error is no correction of the offset.
+            let own = age * self.discipline.frequency().ratio();
+            detail.adjusted_s = (sample.offset - corrected + own).as_seconds();
+        }
+        if let Some(response) = association.response() {
+            detail.response_s = response.as_seconds();
+        }
+        if let Some(estimate) = estimate {
+            let began = peer.filter.began().unwrap_or(estimate.last);
+            detail.samples = estimate.samples;
+            detail.span_s = estimate.last.since(began).as_seconds();
+            detail.residual_ppm = (self.discipline.frequency() - estimate.frequency).0;
+            detail.skew_ppm = estimate.holdover.frequency_sigma.0;
+            detail.offset_sigma_s = estimate.offset_sigma.as_seconds();
+        }
+        detail
+    }
+}
+
+mod orders;
 pub mod reload;
 
 #[cfg(test)]

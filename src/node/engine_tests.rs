@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::client::options::SourceOptions;
+use crate::client::refclock::ClockOptions;
 use crate::node::engine::reload::Changes;
 use crate::time::instant::WallInstant;
 use crate::time::map::ClockMap;
@@ -48,6 +49,9 @@ struct World {
     /// What every name resolves to, if not to its own server.
     pool: Option<Vec<SocketAddr>>,
     lookups: u64,
+    /// What a reference clock shows.
+    clock: Server,
+    kernel_tai: Option<i32>,
 }
 
 fn address(n: usize) -> SocketAddr {
@@ -125,6 +129,13 @@ impl World {
             sent: 0,
             pool: None,
             lookups: 0,
+            clock: Server {
+                error_s: 0.0,
+                alive: true,
+                leap: Leap::None,
+                kiss: None,
+            },
+            kernel_tai: None,
         }
     }
 
@@ -156,8 +167,10 @@ impl World {
                     association,
                     to,
                     bytes,
+                    ..
                 } => self.carry(association, to, &bytes),
                 Action::Steer(command) => self.steer(command),
+                Action::ReadClock { association, .. } => self.read(association),
                 Action::Resolve(source) => {
                     let now = self.now();
                     self.lookups += 1;
@@ -176,6 +189,26 @@ impl World {
                 | Action::KeepFrequency(_) => {}
             }
         }
+    }
+
+    /// The one clock there is.
+    fn read(&mut self, association: AssociationId) {
+        let now = self.now();
+        if !self.clock.alive {
+            self.node.on_reading_failed(association, now);
+            return;
+        }
+        let noise_ns = (f64::from(self.noise.next_u32()) / f64::from(u32::MAX) - 0.5) * 600.0;
+        let shown = NtpDuration::from_seconds(self.clock.error_s)
+            + NtpDuration::from_nanos(noise_ns as i64);
+        let reading = Reading {
+            clock: self.real() + shown,
+            local: now.wall,
+            window: NtpDuration::from_nanos(800),
+            at: now.mono,
+            tai_offset: self.kernel_tai,
+        };
+        self.node.on_reading(association, &reading, now);
     }
 
     fn carry(&mut self, association: AssociationId, to: SocketAddr, bytes: &[u8]) {
@@ -239,6 +272,10 @@ impl World {
     }
 
     /// Lives until `seconds` after the start.
+    fn run_for(&mut self, seconds: f64) {
+        self.run_until(self.now_ns as f64 * 1e-9 + seconds);
+    }
+
     fn run_until(&mut self, seconds: f64) {
         let end_ns = (seconds * 1e9) as i64;
         loop {
@@ -661,4 +698,253 @@ fn the_same_seed_gives_the_same_day() {
         (world.true_error(), world.sent, world.system())
     };
     assert_eq!(run(), run());
+}
+
+/// Orders of an operator, as chronyc gives them.
+mod orders {
+    use super::*;
+
+    fn ip(n: usize) -> IpAddr {
+        address(n).ip()
+    }
+
+    #[test]
+    fn who_is_offline_is_not_asked_and_not_followed_until_he_is_back() {
+        let mut world = World::new(1, iburst(), 0.0, Ppm::ZERO);
+        world.run_until(60.0);
+        let now = world.now();
+        assert_eq!(world.node.set_online(|_| true, false, now), 1);
+        assert_eq!(world.node.set_online(|ip| ip.is_ipv6(), true, now), 0);
+        world.act();
+        let asked = world.sent;
+        world.run_until(3600.0);
+        assert_eq!(world.sent, asked);
+        assert_eq!(world.tallies(), [Tally::Rejected]);
+        let now = world.now();
+        world.node.set_online(|one| one == ip(1), true, now);
+        world.run_until(3660.0);
+        assert_eq!(world.tallies(), [Tally::System]);
+    }
+
+    #[test]
+    fn a_burst_ends_with_enough_answers_even_of_one_that_is_offline() {
+        let mut world = World::new(1, iburst(), 0.0, Ppm::ZERO);
+        world.run_until(60.0);
+        let asked = world.sent;
+        let now = world.now();
+        world.node.set_online(|_| true, false, now);
+        assert_eq!(world.node.burst(|_| true, 4, 8, now), 1);
+        assert!(world.node.report(now).sources[0].detail.bursting);
+        world.run_until(1000.0);
+        assert_eq!(world.sent, asked + 4);
+        let detail = world.node.report(world.now()).sources[0].detail.clone();
+        assert!(!detail.bursting && !detail.online);
+        // Nobody answers: so many requests at most.
+        world.servers.get_mut(&address(1)).expect("it").alive = false;
+        let now = world.now();
+        world.node.burst(|_| true, 4, 6, now);
+        world.run_until(2000.0);
+        assert!(
+            (asked + 7..=asked + 10).contains(&world.sent),
+            "{}",
+            world.sent
+        );
+    }
+
+    #[test]
+    fn sources_come_and_go() {
+        let mut world = World::new(2, iburst(), 0.0, Ppm::ZERO);
+        world.run_until(60.0);
+        let third = Server {
+            ..world.servers[&address(1)]
+        };
+        world.servers.insert(address(3), third);
+        let spec = SourceSpec {
+            most: None,
+            name: "server-3".to_owned(),
+            pool: false,
+            options: iburst(),
+        };
+        let now = world.now();
+        assert_eq!(world.node.add_source(spec, now), SourceId(2));
+        assert!(world.node.knows("server-3") && !world.node.knows("server-4"));
+        world.run_until(120.0);
+        assert_eq!(world.tallies().len(), 3);
+        let now = world.now();
+        assert!(world.node.remove_source(ip(1), now));
+        assert!(!world.node.remove_source(ip(1), now));
+        world.run_until(4000.0);
+        let report = world.node.report(world.now());
+        let names: Vec<_> = report.sources.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["server-2", "server-3"]);
+        assert!(report.system.sync);
+    }
+
+    #[test]
+    fn a_slow_correction_becomes_a_step_on_the_operators_word() {
+        let mut world = World::with(1, iburst(), 0.1, Ppm::ZERO, |config| {
+            config.step.threshold = None;
+        });
+        world.run_until(20.0);
+        let error = world.true_error();
+        assert!(error > micros(90_000), "{error}");
+        let now = world.now();
+        assert!(world.node.make_step(now));
+        world.run_until(21.0);
+        let error = world.true_error().abs();
+        assert!(error < micros(100), "{error}");
+        assert_eq!(world.system().steps, 1);
+        world.run_until(400.0);
+        assert!(world.true_error().abs() < micros(100));
+    }
+
+    #[test]
+    fn nobodys_clock_takes_no_orders() {
+        let mut world = World::with(1, iburst(), 0.1, Ppm::ZERO, |config| config.steer = false);
+        world.run_until(60.0);
+        let now = world.now();
+        assert!(!world.node.make_step(now));
+        assert!(!world.node.accumulate_offset(micros(5), now));
+        assert!(!world.node.accumulate_frequency(Ppm(1.0), now));
+        world.node.set_manual(true);
+        assert_eq!(world.node.enter_time(now.wall, now).map(|e| e.offset), None);
+    }
+
+    #[test]
+    fn a_clock_without_servers_is_set_by_hand_and_learns_its_frequency() {
+        let mut world = World::with(0, iburst(), 7.0, Ppm(40.0), |config| {
+            config.local_stratum = Some(9);
+        });
+        world.run_until(60.0);
+        world.node.set_manual(true);
+        for hour in 1..=6 {
+            let (now, real) = (world.now(), world.real());
+            let entered = world.node.enter_time(real, now).expect("taken");
+            assert_eq!(entered.offset, real - now.wall);
+            assert!(world.node.enter_time(real, now).is_none(), "twice at once");
+            world.run_until(f64::from(hour) * 3600.0);
+        }
+        // The first one stepped seven seconds, two more what 40 ppm make of an hour.
+        assert_eq!(world.system().steps, 3, "{:?}", world.log);
+        assert!((world.system().frequency_ppm + 40.0).abs() < 0.1);
+        assert!(world.true_error().abs() < micros(1000));
+        let detail = world.system().detail;
+        assert_eq!(detail.manual_samples.len(), 6);
+        assert!((detail.manual_samples[0].offset_s + 7.0).abs() < 0.01);
+        assert_eq!(world.system().stratum, 10);
+    }
+
+    #[test]
+    fn an_offset_and_a_frequency_are_added_by_hand() {
+        let mut world = World::new(0, iburst(), 0.0, Ppm::ZERO);
+        world.run_until(10.0);
+        let now = world.now();
+        assert!(world.node.accumulate_offset(micros(500), now));
+        world.run_until(100.0);
+        assert!((world.true_error() - micros(500)).abs() < micros(1));
+        let now = world.now();
+        assert!(world.node.accumulate_frequency(Ppm(10.0), now));
+        world.act();
+        assert_eq!(world.system().frequency_ppm, 10.0);
+    }
+
+    #[test]
+    fn limits_and_options_of_a_source_are_changed() {
+        let mut world = World::new(2, iburst(), 0.0, Ppm::ZERO);
+        world.run_until(120.0);
+        let now = world.now();
+        let two = crate::time::units::PollExponent::new(2);
+        assert!(world.node.set_poll_limits(ip(1), Some(two), Some(two)));
+        assert!(!world.node.set_poll_limits(ip(9), Some(two), None));
+        assert!(world.node.set_selection(ip(1), None, Some(true), now));
+        let asked = world.sent;
+        world.run_until(520.0);
+        assert!(world.sent > asked + 80, "{}", world.sent - asked);
+        let report = world.node.report(world.now());
+        assert_eq!(report.sources[0].poll_s, 4.0);
+        assert_eq!(world.tallies()[1], Tally::System);
+        world.node.reset_sources(world.now());
+        assert!(!world.system().sync);
+        world.run_until(600.0);
+        assert!(world.system().sync);
+    }
+}
+fn phc(clock: ClockOptions) -> SourceOptions {
+    SourceOptions {
+        minpoll: PollExponent::new(4),
+        maxpoll: PollExponent::new(4),
+        clock: Some(ClockOptions {
+            refid: RefId::from_bytes(*b"PHC0"),
+            ..clock
+        }),
+        ..SourceOptions::default()
+    }
+}
+
+#[test]
+fn a_reference_clock_is_followed_to_nanoseconds() {
+    let mut world = World::new(1, phc(ClockOptions::default()), 0.3, Ppm(20.0));
+    world.run_for(60.0);
+    // Stepped at first, and then slewed; never looked up, never asked.
+    assert_eq!((world.lookups, world.sent), (0, 0));
+    let (mut square, mut count) = (0.0, 0.0);
+    for _ in 0..300 {
+        world.run_for(1.0);
+        let error = world.true_error();
+        square += error.as_seconds().powi(2);
+        count += 1.0;
+        let bound = world.node.state().error_bound_at(world.now().wall);
+        assert!(error.abs() <= bound, "{error:?} {bound:?}");
+        assert!(bound < NtpDuration::from_seconds(100e-6), "{bound:?}");
+    }
+    let rms = f64::sqrt(square / count);
+    assert!(rms < 150e-9, "{rms}");
+    let state = world.node.state();
+    assert_eq!(state.stratum, 1);
+    assert_eq!(state.refid, RefId::from_bytes(*b"PHC0"));
+    let report = world.node.report(world.now());
+    assert_eq!(report.system.source.as_deref(), Some("PHC0"));
+    let source = &report.sources[0];
+    assert_eq!(
+        (source.address, source.kind, source.stratum),
+        (None, 'r', 0)
+    );
+    assert_eq!((source.refid.as_str(), source.reach), (".PHC0.", 0o377));
+    assert_eq!(source.stamp_rx.as_deref(), Some("hardware"));
+}
+
+#[test]
+fn a_reference_clock_that_goes_is_told_of_once_and_comes_back() {
+    let mut world = World::new(1, phc(ClockOptions::default()), 0.0, Ppm(20.0));
+    world.run_for(300.0);
+    world.clock.alive = false;
+    world.run_for(600.0);
+    let told = |world: &World, what: &str| {
+        let lines = world.log.iter().filter(|line| line.contains(what));
+        lines.count()
+    };
+    assert_eq!(told(&world, "PHC0 (server-1) gives no time"), 1);
+    assert_eq!(world.node.report(world.now()).sources[0].reach, 0);
+    world.clock.alive = true;
+    world.run_for(300.0);
+    assert_eq!(told(&world, "PHC0 (server-1) gives time"), 2);
+    assert!(world.true_error().abs() < NtpDuration::from_seconds(1e-6));
+}
+
+#[test]
+fn a_clock_that_counts_tai_waits_until_the_distance_is_known() {
+    let options = phc(ClockOptions {
+        tai: true,
+        ..ClockOptions::default()
+    });
+    let mut world = World::new(1, options, 0.0, Ppm(20.0));
+    world.clock.error_s = 37.0;
+    world.run_for(120.0);
+    let told = world.log.iter().filter(|line| line.contains("leapfile"));
+    assert_eq!(told.count(), 1, "{:?}", world.log);
+    assert!(!world.node.state().is_synchronised());
+    world.kernel_tai = Some(37);
+    world.run_for(120.0);
+    assert!(world.node.state().is_synchronised());
+    assert!(world.true_error().abs() < NtpDuration::from_seconds(2e-6));
 }

@@ -3,5 +3,7 @@
 
 pub mod action;
 pub mod engine;
+pub mod manual;
 pub mod pool;
 pub mod report;
+pub mod updates;

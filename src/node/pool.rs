@@ -54,12 +54,17 @@ enum Lookup {
 }
 
 impl Name {
-    /// To be looked up at once.
+    /// To be looked up at once, if it is a name.
     pub fn new(spec: SourceSpec, now: MonoInstant) -> Self {
+        // A clock of this host's has no address.
+        let lookup = match spec.options.clock {
+            Some(_) => Lookup::Done(now),
+            None => Lookup::Due(now),
+        };
         Self {
             spec,
             addresses: Vec::new(),
-            lookup: Lookup::Due(now),
+            lookup,
             retry: RETRY_MIN,
         }
     }
@@ -84,8 +89,17 @@ impl Name {
     /// An address died: look the name up again, but not all the time. Literal
     /// addresses gain nothing from it, and cost nothing either.
     pub fn refresh(&mut self, now: MonoInstant) {
-        if let Lookup::Done(at) = self.lookup {
+        if let Lookup::Done(at) = self.lookup
+            && self.spec.options.clock.is_none()
+        {
             self.lookup = Lookup::Due(now.max(at + REFRESH_MIN));
+        }
+    }
+
+    /// The operator wants it looked up again now.
+    pub fn refresh_now(&mut self, now: MonoInstant) {
+        if let Lookup::Done(_) | Lookup::Due(_) = self.lookup {
+            self.lookup = Lookup::Due(now);
         }
     }
 

@@ -18,6 +18,7 @@ use crate::server::interleave::{
     InterleaveTable, TxToken, is_marked_receive, mark_receive, mark_transmit,
 };
 use crate::server::rate::{Headway, RateTable};
+use crate::server::recent::RecentTable;
 use crate::server::rule::{Flags, RateLimit};
 use crate::server::verdict::{Reason, ReplyKind, Verdict};
 use crate::system::SystemState;
@@ -109,6 +110,7 @@ pub struct Responder {
     rates: RateTable,
     interleaved: InterleaveTable,
     dice: Dice,
+    recent: Option<Arc<RecentTable>>,
 }
 
 impl Responder {
@@ -120,7 +122,13 @@ impl Responder {
             rates: RateTable::new(sizes.limited, dice.roll()),
             interleaved: InterleaveTable::new(sizes.interleaved, dice.roll()),
             dice,
+            recent: None,
         }
+    }
+
+    /// Who asks is noted there. Nobody else may write into it.
+    pub fn remember(&mut self, recent: Arc<RecentTable>) {
+        self.recent = Some(recent);
     }
 
     /// Judges `request` and writes the reply, if it gets one, to the front of
@@ -129,6 +137,21 @@ impl Responder {
     /// write with [`complete`], as late as possible; until then it equals T2, and a MAC
     /// is zero.
     pub fn respond(
+        &mut self,
+        policy: &Policy,
+        state: &SystemState,
+        request: &Request,
+        now: MonoInstant,
+        out: &mut [u8; PACKET_LEN_MAX],
+    ) -> Verdict {
+        let verdict = self.judge(policy, state, request, now, out);
+        if let (Some(recent), Some(&first)) = (&self.recent, request.bytes.first()) {
+            recent.note(request.from, first, request.received, &verdict);
+        }
+        verdict
+    }
+
+    fn judge(
         &mut self,
         policy: &Policy,
         state: &SystemState,
@@ -338,6 +361,8 @@ pub fn complete(keys: &KeyTable, out: &mut [u8], at: WallInstant) {
         && mac.len() > CRYPTO_NAK_LEN
         && let Some(id) = mac.first_chunk()
         && let Some(key) = keys.get(u32::from_be_bytes(*id))
+        // An extension field is as long as no MAC.
+        && key.may_be_as_long(mac.len())
     {
         key.fill(header, mac);
     }

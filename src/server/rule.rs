@@ -1,7 +1,7 @@
 //! `restrict` rules as the operator writes them, before they are compiled.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{BitOr, BitOrAssign};
 
 use crate::time::duration::NtpDuration;
@@ -215,6 +215,32 @@ pub enum Rule {
     Unrestrict(Who, Flags),
 }
 
+/// What holds where the operator wrote no `restrict default`: a stranger is told the
+/// time and nothing else, or we would send him, or whoever he says he is, more than he
+/// sent us. This host's own programs may ask. ntpsec's entry is stricter (`limited`,
+/// for loopback too), classic ntpd's has no flags.
+pub fn with_built_in(rules: &[Rule]) -> Vec<Rule> {
+    let mut all = Vec::with_capacity(rules.len() + 4);
+    let loopback = |address: IpAddr, len| Prefix::new(address, len).into_iter();
+    for (default, own) in [
+        (Prefix::ALL_V4, loopback(Ipv4Addr::LOCALHOST.into(), 8)),
+        (Prefix::ALL_V6, loopback(Ipv6Addr::LOCALHOST.into(), 128)),
+    ] {
+        let is_default = |who: &Who| matches!(who, Who::Block { prefix, .. } if *prefix == default);
+        let written = rules.iter().any(|rule| match rule {
+            Rule::Restrict(who, _) | Rule::Unrestrict(who, _) => is_default(who),
+        });
+        if !written {
+            let ntpport = false;
+            let block = |prefix, flags| Rule::Restrict(Who::Block { prefix, ntpport }, flags);
+            all.push(block(default, Flags::NOQUERY));
+            all.extend(own.map(|prefix| block(prefix, Flags::NONE)));
+        }
+    }
+    all.extend_from_slice(rules);
+    all
+}
+
 /// What `limited` means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RateLimit {
@@ -282,5 +308,30 @@ impl Default for Bucket {
 impl Default for RateLimit {
     fn default() -> Self {
         Self::Headway(Headway::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_default_strangers_may_not_query() {
+        let who = |prefix| Who::Block {
+            prefix,
+            ntpport: false,
+        };
+        let rules = [Rule::Restrict(who(Prefix::ALL_V4), Flags::NONE)];
+        let all = with_built_in(&rules);
+        let own = Prefix::host(Ipv6Addr::LOCALHOST.into());
+        assert_eq!(
+            all,
+            [
+                Rule::Restrict(who(Prefix::ALL_V6), Flags::NOQUERY),
+                Rule::Restrict(who(own), Flags::NONE),
+                rules[0],
+            ]
+        );
+        assert_eq!(with_built_in(&[]).len(), 4);
     }
 }

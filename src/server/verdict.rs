@@ -48,6 +48,8 @@ impl ReplyKind {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Reason {
+    /// On the port of NTP over PTP, and no NTP in it.
+    OtherPtp,
     /// Sent to a broadcast or multicast address, not to us alone.
     Group,
     /// Sent from port 0, or from an address that nobody can have alone.
@@ -56,7 +58,7 @@ pub enum Reason {
     Ignore,
     /// Mode 6 or 7, and `restrict noquery`.
     Noquery,
-    /// Mode 6, which is not answered here.
+    /// Mode 6: no time is asked for; whoever answers ntpq is handed the request.
     Control,
     /// Mode 7, which is not answered here.
     Private,
@@ -86,7 +88,8 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons in the order of their index.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
+        Self::OtherPtp,
         Self::Group,
         Self::BadSource,
         Self::Ignore,
@@ -109,6 +112,7 @@ impl Reason {
     /// The metric's label.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::OtherPtp => "other_ptp",
             Self::Group => "group",
             Self::BadSource => "bad_source",
             Self::Ignore => "ignore",

@@ -247,6 +247,7 @@ impl Engine for Reference {
             self.actions.push_back(Action::Send {
                 association: ID,
                 to: self.association.address(),
+                from_port: request.from_port,
                 bytes: request.bytes,
             });
         }

@@ -23,7 +23,6 @@ use crate::time::instant::{MonoInstant, WallInstant};
 use crate::time::stamp::StampOrigin;
 use crate::time::timestamp::NtpShort;
 use crate::time::units::{Ppm, Precision};
-use crate::wire::key::Message;
 use crate::wire::packet::{HEADER_LEN, Leap};
 
 const SECOND_NS: i64 = 1_000_000_000;
@@ -98,7 +97,7 @@ enum Flight {
     Request {
         server: usize,
         from: Socket,
-        bytes: Message,
+        bytes: Vec<u8>,
         sent_ns: i64,
     },
     Reply {
@@ -293,7 +292,10 @@ impl World {
                     association,
                     to,
                     bytes,
-                } => self.send(association, to, bytes),
+                    ..
+                } => self.send(association, to, &bytes),
+                // No scenario has one.
+                Action::ReadClock { .. } => {}
                 Action::Close(association) => {
                     self.sockets.remove(&association);
                 }
@@ -321,7 +323,7 @@ impl World {
         self.due = self.engine.deadline();
     }
 
-    fn send(&mut self, association: AssociationId, to: SocketAddr, bytes: Message) {
+    fn send(&mut self, association: AssociationId, to: SocketAddr, bytes: &[u8]) {
         self.packets.sent += 1;
         self.sent_settled += u64::from(self.now_ns >= self.settle_ns);
         self.serial += 1;
@@ -347,7 +349,7 @@ impl World {
         self.fly(sent_ns, arrivals, || Flight::Request {
             server,
             from,
-            bytes,
+            bytes: bytes.to_vec(),
             sent_ns,
         });
     }

@@ -20,7 +20,7 @@ pub enum ClockCommand {
 /// How good the time is, in the kernel's terms (adjtimex(2)).
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct ClockStatus {
-    /// Clears STA_UNSYNC.
+    /// Clears STA_UNSYNC, unless somebody else than the kernel sets the real-time clock.
     pub synchronised: bool,
     /// Sets STA_INS or STA_DEL. The kernel acts on them at the end of the UTC day.
     pub leap: Leap,

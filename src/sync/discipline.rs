@@ -311,6 +311,45 @@ impl Discipline {
         self.state == State::Sync
     }
 
+    /// What is still being slewed away; positive: the clock is behind.
+    pub fn pending(&self, now: MonoInstant) -> NtpDuration {
+        self.transient.map_or(NtpDuration::ZERO, |transient| {
+            let done_s = transient.rate * now.since(transient.since).as_seconds();
+            NtpDuration::from_seconds(transient.offset_s - done_s)
+        })
+    }
+
+    /// Somebody who knows better than the sources says what the clock lacks: slew it
+    /// away, with what is still under way.
+    pub fn accumulate(&mut self, offset: NtpDuration, now: MonoInstant) -> ClockCommand {
+        let offset_s = (self.pending(now) + offset).as_seconds();
+        ClockCommand::SetFrequency(self.slew(offset_s, FADE_MIN_S, FADE_STEPS, now))
+    }
+
+    /// Somebody who knows better than the sources says what the clock's own error takes.
+    pub fn set_base(&mut self, frequency: Ppm, now: MonoInstant) -> ClockCommand {
+        let pending = self.pending(now);
+        self.base = frequency.clamp_to(FREQUENCY_MAX);
+        self.transient = None;
+        self.accumulate(pending, now)
+    }
+
+    /// The clock is going to be stepped: nothing is left to be slewed.
+    pub fn abandon(&mut self) -> ClockCommand {
+        self.transient = None;
+        ClockCommand::SetFrequency(self.base)
+    }
+
+    /// Offsets beyond this are stepped from now on; none: all are slewed.
+    pub fn set_threshold(&mut self, threshold: Option<NtpDuration>) {
+        self.policy.threshold = threshold;
+    }
+
+    /// Offsets beyond this are stepped.
+    pub fn threshold(&self) -> Option<NtpDuration> {
+        self.policy.threshold
+    }
+
     fn is_panic(&self, offset: NtpDuration) -> bool {
         let pardoned = self.state == State::Unset && self.policy.first_unlimited
             || self.updates < self.policy.panic_after;

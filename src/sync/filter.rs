@@ -508,6 +508,11 @@ impl Filter {
         size_of::<Self>() + self.path.heap_bytes()
     }
 
+    /// When the first sample was taken that the estimate rests on.
+    pub fn began(&self) -> Option<MonoInstant> {
+        self.track.as_ref().map(|track| track.began)
+    }
+
     /// Samples from which the path is known, which outlasts resets.
     pub fn path_samples(&self) -> u32 {
         self.path.samples()

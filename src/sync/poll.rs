@@ -58,6 +58,11 @@ impl Poll {
         self.exponent
     }
 
+    /// The limits in force.
+    pub fn limits(&self) -> (PollExponent, PollExponent) {
+        (self.min, self.max)
+    }
+
     /// The interval in force.
     pub fn exponent(&self) -> PollExponent {
         self.exponent

@@ -3,6 +3,7 @@
 //! Signs, everywhere: a positive offset means the local clock is behind the
 //! source; a positive [`units::Ppm`] makes the local clock run faster.
 
+pub mod civil;
 pub mod duration;
 pub mod instant;
 pub mod map;

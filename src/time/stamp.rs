@@ -38,6 +38,9 @@ pub struct Stamp {
     /// It may be off by so much more than the precision of the clock: a hardware
     /// clock is known only so well. Zero for the others.
     pub error: NtpDuration,
+    /// How long the frame of an arrival took to come in, if a network card stamped it and
+    /// the speed of its link is known; else zero. `at` is the frame's end.
+    pub frame_time: NtpDuration,
 }
 
 impl Stamp {
@@ -57,6 +60,7 @@ impl Stamp {
             at,
             origin,
             error: NtpDuration::ZERO,
+            frame_time: NtpDuration::ZERO,
         }
     }
 }

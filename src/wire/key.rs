@@ -229,6 +229,11 @@ impl Key {
             }
     }
 
+    /// Has one of its MACs, cut or whole, so many octets?
+    pub fn may_be_as_long(&self, len: usize) -> bool {
+        len == self.mac_len() || len == self.mac_len_whole()
+    }
+
     /// Writes the MAC of `packet` to `out`, cut as in version 4; says how long it is.
     pub fn sign(&self, packet: &[u8], out: &mut [u8; MAC_LEN_MAX]) -> usize {
         let len = self.mac_len();
@@ -246,7 +251,7 @@ impl Key {
     /// Is `mac` (all that follows the packet) this key's, cut or whole? Takes as long for a
     /// nearly right one as for any other of its length.
     pub fn verifies(&self, packet: &[u8], mac: &[u8]) -> bool {
-        if mac.len() != self.mac_len() && mac.len() != self.mac_len_whole() {
+        if !self.may_be_as_long(mac.len()) {
             return false;
         }
         let (whole, _) = self.mac(packet);

@@ -163,6 +163,25 @@ impl<'a> Packet<'a> {
         self.timestamp_at(40)
     }
 
+    /// All of the header.
+    pub fn to_header(&self) -> Header {
+        Header {
+            leap: self.leap(),
+            version: self.version(),
+            mode: self.mode(),
+            stratum: self.stratum(),
+            poll: self.poll(),
+            precision: self.precision(),
+            root_delay: self.root_delay(),
+            root_dispersion: self.root_dispersion(),
+            refid: self.refid(),
+            reference: self.reference(),
+            origin: self.origin(),
+            receive: self.receive(),
+            transmit: self.transmit(),
+        }
+    }
+
     /// What follows the header: extension fields and a MAC.
     pub fn trailer(&self) -> &'a [u8] {
         self.trailer
@@ -179,7 +198,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// A header to be sent.
+/// A header as a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     /// Leap indicator.
@@ -257,22 +276,7 @@ mod tests {
         };
         let bytes = header.to_bytes();
         let view = Packet::new(&bytes).expect("long enough");
-        let read = Header {
-            leap: view.leap(),
-            version: view.version(),
-            mode: view.mode(),
-            stratum: view.stratum(),
-            poll: view.poll(),
-            precision: view.precision(),
-            root_delay: view.root_delay(),
-            root_dispersion: view.root_dispersion(),
-            refid: view.refid(),
-            reference: view.reference(),
-            origin: view.origin(),
-            receive: view.receive(),
-            transmit: view.transmit(),
-        };
-        assert_eq!(read, header);
+        assert_eq!(view.to_header(), header);
         assert!(view.trailer().is_empty());
     }
 

@@ -23,10 +23,15 @@ pub struct ChronyServer {
 impl ChronyServer {
     /// Starts it and waits until it serves.
     pub fn start(namespace: &Namespace) -> Self {
+        Self::start_with(namespace, "")
+    }
+
+    /// With further lines of configuration.
+    pub fn start_with(namespace: &Namespace, lines: &str) -> Self {
         let directory = TempDir::new();
         let path = directory.path().display().to_string();
         let config = format!(
-            "local stratum 1\nallow all\nuser root\npidfile {path}/pid\ncmdport 0\nbindcmdaddress /\n"
+            "local stratum 1\nallow all\nuser root\npidfile {path}/pid\ncmdport 0\nbindcmdaddress /\n{lines}\n"
         );
         let config = directory.write("chrony.conf", config);
         let mut command = process::command(Some(namespace), root().join("usr/sbin/chronyd"));
@@ -52,11 +57,22 @@ impl ChronyServer {
 /// What `chronyd -Q` says of a server: how far it is ahead of this machine's
 /// clock, in seconds. The sources are asked with iburst, four times.
 pub fn chronyd_query(from: &Namespace, server: IpAddr, options: &str) -> Result<f64, String> {
+    chronyd_query_with(from, server, options, &[])
+}
+
+/// The same with further lines of configuration.
+pub fn chronyd_query_with(
+    from: &Namespace,
+    server: IpAddr,
+    options: &str,
+    lines: &[&str],
+) -> Result<f64, String> {
     let directory = TempDir::new();
     let pid = format!("pidfile {}/pid", directory.path().display());
     let mut command = process::command(Some(from), root().join("usr/sbin/chronyd"));
     command.args(["-Q", "-x", "-t", "12", "user root", "cmdport 0"]);
     command.args(["bindcmdaddress /", &pid]);
+    command.args(lines);
     command.arg(format!("server {server} iburst {options}"));
     let text = process::all(&process::run(command, secs(20)));
     // System clock wrong by -0.000002 seconds (ignored)

@@ -110,7 +110,7 @@ impl Line {
     /// Answers that found no room on our side since the last call.
     fn overrun(&mut self) -> u64 {
         match self {
-            Self::Ports(_) => 0,
+            Self::Ports(ports) => ports.overrun(),
             Self::Frames(raw) => raw.frames.overrun(),
         }
     }
@@ -129,24 +129,25 @@ pub struct Generator {
 
 impl Generator {
     /// One measurement, which ends at most the engine's patience after its length.
-    ///
-    /// # Errors
-    /// What the network says, other than that it has no room.
+    /// What the network says, other than that it has no room, ends it at once, for all
+    /// who watch; what there is until then counts.
     pub fn measure(
         &mut self,
         pace: Pace,
         start_ns: i64,
         length_ns: i64,
         watch: &Watch,
-    ) -> io::Result<Tally> {
+    ) -> (Tally, io::Result<()>) {
         self.engine.begin(pace, start_ns, length_ns);
         // What came before does not count.
         self.line.overrun();
         let result = self.run(watch);
+        if result.is_err() {
+            watch.stop.store(true, Ordering::Relaxed);
+        }
         self.engine.tally_mut().overrun = self.line.overrun();
         let now_ns = clock::monotonic().nanos();
-        let tally = self.engine.finish(now_ns);
-        result.map(|()| tally)
+        (self.engine.finish(now_ns), result)
     }
 
     fn run(&mut self, watch: &Watch) -> io::Result<()> {
@@ -203,11 +204,13 @@ impl Generator {
         }
         if count > 0 {
             let from_ns = clock::monotonic().nanos();
-            let left = self.line.flush()? as u64;
+            let flushed = self.line.flush();
+            let left = *flushed.as_ref().unwrap_or(&0) as u64;
             let to_ns = clock::monotonic().nanos();
             for sequence in first + left..first + count {
                 self.engine.refused(sequence, to_ns);
             }
+            flushed?;
             self.engine.sent(count, from_ns, to_ns);
         }
         Ok(count)

@@ -1,23 +1,22 @@
 //! The directives of chrony.conf (chrony.conf(5)), as of chrony 4.9.
 
 use crate::config::chrony_lines::{
-    allow, bind_address, client_log_limit, conf_dir, deny, drift_file, hwtimestamp, include,
-    leap_mode, leap_zone, local, make_step, max_change, max_distance, max_stratum, min_sources,
-    other_limit, port, rate_limit, source_dir,
+    allow, bind_address, client_log_limit, conf_dir, deny, drift_file, include, leap_mode,
+    leap_zone, local, make_step, max_change, max_distance, max_stratum, min_sources, other_limit,
+    port, rate_limit, source_dir,
 };
 use crate::config::chrony_source::{peer, pool, server};
 use crate::config::directives::{Directive, Kind, inert, missing, refused, works};
 use crate::config::key_lines::{crypto_nak, key_file};
+use crate::config::refclock::{phc, refclock};
 use crate::config::settings::{busypoll, clients, control, leap_file_alone, listen, metrics};
 
 const DELETE: &str = "delete the line";
-const COMMANDS: &str = "commands come by the `control` socket, which file permissions guard";
+const COMMANDS: &str = "orders come by the Unix socket, which file permissions guard";
 const STATISTICS: &str =
     "the same figures are in `ptntp stat --json`, `ptntp peers --json` and the metrics";
-const RTC: &str = "the kernel sets the real-time clock while the time is good";
 const NO_NTS: &str = "there is no NTS yet";
 const NTS_CLIENTS: &str = "there is no NTS yet, and its clients would lose their time";
-const NO_HARDWARE: &str = "hardware timestamps are not supported yet";
 const SLEWS: &str = "the clock is slewed by at most 500 ppm, over a time that follows the polls";
 const LEARNT: &str = "the filter learns what the oscillator does";
 const SELECTION: &str = "sources are weighed by their variance and their distance";
@@ -48,12 +47,12 @@ pub const DIRECTIVES: &[Directive] = &[
         peer,
         "a.example",
     ),
-    refused(
+    works(
         "refclock",
-        "DRIVER PARAMETER [OPTION]...",
-        "reference clocks are not supported yet, and their time would be missed",
-        "put `#` before the line",
-        "SHM 0 refid GPS",
+        "PHC DEVICE|INTERFACE[:nocrossts] [OPTION]...",
+        "follows a PTP hardware clock of this host; other drivers are an error yet",
+        refclock,
+        "PHC /dev/ptp0 refid GPS",
     ),
     refused(
         "initstepslew",
@@ -62,7 +61,13 @@ pub const DIRECTIVES: &[Directive] = &[
         "write `server HOST iburst` for each host, and `makestep THRESHOLD 1`",
         "30 a.example",
     ),
-    inert("manual", "", "the time can't be typed in yet", &[], ""),
+    works(
+        "manual",
+        "",
+        "the time can be typed in, by `chronyc settime`",
+        crate::config::settings::manual,
+        "",
+    ),
     inert(
         "acquisitionport",
         "PORT",
@@ -429,21 +434,18 @@ pub const DIRECTIVES: &[Directive] = &[
         "1",
     ),
     // Timestamps.
-    Directive {
-        state: crate::config::directives::State::NoEffect,
-        ..works(
-            "hwtimestamp",
-            "INTERFACE|* [OPTION]...",
-            NO_HARDWARE,
-            hwtimestamp,
-            "eth0 rxfilter ntp",
-        )
-    },
-    inert(
+    works(
+        "hwtimestamp",
+        "INTERFACE|* [OPTION]...",
+        "stamps by the network card",
+        crate::config::hwtimestamp::hwtimestamp,
+        "eth0 rxfilter ntp",
+    ),
+    works(
         "hwtstimeout",
         "SECONDS",
-        NO_HARDWARE,
-        &[Kind::Num(0.0, 1.0)],
+        "how long a card's stamp is waited for",
+        crate::config::hwtimestamp::hwtstimeout,
         "0.005",
     ),
     inert(
@@ -453,48 +455,54 @@ pub const DIRECTIVES: &[Directive] = &[
         &[Kind::Int(1, 1_000_000)],
         "128",
     ),
-    inert(
+    works(
         "ptpport",
         "PORT",
-        "NTP over PTP is not supported",
-        &[Kind::Int(0, 65535)],
+        "NTP over PTP is answered there, and servers on it are asked over it; 0: neither",
+        crate::config::settings::ptpport,
         "319",
     ),
-    inert(
+    works(
         "ptpdomain",
         "NUMBER",
-        "NTP over PTP is not supported",
-        &[Kind::Int(0, 255)],
+        "the PTP domain of NTP over PTP [123]",
+        crate::config::settings::ptpdomain,
         "123",
     ),
     // Commands.
-    inert("cmdport", "PORT", COMMANDS, &[Kind::Int(0, 65535)], "0"),
-    inert(
+    works(
+        "cmdport",
+        "PORT",
+        "where chronyc asks by UDP; 0: nowhere",
+        crate::config::settings::cmdport,
+        "0",
+    ),
+    works(
         "cmdallow",
         "[all] [ADDRESS[/BITS]]",
-        COMMANDS,
-        &[Kind::Rest],
+        "who may ask for reports by UDP, besides this machine, which always may",
+        crate::config::chrony_lines::command_allow,
         "192.0.2.0/24",
     ),
-    inert(
+    works(
         "cmddeny",
         "[all] [ADDRESS[/BITS]]",
-        COMMANDS,
-        &[Kind::Rest],
+        "who of them may not",
+        crate::config::chrony_lines::command_deny,
         "all",
     ),
-    inert(
+    works(
         "bindcmdaddress",
         "ADDRESS|PATH",
-        COMMANDS,
-        &[Kind::Text("an address or a path")],
+        "on which address chronyc is answered, or its Unix socket",
+        crate::config::settings::bindcmdaddress,
         "127.0.0.1",
     ),
-    inert(
+    missing(
         "bindcmddevice",
         "INTERFACE",
-        COMMANDS,
-        &[Kind::Text("an interface")],
+        "commands by every interface are heard",
+        "say who may ask with `cmdallow`, or where with `bindcmdaddress`",
         "lo",
     ),
     Directive {
@@ -502,7 +510,7 @@ pub const DIRECTIVES: &[Directive] = &[
         ..works(
             "cmdratelimit",
             "[OPTION]...",
-            COMMANDS,
+            "all who ask get 2000 answers a second together",
             other_limit,
             "interval -4 burst 16",
         )
@@ -510,7 +518,7 @@ pub const DIRECTIVES: &[Directive] = &[
     inert(
         "opencommands",
         "[COMMAND]...",
-        COMMANDS,
+        "the commands that are open without this line are open, and no others",
         &[Kind::Rest],
         "tracking",
     ),
@@ -523,12 +531,48 @@ pub const DIRECTIVES: &[Directive] = &[
     ),
     inert("generatecommandkey", "", COMMANDS, &[], ""),
     // The real-time clock.
-    inert("rtcsync", "", RTC, &[], ""),
-    inert("rtcfile", "FILE", RTC, &[PATH], "/var/lib/chrony/rtc"),
-    inert("rtcautotrim", "SECONDS", RTC, &[SECONDS], "30"),
-    inert("rtcdevice", "DEVICE", RTC, &[PATH], "/dev/rtc"),
-    inert("rtconutc", "", RTC, &[], ""),
-    inert("hwclockfile", "FILE", RTC, &[PATH], "/etc/adjtime"),
+    works(
+        "rtcsync",
+        "",
+        "the kernel copies the time to the real-time clock every 11 minutes",
+        crate::config::rtc::sync,
+        "",
+    ),
+    works(
+        "rtcfile",
+        "FILE",
+        "the real-time clock is measured, and its error kept there",
+        crate::config::rtc::file,
+        "/var/lib/chrony/rtc",
+    ),
+    works(
+        "rtcautotrim",
+        "SECONDS",
+        "with `rtcfile`: it is set when it is off by more",
+        crate::config::rtc::autotrim,
+        "30\nrtcfile /var/lib/chrony/rtc",
+    ),
+    works(
+        "rtcdevice",
+        "DEVICE",
+        "which real-time clock",
+        crate::config::rtc::device,
+        "/dev/rtc",
+    ),
+    works(
+        "rtconutc",
+        "",
+        "the real-time clock is on UTC, not on local time",
+        crate::config::rtc::on_utc,
+        "",
+    ),
+    works(
+        "hwclockfile",
+        "FILE",
+        "hwclock's file, which says whether it is on UTC",
+        crate::config::rtc::hwclock_file,
+        "/etc/adjtime",
+    ),
     // Files, logs, the process.
     works(
         "include",
@@ -621,6 +665,13 @@ pub const DIRECTIVES: &[Directive] = &[
         "where to answer",
         listen,
         "loopback",
+    ),
+    works(
+        "phc",
+        "discipline DEVICE|INTERFACE [tai|utc] [step SECONDS]",
+        "makes a PTP hardware clock follow our time",
+        phc,
+        "discipline /dev/ptp0",
     ),
     works(
         "clients",

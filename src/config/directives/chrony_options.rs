@@ -1,5 +1,6 @@
 //! Options of chrony.conf's directives (chrony.conf(5)).
 
+use crate::config::directives::clock_options::REFCLOCK;
 use crate::config::directives::{Choice, Choices, Kind, State};
 
 const fn on(name: &'static str, value: Option<Kind>, why: &'static str) -> Choice {
@@ -46,7 +47,7 @@ const SECONDS: Kind = Kind::Num(0.0, 1e6);
 /// Of `server`, `pool` and `peer`.
 pub const SOURCE: Choices = Choices {
     of: &["server", "pool", "peer"],
-    before: "pool a.example",
+    before: "ptpport 319\npool a.example port 319",
     after: "",
     choices: &[
         on(
@@ -148,10 +149,10 @@ pub const SOURCE: Choices = Choices {
             Some(Kind::Int(0, 15)),
             "sources are weighed by their distance, not by their stratum",
         ),
-        idle(
+        on(
             "extfield",
-            Some(Kind::OneOf(&["F323", "F324", "10A"])),
-            "no extension field is sent",
+            Some(Kind::OneOf(&["10A", "F324", "F323"])),
+            "over PTP: what transparent clocks on the way took is taken out (10A, F324); F323 has no effect",
         ),
         idle(
             "copy",
@@ -237,7 +238,7 @@ pub const RATELIMIT: Choices = Choices {
     ],
 };
 
-const UNLIMITED: &str = "those requests are not limited";
+const UNLIMITED: &str = "all who ask have one limit together";
 
 /// Of `cmdratelimit` and `ntsratelimit`.
 pub const OTHER_LIMITS: Choices = Choices {
@@ -252,29 +253,66 @@ pub const OTHER_LIMITS: Choices = Choices {
     ],
 };
 
-const NO_HARDWARE: &str = "hardware timestamps are not supported yet";
-
 /// Of `hwtimestamp`.
 pub const HWTIMESTAMP: Choices = Choices {
     of: &["hwtimestamp"],
     before: "hwtimestamp eth0",
     after: "",
     choices: &[
-        idle("minpoll", Some(Kind::Int(-7, 24)), NO_HARDWARE),
-        idle("maxpoll", Some(Kind::Int(-7, 24)), NO_HARDWARE),
-        idle("minsamples", Some(Kind::Int(1, 64)), NO_HARDWARE),
-        idle("maxsamples", Some(Kind::Int(1, 64)), NO_HARDWARE),
-        idle("precision", Some(SECONDS), NO_HARDWARE),
-        idle("txcomp", Some(Kind::Num(-1.0, 1.0)), NO_HARDWARE),
-        idle("rxcomp", Some(Kind::Num(-1.0, 1.0)), NO_HARDWARE),
-        idle("nocrossts", None, NO_HARDWARE),
+        on(
+            "minpoll",
+            Some(Kind::Int(-6, 17)),
+            "how often the card's clock is read",
+        ),
         idle(
+            "maxpoll",
+            Some(Kind::Int(-6, 17)),
+            "the card's clock is read every `minpoll`, packets or not",
+        ),
+        idle(
+            "minsamples",
+            Some(Kind::Int(1, 64)),
+            "how long readings count follows from how steadily the card's clock runs",
+        ),
+        idle(
+            "maxsamples",
+            Some(Kind::Int(1, 64)),
+            "how long readings count follows from how steadily the card's clock runs",
+        ),
+        on(
+            "precision",
+            Some(Kind::Num(0.0, 1.0)),
+            "how exactly the card's clock can be read",
+        ),
+        on(
+            "txcomp",
+            Some(Kind::Num(-1.0, 1.0)),
+            "added to stamps of departures",
+        ),
+        on(
+            "rxcomp",
+            Some(Kind::Num(-1.0, 1.0)),
+            "subtracted from stamps of arrivals",
+        ),
+        on(
+            "nocrossts",
+            None,
+            "the card's clock is not read by cross timestamps",
+        ),
+        on(
             "rxfilter",
             Some(Kind::OneOf(&["all", "ntp", "ptp", "none"])),
-            NO_HARDWARE,
+            "which arrivals the card stamps",
         ),
     ],
 };
 
 /// All of them.
-pub const ALL: [Choices; 5] = [SOURCE, LOCAL, RATELIMIT, OTHER_LIMITS, HWTIMESTAMP];
+pub const ALL: [Choices; 6] = [
+    SOURCE,
+    REFCLOCK,
+    LOCAL,
+    RATELIMIT,
+    OTHER_LIMITS,
+    HWTIMESTAMP,
+];

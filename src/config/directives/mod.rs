@@ -5,6 +5,7 @@
 
 pub mod chrony;
 pub mod chrony_options;
+pub mod clock_options;
 pub mod ntp;
 pub mod ntp_options;
 pub mod page;

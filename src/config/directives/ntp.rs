@@ -1,9 +1,10 @@
 //! The directives of ntp.conf (ntp.conf(5) of ntp 4.2.8 and of ntpsec 1.2), and ptntp's own.
 
 use crate::config::access::{discard, limit, restrict, unrestrict};
-use crate::config::association::{fudge, peer, pool, refclock, server, unpeer};
+use crate::config::association::{fudge, peer, pool, server, unpeer};
 use crate::config::directives::{Directive, Kind, Reads, State, inert, missing, refused, works};
 use crate::config::key_lines::{crypto_nak, keys, trusted_key};
+use crate::config::refclock::{phc, refclock};
 use crate::config::settings::{
     busypoll, clients, control, disable, drift_file, enable, include, interface, leap_file,
     leap_seconds, listen, metrics, port, tinker, tos,
@@ -74,16 +75,13 @@ pub const DIRECTIVES: &[Directive] = &[
         fudge,
         "127.127.1.0 stratum 10",
     ),
-    Directive {
-        state: State::Refused,
-        ..works(
-            "refclock",
-            "DRIVER [OPTION]...",
-            "reference clocks are not supported yet",
-            refclock,
-            "shm unit 0",
-        )
-    },
+    works(
+        "refclock",
+        "PHC DEVICE|INTERFACE[:nocrossts] [OPTION]...",
+        "follows a PTP hardware clock of this host; other drivers are an error yet",
+        refclock,
+        "PHC /dev/ptp0",
+    ),
     source("broadcastclient", "", "broadcasts are not listened to", ""),
     source(
         "multicastclient",
@@ -107,7 +105,7 @@ pub const DIRECTIVES: &[Directive] = &[
     missing(
         "device",
         "...",
-        "reference clocks are not supported yet",
+        "reference clocks other than PHCs are not supported yet",
         DELETE,
         "x",
     ),
@@ -178,11 +176,11 @@ pub const DIRECTIVES: &[Directive] = &[
         "239.1.1.1",
     ),
     inert("ttl", "HOPS...", "it belongs to manycast", ANY, "1 2"),
-    inert(
+    works(
         "mru",
-        "[OPTION VALUE]...",
-        "the table of clients has a fixed size (`clients`) and forgets the oldest",
-        ANY,
+        "[maxdepth N] [maxmem KIB] [OPTION VALUE]...",
+        "how many clients ntpq can list",
+        crate::config::settings::mru,
         "maxdepth 1000",
     ),
     inert(
@@ -406,6 +404,118 @@ pub const DIRECTIVES: &[Directive] = &[
         "loopback",
     ),
     works("port", "PORT", "the port to answer on", port, "1123"),
+    works(
+        "hwtimestamp",
+        "INTERFACE|* [OPTION]...",
+        "stamps by the network card",
+        crate::config::hwtimestamp::hwtimestamp,
+        "eth0 rxfilter ntp",
+    ),
+    works(
+        "hwtstimeout",
+        "SECONDS",
+        "how long a card's stamp is waited for",
+        crate::config::hwtimestamp::hwtstimeout,
+        "0.005",
+    ),
+    works(
+        "rtcsync",
+        "[on|off]",
+        "the kernel copies the time to the real-time clock every 11 minutes",
+        crate::config::rtc::sync,
+        "on",
+    ),
+    works(
+        "rtcfile",
+        "FILE",
+        "the real-time clock is measured, and its error kept there",
+        crate::config::rtc::file,
+        "/var/lib/ptntp/rtc",
+    ),
+    works(
+        "rtcdevice",
+        "DEVICE",
+        "which real-time clock",
+        crate::config::rtc::device,
+        "/dev/rtc",
+    ),
+    works(
+        "rtconutc",
+        "[on|off]",
+        "is the real-time clock on UTC?",
+        crate::config::rtc::on_utc,
+        "on",
+    ),
+    works(
+        "rtcautotrim",
+        "SECONDS",
+        "with `rtcfile`: it is set when it is off by more",
+        crate::config::rtc::autotrim,
+        "1\nrtcfile /var/lib/ptntp/rtc",
+    ),
+    works(
+        "hwclockfile",
+        "FILE",
+        "hwclock's file, which says whether it is on UTC",
+        crate::config::rtc::hwclock_file,
+        "/etc/adjtime",
+    ),
+    works(
+        "phc",
+        "discipline DEVICE|INTERFACE [tai|utc] [step SECONDS]",
+        "makes a PTP hardware clock follow our time",
+        phc,
+        "discipline /dev/ptp0",
+    ),
+    works(
+        "ptpport",
+        "PORT",
+        "where NTP over PTP is answered, 319 as a rule; 0: nowhere",
+        crate::config::settings::ptpport,
+        "319",
+    ),
+    works(
+        "ptpdomain",
+        "NUMBER",
+        "the PTP domain of NTP over PTP [123]",
+        crate::config::settings::ptpdomain,
+        "7",
+    ),
+    works(
+        "manual",
+        "[on|off]",
+        "the time can be typed in, by `chronyc settime`",
+        crate::config::settings::manual,
+        "on",
+    ),
+    works(
+        "cmdport",
+        "PORT",
+        "where chronyc asks by UDP; 0: nowhere",
+        crate::config::settings::cmdport,
+        "323",
+    ),
+    works(
+        "bindcmdaddress",
+        "ADDRESS|PATH",
+        "on which address chronyc is answered, or its Unix socket",
+        crate::config::settings::bindcmdaddress,
+        "127.0.0.1",
+    ),
+    works(
+        "cmdallow",
+        "[all] [ADDRESS[/BITS]]",
+        "who may ask as chronyc does, by UDP, besides this machine",
+        crate::config::chrony_lines::command_allow,
+        "192.0.2.0/24",
+    ),
+    works(
+        "cmddeny",
+        "[all] [ADDRESS[/BITS]]",
+        "who of them may not",
+        crate::config::chrony_lines::command_deny,
+        "192.0.2.1",
+    ),
     works(
         "leapseconds",
         "kernel|slew",

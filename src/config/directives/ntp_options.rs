@@ -1,5 +1,6 @@
 //! Options of ntp.conf's directives.
 
+use crate::config::directives::clock_options::REFCLOCK;
 use crate::config::directives::{Choice, Choices, Kind, State};
 
 const fn choice(
@@ -34,7 +35,7 @@ const NO_NTS: &str = "it belongs to NTS, which this line does not use";
 /// Of `server`, `pool` and `peer`.
 pub const SOURCE: Choices = Choices {
     of: &["server", "pool", "peer"],
-    before: "pool a.example",
+    before: "pool a.example ptp",
     after: "",
     choices: &[
         on(
@@ -62,6 +63,16 @@ pub const SOURCE: Choices = Choices {
             "port",
             Some(Kind::Int(1, 65535)),
             "ptntp's own: the port to ask",
+        ),
+        on(
+            "ptp",
+            None,
+            "ptntp's own: asked over PTP, on port 319 unless `port` says otherwise",
+        ),
+        on(
+            "extfield",
+            Some(Kind::OneOf(&["10A", "F324", "F323"])),
+            "chrony's: what transparent clocks on the way took is taken out (10A, F324); F323 has no effect",
         ),
         on(
             "offset",
@@ -293,10 +304,10 @@ pub const SWITCHES: Choices = Choices {
             "the clock is steered by the daemon's own discipline",
         ),
         idle("mode7", None, "mode 7 is never answered"),
-        idle(
+        on(
             "monitor",
             None,
-            "`limited` brings the table of clients it needs",
+            "clients are listed by ntpq; `limited` needs no such list",
         ),
         idle("pps", None, "it belongs to reference clocks"),
         idle("stats", None, "statistics files are not written yet"),
@@ -380,6 +391,6 @@ pub const FUDGE: Choices = Choices {
 };
 
 /// All of them.
-pub const ALL: [Choices; 8] = [
-    SOURCE, RESTRICT, DISCARD, LIMIT, TINKER, TOS, SWITCHES, FUDGE,
+pub const ALL: [Choices; 9] = [
+    SOURCE, RESTRICT, DISCARD, LIMIT, TINKER, TOS, SWITCHES, FUDGE, REFCLOCK,
 ];

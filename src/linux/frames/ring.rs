@@ -26,9 +26,7 @@ const TP_STATUS_USER: u32 = 1;
 const SLOT_LEN: usize = 256;
 /// Octets of a block.
 const BLOCK_LEN: usize = 1 << 16;
-/// Blocks: together 65,536 frames, a tenth of a second's at the highest rates.
-const BLOCKS: usize = 256;
-const SLOTS: usize = BLOCKS * BLOCK_LEN / SLOT_LEN;
+const SLOTS_IN_BLOCK: usize = BLOCK_LEN / SLOT_LEN;
 
 /// Which frames to take: UDP from one port of one address, to a range of ports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,15 +72,17 @@ struct SlotHeader {
 pub struct ReceiveRing {
     fd: OwnedFd,
     memory: Mapping,
+    slots: usize,
     next: usize,
 }
 
 impl ReceiveRing {
-    /// Takes what is `wanted` from an interface.
+    /// Takes what is `wanted` from an interface, with room for `frames` of it or a few
+    /// more. The kernel takes the time to make that room, and more to give it up.
     ///
     /// # Errors
     /// EPERM without CAP_NET_RAW, ENOMEM.
-    pub fn open(interface: u32, wanted: &Wanted) -> io::Result<Self> {
+    pub fn open(interface: u32, wanted: &Wanted, frames: usize) -> io::Result<Self> {
         let socket = socket::open(libc::AF_PACKET, libc::SOCK_RAW)?;
         let fd = socket.as_raw_fd();
         // Before it is bound, so that nothing else ever comes in.
@@ -90,18 +90,21 @@ impl ReceiveRing {
         set(fd, libc::SOL_PACKET, PACKET_VERSION, TPACKET_V2)?;
         // Stamps as early as they can be had, not when the frame is put in the ring.
         set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
+        let blocks = frames.div_ceil(SLOTS_IN_BLOCK).max(1);
+        let slots = blocks * SLOTS_IN_BLOCK;
         let request = Request {
             block_size: BLOCK_LEN as u32,
-            block_nr: BLOCKS as u32,
+            block_nr: blocks as u32,
             frame_size: SLOT_LEN as u32,
-            frame_nr: SLOTS as u32,
+            frame_nr: slots as u32,
         };
         set(fd, libc::SOL_PACKET, PACKET_RX_RING, request)?;
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        let memory = Mapping::shared(fd, SLOTS * SLOT_LEN, 0, access)?;
+        let memory = Mapping::shared(fd, slots * SLOT_LEN, 0, access)?;
         let ring = Self {
             fd: socket,
             memory,
+            slots,
             next: 0,
         };
         let protocol = match wanted.from {
@@ -121,7 +124,7 @@ impl ReceiveRing {
     /// any.
     pub fn drain(&mut self, each: &mut impl FnMut(Event<'_>)) -> bool {
         let mut any = false;
-        for _ in 0..SLOTS {
+        for _ in 0..self.slots {
             let slot: *mut [u8; SLOT_LEN] = self.memory.at(self.next * SLOT_LEN);
             // SAFETY: a slot begins with its status, aligned; the kernel writes it too,
             // so it is looked at as an atomic.
@@ -139,7 +142,7 @@ impl ReceiveRing {
             let at_ns = i64::from(header.sec) * 1_000_000_000 + i64::from(header.nsec);
             each(Event::Arrived { payload, at_ns });
             status.store(TP_STATUS_KERNEL, Ordering::Release);
-            self.next = (self.next + 1) % SLOTS;
+            self.next = (self.next + 1) % self.slots;
             any = true;
         }
         any

@@ -74,7 +74,7 @@ fn echo(ring: &mut Ring<u64>, arrival: Arrival, track: bool) {
         reply[..len].copy_from_slice(&request[..len]);
         Some(Outgoing {
             len,
-            stamp_late: len > 0,
+            stamp_late: (len > 0).then_some(0),
             track: track.then(|| u64::from(request[1])),
         })
     });
