@@ -16,13 +16,15 @@ use ptntp::server::access::AccessTable;
 use ptntp::server::interleave::InterleaveTable;
 use ptntp::server::rate::RateTable;
 use ptntp::server::recent::RecentTable;
-use ptntp::server::respond::{Policy, Request, Responder, Sizes};
+use ptntp::server::respond::{Policy, Request, Responder, Sizes, complete};
 use ptntp::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
+use ptntp::server::verdict::Verdict;
 use ptntp::system::SystemState;
 use ptntp::time::duration::NtpDuration;
 use ptntp::time::instant::{MonoInstant, WallInstant};
 use ptntp::time::timestamp::NtpTimestamp;
 use ptntp::time::units::Precision;
+use ptntp::wire::key::{Key, KeyKind, KeyTable, MAC_LEN_MAX};
 use ptntp::wire::packet::{HEADER_LEN, PACKET_LEN_MAX, Packet};
 
 /// Who asks in turn.
@@ -198,6 +200,7 @@ fn respond(bencher: Bencher, which: &str) {
             _ => AccessTable::default(),
         },
         rate_limit: RateLimit::default(),
+        ..Policy::default()
     };
     let state = SystemState::unsynchronised(Precision::new(-23));
     let mut responder = Responder::new(1, Sizes::default());
@@ -218,6 +221,41 @@ fn respond(bencher: Bencher, which: &str) {
             received: START,
         };
         responder.respond(&policy, &state, &request, now, &mut out)
+    });
+}
+
+/// From bytes to bytes for who signs: his MAC is verified, and the reply gets one.
+#[divan::bench(args = KeyKind::ALL.map(KeyKind::name), sample_size = SAMPLE, sample_count = 10)]
+fn respond_signed(bencher: Bencher, kind: &str) {
+    let kind = KeyKind::from_name(kind).expect("its name");
+    let secret = [7; 32];
+    let key = Key::new(5, kind, &secret[..kind.secret_len().unwrap_or(20)]).expect("a key");
+    let mut bytes = [0; HEADER_LEN + MAC_LEN_MAX];
+    bytes[..HEADER_LEN].copy_from_slice(&request());
+    let (header, mac) = bytes.split_first_chunk_mut::<HEADER_LEN>().expect("longer");
+    let len = HEADER_LEN + key.sign(header, mac.try_into().expect("just as long"));
+    let policy = Policy {
+        keys: Arc::new(KeyTable::new(vec![key])),
+        ..Policy::default()
+    };
+    let state = SystemState::unsynchronised(Precision::new(-23));
+    let mut responder = Responder::new(1, Sizes::default());
+    let addresses = addresses(false);
+    let mut round = Round::new(&addresses);
+    let mut out = [0; PACKET_LEN_MAX];
+    bencher.bench_local(|| {
+        let request = Request {
+            bytes: black_box(&bytes[..len]),
+            from: SocketAddr::new(round.draw(), 40_000),
+            group: false,
+            received: START,
+        };
+        let verdict = responder.respond(&policy, &state, &request, MonoInstant::ZERO, &mut out);
+        let Verdict::Reply { len, .. } = verdict else {
+            panic!("{verdict:?}");
+        };
+        complete(&policy.keys, &mut out[..len], START);
+        out[len - 1]
     });
 }
 

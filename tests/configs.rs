@@ -124,7 +124,7 @@ const WRONG: [(&str, usize, &[&str]); 8] = [
     ("restrict 10.0.0.0 mask 255.0.255.0\n", 1, &["mask"]),
     ("restrict default kodd\n", 1, &["kodd"]),
     ("server a.example minpoll twelve\n", 1, &["twelve"]),
-    ("server a.example key 5\n", 1, &["key", "yet"]),
+    ("server a.example key 5\n", 1, &["key 5", "`keys FILE`"]),
     ("tinker step soon\n", 1, &["soon"]),
     // A mix of dialects names both lines.
     (

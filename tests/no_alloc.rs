@@ -6,15 +6,17 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use ptntp::server::access::AccessTable;
-use ptntp::server::respond::{Policy, Request, Responder, Sizes, set_transmit};
+use ptntp::server::respond::{Policy, Request, Responder, Sizes, complete};
 use ptntp::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use ptntp::server::verdict::{ReplyKind, Verdict};
 use ptntp::system::SystemState;
 use ptntp::time::duration::NtpDuration;
 use ptntp::time::instant::{MonoInstant, WallInstant};
 use ptntp::time::units::Precision;
+use ptntp::wire::key::{Key, KeyTable, MAC_LEN_MAX};
 use ptntp::wire::packet::{HEADER_LEN, PACKET_LEN_MAX};
 
 struct Counting;
@@ -59,9 +61,14 @@ fn lookups_and_replies_do_not_allocate() {
             Rule::Restrict(who, flags)
         })
         .collect();
+    let key = |text: &str| text.parse::<Key>().expect("a key");
+    let aes = |id: u32, kind: &str, len| key(&format!("{id}:{kind}:HEX:{}", "5a".repeat(len)));
+    let keys = vec![key("1:MD5:a"), aes(2, "AES128", 16), aes(3, "AES256", 32)];
     let policy = Policy {
         access: AccessTable::compile(&rules, &[]),
         rate_limit: RateLimit::default(),
+        keys: Arc::new(KeyTable::new(keys)),
+        ..Policy::default()
     };
     let sizes = Sizes {
         limited: 256,
@@ -71,8 +78,10 @@ fn lookups_and_replies_do_not_allocate() {
     let state = SystemState::unsynchronised(Precision::new(-20));
     let mut out = [0; PACKET_LEN_MAX];
     let mut bytes = [0; HEADER_LEN + 20];
+    let mut mac = [0; MAC_LEN_MAX];
     let start = WallInstant::from_unix_ns(1_800_000_000_000_000_000);
     let mut counts = [0_u32; Verdict::COUNT];
+    let mut signed = 0_u32;
 
     let before = allocations();
     for n in 0..200_000_u32 {
@@ -86,6 +95,11 @@ fn lookups_and_replies_do_not_allocate() {
         // Clients of interleaved mode among them: origin is the last receive stamp.
         bytes[24..32].copy_from_slice(&out[32..40]);
         bytes[40..44].copy_from_slice(&n.to_be_bytes());
+        if n % 16 == 1 {
+            let key = policy.keys.get(1 + n / 16 % 3).expect("a key");
+            key.sign(&bytes[..HEADER_LEN], &mut mac);
+            bytes[HEADER_LEN..].copy_from_slice(&mac[..20]);
+        }
         let address = Ipv4Addr::from(((n / 8) % 2000) << 11 | 1);
         let passed = NtpDuration::from_nanos(i64::from(n) * 50_000_000);
         let request = Request {
@@ -99,7 +113,8 @@ fn lookups_and_replies_do_not_allocate() {
         counts[verdict.index()] += 1;
         if let Verdict::Reply { len, kind, track } = verdict {
             if kind.wants_transmit() {
-                set_transmit(&mut out[..len], request.received);
+                complete(&policy.keys, &mut out[..len], request.received);
+                signed += u32::from(len > HEADER_LEN + 4);
             }
             if let Some(token) = track {
                 responder.departed(token, request.received);
@@ -107,6 +122,7 @@ fn lookups_and_replies_do_not_allocate() {
         }
     }
     assert_eq!(allocations() - before, 0);
+    assert_ne!(signed, 0, "no signed reply was exercised");
 
     for kind in ReplyKind::ALL {
         assert_ne!(counts[kind.index()], 0, "{} was not exercised", kind.name());

@@ -203,7 +203,7 @@ fn ntpport_matches_source_port_123_alone() {
 }
 
 #[test]
-fn notrust_drops_all_while_there_are_no_keys() {
+fn notrust_drops_all_where_there_are_no_keys() {
     require!(root);
     served(|star, _| assert!(client(star, 19).time().is_none()));
 }

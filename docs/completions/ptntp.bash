@@ -40,6 +40,9 @@ _ptntp() {
             ptntp,help)
                 cmd="ptntp__subcmd__help"
                 ;;
+            ptntp,keygen)
+                cmd="ptntp__subcmd__keygen"
+                ;;
             ptntp,nics)
                 cmd="ptntp__subcmd__nics"
                 ;;
@@ -120,6 +123,9 @@ _ptntp() {
                 ;;
             ptntp__subcmd__help,help)
                 cmd="ptntp__subcmd__help__subcmd__help"
+                ;;
+            ptntp__subcmd__help,keygen)
+                cmd="ptntp__subcmd__help__subcmd__keygen"
                 ;;
             ptntp__subcmd__help,nics)
                 cmd="ptntp__subcmd__help__subcmd__nics"
@@ -203,7 +209,7 @@ _ptntp() {
 
     case "${cmd}" in
         ptntp)
-            opts="-h -V --help --version run check convert access reload peers stat tracking sources sourcestats variables associations nics rtc demo sim bench generate help"
+            opts="-h -V --help --version run check convert access reload peers stat tracking sources sourcestats variables associations nics rtc demo sim bench keygen generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -527,7 +533,7 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help)
-            opts="run check convert access reload peers stat tracking sources sourcestats variables associations nics rtc demo sim bench generate help"
+            opts="run check convert access reload peers stat tracking sources sourcestats variables associations nics rtc demo sim bench keygen generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -681,6 +687,20 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__keygen)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -879,6 +899,20 @@ _ptntp() {
         ptntp__subcmd__help__subcmd__variables)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__keygen)
+            opts="-h --ntp --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -12,11 +12,11 @@ use clap_complete::Shell;
 use crate::config::dialect::Dialect;
 use crate::daemon::options::{ClockChoice, IoChoice};
 use crate::daemon::rtc::files::ADJTIME;
-use crate::load::key::Key;
 use crate::load::mix::Mix;
 use crate::load::prefix::Prefix;
 use crate::sim::parse;
 use crate::sim::world::Estimator;
+use crate::wire::key::{Key, KeyKind, unknown_kind};
 
 /// A precision time service for Linux: NTP client, server and tools in one binary
 #[derive(Parser, Debug)]
@@ -71,6 +71,8 @@ pub enum Command {
     Sim(SimArgs),
     /// Measure how many requests an NTP server answers, how fast, and how well it stamps
     Bench(BenchArgs),
+    /// Make a key for a key file, as chronyc keygen does
+    Keygen(KeygenArgs),
     /// Write man pages or shell completions
     #[command(hide = true, subcommand)]
     Generate(Generate),
@@ -212,6 +214,35 @@ pub struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `keygen`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "\
+Examples:
+  ptntp keygen 10 AES128 >>/etc/chrony.keys       for `keyfile` of chrony.conf
+  ptntp keygen --ntp 10 AES128 >>/etc/ntp.keys    for `keys` of ntp.conf, with `trustedkey 10`")]
+pub struct KeygenArgs {
+    /// Its number
+    #[arg(value_name = "ID", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub id: u32,
+
+    /// How it signs: MD5, SHA1, SHA256, SHA384, SHA512, AES128, AES256
+    #[arg(value_name = "TYPE", default_value = "SHA1", value_parser = key_kind)]
+    pub kind: KeyKind,
+
+    /// How long it is, unless its type says so [default: 160]
+    #[arg(value_name = "BITS", value_parser = clap::value_parser!(u16).range(80..=4096))]
+    pub bits: Option<u16>,
+
+    /// Print it as ntpd reads it
+    #[arg(long)]
+    pub ntp: bool,
+}
+
+fn key_kind(name: &str) -> Result<KeyKind, String> {
+    KeyKind::from_name(name).ok_or_else(|| unknown_kind(name))
 }
 
 /// Options of `convert`.

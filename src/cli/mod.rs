@@ -17,6 +17,7 @@ pub mod chronyc;
 pub mod convert;
 pub mod demo;
 pub mod generate;
+pub mod keygen;
 pub mod nics;
 pub mod old_names;
 pub mod peers;
@@ -65,6 +66,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Bench(args) => bench::run(args),
+        Command::Keygen(args) => keygen::run(&args),
         Command::Generate(what) => generate::run(&what),
     }
 }

@@ -9,7 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::client::options::SourceOptions;
 use crate::client::over_ptp::{Carrier, Corrections};
-use crate::client::packet_test::{PacketTest, check_exchange, check_form, check_server};
+use crate::client::packet_test::{
+    PacketTest, check_auth, check_exchange, check_form, check_server,
+};
 use crate::client::processing::Processing;
 use crate::measurement::{Exchange, Measurement, dispersion, midpoint};
 use crate::mechanisms::{Mechanism, Mechanisms};
@@ -18,6 +20,7 @@ use crate::time::instant::{MonoInstant, Now};
 use crate::time::stamp::{Stamp, StampOrigin};
 use crate::time::timestamp::{NtpShort, NtpTimestamp};
 use crate::time::units::{PollExponent, Precision};
+use crate::wire::key::{KeyTable, Message};
 use crate::wire::packet::{Header, Leap, Mode, Packet};
 use crate::wire::refid::{KissCode, RefId};
 
@@ -351,10 +354,17 @@ impl Association {
     }
 
     /// Is it time to ask? Then this is the request; the interval to the next one
-    /// starts now. Call [`expire`](Self::expire) first.
-    pub fn poll(&mut self, now: Now, dice: Dice) -> Option<Request> {
+    /// starts now. Call [`expire`](Self::expire) first. It is signed by one of `keys`
+    /// if the operator wants that; without that key nothing is asked.
+    pub fn poll(&mut self, now: Now, dice: Dice, keys: &KeyTable) -> Option<Request> {
         let asks = matches!(self.standing, Standing::Active | Standing::Excursion);
         if !asks || now.mono < self.next {
+            return None;
+        }
+        let key = self.options.key.map(|id| keys.get(id));
+        if key == Some(None) {
+            self.next = now.mono + self.poll.interval();
+            self.note_miss();
             return None;
         }
         self.reach <<= 1;
@@ -423,10 +433,13 @@ impl Association {
             departure: Stamp::daemon(now.wall),
             deadline,
         });
-        let bytes = header.to_bytes();
+        let key = key.flatten();
         let (bytes, from_port) = match &mut self.carrier {
-            None => (bytes.to_vec(), None),
-            Some(carrier) => (carrier.seal(&bytes), Some(self.address.port())),
+            None => (Message::new(&header, key).to_vec(), None),
+            Some(carrier) => {
+                let sealed = carrier.seal(&header.to_bytes(), key);
+                (sealed, Some(self.address.port()))
+            }
         };
         Some(Request {
             bytes,
@@ -445,7 +458,8 @@ impl Association {
     }
 
     /// A datagram came from this server: T4 is `arrival`. `precision` is our
-    /// clock's; `own` are our own addresses, which a server that follows us names.
+    /// clock's; `own` are our own addresses, which a server that follows us names;
+    /// `keys` as in [`poll`](Self::poll).
     pub fn on_datagram(
         &mut self,
         bytes: &[u8],
@@ -453,9 +467,10 @@ impl Association {
         now: Now,
         precision: Precision,
         own: &[IpAddr],
+        keys: &KeyTable,
     ) -> Received {
         let awaited = self.pending.is_some();
-        match self.judge(bytes, arrival, now, precision, own) {
+        match self.judge(bytes, arrival, now, precision, own, keys) {
             Ok(received) => received,
             Err(test) => {
                 if awaited && self.pending.is_none() {
@@ -482,6 +497,7 @@ impl Association {
         now: Now,
         precision: Precision,
         own: &[IpAddr],
+        keys: &KeyTable,
     ) -> Result<Received, PacketTest> {
         let (bytes, corrections) = match &self.carrier {
             None => (bytes, None),
@@ -499,6 +515,11 @@ impl Association {
         if !interleaved && packet.origin() != pending.transmit {
             return Err(PacketTest::Origin);
         }
+        let key = match self.options.key {
+            Some(id) => Some(keys.get(id).ok_or(PacketTest::Auth)?),
+            None => None,
+        };
+        check_auth(bytes, &packet, key)?;
         if let Some(carrier) = &mut self.carrier {
             carrier.note_answer();
         }
@@ -896,6 +917,7 @@ impl Association {
 mod tests {
     use super::*;
     use crate::time::instant::WallInstant;
+    use crate::wire::key::Key;
     use crate::wire::ptp::{Envelope, PREFIX_LEN_MAX, correction_field};
 
     const PRECISION: Precision = Precision::new(-24);
@@ -906,6 +928,7 @@ mod tests {
         association: Association,
         elapsed_ns: i64,
         dice: u64,
+        keys: KeyTable,
     }
 
     impl Story {
@@ -920,6 +943,7 @@ mod tests {
                 ),
                 elapsed_ns: 0,
                 dice: 0x1234_5678_9abc_def0,
+                keys: KeyTable::default(),
             }
         }
 
@@ -946,7 +970,9 @@ mod tests {
                 receive: !self.dice,
                 spread: 0,
             };
-            self.association.poll(self.now(), dice).expect("it is time")
+            self.association
+                .poll(self.now(), dice, &self.keys)
+                .expect("it is time")
         }
 
         /// The reply of an honest server, 1 ms after `request`, without departure stamp of its own.
@@ -986,7 +1012,7 @@ mod tests {
             let arrival = Stamp::kernel(self.now().wall);
             let now = self.now();
             self.association
-                .on_datagram(bytes, arrival, now, PRECISION, &[])
+                .on_datagram(bytes, arrival, now, PRECISION, &[], &self.keys)
         }
 
         fn rejects(&mut self, test: PacketTest, spoil: impl Fn(&mut Header)) {
@@ -1046,6 +1072,130 @@ mod tests {
         });
     }
 
+    /// A key of our own, and how an honest server signs with it.
+    fn keyed(xleave: bool) -> (Story, Key) {
+        let mut story = Story::new(SourceOptions {
+            key: Some(7),
+            xleave,
+            ..SourceOptions::default()
+        });
+        let key: Key = "7:SHA1:secret".parse().expect("a key");
+        story.keys = KeyTable::new(vec![key.clone()]);
+        (story, key)
+    }
+
+    #[test]
+    fn a_request_is_signed_and_only_a_signed_reply_believed() {
+        let (mut story, key) = keyed(false);
+        let request = story.request();
+        let (header, mac) = request.bytes.split_at(48);
+        assert!(key.verifies(header, mac));
+        let mut reply = story.reply(&request);
+        let unsigned = reply.to_bytes();
+        let auth = Received::Rejected(PacketTest::Auth);
+        assert_eq!(story.receive_bytes(&unsigned), auth);
+        for other in ["7:SHA1:Secret", "7:MD5:secret", "8:SHA1:secret"] {
+            let other = Message::new(&reply, Some(&other.parse().expect("a key")));
+            assert_eq!(story.receive_bytes(&other), auth);
+        }
+        // The wrong key, says he: anybody can.
+        let nak = [&unsigned[..], &[0; 4]].concat();
+        let expected = Received::Rejected(PacketTest::CryptoNak);
+        assert_eq!(story.receive_bytes(&nak), expected);
+        // And a kiss is a reply like any other.
+        reply.stratum = 0;
+        reply.refid = KissCode::Deny.to_refid();
+        assert_eq!(story.receive(&reply), auth);
+        assert_eq!(story.association.denied(), None);
+        // All that was not the answer: the true one is still awaited.
+        let reply = Message::new(&story.reply(&request), Some(&key));
+        assert!(matches!(story.receive_bytes(&reply), Received::Sample(_)));
+        assert_eq!(story.association.rejected()[PacketTest::Auth.index()], 5);
+    }
+
+    #[test]
+    fn over_ptp_the_message_within_is_signed() {
+        let (mut story, key) = keyed(false);
+        let options = SourceOptions {
+            over_ptp: Some(123),
+            correction: true,
+            ..*story.association.options()
+        };
+        let start = MonoInstant::ZERO;
+        let address = story.association.address();
+        story.association = Association::new(address, options, Mechanisms::default(), start);
+        let request = story.request();
+        let (envelope, asked) = Envelope::open(&request.bytes, 123).expect("over PTP");
+        let (signed, mac) = asked.split_at(asked.len() - key.mac_len());
+        assert!(signed.len() > 48 && key.verifies(signed, mac));
+        let reply = story.reply(&request);
+        for (signer, expected) in [(None, false), (Some(&key), true)] {
+            let ntp = Message::new(&reply, signer);
+            let mut prefix = [0; PREFIX_LEN_MAX];
+            let len = envelope.seal(ntp.len(), &mut prefix);
+            let received = story.receive_bytes(&[&prefix[..len], &ntp].concat());
+            let auth = Received::Rejected(PacketTest::Auth);
+            assert_eq!(matches!(received, Received::Sample(_)), expected);
+            assert!(expected || received == auth, "{received:?}");
+        }
+    }
+
+    #[test]
+    fn a_signed_reply_that_was_changed_is_not_believed() {
+        let (mut story, key) = keyed(false);
+        let request = story.request();
+        let reply = Message::new(&story.reply(&request), Some(&key));
+        // The header's form and origin are looked at before.
+        for at in (1..24).chain(32..reply.len()) {
+            let mut changed = reply.to_vec();
+            changed[at] ^= 1;
+            let expected = Received::Rejected(PacketTest::Auth);
+            assert_eq!(story.receive_bytes(&changed), expected, "{at}");
+        }
+        for len in 48..reply.len() {
+            assert!(matches!(
+                story.receive_bytes(&reply[..len]),
+                Received::Rejected(PacketTest::Auth | PacketTest::Trailer | PacketTest::CryptoNak)
+            ));
+        }
+        assert!(matches!(story.receive_bytes(&reply), Received::Sample(_)));
+    }
+
+    #[test]
+    fn interleaved_replies_are_signed_as_well() {
+        let (mut story, key) = keyed(true);
+        let request = story.request();
+        let basic = story.reply(&request);
+        let reply = Message::new(&basic, Some(&key));
+        assert!(matches!(story.receive_bytes(&reply), Received::Sample(_)));
+        let request = story.request();
+        let (header, mac) = request.bytes.split_at(48);
+        assert!(key.verifies(header, mac));
+        let mut reply = story.reply(&request);
+        reply.origin = Packet::new(&request.bytes).expect("one").receive();
+        reply.transmit = basic.transmit;
+        let auth = Received::Rejected(PacketTest::Auth);
+        assert_eq!(story.receive(&reply), auth);
+        let reply = Message::new(&reply, Some(&key));
+        assert_eq!(story.receive_bytes(&reply), Received::Nothing);
+    }
+
+    #[test]
+    fn without_its_key_a_source_is_not_asked() {
+        let (mut story, _) = keyed(false);
+        let keys = std::mem::take(&mut story.keys);
+        let dice = Dice {
+            transmit: 1,
+            receive: 2,
+            spread: 0,
+        };
+        let asked = story.association.poll(story.now(), dice, &story.keys);
+        assert_eq!(asked, None);
+        assert!(story.association.deadline() > story.now().mono);
+        story.keys = keys;
+        story.request();
+    }
+
     #[test]
     fn a_reply_with_a_mac_is_nothing_we_asked_for() {
         let mut story = Story::new(SourceOptions::default());
@@ -1057,7 +1207,7 @@ mod tests {
             // A crypto-NAK, MD5 and SHA-1.
             for mac_len in [4, 20, 24] {
                 let signed = [&reply.to_bytes()[..], &vec![1; mac_len]].concat();
-                let expected = Received::Rejected(PacketTest::Mac);
+                let expected = Received::Rejected(PacketTest::Auth);
                 assert_eq!(story.receive_bytes(&signed), expected, "{mac_len}");
             }
         }
@@ -1331,6 +1481,7 @@ mod tests {
                 now,
                 PRECISION,
                 &[],
+                &story.keys,
             );
             assert_eq!(plain, Received::Rejected(PacketTest::Transport));
             let arrival = Stamp {
@@ -1339,7 +1490,7 @@ mod tests {
             };
             match story
                 .association
-                .on_datagram(&bytes, arrival, now, PRECISION, &[])
+                .on_datagram(&bytes, arrival, now, PRECISION, &[], &story.keys)
             {
                 Received::Sample(sample) => {
                     // 2 ms, all of them the network's, as T3 is T2.

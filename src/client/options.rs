@@ -25,6 +25,9 @@ pub struct SourceOptions {
     pub xleave: bool,
     /// Port to ask.
     pub port: u16,
+    /// Sign requests with the key of this number, and believe only answers that are
+    /// signed with it.
+    pub key: Option<u32>,
     /// Added to each measured offset: positive if the source is behind the true time
     /// (chrony's `offset`, ntpsec's `bias`).
     pub offset: NtpDuration,
@@ -49,6 +52,7 @@ impl Default for SourceOptions {
             version: 4,
             xleave: false,
             port: 123,
+            key: None,
             offset: NtpDuration::ZERO,
             clock: None,
             over_ptp: None,

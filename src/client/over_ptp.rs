@@ -7,6 +7,7 @@
 use crate::measurement::Measurement;
 use crate::time::duration::NtpDuration;
 use crate::time::stamp::Stamp;
+use crate::wire::key::{Key, MAC_LEN_MAX};
 use crate::wire::packet::{HEADER_LEN, Packet};
 use crate::wire::ptp::{Envelope, Form, PREFIX_LEN_MAX, correction_field, find_correction};
 use crate::wire::trailer::Trailer;
@@ -53,8 +54,8 @@ impl Carrier {
         }
     }
 
-    /// The datagram that carries a request.
-    pub fn seal(&mut self, request: &[u8; HEADER_LEN]) -> Vec<u8> {
+    /// The datagram that carries a request, signed with `key` if there is one.
+    pub fn seal(&mut self, request: &[u8; HEADER_LEN], key: Option<&Key>) -> Vec<u8> {
         let field = self
             .corrects
             .then(|| correction_field(self.form, NtpDuration::ZERO));
@@ -66,9 +67,15 @@ impl Carrier {
             sequence: self.sequence,
             correction: NtpDuration::ZERO,
         };
+        let mut message = [request, field].concat();
+        if let Some(key) = key {
+            let mut mac = [0; MAC_LEN_MAX];
+            let len = key.sign(&message, &mut mac);
+            message.extend(&mac[..len]);
+        }
         let mut prefix = [0; PREFIX_LEN_MAX];
-        let len = envelope.seal(HEADER_LEN + field.len(), &mut prefix);
-        [&prefix[..len], request, field].concat()
+        let len = envelope.seal(message.len(), &mut prefix);
+        [&prefix[..len], &message].concat()
     }
 
     /// The NTP message in a datagram that arrived, and what transparent clocks added, if
@@ -144,7 +151,7 @@ mod tests {
     }
 
     fn form_of(carrier: &mut Carrier) -> Form {
-        let datagram = carrier.seal(&[0x23; HEADER_LEN]);
+        let datagram = carrier.seal(&[0x23; HEADER_LEN], None);
         let (envelope, ntp) = Envelope::open(&datagram, 123).expect("over PTP");
         assert_eq!(ntp[..HEADER_LEN], [0x23; HEADER_LEN]);
         envelope.form
@@ -193,9 +200,9 @@ mod tests {
     fn a_request_asks_for_the_correction_only_if_told_to() {
         for (corrects, more) in [(false, 0), (true, 28)] {
             let mut carrier = Carrier::new(123, corrects);
-            let first = carrier.seal(&[0x23; HEADER_LEN]);
+            let first = carrier.seal(&[0x23; HEADER_LEN], None);
             assert_eq!(first.len(), 48 + HEADER_LEN + more);
-            let second = carrier.seal(&[0x23; HEADER_LEN]);
+            let second = carrier.seal(&[0x23; HEADER_LEN], None);
             assert_ne!(first[30..32], second[30..32], "sequence numbers");
         }
     }

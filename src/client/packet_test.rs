@@ -5,6 +5,7 @@
 use crate::measurement::Exchange;
 use crate::time::duration::NtpDuration;
 use crate::time::timestamp::NtpTimestamp;
+use crate::wire::key::{ID_LEN, Key};
 use crate::wire::packet::{Leap, Mode, Packet, STRATUM_MAX};
 use crate::wire::trailer::Trailer;
 
@@ -18,9 +19,12 @@ pub enum PacketTest {
     Short,
     /// The octets after the header are neither extension fields nor a MAC.
     Trailer,
-    /// It is signed (RFC 5905 test 5), or says that our signature is wrong. We sign no
-    /// request and have no key to check it with, so who asked for it was not us.
-    Mac,
+    /// Not signed with the key that the source has to have (RFC 5905 test 5), or signed
+    /// though we asked without a key: who asked for it was not us.
+    Auth,
+    /// The server says that it can't verify our MAC: it has another key, or does not
+    /// trust ours. As anybody may say so, we go on waiting.
+    CryptoNak,
     /// Our own `restrict` rules forbid this server's packets.
     Access,
     /// Another version than we asked with.
@@ -47,11 +51,12 @@ pub enum PacketTest {
 
 impl PacketTest {
     /// All of them, in order of [`index`](Self::index).
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Transport,
         Self::Short,
         Self::Trailer,
-        Self::Mac,
+        Self::Auth,
+        Self::CryptoNak,
         Self::Access,
         Self::Version,
         Self::Mode,
@@ -76,7 +81,8 @@ impl PacketTest {
             Self::Transport => "transport",
             Self::Short => "short",
             Self::Trailer => "trailer",
-            Self::Mac => "mac",
+            Self::Auth => "auth",
+            Self::CryptoNak => "crypto_nak",
             Self::Access => "access",
             Self::Version => "version",
             Self::Mode => "mode",
@@ -103,10 +109,25 @@ pub fn check_form(packet: &Packet<'_>, version: u8) -> Result<(), PacketTest> {
     if packet.mode() != Mode::Server {
         return Err(PacketTest::Mode);
     }
+    Ok(())
+}
+
+/// Is it signed with `key`, or not at all if there is none? `bytes` are all of the packet.
+pub fn check_auth(bytes: &[u8], packet: &Packet<'_>, key: Option<&Key>) -> Result<(), PacketTest> {
     let trailer = Trailer::parse(packet.version(), packet.trailer());
-    match trailer.map_err(|_malformed| PacketTest::Trailer)?.mac {
-        Some(_) => Err(PacketTest::Mac),
-        None => Ok(()),
+    let mac = trailer.map_err(|_malformed| PacketTest::Trailer)?.mac;
+    match (key, mac) {
+        (None, None) => Ok(()),
+        (Some(_), Some(mac)) if mac.digest.is_empty() => Err(PacketTest::CryptoNak),
+        (Some(key), Some(mac)) => {
+            let (signed, mac) = bytes.split_at(bytes.len() - ID_LEN - mac.digest.len());
+            if key.verifies(signed, mac) {
+                Ok(())
+            } else {
+                Err(PacketTest::Auth)
+            }
+        }
+        (None, Some(_)) | (Some(_), None) => Err(PacketTest::Auth),
     }
 }
 

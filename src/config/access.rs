@@ -308,10 +308,6 @@ fn flags(line: &mut Line<'_>, directive: &Word) -> Option<(Flags, bool)> {
 
 /// Flags that do something else than their reader may expect.
 fn remark(line: &mut Line<'_>, word: &Word, flag: Flags) {
-    if flag == Flags::NOTRUST {
-        let message = "`notrust` drops every request from there: there are no keys yet, so nobody can prove who he is";
-        line.note(word, message.into());
-    }
     if flag == Flags::MSSNTP {
         let message = "`mssntp` is not supported yet: Windows clients that ask for Samba's signature get none";
         let help = "they refuse the answer; plain NTP clients are served as ever";

@@ -204,7 +204,8 @@ fn option(
             options.port = line.integer(word, 1..=u16::MAX)?;
             *port_said = true;
         }
-        "key" | "autokey" | "nts" => return untrusted(line, word),
+        "key" => options.key = Some(line.integer(word, 1..=u32::MAX)?),
+        "autokey" | "nts" => return untrusted(line, word),
         "bias" | "offset" => options.offset = NtpDuration::from_seconds(line.real(word)?),
         "true" => {
             let message =
@@ -242,6 +243,7 @@ fn inert_option(line: &mut Line<'_>, directive: &Word, word: &Word, name: &str) 
             "maxpoll",
             "version",
             "port",
+            "key",
             "bias",
             "maxsources",
             "extfield",
@@ -275,9 +277,6 @@ fn poll(line: &mut Line<'_>, word: &Word) -> Option<PollExponent> {
 /// Who asks for authentication must not get a source without it.
 fn untrusted(line: &mut Line<'_>, word: &Word) -> Option<()> {
     let name = word.text.as_str();
-    if name == "key" {
-        line.integer(word, 1..=u16::MAX)?;
-    }
     let message = format!(
         "`{name}` is not supported yet, and a source is never trusted without the authentication asked for"
     );

@@ -74,6 +74,7 @@ fn option(
         "xleave" => options.xleave = true,
         "version" => options.version = number as u8,
         "port" => options.port = number as u16,
+        "key" => options.key = Some(number as u32),
         "offset" => {
             options.offset = NtpDuration::from_seconds(value.text.parse().unwrap_or_default());
         }

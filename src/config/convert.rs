@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use crate::config::keys::{KeyFormat, Trust, trust_as_text};
 use crate::config::native::{self, seconds};
 use crate::config::stamping::CardLine;
 use crate::config::{Commands, Config, Family, Listen, SourceConfig, SourceKind};
@@ -22,6 +23,7 @@ pub fn to_chrony(config: &Config) -> (Vec<String>, Vec<String>) {
             source.name
         ));
     }
+    keys(config, &mut lines, &mut lost);
     clock(config, &mut lines, &mut lost);
     serving(config, &mut lines, &mut lost);
     over_ptp(config, &mut lines, &mut lost);
@@ -136,6 +138,9 @@ fn source(source: &SourceConfig) -> String {
     if options.version != 4 {
         line += &format!(" version {}", options.version);
     }
+    if let Some(id) = options.key {
+        line += &format!(" key {id}");
+    }
     if options.port != 123 {
         line += &format!(" port {}", options.port);
     }
@@ -149,6 +154,26 @@ fn source(source: &SourceConfig) -> String {
         line += &format!(" maxsources {}", most.unwrap_or(4).min(16));
     }
     line
+}
+
+fn keys(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
+    let keys = &config.keys;
+    let Some(path) = &keys.file else {
+        return;
+    };
+    lines.push(format!("keyfile {}", path.display()));
+    if keys.format == KeyFormat::Ntp {
+        lost.push(format!(
+            "{} is written as ntpd reads it: write its keys anew, as `ID TYPE HEX:DIGITS` or `ID TYPE ASCII:TEXT`",
+            path.display()
+        ));
+    }
+    if keys.trusted != Trust::All {
+        lost.push(format!(
+            "`trustedkey {}`: chronyd trusts all keys of the file",
+            trust_as_text(&keys.trusted)
+        ));
+    }
 }
 
 fn clock(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
@@ -393,12 +418,13 @@ mod tests {
     #[test]
     fn what_chrony_cannot_say_is_told() {
         let config = loaded(
-            "server a.example\ndriftfile /d\ntos floor 2\nrestrict 10.0.0.0/8 flake\n",
+            "server a.example\ndriftfile /d\ntos floor 2\nrestrict 10.0.0.0/8 flake\n\
+             keys /nonexistent/k\ntrustedkey 5\n",
             Dialect::Ntp,
         );
         let (_, lost) = to_chrony(&config);
         let all = lost.join("\n");
-        for word in ["/d", "floor", "flake", "300 s"] {
+        for word in ["/d", "floor", "flake", "300 s", "HEX:", "`trustedkey 5`"] {
             assert!(all.contains(word), "{word}: {all}");
         }
     }

@@ -117,7 +117,7 @@ const CHRONY: &[(&str, &str)] = &[
     ("generatecommandkey", NO_COMMANDS),
     ("include", "write `includefile`, one line for each file"),
     ("initstepslew", "start with `-g`; see also `tinker step`"),
-    ("keyfile", "write `keys FILE` (keys are not used yet)"),
+    ("keyfile", "write `keys FILE chrony` and `trustedkey all`"),
     ("leapseclist", "write `leapfile FILE`"),
     (
         "leapsecmode",

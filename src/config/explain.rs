@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use crate::client::refclock::ClockOptions;
 use crate::config::access::flags_of;
+use crate::config::keys::{Trust, trust_as_text};
 use crate::config::native::seconds;
 use crate::config::nic::Match;
 use crate::config::stamping::{CardLine, Filter, Which};
 use crate::config::statement::{CommandAddress, Include, RtcSetting, Statement, Tinker, Tos};
 use crate::config::{Config, Family, Listen, PhcLine, SourceConfig, SourceKind};
+use crate::server::respond::BadMac;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use crate::server::{interleave, rate};
 use crate::time::duration::NtpDuration;
@@ -72,6 +74,24 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
         )],
         Statement::Tinker(settings) => settings.iter().map(|s| tinker(*s)).collect(),
         Statement::Tos(settings) => settings.iter().map(|s| tos(*s)).collect(),
+        Statement::Keys { path, .. } => vec![format!(
+            "keys are read from {}; {} of them are trusted",
+            path.display(),
+            config.keys.table.iter().count()
+        )],
+        Statement::TrustedKeys(trust) => vec![match trust {
+            Trust::All => "every key of the file may sign requests and answers".into(),
+            Trust::Only(_) => format!(
+                "the keys {} may sign requests and answers",
+                trust_as_text(trust)
+            ),
+        }],
+        Statement::BadMac(BadMac::Refused) => {
+            vec!["a request with a wrong MAC gets a crypto-NAK".into()]
+        }
+        Statement::BadMac(BadMac::Ignored) => {
+            vec!["a request with a wrong MAC gets no answer".into()]
+        }
         Statement::DriftFile {
             path: Some(path), ..
         } => vec![format!(
@@ -355,6 +375,13 @@ fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
         options.xleave,
         "xleave: interleaved mode, for the server's exact transmit times (RFC 9769)",
     );
+    if let Some(id) = options.key {
+        let kind = config.keys.table.get(id).map(|key| key.kind().name());
+        said.push(format!(
+            "key {id}{}: requests are signed, and only answers that are signed with the same key are believed",
+            kind.map(|kind| format!(" ({kind})")).unwrap_or_default()
+        ));
+    }
     let over_ptp = options.over_ptp.is_some() || config.ptp_port == Some(options.port);
     if over_ptp {
         said.push(
@@ -475,7 +502,7 @@ pub fn permissions(flags: Flags, config: &Config) -> String {
     } else if flags.contains(Flags::NOCLIENT) {
         "gets no time (noclient)"
     } else if flags.contains(Flags::NOTRUST) {
-        "gets no time, as long as there are no keys (notrust)"
+        "gets the time only if it proves by a key who it is (notrust)"
     } else {
         "gets the time"
     };

@@ -12,6 +12,7 @@ use crate::config::allow::{self, Order};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::{self, Dialect};
 use crate::config::directives::{chrony as chrony_table, ntp as ntp_table};
+use crate::config::keys::{KeysConfig, Trust};
 use crate::config::nic::{self, NicRule};
 use crate::config::stamping::CardLine;
 use crate::config::statement::{CommandAddress, Include, RtcSetting, Statement, Tinker, Tos};
@@ -19,9 +20,10 @@ use crate::config::{
     Commands, Config, Family, Listen, LocalClock, Location, RECENT_DEFAULT, SourceConfig,
     SourceKind,
 };
-use crate::config::{chrony, glob, ntp};
+use crate::config::{chrony, glob, key_file, ntp};
 use crate::server::rule::{Flags, Headway, Prefix, RateLimit, Rule, Who};
 use crate::time::duration::NtpDuration;
+use crate::wire::key::KeyTable;
 use crate::wire::ptp::EVENT_PORT;
 use crate::wire::refid::RefId;
 
@@ -196,6 +198,7 @@ fn chrony_defaults() -> Config {
     config.rtc.kernel_sets = false;
     // Each pool has a limit of its own.
     config.select.maxclock = 128;
+    config.keys = KeysConfig::chrony();
     config
 }
 
@@ -308,6 +311,15 @@ impl Loader {
                 });
             }
             Statement::RateLimit(limit) => config.rate_limit = *limit,
+            Statement::Keys { path, format } => {
+                config.keys.file = Some(path.clone());
+                config.keys.format = *format;
+            }
+            Statement::TrustedKeys(trust) => match (&mut config.keys.trusted, trust) {
+                (Trust::Only(all), Trust::Only(more)) => all.extend(more.iter().cloned()),
+                (all, _) => *all = Trust::All,
+            },
+            Statement::BadMac(bad_mac) => config.keys.bad_mac = *bad_mac,
             Statement::Allow(order) => self.orders.push(*order),
             Statement::CommandAllow(order) => self.command_orders.push(*order),
             Statement::Manual(on) => config.manual = *on,
@@ -571,7 +583,9 @@ impl Loader {
         self.real_time_clock(&lines);
         self.clocks_are_read_or_set(&lines);
         self.weigh_lost_sources();
+        let unread = self.read_keys(&lines);
         for read in &lines {
+            self.check_key(read, unread.as_deref());
             self.check_kiss(read);
             self.check_answers_are_let_in(read);
         }
@@ -837,6 +851,83 @@ impl Loader {
         self.diagnostics.push(said);
     }
 
+    /// Makes the table of trusted keys. The sentence why there are none, if the file can't
+    /// be read.
+    fn read_keys(&mut self, lines: &[ReadLine]) -> Option<String> {
+        let keys = &self.config.keys;
+        let path = keys.file.clone()?;
+        let named = lines.iter().rev().find(
+            |read| matches!(&read.statement, Statement::Keys { path: named, .. } if *named == path),
+        )?;
+        let file = match key_file::read(&path, keys.format) {
+            Ok(file) => file,
+            Err(error) => {
+                let missing = error.kind() == std::io::ErrorKind::NotFound;
+                // Stock files name one that need not be there. One that is there has keys in
+                // it, and somebody counts on them.
+                let (severity, message, help) = if missing {
+                    (
+                        Severity::Warning,
+                        format!("there is no key file {}", path.display()),
+                        "create it, or delete the line",
+                    )
+                } else {
+                    (
+                        Severity::Error,
+                        format!("{} can't be read: {error}", path.display()),
+                        "let the user that the daemon runs as read it, or delete the line",
+                    )
+                };
+                self.say(named, severity, &message, help);
+                return Some(message);
+            }
+        };
+        let trusted = file.keys.into_iter();
+        let trusted: Vec<_> = trusted
+            .filter(|key| keys.trusted.includes(key.id()))
+            .collect();
+        if keys.trusted == Trust::default() {
+            let message = "no key of this file is trusted, so none is used";
+            let help = "write `trustedkey` and the numbers of those to use";
+            self.say(named, Severity::Note, message, help);
+        }
+        self.config.keys.table = Arc::new(KeyTable::new(trusted));
+        self.diagnostics.extend(file.said);
+        None
+    }
+
+    /// A source is never asked without the key that its line wants.
+    fn check_key(&mut self, read: &ReadLine, unread: Option<&str>) {
+        let Statement::Source(SourceConfig { options, .. }) = &read.statement else {
+            return;
+        };
+        let keys = &self.config.keys;
+        let Some(id) = options.key.filter(|&id| keys.table.get(id).is_none()) else {
+            return;
+        };
+        let lacks = format!("there is no key {id} to ask this source with");
+        let word = match self.dialect {
+            Dialect::Chrony => "keyfile",
+            Dialect::Auto | Dialect::Ntp => "keys",
+        };
+        let (why, help) = match (&keys.file, unread) {
+            (None, _) => (
+                format!("no `{word}` line names a file"),
+                format!("write `{word} FILE`, and the key in that file (`ptntp keygen {id}`)"),
+            ),
+            (Some(_), Some(why)) => (why.to_owned(), "see the line that names it".to_owned()),
+            (Some(_), None) if !keys.trusted.includes(id) => (
+                "it is not trusted".to_owned(),
+                format!("write `trustedkey {id}`"),
+            ),
+            (Some(path), None) => (
+                format!("{} has none of that number", path.display()),
+                format!("add it: `ptntp keygen {id}` makes one"),
+            ),
+        };
+        self.say(read, Severity::Error, &format!("{lacks}: {why}"), &help);
+    }
+
     fn check_kiss(&mut self, read: &ReadLine) {
         let Statement::Access(rules) = &read.statement else {
             return;
@@ -877,7 +968,8 @@ impl Loader {
             },
         };
         for word in [Flags::IGNORE, Flags::NOSERVE, Flags::NOTRUST] {
-            if flags.contains(word) {
+            let signed = word == Flags::NOTRUST && source.options.key.is_some();
+            if flags.contains(word) && !signed {
                 let message = format!("the rules (`{word}`) drop this server's answers as well");
                 let help =
                     "write `restrict source` without flags to let our own servers' answers in";

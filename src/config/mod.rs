@@ -22,6 +22,9 @@ pub mod directives;
 pub mod explain;
 pub mod glob;
 pub mod hwtimestamp;
+pub mod key_file;
+pub mod key_lines;
+pub mod keys;
 pub mod leapfile;
 pub mod load;
 pub mod native;
@@ -45,6 +48,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::client::options::SourceOptions;
+use crate::config::keys::KeysConfig;
 use crate::config::stamping::StampingConfig;
 use crate::server::respond::Sizes;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule};
@@ -247,6 +251,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// What `limited` means.
     pub rate_limit: RateLimit,
+    /// By what requests and answers are signed.
+    pub keys: KeysConfig,
     /// When the clock may be stepped.
     pub step: StepPolicy,
     /// How sources are selected.
@@ -343,6 +349,7 @@ impl Default for Config {
             local_clock: None,
             rules: Vec::new(),
             rate_limit: RateLimit::default(),
+            keys: KeysConfig::default(),
             step: StepPolicy::default(),
             select: SelectPolicy::default(),
             drift_file: None,

@@ -4,8 +4,10 @@
 use std::path::Path;
 
 use crate::client::refclock::ClockOptions;
+use crate::config::keys::{KeyFormat, Trust, trust_as_text};
 use crate::config::stamping::CardLine;
 use crate::config::{Config, Family, Listen, PhcLine, RtcConfig, SourceConfig, SourceKind};
+use crate::server::respond::BadMac;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use crate::time::duration::NtpDuration;
 
@@ -30,6 +32,21 @@ pub fn lines(config: &Config) -> Vec<String> {
             bucket.leak_log2,
             bucket.kod_log2
         ),
+    });
+    let keys = &config.keys;
+    if let Some(path) = &keys.file {
+        let format = match keys.format {
+            KeyFormat::Ntp => "",
+            KeyFormat::Chrony => " chrony",
+        };
+        lines.push(format!("keys {}{format}", quoted(path)));
+    }
+    if keys.trusted != Trust::default() {
+        lines.push(format!("trustedkey {}", trust_as_text(&keys.trusted)));
+    }
+    lines.push(match keys.bad_mac {
+        BadMac::Refused => "cryptonak on".into(),
+        BadMac::Ignored => "cryptonak off".into(),
     });
     let step = config.step;
     let mut tinker = format!(
@@ -213,6 +230,7 @@ fn source(source: &SourceConfig) -> String {
     ];
     let on = switches.iter().filter(|(on, _)| *on);
     words.extend(on.map(|(_, word)| (*word).to_owned()));
+    words.extend(options.key.map(|id| format!("key {id}")));
     if options.offset != NtpDuration::ZERO {
         words.push(format!("offset {}", seconds(options.offset)));
     }

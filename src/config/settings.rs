@@ -152,10 +152,10 @@ const SWITCHES: [(&str, &str); 13] = [
         "stats",
         "statistics files are not written yet; see `ptntp stat --json` and the metrics",
     ),
-    ("peer_clear_digest_early", "there are no keys yet"),
+    ("peer_clear_digest_early", "a bad MAC changes nothing"),
     ("unpeer_crypto_early", "there is no Autokey"),
     ("unpeer_crypto_nak_early", "there is no Autokey"),
-    ("unpeer_digest_early", "there are no keys yet"),
+    ("unpeer_digest_early", "a bad MAC changes nothing"),
 ];
 
 fn switch(line: &mut Line<'_>, directive: &Word, on: bool) -> Option<Statement> {
@@ -250,29 +250,6 @@ pub fn include(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let path = line.argument(directive, "a file name")?;
     line.end()?;
     Some(Statement::Include(Include::File(path.text.into())))
-}
-
-/// `keys path`, in chrony.conf `keyfile path`. Nothing uses keys yet, but a file that is not there is worth a word.
-pub fn key_file(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
-    let path = line.argument(directive, "a file name")?;
-    line.end()?;
-    let found = std::fs::metadata(&path.text);
-    match found {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let message = format!("there is no key file {}", path.text);
-            let help =
-                "nothing uses keys yet, so nothing is lost; delete the line or create the file";
-            line.warning(&path, message, help.into());
-        }
-        _ => {
-            let message = format!(
-                "`{}` is accepted and has no effect here, because nothing uses keys yet",
-                directive.text
-            );
-            line.note(directive, message);
-        }
-    }
-    Some(Statement::Inert)
 }
 
 /// `interface action who`.

@@ -8,10 +8,12 @@ use std::str::FromStr;
 
 use crate::config::allow::Order;
 use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::keys::{KeyFormat, Trust};
 use crate::config::nic::NicRule;
 use crate::config::stamping::CardLine;
 use crate::config::words::{self, Malformed, Word};
 use crate::config::{Listen, Location, PhcLine, SourceConfig};
+use crate::server::respond::BadMac;
 use crate::server::rule::{RateLimit, Rule};
 use crate::time::duration::NtpDuration;
 
@@ -53,6 +55,17 @@ pub enum Statement {
     Tinker(Vec<Tinker>),
     /// `tos`.
     Tos(Vec<Tos>),
+    /// `keys`, and chrony.conf's `keyfile`.
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// How it is written.
+        format: KeyFormat,
+    },
+    /// `trustedkey`.
+    TrustedKeys(Trust),
+    /// `cryptonak` (native).
+    BadMac(BadMac),
     /// `driftfile`.
     DriftFile {
         /// None: it is kept nowhere.

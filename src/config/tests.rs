@@ -12,13 +12,14 @@ use crate::config::allow::{self, Order};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
 use crate::config::directives::{self, State};
+use crate::config::keys::{KeyFormat, KeysConfig, Trust};
 use crate::config::load::{Loaded, load, load_text};
 use crate::config::stamping::{CardLine, Filter, StampingConfig, Which};
 use crate::config::{
     Commands, Config, Family, Listen, LocalClock, RtcConfig, SourceConfig, SourceKind, convert,
     explain, native,
 };
-use crate::server::respond::Sizes;
+use crate::server::respond::{BadMac, Sizes};
 use crate::server::rule::{Bucket, Flags, Headway, Prefix, RateLimit, Rule, Who};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
 use crate::time::duration::NtpDuration;
@@ -239,6 +240,7 @@ fn sources_take_their_options() {
         version: 3,
         xleave: true,
         port: 1123,
+        key: None,
         offset: NtpDuration::ZERO,
         clock: None,
         over_ptp: None,
@@ -405,8 +407,12 @@ fn errors_name_line_word_and_remedy() {
         ("server 10.0.0", "`10.0.0`"),
         ("server -4 ::1", "family"),
         ("server 224.0.1.1", "224.0.1.1"),
-        ("server a key 5", "`key`"),
-        ("pool a key 5", "never trusted"),
+        ("server a key 5", "`keys FILE`"),
+        ("server a key 0", "whole number"),
+        ("keys / other", "one word too many"),
+        ("trustedkey", "(10 ... 20)"),
+        ("trustedkey (5 ... 3)", "(10 ... 20)"),
+        ("cryptonak maybe", "`cryptonak`"),
         ("peer a autokey", "Autokey"),
         ("server a nts", "`nts`"),
         ("server a bias x", "`bias`"),
@@ -525,7 +531,6 @@ fn lines_without_effect_say_so() {
         "pidfile /run/ntpd.pid",
         "crypto pw secret",
         "keysdir /k",
-        "trustedkey 1 (3 ... 5)",
         "controlkey 1",
         "requestkey 1",
         "mru mindepth 600",
@@ -746,7 +751,7 @@ fn chrony_conf_means_what_chronyd_makes_of_it() {
 #[test]
 fn errors_in_chrony_conf_name_line_word_and_remedy() {
     for (text, names) in [
-        ("server a key 5", "never trusted"),
+        ("server a key 5", "`keyfile FILE`"),
         ("server a nts", "NTS"),
         ("server a trust", "`prefer`"),
         ("server a minpoll 25", "-7 to 24"),
@@ -854,6 +859,9 @@ fn the_tables_are_true() {
             listed(&notes)
         );
     };
+    let directory = Directory::new("table");
+    directory.write("keys", "6 secret\n");
+    let keys = directory.0.join("keys");
     for (dialect, table, options) in [
         (Dialect::Ntp, ntp::DIRECTIVES, &ntp_options::ALL[..]),
         (
@@ -882,8 +890,13 @@ fn the_tables_are_true() {
         for choices in options {
             for choice in choices.choices {
                 let value = choice.value.map(|kind| format!(" {}", kind.sample()));
+                let before = match (choice.name, dialect) {
+                    ("key", Dialect::Chrony) => format!("keyfile {}\n", keys.display()),
+                    ("key", _) => format!("keys {} chrony\ntrustedkey 6\n", keys.display()),
+                    _ => String::new(),
+                };
                 let text = format!(
-                    "server last.example\n{} {}{}{}\n",
+                    "server last.example\n{before}{} {}{}{}\n",
                     choices.before,
                     choice.name,
                     value.unwrap_or_default(),
@@ -892,6 +905,61 @@ fn the_tables_are_true() {
                 check(dialect, &text, choice.state);
             }
         }
+    }
+}
+
+#[test]
+fn keys_are_read_and_trusted_by_the_lines() {
+    let directory = Directory::new("keys");
+    directory.write(
+        "ntp.keys",
+        "5 M text # c\n6 SHA1 text\n7 SHA1 text\n8 DES hush\n",
+    );
+    directory.write("chrony.keys", "# c\n5 MD5 text\n100000 SHA1 HEX:00ff\n");
+    let at = |name: &str| directory.0.join(name).display().to_string();
+    let ids = |loaded: &Loaded| -> Vec<u32> {
+        let keys = loaded.config.keys.table.iter();
+        keys.map(crate::wire::key::Key::id).collect()
+    };
+    let ntp = at("ntp.keys");
+    let loaded = good(&format!(
+        "keys {ntp}\ntrustedkey 5\ntrustedkey (7 ... 9)\nserver a key 7\nserver b\n"
+    ));
+    assert_eq!(ids(&loaded), [5, 7]);
+    assert_eq!(loaded.config.sources[0].options.key, Some(7));
+    assert_eq!(loaded.config.keys.bad_mac, BadMac::Refused);
+    let said = listed(&loaded.notes);
+    assert!(said.contains("ntp.keys:4: warning"), "{said}");
+    assert!(!said.contains("hush"), "{said}");
+
+    let error = |text: &str| listed(&read(text).unwrap_err());
+    let why = error(&format!("keys {ntp}\nserver a key 6"));
+    assert!(why.contains("ntp.conf:2: error") && why.contains("`trustedkey 6`"));
+    let why = error(&format!("keys {ntp}\ntrustedkey 9\nserver a key 9"));
+    assert!(why.contains("has none of that number"), "{why}");
+
+    let chrony = format!("keyfile {}\npool a key 100000\n", at("chrony.keys"));
+    let loaded = good(&chrony);
+    assert_eq!(ids(&loaded), [5, 100_000]);
+    assert_eq!(loaded.config.keys.bad_mac, BadMac::Ignored);
+    let native = native::lines(&loaded.config).join("\n");
+    assert_eq!(good(&native).config, loaded.config, "{native}");
+    let loaded = good("server a\nkeys /nonexistent/keys\ntrustedkey 1");
+    assert!(listed(&loaded.notes).contains("there is no key file"));
+}
+
+#[test]
+fn a_key_file_that_others_can_read_is_a_warning() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = Directory::new("modes");
+    directory.write("keys", "5 text\n");
+    let path = directory.0.join("keys");
+    for (mode, warned) in [(0o600, false), (0o640, false), (0o644, true), (0o660, true)] {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&path, permissions).expect("chmod");
+        let text = format!("keyfile {}\nserver a\n", path.display());
+        let said = listed(&good(&text).notes);
+        assert_eq!(said.contains("chmod 640"), warned, "{mode:o}: {said}");
     }
 }
 
@@ -1065,6 +1133,7 @@ fn any_source() -> impl Strategy<Value = SourceConfig> {
                     version,
                     xleave: switches.4,
                     port,
+                    key: None,
                     offset: match sign {
                         0 => NtpDuration::ZERO,
                         1 => offset,
@@ -1220,6 +1289,7 @@ fn any_config() -> impl Strategy<Value = Config> {
         prop::option::of("/[a-z #=ü']{1,20}"),
         prop::option::of("/[a-z #]{1,20}"),
         prop::option::of("/[a-z #]{1,20}"),
+        any_keys(),
     );
     let rest = (
         any::<bool>(),
@@ -1251,6 +1321,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 local_clock: strata.2.map(|stratum| LocalClock { stratum }),
                 rules,
                 rate_limit: limit,
+                keys: paths.3,
                 step: StepPolicy {
                     threshold: step.0,
                     panic: step.1,
@@ -1293,6 +1364,28 @@ fn any_config() -> impl Strategy<Value = Config> {
             }
         },
     )
+}
+
+/// About a key file that is not there.
+fn any_keys() -> impl Strategy<Value = KeysConfig> {
+    let format = prop::sample::select(vec![KeyFormat::Ntp, KeyFormat::Chrony]);
+    let range = (1_u32.., any::<u32>()).prop_map(|(a, b)| a..=b.max(a));
+    let trusted = prop_oneof![
+        Just(Trust::All),
+        prop::collection::vec(range, 0..4).prop_map(Trust::Only),
+    ];
+    let bad_mac = prop::sample::select(vec![BadMac::Refused, BadMac::Ignored]);
+    let file = prop::option::of(("/nonexistent/[a-z #]{1,9}", format));
+    (file, trusted, bad_mac).prop_map(|(file, trusted, bad_mac)| {
+        let (file, format) = file.unzip();
+        KeysConfig {
+            file: file.map(Into::into),
+            format: format.unwrap_or_default(),
+            trusted,
+            bad_mac,
+            ..KeysConfig::default()
+        }
+    })
 }
 
 /// Lines made of words that the parser knows, in any order, with odd ones between.

@@ -120,6 +120,8 @@ pub fn policy(config: &Config, upstreams: &[IpAddr]) -> Policy {
     Policy {
         access: AccessTable::compile(&with_built_in(&config.rules), upstreams),
         rate_limit: config.rate_limit,
+        keys: Arc::clone(&config.keys.table),
+        bad_mac: config.keys.bad_mac,
     }
 }
 
@@ -327,6 +329,17 @@ impl Errands {
             Some(Signal::Stop) => return true,
             Some(Signal::Reload) => {}
         }
+        self.read_again(core, hands, errands);
+        false
+    }
+
+    /// Has the configuration, and the files that it names, read again.
+    fn read_again(
+        &mut self,
+        core: &mut TimeLoop,
+        hands: &mut impl Hands,
+        errands: &mut Vec<Errand>,
+    ) {
         let outcome = match &self.reload {
             Some(reload) => hands.read_config(reload),
             None => Some(Err(
@@ -337,7 +350,6 @@ impl Errands {
         if let Some(outcome) = outcome {
             self.reread(outcome, core, hands, errands);
         }
-        false
     }
 
     /// The configuration was read again. If anything is wrong with it, all stays as it was.

@@ -35,7 +35,7 @@ use crate::node::action::SourceId;
 use crate::server::interleave::TxToken;
 use crate::server::over_ptp::{Carriage, PtpService};
 use crate::server::recent::{RecentClient, RecentTable};
-use crate::server::respond::{Policy, Request, Responder, set_transmit};
+use crate::server::respond::{Policy, Request, Responder, complete};
 use crate::server::rule::Prefix;
 use crate::server::verdict::{Reason, Verdict};
 use crate::sync::filter::Start;
@@ -245,7 +245,8 @@ impl Server {
         let real = clock::realtime();
         let reply = &mut self.reply[..len];
         if kind.wants_transmit() {
-            set_transmit(&mut reply[start..], self.snapshot.clock.to_local(real));
+            let at = self.snapshot.clock.to_local(real);
+            complete(&self.policy.keys, &mut reply[start..], at);
         }
         let (to, from, interface) = (arrival.from, arrival.to, arrival.interface);
         let socket = &mut self.sockets[index];

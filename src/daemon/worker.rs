@@ -37,7 +37,7 @@ use crate::linux::wake::Wake;
 use crate::server::interleave::TxToken;
 use crate::server::over_ptp::{Carriage, PtpService};
 use crate::server::recent::{RecentClient, RecentTable};
-use crate::server::respond::{Policy, Request, Responder, Sizes, set_transmit};
+use crate::server::respond::{Policy, Request, Responder, Sizes, complete};
 use crate::server::rule::Flags;
 use crate::server::verdict::{Reason, Verdict};
 use crate::time::duration::NtpDuration;
@@ -516,8 +516,9 @@ impl Worker<'_> {
             }
             let now = realtime();
             let transmit = snapshot.clock.to_local(now);
+            let keys = &self.policy.load().keys;
             self.ring
-                .depart(now, |reply, lead| set_transmit(reply, transmit + lead))?;
+                .depart(now, |reply, lead| complete(keys, reply, transmit + lead))?;
             for &at in &arrived {
                 self.counters.note_latency(now - at);
             }

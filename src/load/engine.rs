@@ -9,13 +9,13 @@ use std::num::NonZeroU32;
 
 use crate::load::book::{Book, Entry, Found};
 use crate::load::cookie::{Cookies, Field};
-use crate::load::key::{MAC_LEN_MAX, is_crypto_nak};
 use crate::load::mix::Ask;
 use crate::load::schedule::{Pace, Schedule};
 use crate::load::stamps::unix_ns;
 use crate::load::tally::{INTERVALS, Interval, Invalid, LATE_NS, Tally};
 use crate::time::timestamp::{NtpShort, NtpTimestamp};
 use crate::time::units::Precision;
+use crate::wire::key::{MAC_LEN_MAX, is_crypto_nak};
 use crate::wire::packet::{HEADER_LEN, Header, Leap, Mode, Packet, STRATUM_MAX};
 use crate::wire::refid::RefId;
 

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::load::key::Key;
+use crate::wire::key::Key;
 
 /// One kind of client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,7 +6,6 @@ pub mod book;
 pub mod cookie;
 pub mod engine;
 pub mod frame;
-pub mod key;
 pub mod mix;
 pub mod page;
 pub mod prefix;

@@ -352,7 +352,7 @@ impl Node {
                 receive: self.dice.next_u64(),
                 spread: self.dice.next_u32(),
             };
-            let request = peer.association.poll(now, dice);
+            let request = peer.association.poll(now, dice, &self.policy.keys);
             if let Some(clock) = &mut peer.clock {
                 clock.readings.close();
             } else if let Some(request) = request {
@@ -444,6 +444,7 @@ impl Node {
             now,
             self.state.precision,
             &self.own_addresses,
+            &self.policy.keys,
         );
         match received {
             Received::Rejected(_) => {
@@ -927,12 +928,14 @@ impl Node {
 
 /// Names, addresses, associations.
 impl Node {
-    /// Do our own `restrict` rules forbid this server's packets? `notrust` does,
-    /// as long as there are no keys to trust it by.
+    /// Do our own `restrict` rules forbid this server's packets? `notrust` does
+    /// where there is no key to trust it by.
     fn forbids(&self, index: usize) -> bool {
         let address = self.peers[index].association.address();
         let flags = self.policy.access.lookup(address.ip(), address.port());
-        flags.intersects(Flags::IGNORE | Flags::NOSERVE | Flags::NOTRUST)
+        let signed = self.peers[index].association.options().key.is_some();
+        flags.intersects(Flags::IGNORE | Flags::NOSERVE)
+            || flags.contains(Flags::NOTRUST) && !signed
     }
 
     fn mobilise(&mut self, source: SourceId, address: SocketAddr, now: MonoInstant) {

@@ -39,7 +39,7 @@ pub struct Carriage {
 impl Responder {
     /// As [`respond`](Self::respond), for a whole PTP message in `request`. Besides the
     /// verdict, at which octet of `out` the NTP message begins: that is where
-    /// [`set_transmit`](crate::server::respond::set_transmit) finds its field. What is
+    /// [`complete`](crate::server::respond::complete) finds its fields. What is
     /// not NTP over PTP gets no answer.
     pub fn respond_over_ptp(
         &mut self,
@@ -105,11 +105,12 @@ fn total_correction(correction: NtpDuration, frame_time: NtpDuration) -> NtpDura
 mod tests {
     use super::*;
     use crate::server::access::AccessTable;
-    use crate::server::respond::{Sizes, set_transmit};
+    use crate::server::respond::{Sizes, complete, set_transmit};
     use crate::server::rule::{Flags, Prefix, Rule, Who};
     use crate::time::instant::WallInstant;
     use crate::time::timestamp::NtpTimestamp;
     use crate::time::units::Precision;
+    use crate::wire::key::{Key, KeyKind, KeyTable};
     use crate::wire::packet::Mode;
     use crate::wire::ptp::Form;
 
@@ -219,6 +220,23 @@ mod tests {
         let sent = Packet::new(ntp).expect("a header").transmit();
         let off = sent - NtpTimestamp::from_wall(t3);
         assert!(off.abs() < NtpDuration::from_nanos(2));
+    }
+
+    #[test]
+    fn an_extension_field_is_not_taken_for_a_mac() {
+        for form in [Form::Experimental, Form::Final] {
+            let mut server = Server::new();
+            let (verdict, start) = server.judge(&corrected(form, NtpDuration::ZERO));
+            let Verdict::Reply { len, .. } = verdict else {
+                panic!("{verdict:?}");
+            };
+            let field = server.out[start + HEADER_LEN..len].to_vec();
+            let id = field.first_chunk().expect("a field");
+            let key = Key::new(u32::from_be_bytes(*id), KeyKind::Sha1, b"secret");
+            let keys = KeyTable::new(vec![key.expect("a key")]);
+            complete(&keys, &mut server.out[start..len], T2);
+            assert_eq!(server.out[start + HEADER_LEN..len], field);
+        }
     }
 
     #[test]

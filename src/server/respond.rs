@@ -1,6 +1,7 @@
 //! A request in, a verdict out: who may ask, what is asked, what is said. The
 //! order of the tests is ntpd's, and each has a name
-//! ([`Reason`]).
+//! ([`Reason`]). Who asks with a MAC (RFC 5905 section 7.3) is answered with one by the
+//! same key; who asks without costs no more than if there were no keys.
 //!
 //! Follows RFC 5905 section 9.2 (`receive`, `fast_xmit`), with interleaved mode
 //! (RFC 9769) for version 4 clients. Nothing is remembered of who asked but what
@@ -23,6 +24,7 @@ use crate::server::verdict::{Reason, ReplyKind, Verdict};
 use crate::system::SystemState;
 use crate::time::instant::{MonoInstant, WallInstant};
 use crate::time::timestamp::{NtpShort, NtpTimestamp};
+use crate::wire::key::{ID_LEN, Key, KeyTable};
 use crate::wire::packet::{HEADER_LEN, Header, Leap, Mode, PACKET_LEN_MAX, Packet, STRATUM_MAX};
 use crate::wire::refid::KissCode;
 use crate::wire::trailer::Trailer;
@@ -30,7 +32,7 @@ use crate::wire::trailer::Trailer;
 /// The version we speak; replies echo the request's.
 const VERSION_CURRENT: u8 = 4;
 /// Octets of a crypto-NAK: key identifier zero, no digest.
-const CRYPTO_NAK_LEN: usize = 4;
+const CRYPTO_NAK_LEN: usize = ID_LEN;
 /// `flake` drops one packet in so many.
 const FLAKE_ONE_IN: u32 = 10;
 
@@ -41,6 +43,20 @@ pub struct Policy {
     pub access: AccessTable,
     /// What `limited` means.
     pub rate_limit: RateLimit,
+    /// By which requests may be signed.
+    pub keys: Arc<KeyTable>,
+    /// What those get whose MAC is wrong.
+    pub bad_mac: BadMac,
+}
+
+/// What becomes of a request whose MAC we can't verify.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum BadMac {
+    /// It gets a crypto-NAK, as from ntpd (RFC 5905 section 9.2).
+    #[default]
+    Refused,
+    /// It gets nothing, as from chronyd.
+    Ignored,
 }
 
 /// A datagram as it came.
@@ -118,7 +134,8 @@ impl Responder {
     /// Judges `request` and writes the reply, if it gets one, to the front of
     /// `out`. A reply is never longer than the request. The transmit stamp of a
     /// kind that [`wants_transmit`](ReplyKind::wants_transmit) is for the caller to
-    /// write with [`set_transmit`], as late as possible; until then it equals T2.
+    /// write with [`complete`], as late as possible; until then it equals T2, and a MAC
+    /// is zero.
     pub fn respond(
         &mut self,
         policy: &Policy,
@@ -152,7 +169,7 @@ impl Responder {
             Demand::Kiss => {
                 kiss(&asked, state, policy.rate_limit).emit(header);
                 Verdict::Reply {
-                    len: HEADER_LEN,
+                    len: HEADER_LEN + sign(asked.signature, header, rest),
                     kind: ReplyKind::Kiss,
                     track: None,
                 }
@@ -181,8 +198,13 @@ impl Responder {
                     track = turn.token;
                 }
                 reply.emit(header);
+                let mac_len = match kind {
+                    // T3 is not yet known: `complete` signs.
+                    ReplyKind::Basic => announce(asked.signature, rest),
+                    _ => sign(asked.signature, header, rest),
+                };
                 Verdict::Reply {
-                    len: HEADER_LEN,
+                    len: HEADER_LEN + mac_len,
                     kind,
                     track,
                 }
@@ -204,7 +226,7 @@ impl Responder {
     /// The tests, in ntpd's order.
     fn admit<'a>(
         &mut self,
-        policy: &Policy,
+        policy: &'a Policy,
         request: &Request<'a>,
         now: MonoInstant,
     ) -> Result<Asked<'a>, Reason> {
@@ -255,14 +277,22 @@ impl Responder {
         };
         let trailer = Trailer::parse(packet.version(), packet.trailer())
             .map_err(|_malformed| Reason::BadTrailer)?;
-        // No keys yet, so no MAC is valid.
-        if flags.contains(Flags::NOTRUST) {
+        let signature = trailer.mac.and_then(|mac| {
+            let signed_len = request.bytes.len() - ID_LEN - mac.digest.len();
+            let (signed, mac_bytes) = request.bytes.split_at(signed_len);
+            let key = policy.keys.get(mac.key_id)?;
+            let len = mac_bytes.len();
+            key.verifies(signed, mac_bytes)
+                .then_some(Signature { key, len })
+        });
+        if flags.contains(Flags::NOTRUST) && signature.is_none() {
             return Err(Reason::Notrust);
         }
-        let mut demand = match trailer.mac {
-            None => Demand::Time,
-            Some(mac) if mac.digest.is_empty() => return Err(Reason::NakRequest),
-            Some(_) => Demand::UnknownKey,
+        let mut demand = match (trailer.mac, signature) {
+            (None, _) | (Some(_), Some(_)) => Demand::Time,
+            (Some(mac), None) if mac.digest.is_empty() => return Err(Reason::NakRequest),
+            (Some(_), None) if policy.bad_mac == BadMac::Ignored => return Err(Reason::BadMac),
+            (Some(_), None) => Demand::UnknownKey,
         };
         if flags.contains(Flags::LIMITED) {
             match self.rates.judge(from.ip(), now, policy.rate_limit) {
@@ -275,6 +305,7 @@ impl Responder {
             packet,
             reply_mode,
             demand,
+            signature,
         })
     }
 }
@@ -321,11 +352,56 @@ pub fn set_transmit(out: &mut [u8], at: WallInstant) {
     }
 }
 
+/// Makes a reply of a kind that [`wants_transmit`](ReplyKind::wants_transmit) ready to
+/// be sent, all `out` of it: writes T3 as [`set_transmit`] does, and if it goes to who asked with a
+/// MAC, signs it. A MAC stays zero, and nobody believes it, if its key is gone since.
+pub fn complete(keys: &KeyTable, out: &mut [u8], at: WallInstant) {
+    set_transmit(out, at);
+    if let Some((header, mac)) = out.split_first_chunk_mut::<HEADER_LEN>()
+        && mac.len() > CRYPTO_NAK_LEN
+        && let Some(id) = mac.first_chunk()
+        && let Some(key) = keys.get(u32::from_be_bytes(*id))
+        // An extension field is as long as no MAC.
+        && key.may_be_as_long(mac.len())
+    {
+        key.fill(header, mac);
+    }
+}
+
+/// Writes the MAC of `header` to the front of `rest`; says how long it is.
+fn sign(by: Option<Signature<'_>>, header: &[u8; HEADER_LEN], rest: &mut [u8]) -> usize {
+    let Some(Signature { key, len }) = by else {
+        return 0;
+    };
+    key.fill(header, &mut rest[..len]);
+    len
+}
+
+/// As [`sign`], of what is not yet known: all but the number of the key is zero.
+fn announce(by: Option<Signature<'_>>, rest: &mut [u8]) -> usize {
+    let Some(Signature { key, len }) = by else {
+        return 0;
+    };
+    rest[..ID_LEN].copy_from_slice(&key.id().to_be_bytes());
+    rest[ID_LEN..len].fill(0);
+    len
+}
+
 /// A request that deserves a reply.
 struct Asked<'a> {
     packet: Packet<'a>,
     reply_mode: Mode,
     demand: Demand,
+    /// How it was signed, and the reply will be; none: it was not.
+    signature: Option<Signature<'a>>,
+}
+
+/// A MAC that was verified.
+#[derive(Clone, Copy)]
+struct Signature<'a> {
+    key: &'a Key,
+    /// Octets of it, key identifier included: cut, or in old versions whole.
+    len: usize,
 }
 
 /// What the reply has to say.
@@ -382,6 +458,7 @@ mod tests {
     use crate::server::rule::{Prefix, Rule, Who};
     use crate::time::duration::NtpDuration;
     use crate::time::units::{Ppm, Precision};
+    use crate::wire::key::{KeyKind, MAC_LEN_MAX, Message};
     use crate::wire::refid::RefId;
     use proptest::prelude::*;
 
@@ -424,6 +501,7 @@ mod tests {
                 &[],
             ),
             rate_limit: RateLimit::default(),
+            ..Policy::default()
         }
     }
 
@@ -847,6 +925,165 @@ mod tests {
         );
     }
 
+    /// One key of each kind, numbered from 1.
+    fn keys() -> KeyTable {
+        let keys = KeyKind::ALL.into_iter().zip(1..).map(|(kind, id)| {
+            let secret = [id as u8; 32];
+            Key::new(id, kind, &secret[..kind.secret_len().unwrap_or(20)]).expect("a key")
+        });
+        KeyTable::new(keys.collect())
+    }
+
+    fn with_keys(flags: Flags) -> Server {
+        let mut server = Server::new(flags);
+        server.policy.keys = Arc::new(keys());
+        server
+    }
+
+    #[test]
+    fn who_signs_gets_a_reply_signed_with_the_same_key() {
+        let mut server = with_keys(Flags::NOTRUST);
+        for key in keys().iter() {
+            let asked = Message::new(&request(), Some(key));
+            server.out.fill(0xee);
+            let verdict = server.ask(&asked, client());
+            let len = HEADER_LEN + key.mac_len();
+            let expected = Verdict::Reply {
+                len,
+                kind: ReplyKind::Basic,
+                track: None,
+            };
+            assert_eq!(verdict, expected);
+            assert_eq!(
+                server.out[HEADER_LEN + ID_LEN..len],
+                vec![0; len - HEADER_LEN - ID_LEN]
+            );
+            let sent = server.received + NtpDuration::from_nanos(20_000);
+            complete(&server.policy.keys, &mut server.out[..len], sent);
+            assert_eq!(server.reply().transmit(), mark_transmit(sent));
+            let (header, mac) = server.out[..len].split_at(HEADER_LEN);
+            assert!(key.verifies(header, mac), "{key:?}");
+        }
+        assert_eq!(
+            server.ask_header(&request()),
+            Verdict::Drop(Reason::Notrust)
+        );
+    }
+
+    #[test]
+    fn interleaved_replies_and_kisses_are_signed_as_well() {
+        let mut server = with_keys(Flags::LIMITED | Flags::KOD);
+        let keys = Arc::clone(&server.policy.keys);
+        let key = keys.get(2).expect("a key");
+        let mut asked = request();
+        let mut kinds = Vec::new();
+        for wait_s in [16.0, 16.0, 16.0, 0.0] {
+            server.wait(wait_s);
+            let verdict = server.ask(&Message::new(&asked, Some(key)), client());
+            let Verdict::Reply { len, kind, track } = verdict else {
+                panic!("{verdict:?}");
+            };
+            if kind.wants_transmit() {
+                complete(&keys, &mut server.out[..len], server.received);
+            }
+            if let Some(token) = track {
+                let left = server.received + NtpDuration::from_nanos(30_000);
+                server.responder.departed(token, left);
+            }
+            let (header, mac) = server.out[..len].split_at(HEADER_LEN);
+            assert!(key.verifies(header, mac), "{kind:?}");
+            kinds.push(kind);
+            asked.origin = server.reply().receive();
+            asked.receive = NtpTimestamp::from_bits(77);
+        }
+        let (basic, interleaved) = (ReplyKind::Basic, ReplyKind::Interleaved);
+        assert_eq!(kinds, [basic, basic, interleaved, ReplyKind::Kiss]);
+    }
+
+    #[test]
+    fn a_wrong_mac_gets_a_crypto_nak_or_nothing() {
+        let mut server = with_keys(Flags::NONE);
+        let keys = Arc::clone(&server.policy.keys);
+        let signed = Message::new(&request(), keys.get(1)).to_vec();
+        let mut wrong = vec![signed.clone(); 3];
+        wrong[0][60] ^= 1; // digest
+        wrong[1][51] ^= 2; // another key's number
+        wrong[2][51] = 99; // nobody's
+        for bytes in &wrong {
+            server.policy.bad_mac = BadMac::Refused;
+            let Verdict::Reply { len: 52, kind, .. } = server.ask(bytes, client()) else {
+                panic!("no crypto-NAK");
+            };
+            assert_eq!(kind, ReplyKind::CryptoNak);
+            complete(&keys, &mut server.out[..52], server.received);
+            assert_eq!(server.out[48..52], [0; 4]);
+            server.policy.bad_mac = BadMac::Ignored;
+            assert_eq!(server.ask(bytes, client()), Verdict::Drop(Reason::BadMac));
+        }
+        assert!(matches!(
+            server.ask(&signed, client()),
+            Verdict::Reply { .. }
+        ));
+    }
+
+    #[test]
+    fn a_mac_that_is_not_cut_gets_one_in_version_three() {
+        let mut server = with_keys(Flags::NOTRUST);
+        let keys = keys();
+        let key = keys.get(5).expect("SHA-512");
+        for (version, good) in [(3, true), (4, false)] {
+            let header = Header {
+                version,
+                ..request()
+            };
+            let mut asked = [0; 48 + 68];
+            asked[..48].copy_from_slice(&header.to_bytes());
+            let (signed, mac) = asked.split_at_mut(48);
+            key.fill(signed, mac);
+            let verdict = server.ask(&asked, client());
+            let Verdict::Reply { len: 116, .. } = verdict else {
+                assert!(!good, "{verdict:?}");
+                continue;
+            };
+            complete(&keys, &mut server.out[..116], server.received);
+            assert!(good && key.verifies(&server.out[..48], &server.out[48..116]));
+        }
+    }
+
+    #[test]
+    fn extension_fields_are_under_the_mac() {
+        let mut server = with_keys(Flags::NOTRUST);
+        let keys = keys();
+        let mut asked = request().to_bytes().to_vec();
+        asked.extend([0x01, 0x04, 0, 28]);
+        asked.extend([5; 24]);
+        let mut mac = [0; MAC_LEN_MAX];
+        let len = keys.get(3).expect("a key").sign(&asked, &mut mac);
+        asked.extend(&mac[..len]);
+        assert!(matches!(
+            server.ask(&asked, client()),
+            Verdict::Reply { .. }
+        ));
+        asked[60] ^= 1;
+        assert_eq!(server.ask(&asked, client()), Verdict::Drop(Reason::Notrust));
+    }
+
+    #[test]
+    fn a_key_that_went_away_signs_nothing() {
+        let mut server = with_keys(Flags::NONE);
+        let keys = Arc::clone(&server.policy.keys);
+        let asked = Message::new(&request(), keys.get(1));
+        let Verdict::Reply { len, .. } = server.ask(&asked, client()) else {
+            panic!("no reply");
+        };
+        complete(
+            &KeyTable::default(),
+            &mut server.out[..len],
+            server.received,
+        );
+        assert_eq!(server.out[52..len], vec![0; len - 52]);
+    }
+
     /// What a client of interleaved mode keeps of one exchange.
     #[derive(Clone, Copy)]
     struct Exchange {
@@ -1046,8 +1283,25 @@ mod tests {
             for (at, octet) in at {
                 bytes[at] = octet;
             }
-            let mut server = Server::new(Flags::NONE);
+            let mut server = with_keys(Flags::NONE);
             let _ = server.ask(&bytes[..len], client());
+        }
+
+        /// Whatever follows the header, nobody is taken for somebody with a key.
+        #[test]
+        fn trailers_of_strangers_are_not_believed(
+            mut trailer in prop::collection::vec(any::<u8>(), 1..200),
+            id in 0_u32..9,
+            version in 1_u8..=4,
+        ) {
+            let at = trailer.len().saturating_sub(24);
+            if let Some(number) = trailer.get_mut(at..at + 4) {
+                number.copy_from_slice(&id.to_be_bytes());
+            }
+            let mut server = with_keys(Flags::NOTRUST);
+            let mut bytes = Header { version, ..request() }.to_bytes().to_vec();
+            bytes.extend(trailer);
+            prop_assert!(matches!(server.ask(&bytes, client()), Verdict::Drop(_)));
         }
     }
 }

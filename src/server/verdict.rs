@@ -82,11 +82,13 @@ pub enum Reason {
     Limited,
     /// A request that is itself a crypto-NAK: there is nothing to tell it.
     NakRequest,
+    /// Its MAC is not by one of our keys, and the operator wants such requests ignored.
+    BadMac,
 }
 
 impl Reason {
     /// All reasons in the order of their index.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::OtherPtp,
         Self::Group,
         Self::BadSource,
@@ -104,6 +106,7 @@ impl Reason {
         Self::Notrust,
         Self::Limited,
         Self::NakRequest,
+        Self::BadMac,
     ];
 
     /// The metric's label.
@@ -126,6 +129,7 @@ impl Reason {
             Self::Notrust => "notrust",
             Self::Limited => "limited",
             Self::NakRequest => "nak_request",
+            Self::BadMac => "bad_mac",
         }
     }
 

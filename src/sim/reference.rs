@@ -23,6 +23,7 @@ use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, Now};
 use crate::time::stamp::Stamp;
 use crate::time::units::{Ppm, Precision};
+use crate::wire::key::KeyTable;
 
 /// Wander that the filters of the bank expect, per square root of a second.
 const WANDERS: [f64; 9] = [
@@ -242,7 +243,7 @@ impl Engine for Reference {
             receive: self.dice.bits(),
             spread: self.dice.bits() as u32,
         };
-        if let Some(request) = self.association.poll(now, dice) {
+        if let Some(request) = self.association.poll(now, dice, &KeyTable::default()) {
             self.actions.push_back(Action::Send {
                 association: ID,
                 to: self.association.address(),
@@ -259,9 +260,14 @@ impl Engine for Reference {
     }
 
     fn on_datagram(&mut self, _: AssociationId, bytes: &[u8], arrival: Stamp, now: Now) {
-        let received = self
-            .association
-            .on_datagram(bytes, arrival, now, self.precision, &[]);
+        let received = self.association.on_datagram(
+            bytes,
+            arrival,
+            now,
+            self.precision,
+            &[],
+            &KeyTable::default(),
+        );
         if let Received::Sample(sample) = received {
             self.take(&sample, now);
         }

@@ -3,6 +3,7 @@
 
 pub mod candm;
 pub mod control;
+pub mod key;
 pub mod packet;
 pub mod ptp;
 pub mod refid;

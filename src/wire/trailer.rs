@@ -2,8 +2,12 @@
 
 /// Octets of a key identifier alone: a crypto-NAK.
 const CRYPTO_NAK_LEN: usize = 4;
-/// A MAC is a key identifier of 4 octets and a digest of 16 (MD5, AES-CMAC) or 20 (SHA-1).
+/// A MAC is a key identifier of 4 octets and a digest of 16 (MD5, AES-CMAC) or 20 (SHA-1,
+/// and longer ones cut to that).
 const MAC_LENS: [usize; 2] = [20, 24];
+/// Below version 4, where there are no fields to be confused with, chronyd does not cut:
+/// SHA-256, SHA-384, SHA-512.
+const MAC_LENS_WHOLE: [usize; 3] = [36, 52, 68];
 /// Shortest extension field (RFC 7822 section 7.5).
 const FIELD_LEN_MIN: usize = 16;
 
@@ -50,7 +54,8 @@ impl<'a> Trailer<'a> {
                     mac: None,
                 });
             }
-            if rest.len() == CRYPTO_NAK_LEN || MAC_LENS.contains(&rest.len()) {
+            let is_whole = version < 4 && MAC_LENS_WHOLE.contains(&rest.len());
+            if rest.len() == CRYPTO_NAK_LEN || MAC_LENS.contains(&rest.len()) || is_whole {
                 let (key_id, digest) = rest.split_first_chunk().ok_or(MalformedTrailer)?;
                 return Ok(Self {
                     fields: &bytes[..at],
@@ -117,6 +122,11 @@ mod tests {
     fn version_three_has_no_fields() {
         assert_eq!(Trailer::parse(3, &field(1, 28)), Err(MalformedTrailer));
         assert!(Trailer::parse(3, &[0; 20]).is_ok());
+        for len in MAC_LENS_WHOLE {
+            let whole = vec![0; len];
+            assert!(Trailer::parse(3, &whole).is_ok_and(|whole| whole.mac.is_some()));
+            assert_eq!(Trailer::parse(4, &whole), Err(MalformedTrailer));
+        }
         assert!(Trailer::parse(3, &[]).is_ok());
     }
 

@@ -7,10 +7,9 @@ use crate::config::chrony_lines::{
 };
 use crate::config::chrony_source::{peer, pool, server};
 use crate::config::directives::{Directive, Kind, inert, missing, refused, works};
+use crate::config::key_lines::{crypto_nak, key_file};
 use crate::config::refclock::{phc, refclock};
-use crate::config::settings::{
-    busypoll, clients, control, key_file, leap_file_alone, listen, metrics,
-};
+use crate::config::settings::{busypoll, clients, control, leap_file_alone, listen, metrics};
 
 const DELETE: &str = "delete the line";
 const COMMANDS: &str = "orders come by the Unix socket, which file permissions guard";
@@ -589,16 +588,13 @@ pub const DIRECTIVES: &[Directive] = &[
         conf_dir,
         "/nonexistent/conf.d",
     ),
-    Directive {
-        state: crate::config::directives::State::NoEffect,
-        ..works(
-            "keyfile",
-            "FILE",
-            "nothing uses keys yet",
-            key_file,
-            "/etc/passwd",
-        )
-    },
+    works(
+        "keyfile",
+        "FILE",
+        "the keys, all of which may sign requests and answers",
+        key_file,
+        "/dev/null",
+    ),
     inert(
         "log",
         "WHAT...",
@@ -683,6 +679,13 @@ pub const DIRECTIVES: &[Directive] = &[
         "how many clients are remembered",
         clients,
         "interleaved 7 limited 9",
+    ),
+    works(
+        "cryptonak",
+        "on|off",
+        "whether a request with a wrong MAC is told so [off]",
+        crypto_nak,
+        "on",
     ),
     works(
         "busypoll",

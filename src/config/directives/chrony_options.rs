@@ -41,8 +41,6 @@ const fn off(
 const ROUND_TRIPS: &str = "every sample counts by what its own round trip says of its worth";
 const ESTIMATOR: &str = "the filter learns how many samples are worth keeping";
 const NO_NTS: &str = "it belongs to NTS, which this line does not use";
-const NO_KEYS: &str =
-    "there are no keys yet, and a source is never trusted without the authentication asked for";
 const UNTRUST: &str = "delete it only if the source may be asked without authentication";
 const SECONDS: Kind = Kind::Num(0.0, 1e6);
 
@@ -89,7 +87,11 @@ pub const SOURCE: Choices = Choices {
             Some(Kind::Int(1, 16)),
             "of a `pool`: so many servers at most [4]",
         ),
-        off("key", Some(Kind::Int(1, 0xffff_ffff)), NO_KEYS, UNTRUST),
+        on(
+            "key",
+            Some(Kind::Int(1, 0xffff_ffff)),
+            "the key to sign requests with, and that answers have to be signed with",
+        ),
         off(
             "nts",
             None,

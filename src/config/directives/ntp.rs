@@ -3,13 +3,14 @@
 use crate::config::access::{discard, limit, restrict, unrestrict};
 use crate::config::association::{fudge, peer, pool, server, unpeer};
 use crate::config::directives::{Directive, Kind, Reads, State, inert, missing, refused, works};
+use crate::config::key_lines::{crypto_nak, keys, trusted_key};
 use crate::config::refclock::{phc, refclock};
 use crate::config::settings::{
-    busypoll, clients, control, disable, drift_file, enable, include, interface, key_file,
-    leap_file, leap_seconds, listen, metrics, port, tinker, tos,
+    busypoll, clients, control, disable, drift_file, enable, include, interface, leap_file,
+    leap_seconds, listen, metrics, port, tinker, tos,
 };
 
-const NO_KEYS: &str = "nothing uses keys yet";
+const NO_WRITES: &str = "nothing can be changed by mode 6 or 7";
 const NO_FILES: &str = "statistics files are not written yet";
 const USE_METRICS: &str =
     "the same figures are in `ptntp stat --json`, `ptntp peers --json` and the metrics";
@@ -225,21 +226,30 @@ pub const DIRECTIVES: &[Directive] = &[
         "5",
     ),
     // Trust.
-    Directive {
-        state: State::NoEffect,
-        ..works("keys", "FILE", NO_KEYS, key_file, "/dev/null")
-    },
-    inert(
+    works(
+        "keys",
+        "FILE [chrony]",
+        "the keys, of which those may sign requests and answers that `trustedkey` names; in ntpd's format, or in chrony's",
+        keys,
+        "/dev/null chrony",
+    ),
+    works(
         "trustedkey",
-        "ID|(ID ... ID)...",
-        NO_KEYS,
-        ANY,
+        "all|ID|(ID ... ID)...",
+        "which keys may be used [none]",
+        trusted_key,
         "1 (3 ... 5)",
     ),
-    inert("controlkey", "ID", NO_KEYS, ANY, "1"),
-    inert("requestkey", "ID", NO_KEYS, ANY, "1"),
-    inert("keysdir", "DIRECTORY", NO_KEYS, ANY, "/k"),
-    inert("authdelay", "SECONDS", NO_KEYS, ANY, "0.001"),
+    inert("controlkey", "ID", NO_WRITES, ANY, "1"),
+    inert("requestkey", "ID", NO_WRITES, ANY, "1"),
+    inert("keysdir", "DIRECTORY", NO_AUTOKEY, ANY, "/k"),
+    inert(
+        "authdelay",
+        "SECONDS",
+        "the transmit time is taken as late as possible",
+        ANY,
+        "0.001",
+    ),
     missing(
         "crypto",
         "[OPTION VALUE]...",
@@ -519,6 +529,13 @@ pub const DIRECTIVES: &[Directive] = &[
         "how many clients are remembered",
         clients,
         "interleaved 7 limited 9",
+    ),
+    works(
+        "cryptonak",
+        "on|off",
+        "whether a request with a wrong MAC is told so [on]",
+        crypto_nak,
+        "on",
     ),
     works(
         "busypoll",

@@ -84,11 +84,10 @@ pub const SOURCE: Choices = Choices {
             Some(Kind::Int(1, 1000)),
             "ptntp's own, of a `pool`: so many servers at most",
         ),
-        choice(
+        on(
             "key",
-            Some(Kind::Int(1, 65535)),
-            State::Refused,
-            "there are no keys yet, and a source is never trusted without the authentication asked for",
+            Some(Kind::Int(1, 0xffff_ffff)),
+            "the key to sign requests with, and that answers have to be signed with",
         ),
         choice("autokey", None, State::Refused, "Autokey is broken"),
         choice("nts", None, State::Refused, "there is no NTS yet"),
@@ -144,12 +143,7 @@ pub const RESTRICT: Choices = Choices {
             "strangers don't become peers; nobody ever does",
         ),
         on("noepeer", None, "as `nopeer`"),
-        choice(
-            "notrust",
-            None,
-            State::NoEffect,
-            "drops every request, as there are no keys yet to prove anything by",
-        ),
+        on("notrust", None, "requests without a valid MAC are dropped"),
         on("flake", None, "one packet in ten is dropped, as a test"),
         on("version", None, "other versions than 4 are dropped"),
         on("ntpport", None, "only packets from port 123 are meant"),

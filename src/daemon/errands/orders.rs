@@ -56,6 +56,12 @@ impl Errands {
             }
             Request::TrimRtc => just(self.wish(Wish::Set)),
             Request::WriteRtc => just(self.wish(Wish::Keep)),
+            // Files of sources and of keys are parts of it.
+            Request::ReloadSources | Request::Rekey if self.reload.is_some() => {
+                info!("chronyc says: read the configuration again");
+                self.read_again(core, hands, errands);
+                just(Status::Success)
+            }
             Request::Shutdown => {
                 info!("chronyc says: shut down");
                 errands.push(Errand::Done);
@@ -92,7 +98,9 @@ impl Errands {
             3 => SourceKind::Pool,
             _ => return Status::Invalid,
         };
-        if source.key != 0 || flags & beyond != 0 || is_offline {
+        let key = Some(source.key).filter(|&key| key != 0);
+        let lacks_key = key.is_some_and(|key| self.config.keys.table.get(key).is_none());
+        if lacks_key || flags & beyond != 0 || is_offline {
             return Status::Failed;
         }
         if self.config.sources.len() >= SOURCES_MAX {
@@ -115,6 +123,7 @@ impl Errands {
                 version @ 1..=4 => version as u8,
                 _ => SourceOptions::default().version,
             },
+            key,
             clock: None,
             over_ptp: None,
             correction: false,
@@ -379,7 +388,8 @@ fn node_order(order: &Request, node: &mut Node, now: Now) -> Answer {
             };
             return (Status::Success, Reply::ManualTimestamp(reply));
         }
-        // There are no files of sources, keys or logs that could have changed.
+        // There are no files of sources, keys or logs that could have changed: these are of
+        // the configuration.
         Request::ReloadSources | Request::Rekey | Request::CycleLogs => Status::Success,
         Request::SmoothTime => Status::NotEnabled,
         Request::AccessCheck(_) => Status::AccessDenied,
