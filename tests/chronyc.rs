@@ -15,6 +15,7 @@ use common::peers::{ChronyServer, root};
 use common::process::{self, Process};
 use common::ptntp::{BINARY, Ptntp, in_namespace};
 use common::{Random, TempDir, secs, wait_until};
+use ptntp::wire::key::KeyKind;
 
 const CONFIG: &str = "\
     server 10.77.0.2 iburst minpoll 1 maxpoll 4\n\
@@ -153,6 +154,38 @@ fn reports_say_what_chronyds_say_in_the_same_situation() {
         }
         compare_texts(&ptntp, &ours, theirs);
     }
+}
+
+#[test]
+fn keys_are_told_of_as_chronyd_does() {
+    require!(root, peers);
+    let star = Star::new(1);
+    let (mut keys, mut servers) = (String::new(), String::new());
+    for (id, kind) in (1..).zip(KeyKind::ALL) {
+        let digits = "a5".repeat(kind.secret_len().unwrap_or(10 + id));
+        keys += &format!("{id} {} HEX:{digits}\n", kind.name());
+        servers += &format!("server 10.77.0.{} key {id}\n", id + 100);
+    }
+    servers += "server 10.77.0.99\n";
+    let setup = in_namespace(&star.hub).clock("none");
+    let file = setup.directory().write("keys", &keys);
+    let config = format!("{servers}keyfile {}\n", file.display());
+    let ptntp = setup
+        .config(&format!(
+            "{config}cmdport 0\nbindcmdaddress @DIR@/chronyd.sock\n"
+        ))
+        .start();
+    let theirs = Chronyd::start(&star.hub, &config);
+    let ours = Asked::of(&ptntp, &star.hub);
+    let sorted = |asked: &Asked<'_>| {
+        let text = asked.ask("-c authdata");
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let (own, other) = (sorted(&ours), sorted(&theirs.asked));
+    assert_eq!(own.len(), 8, "{own:?}");
+    assert_eq!(own, other);
 }
 
 /// chronyc prints of both what looks the same, and ptntp prints it without chronyc.

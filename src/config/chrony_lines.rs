@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::config::allow::Order;
 use crate::config::directives::chrony_options::{LOCAL, OTHER_LIMITS, RATELIMIT};
 use crate::config::directives::{Choices, Kind, take_choice, take_kind};
-use crate::config::statement::{Include, Line, Statement, Tinker, Tos};
+use crate::config::statement::{Include, KeyedOnly, Line, Statement, Tinker, Tos};
 use crate::config::words::Word;
 use crate::server::rate;
 use crate::server::rule::{Bucket, Prefix, RateLimit};
@@ -208,21 +208,18 @@ pub fn max_stratum(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     Some(Statement::Tos(vec![Tos::Ceiling((most + 1).min(16))]))
 }
 
-/// `authselectmode mode`: without authenticated sources only `require` differs.
+/// `authselectmode mode`.
 pub fn auth_select_mode(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let known = Kind::OneOf(&["mix", "prefer", "ignore", "require"]);
-    let mode = take_kind(line, directive, known)?;
+    let mode = take_kind(line, directive, known)?.text;
     line.end()?;
-    if mode.text.eq_ignore_ascii_case("require") {
-        let message = "`authselectmode require` is not supported: there is no authentication yet, so nobody could be followed";
-        line.error(
-            &mode,
-            message.into(),
-            "write `authselectmode mix` only if the time may go without it".into(),
-        );
-        return None;
-    }
-    Some(Statement::Inert)
+    Some(Statement::KeyedOnly(
+        match mode.to_ascii_lowercase().as_str() {
+            "require" => KeyedOnly::Always,
+            "prefer" => KeyedOnly::IfAny,
+            _ => KeyedOnly::Never,
+        },
+    ))
 }
 
 /// `driftfile file [interval seconds]`.

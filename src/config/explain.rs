@@ -8,7 +8,9 @@ use crate::config::keys::{Trust, trust_as_text};
 use crate::config::native::seconds;
 use crate::config::nic::Match;
 use crate::config::stamping::{CardLine, Filter, Which};
-use crate::config::statement::{CommandAddress, Include, RtcSetting, Statement, Tinker, Tos};
+use crate::config::statement::{
+    CommandAddress, Include, KeyedOnly, RtcSetting, Statement, Tinker, Tos,
+};
 use crate::config::{Config, Family, Listen, PhcLine, SourceConfig, SourceKind};
 use crate::server::respond::BadMac;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
@@ -229,6 +231,15 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             "chronyc's reports are answered on UDP port {port}, to this machine, and to others as \
              `cmdallow` says"
         )],
+        Statement::KeyedOnly(KeyedOnly::Never) => {
+            vec!["sources with a key and without are followed alike".into()]
+        }
+        Statement::KeyedOnly(KeyedOnly::IfAny) => vec![
+            "if any source is asked with a key, those without are measured, never followed".into(),
+        ],
+        Statement::KeyedOnly(KeyedOnly::Always) => {
+            vec!["sources that are asked without a key are measured, never followed".into()]
+        }
         Statement::Manual(true) => vec!["the time can be typed in with `chronyc settime`".into()],
         Statement::Manual(false) => vec!["the time can't be typed in".into()],
         Statement::CommandAllow(order) => {

@@ -15,7 +15,9 @@ use crate::config::directives::{chrony as chrony_table, ntp as ntp_table};
 use crate::config::keys::{KeysConfig, Trust};
 use crate::config::nic::{self, NicRule};
 use crate::config::stamping::CardLine;
-use crate::config::statement::{CommandAddress, Include, RtcSetting, Statement, Tinker, Tos};
+use crate::config::statement::{
+    CommandAddress, Include, KeyedOnly, RtcSetting, Statement, Tinker, Tos,
+};
 use crate::config::{
     Commands, Config, Family, Listen, LocalClock, Location, RECENT_DEFAULT, SourceConfig,
     SourceKind,
@@ -170,6 +172,7 @@ struct Loader {
     orders: Vec<Order>,
     /// The same for commands.
     command_orders: Vec<Order>,
+    keyed_only: KeyedOnly,
     /// `bindaddress`.
     bound: (Option<Ipv4Addr>, Option<Ipv6Addr>),
     /// `interface` lines.
@@ -216,6 +219,7 @@ impl Loader {
             dialect,
             orders: Vec::new(),
             command_orders: Vec::new(),
+            keyed_only: KeyedOnly::Never,
             bound: (None, None),
             port_off: false,
             nics: Vec::new(),
@@ -323,6 +327,7 @@ impl Loader {
             Statement::Allow(order) => self.orders.push(*order),
             Statement::CommandAllow(order) => self.command_orders.push(*order),
             Statement::Manual(on) => config.manual = *on,
+            Statement::KeyedOnly(only) => self.keyed_only = *only,
             Statement::KernelLeaps(on) => config.kernel_leaps = *on,
             Statement::BindAddress(IpAddr::V4(address)) => self.bound.0 = Some(*address),
             Statement::BindAddress(IpAddr::V6(address)) => self.bound.1 = Some(*address),
@@ -577,6 +582,7 @@ impl Loader {
         let commands = allow::compile(&self.command_orders).into_iter();
         let said = commands.filter(|block| block.order.is_some());
         self.config.commands.allowed = said.map(|block| (block.prefix, block.allow)).collect();
+        self.keyed_or_not(&lines);
         self.compile_nics();
         self.local_clock(&lines);
         self.over_ptp(&lines);
@@ -602,6 +608,30 @@ impl Loader {
             dialect: self.dialect,
             lines,
         })
+    }
+
+    /// `authselectmode`: who is asked without a key may not be followed.
+    fn keyed_or_not(&mut self, lines: &[ReadLine]) {
+        let sources = self.config.sources.iter_mut();
+        let (keyed, unkeyed): (Vec<_>, Vec<_>) = sources.partition(|source| {
+            // Our own clocks are our own.
+            source.options.key.is_some() || source.kind == SourceKind::Clock
+        });
+        let passes_over = match self.keyed_only {
+            KeyedOnly::Never => false,
+            KeyedOnly::IfAny => keyed.iter().any(|source| source.options.key.is_some()),
+            KeyedOnly::Always => true,
+        };
+        let nobody = passes_over && keyed.is_empty() && !unkeyed.is_empty();
+        for source in unkeyed {
+            source.options.noselect |= passes_over;
+        }
+        let is_mode = |read: &&ReadLine| matches!(read.statement, Statement::KeyedOnly(_));
+        if let Some(read) = lines.iter().rfind(is_mode).filter(|_| nobody) {
+            let message = "no source is asked with a key, so nobody could be followed";
+            let help = "write `key N` on the lines of the sources, or delete this one";
+            self.say(read, Severity::Error, message, help);
+        }
     }
 
     /// Where `interface` lines leave us answering.

@@ -117,6 +117,8 @@ pub enum Statement {
     BusyPoll(bool),
     /// `rtcsync`, `rtcfile` and their like.
     Rtc(RtcSetting),
+    /// `authselectmode`.
+    KeyedOnly(KeyedOnly),
     /// `manual`: the time may be typed in.
     Manual(bool),
     /// `cmdallow`, `cmddeny`.
@@ -159,6 +161,17 @@ pub struct Parsed {
     pub loses_source: bool,
     /// It starts with the number that an editor's listing puts there.
     pub numbered: bool,
+}
+
+/// Are servers followed that are asked without a key?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyedOnly {
+    /// They are.
+    Never,
+    /// Not if any is asked with one.
+    IfAny,
+    /// They are not.
+    Always,
 }
 
 /// Where commands come in.

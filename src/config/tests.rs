@@ -771,7 +771,10 @@ fn errors_in_chrony_conf_name_line_word_and_remedy() {
         ("refclock PPS /dev/pps0", "not supported yet"),
         ("broadcast 30 10.0.0.255", "listeners"),
         ("ntsserverkey /k", "NTS"),
-        ("authselectmode require", "nobody could be followed"),
+        (
+            "authselectmode require\nserver a.example",
+            "nobody could be followed",
+        ),
         ("maxupdateskew fast", "a number from"),
         ("leapsecmode smear", "system, step"),
         ("fudge 127.127.1.0", "`local stratum"),
@@ -1557,6 +1560,38 @@ fn chronys_hardware_lines_mean_the_same_in_chrony_conf() {
     assert_eq!(again, config, "{lines:?}");
     let why = load_text(Path::new("c"), "refclock SHM 0", Dialect::Chrony).expect_err("no SHM");
     assert!(listed(&why).contains("not supported yet"));
+}
+
+#[test]
+fn authselectmode_says_whether_unsigned_time_is_followed() {
+    let directory = Directory::new("authselectmode");
+    directory.write("keys", "1 SHA1 HEX:0123456789abcdef0123\n");
+    let keys = directory.0.join("keys");
+    let followed = |mode: &str, sources: &str| {
+        let text = format!(
+            "authselectmode {mode}\nkeyfile {}\n{sources}",
+            keys.display()
+        );
+        let loaded = load_text(Path::new("c"), &text, Dialect::Chrony);
+        let config = loaded
+            .unwrap_or_else(|why| panic!("{}", listed(&why)))
+            .config;
+        let sources = config.sources.iter();
+        sources
+            .map(|source| !source.options.noselect)
+            .collect::<Vec<_>>()
+    };
+    let both = "server a key 1\nserver b\nrefclock PHC eth0\n";
+    let all = [
+        ("mix", true),
+        ("ignore", true),
+        ("prefer", false),
+        ("require", false),
+    ];
+    for (mode, unsigned) in all {
+        assert_eq!(followed(mode, both), [true, unsigned, true], "{mode}");
+    }
+    assert_eq!(followed("prefer", "server b\n"), [true]);
 }
 
 #[test]

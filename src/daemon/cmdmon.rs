@@ -256,7 +256,9 @@ impl Desk {
             Request::NtpSourceName(address) => of_address(*address, &|source| {
                 Reply::NtpSourceName(source.name.clone())
             }),
-            Request::AuthData(address) => of_address(*address, &|_| Reply::NoAuthentication),
+            Request::AuthData(address) => of_address(*address, &|source| {
+                Reply::AuthData(reports::auth_data(source))
+            }),
             Request::Tracking => good(Reply::Tracking(reports::tracking(report))),
             Request::Activity => good(Reply::Activity(reports::activity(report))),
             Request::ServerStats => {

@@ -17,9 +17,10 @@ use crate::sync::select::Tally;
 use crate::time::instant::WallInstant;
 use crate::time::timestamp::NtpTimestamp;
 use crate::wire::candm::{
-    Activity, Address, Client, ManualSample, NtpData, Rtc, SelectData, ServerStats, SourceData,
-    SourceMode, SourceState, SourceStats, Tracking,
+    Activity, Address, AuthData, Client, ManualSample, NtpData, Rtc, SelectData, ServerStats,
+    SourceData, SourceMode, SourceState, SourceStats, Tracking,
 };
+use crate::wire::key::KeyKind;
 use crate::wire::packet::Leap;
 
 /// chrony's name for its own undisciplined clock, 127.127.1.1: `chronyc waitsync` knows
@@ -205,6 +206,22 @@ fn named_address(index: u32, source: &SourceReport) -> Address {
         Some(_) => Address::Unspecified,
         None => address(index, source.address),
     }
+}
+
+/// How a source is authenticated.
+pub fn auth_data(source: &SourceReport) -> Option<AuthData> {
+    let key = source.detail.key.as_ref()?;
+    let kind = match KeyKind::from_name(&key.kind)? {
+        KeyKind::Md5 => 1,
+        KeyKind::Sha1 => 2,
+        KeyKind::Sha256 => 3,
+        KeyKind::Sha384 => 4,
+        KeyKind::Sha512 => 5,
+        KeyKind::Aes128 => 13,
+        KeyKind::Aes256 => 14,
+    };
+    let (id, bits) = (key.id, key.bits);
+    Some(AuthData { kind, id, bits })
 }
 
 /// `selectdata`, of one.

@@ -20,8 +20,8 @@ use crate::node::action::{Action, AssociationId, Event, SourceId, Whom};
 use crate::node::manual::Manual;
 use crate::node::pool::{Name, SourceSpec};
 use crate::node::report::{
-    CLOCK, LOCAL, NodeReport, ReplyReport, SampleReport, SourceDetail, SourceReport, SystemDetail,
-    SystemReport,
+    CLOCK, KeyReport, LOCAL, NodeReport, ReplyReport, SampleReport, SourceDetail, SourceReport,
+    SystemDetail, SystemReport,
 };
 use crate::node::updates::Updates;
 use crate::server::respond::Policy;
@@ -1205,10 +1205,16 @@ impl Node {
     fn source_detail(&self, peer: &Peer, estimate: Option<&Estimate>, now: Now) -> SourceDetail {
         let association = &peer.association;
         let options = association.options();
+        let key = options.key.and_then(|id| self.policy.keys.get(id));
         let mut detail = SourceDetail {
             online: association.is_online(),
             bursting: association.is_bursting(),
             prefer: options.prefer,
+            key: key.map(|key| KeyReport {
+                id: key.id(),
+                kind: key.kind().name().to_owned(),
+                bits: key.bits(),
+            }),
             noselect: options.noselect,
             stamped: association.stamped(),
             ..SourceDetail::default()

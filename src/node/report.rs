@@ -90,6 +90,8 @@ pub struct SourceDetail {
     pub prefer: bool,
     /// `noselect`.
     pub noselect: bool,
+    /// `key`, if there is one of that number.
+    pub key: Option<KeyReport>,
     /// θ of the last sample less what was corrected since.
     pub adjusted_s: f64,
     /// Samples the estimate rests on.
@@ -107,6 +109,17 @@ pub struct SourceDetail {
     pub response_s: f64,
     /// So many of T1 and T4 by the kernel, of T1 and T4 by hardware.
     pub stamped: [u64; 4],
+}
+
+/// What may be told of a key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeyReport {
+    /// Its number.
+    pub id: u32,
+    /// Its type, as chrony writes it.
+    pub kind: String,
+    /// How long its secret is.
+    pub bits: u16,
 }
 
 /// A reply's header, field by field (RFC 5905 section 7.3).

@@ -723,8 +723,8 @@ pub enum Reply {
     NtpData(Box<NtpData>),
     /// A source's name.
     NtpSourceName(String),
-    /// No key: all there is.
-    NoAuthentication,
+    /// A source's key; none: it is asked without.
+    AuthData(Option<AuthData>),
     /// One source's place in the selection.
     SelectData(SelectData),
     /// The times that were typed in, [`MANUAL_SAMPLES_MAX`] at most.
@@ -1013,6 +1013,17 @@ pub struct SelectData {
     pub high_s: f64,
 }
 
+/// A symmetric key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AuthData {
+    /// chrony's number of its type: hashes in its order, from 1; 13 and 14 are AES.
+    pub kind: u16,
+    /// Its own number.
+    pub id: u32,
+    /// How long its secret is.
+    pub bits: u16,
+}
+
 /// Octets of an answer to the request of `header`; none if it would be longer.
 pub fn answer(header: &Header, status: Status, reply: &Reply) -> Option<Vec<u8>> {
     let room = header.len.checked_sub(REPLY_HEADER_LEN)?;
@@ -1108,8 +1119,16 @@ impl Writer {
                 self.u8s(&field);
                 19
             }
-            Reply::NoAuthentication => {
-                self.u8s(&[0; 12]);
+            Reply::AuthData(key) => {
+                const SYMMETRIC: u16 = 1;
+                let none = AuthData::default();
+                let AuthData { kind, id, bits } = key.as_ref().unwrap_or(&none);
+                self.u16(if key.is_some() { SYMMETRIC } else { 0 });
+                self.u16(*kind);
+                self.u32(*id);
+                self.u16(*bits);
+                // Attempts to establish a key.
+                self.u16(0);
                 // No key was ever established.
                 self.u32(u32::MAX);
                 self.u8s(&[0; 8]);

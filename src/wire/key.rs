@@ -112,6 +112,8 @@ enum Algorithm {
 pub struct Key {
     id: u32,
     kind: KeyKind,
+    /// Octets of the secret.
+    len: usize,
     algorithm: Algorithm,
 }
 
@@ -198,6 +200,7 @@ impl Key {
         Ok(Self {
             id,
             kind,
+            len: secret.len(),
             algorithm,
         })
     }
@@ -205,6 +208,11 @@ impl Key {
     /// Its number.
     pub fn id(&self) -> u32 {
         self.id
+    }
+
+    /// How many bits the secret has.
+    pub fn bits(&self) -> u16 {
+        u16::try_from(8 * self.len).unwrap_or(u16::MAX)
     }
 
     /// How it signs.

@@ -167,7 +167,7 @@ pub const DIRECTIVES: &[Directive] = &[
     works(
         "authselectmode",
         "mix|prefer|ignore|require",
-        "`require` is refused, the others are alike without authentication",
+        "`require`: who is asked without a key is measured, never followed; so with `prefer`, if anybody is asked with one; else those with a key are not above the others",
         crate::config::chrony_lines::auth_select_mode,
         "mix",
     ),
