@@ -2,19 +2,47 @@
 //! a guest has: the suites of `hwtest/`, run in QEMU with the binary under test.
 
 use std::path::Path;
+use std::sync::{Condvar, Mutex, PoisonError};
 
 mod common;
 
 use common::ptntp::BINARY;
 use common::{process, secs};
 
+/// Guests that run at a time: each takes a core, and has a limit to be done by.
+const GUESTS_MAX: usize = 2;
+
+static GUESTS: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// A guest's turn, until it is dropped.
+struct Turn;
+
+impl Turn {
+    fn wait() -> Self {
+        let (running, changed) = &GUESTS;
+        let running = running.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = changed.wait_while(running, |running| *running >= GUESTS_MAX);
+        *running.unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let (running, changed) = &GUESTS;
+        *running.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        changed.notify_one();
+    }
+}
+
 /// Runs a suite, and fails with what it printed.
 fn run_suite(suite: &str) {
+    let _turn = Turn::wait();
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("hwtest/run");
     let mut command = process::command(None, program);
     command.arg(suite).env("PTNTP", BINARY);
     // A suite's own limit, at most, and time to fetch what guests need.
-    let output = process::run(command, secs(1200));
+    let output = process::run(command, secs(1800));
     let text = process::all(&output);
     println!("{text}");
     assert!(
