@@ -71,7 +71,7 @@ faults() {
 unplug() {
     watch_bounds client 60
     on far ip link del hw1
-    check "unplugged: the operator is told" within 30 told client "ptp[0-9]* is gone"
+    check "unplugged: the operator is told" within 30 told client "ptp[0-9]* is gone\|no such interface"
     sleep 5
     ip link add hw1 link lower1 type hwts
     ip link set hw1 netns far

@@ -6,7 +6,7 @@
 # limit: 1500
 
 hw_pair near far
-settle_s=120
+settle_s=240
 watch_s=60
 
 . /guest/ptntp.sh
