@@ -186,7 +186,8 @@ impl World {
                 Action::Close(_)
                 | Action::Publish(_)
                 | Action::Upstreams(_)
-                | Action::KeepFrequency(_) => {}
+                | Action::KeepFrequency(_)
+                | Action::Record(_) => {}
             }
         }
     }
