@@ -486,6 +486,7 @@ impl Association {
         keys: &KeyTable,
     ) -> Received {
         let awaited = self.pending.is_some();
+        self.answer = None;
         match self.judge(bytes, arrival, now, precision, own, keys) {
             Ok(received) => received,
             Err(test) => {
