@@ -36,6 +36,7 @@ pub mod settings;
 pub mod stamping;
 pub mod statement;
 pub mod statistics;
+pub mod statistics_lines;
 pub mod words;
 
 #[cfg(test)]

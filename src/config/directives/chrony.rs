@@ -10,7 +10,7 @@ use crate::config::directives::{Directive, Kind, inert, missing, refused, works}
 use crate::config::key_lines::{crypto_nak, key_file};
 use crate::config::refclock::{phc, refclock};
 use crate::config::settings::{busypoll, clients, control, leap_file_alone, listen, metrics};
-use crate::config::statistics::{log, logbanner, logchange, logdir};
+use crate::config::statistics_lines::{log, logbanner, logchange, logdir};
 
 const DELETE: &str = "delete the line";
 const COMMANDS: &str = "orders come by the Unix socket, which file permissions guard";

@@ -9,7 +9,9 @@ use crate::config::settings::{
     busypoll, clients, control, disable, drift_file, enable, include, interface, leap_file,
     leap_seconds, listen, metrics, port, tinker, tos,
 };
-use crate::config::statistics::{filegen, log, logbanner, logchange, logdir, statistics, statsdir};
+use crate::config::statistics_lines::{
+    filegen, log, logbanner, logchange, logdir, statistics, statsdir,
+};
 
 const NO_WRITES: &str = "nothing can be changed by mode 6 or 7";
 const NO_AUTOKEY: &str = "Autokey is broken";
