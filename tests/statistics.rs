@@ -6,8 +6,8 @@ mod common;
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 use common::net::{Star, hub_v4, spoke_v4};
 use common::ntp::Client;
@@ -401,57 +401,64 @@ fn chronyds_logs_are_cycled_and_large_corrections_told() {
     assert!(told[0].contains("wrong by -0.3"), "{told:?}");
 }
 
-/// The daemon with a file that can't be written beside one that can.
-fn beside(star: &Star, io: &str, told: usize, spoil: impl FnOnce(&Path) -> Option<fs::File>) {
+/// The daemon with a file that can't be written, by `lines`, beside one that can.
+fn beside(star: &Star, io: &str, told: usize, lines: &str, spoil: impl FnOnce(&Path)) {
     let setup = in_namespace(&star.hub)
         .clock("virtual:0.01,20")
         .config(&format!(
-            "server {} iburst minpoll 0 maxpoll 0\nstatsdir @DIR@/s\n\
-             filegen peerstats type none\nfilegen loopstats type none\n",
+            "server {} iburst minpoll 0 maxpoll 0\nlogdir @DIR@/l\nlog statistics\n{lines}\n",
             spoke_v4(0)
         ))
         .args(&["--io", io]);
-    let directory: PathBuf = setup.directory().path().join("s");
-    fs::create_dir(&directory).expect("a directory");
-    let _kept = spoil(&directory.join("loopstats"));
+    spoil(setup.directory().path());
     let mut ptntp = setup.start();
     let settled = ptntp.settles(GOOD_S, secs(60), secs(3));
     assert!(settled.is_ok(), "{io}: {settled:?}");
-    let good = directory.join("peerstats");
+    let good = ptntp.directory.path().join("l/statistics.log");
     assert!(wait_until(secs(10), || rows(&good).len() > 8), "{io}");
     let status = ptntp.process.terminate(secs(8)).expect("it ends");
     assert!(status.success(), "{io}: {status}");
     let log = ptntp.process.log();
-    let sentences = log
-        .lines()
-        .filter(|line| line.contains("loopstats can't be written"));
+    let sentences = log.lines().filter(|line| line.contains("can't be written"));
     assert_eq!(sentences.count(), told, "{io}: {log}");
+}
+
+/// Both backends at a time: most of it is waiting.
+fn with_both(test: impl Fn(&Star, &str) + Sync) {
+    std::thread::scope(|scope| {
+        for io in ["auto", "poll"] {
+            let test = &test;
+            scope.spawn(move || {
+                let star = Star::new(1);
+                let _server = ChronyServer::start(&star.spokes[0]);
+                test(&star, io);
+            });
+        }
+    });
 }
 
 #[test]
 fn a_full_disk_costs_lines_and_is_told_once() {
     require!(root, peers);
-    for io in ["auto", "poll"] {
-        let star = Star::new(1);
-        let _server = ChronyServer::start(&star.spokes[0]);
-        beside(&star, io, 1, |path| {
-            symlink("/dev/full", path).expect("a link");
-            None
-        });
-    }
+    with_both(|star, io| {
+        let lines = "statsdir /dev\nfilegen loopstats file full type none";
+        beside(star, io, 1, lines, |_| {});
+    });
 }
 
 #[test]
 fn a_file_that_hangs_leaves_the_time_alone() {
     require!(root, peers);
-    // Before a ring's lines are lost, there is room for many; the one thread of poll does
-    // not even try to wait.
-    for (io, told) in [("auto", 0), ("poll", 1)] {
-        let star = Star::new(1);
-        let _server = ChronyServer::start(&star.spokes[0]);
-        beside(&star, io, told, |path| {
+    with_both(|star, io| {
+        // Before a ring's lines are lost, there is room for many; the one thread of poll
+        // does not even try to wait.
+        let told = usize::from(io == "poll");
+        let lines = "statsdir @DIR@\nfilegen loopstats file fifo type none";
+        let mut kept = None;
+        beside(star, io, told, lines, |directory| {
+            let path = directory.join("fifo");
             let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
-            nix::unistd::mkfifo(path, mode).expect("a fifo");
+            nix::unistd::mkfifo(&path, mode).expect("a fifo");
             // Somebody has it open, reads nothing, and it is full already.
             let mut full = OpenOptions::new()
                 .read(true)
@@ -460,7 +467,8 @@ fn a_file_that_hangs_leaves_the_time_alone() {
                 .open(path)
                 .expect("the fifo");
             while full.write(&[b'x'; 4096]).is_ok() {}
-            Some(full)
+            kept = Some(full);
         });
-    }
+        drop(kept);
+    });
 }

@@ -315,7 +315,7 @@ impl Errands {
                 }
                 Errand::Keep(entry) => {
                     if let What::Fact(Fact::Update(update)) = &entry.what {
-                        self.tell_change(update);
+                        self.tell_change(update, core);
                     }
                     hands.keep(entry);
                 }
@@ -608,10 +608,11 @@ impl Errands {
 
     /// chronyd's line about a correction that is larger than the operator wants to pass
     /// over. What is on its way to be corrected was told before.
-    fn tell_change(&self, update: &UpdateFact) {
+    fn tell_change(&self, update: &UpdateFact, core: &TimeLoop) {
         let offset = update.offset - update.pending;
         let limit = self.config.statistics.change;
-        if update.combined > 0 && limit.is_some_and(|limit| offset.abs() > limit) {
+        let corrected = self.config.discipline && core.clock().is_steered();
+        if corrected && update.combined > 0 && limit.is_some_and(|limit| offset.abs() > limit) {
             warn!("System clock wrong by {:.6} seconds", offset.as_seconds());
         }
     }

@@ -15,12 +15,15 @@ use crate::config::statistics::{FileConfig, Rotation, StatisticsConfig};
 use crate::daemon::statistics::Entry;
 use crate::daemon::statistics::lines::{banner, lines};
 use crate::time::civil::Civil;
+use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, Now};
 
 const DAY_S: i64 = 86_400;
 
 /// Everybody may read the files, as ntpd's and chronyd's.
 const MODE: u32 = 0o644;
+/// A file that fails again is not told of again before this.
+const AGAIN: NtpDuration = NtpDuration::from_whole_seconds(3600);
 /// A directory that chronyd would make is as chronyd would make it.
 const DIRECTORY_MODE: u32 = 0o750;
 
@@ -38,8 +41,12 @@ pub struct Book {
     written: u32,
     /// For which seconds the open file is good.
     good_for: Range<i64>,
-    /// The operator was told that it can't be written.
+    /// It can't be written just now.
     failing: bool,
+    /// When the operator was told so last.
+    told: Option<MonoInstant>,
+    /// He waits for the good news.
+    owed: bool,
     lost: u64,
 }
 
@@ -57,6 +64,8 @@ impl Book {
                 written: 0,
                 good_for: 0..0,
                 failing: false,
+                told: None,
+                owed: false,
                 lost: 0,
             })
             .collect()
@@ -150,10 +159,14 @@ impl Book {
         self.good_for = 0..0;
     }
 
-    /// `count` lines could not be written. Told once.
-    pub fn failed(&mut self, count: usize, why: &str) {
+    /// `count` lines could not be written. Told once, and not each time that a disk is
+    /// full again.
+    pub fn failed(&mut self, count: usize, why: &str, now: MonoInstant) {
         self.lost += count as u64;
-        if !std::mem::replace(&mut self.failing, true) {
+        let began = !std::mem::replace(&mut self.failing, true);
+        if began && self.told.is_none_or(|at| now.since(at) >= AGAIN) {
+            self.told = Some(now);
+            self.owed = true;
             warn!(
                 "{} can't be written: {why}; its lines are lost until it can",
                 self.path()
@@ -163,7 +176,7 @@ impl Book {
 
     /// Lines were written.
     pub fn succeeded(&mut self) {
-        if std::mem::take(&mut self.failing) {
+        if std::mem::take(&mut self.failing) && std::mem::take(&mut self.owed) {
             let lost = std::mem::take(&mut self.lost);
             info!("{} is written again; {lost} lines were lost", self.path());
         }
@@ -202,7 +215,8 @@ impl Generation {
                 .append(true)
                 .create(true)
                 .mode(MODE)
-                .custom_flags(if at_once { libc::O_NONBLOCK } else { 0 })
+                // The directory may be somebody else's.
+                .custom_flags(libc::O_NOFOLLOW | if at_once { libc::O_NONBLOCK } else { 0 })
                 .open(&self.path)
         };
         let file = match open() {
@@ -301,7 +315,7 @@ impl Scribe {
                 Ok(()) => book.succeeded(),
                 Err(error) => {
                     *file = None;
-                    book.failed(lines.len(), &error.to_string());
+                    book.failed(lines.len(), &error.to_string(), entry.now.mono);
                 }
             }
         }
@@ -313,7 +327,6 @@ mod tests {
     use super::*;
     use crate::config::statistics::FileKind;
     use crate::daemon::statistics::{Used, What};
-    use crate::time::duration::NtpDuration;
     use crate::time::instant::WallInstant;
 
     struct Room(PathBuf);
@@ -450,7 +463,7 @@ mod tests {
         fs::write(room.0.join("usestats"), "somebody's\n").unwrap();
         let names = written(&room, Rotation::Day, true, &[at(2026, 11, 22, 1, 0)]);
         let saved = format!("usestats.{}C0", std::process::id());
-        assert_eq!(names, ["usestats", "usestats.20261122", saved.as_str()]);
+        assert!(names.contains(&saved) && names.len() == 3, "{names:?}");
         let kept = fs::read_to_string(room.0.join(saved)).unwrap();
         assert_eq!(kept, "somebody's\n");
     }
@@ -505,6 +518,25 @@ mod tests {
         scribe.write(&at(2026, 11, 22, 3, 0));
         assert!(!scribe.files[0].0.failing);
         assert_eq!(room.lines("usestats"), 1);
+    }
+
+    #[test]
+    fn a_disk_that_is_full_by_turns_is_not_told_of_at_its_pace() {
+        let room = Room::new("turns");
+        let config = room.config(Rotation::None, false);
+        let mut book = Book::of(&config, MonoInstant::ZERO).remove(0);
+        let at = |second| MonoInstant::ZERO + NtpDuration::from_whole_seconds(second);
+        book.failed(1, "full", at(10));
+        assert!(book.owed);
+        book.succeeded();
+        assert_eq!((book.lost, book.owed), (0, false));
+        for second in 11..20 {
+            book.failed(2, "full", at(second));
+            assert_eq!((book.told, book.owed), (Some(at(10)), false));
+            book.succeeded();
+        }
+        book.failed(1, "full", at(4000));
+        assert_eq!((book.told, book.lost), (Some(at(4000)), 19));
     }
 
     #[test]

@@ -152,8 +152,10 @@ impl Clerks {
             }
             let (count, now) = (lines.len(), entry.now);
             match clerk.sender.try_send(Write { now, lines }) {
-                Ok(()) => clerk.book.succeeded(),
-                Err(_) => clerk.book.failed(count, "it is too slow"),
+                // Not before there is room for many again.
+                Ok(()) if clerk.sender.capacity() >= WRITES_MAX / 2 => clerk.book.succeeded(),
+                Ok(()) => {}
+                Err(_) => clerk.book.failed(count, "it is too slow", now.mono),
             }
         }
     }
@@ -216,7 +218,7 @@ impl Desk {
                 Err(error) => {
                     self.file = None;
                     self.book.close();
-                    self.book.failed(lines.len(), &error.to_string());
+                    self.book.failed(lines.len(), &error.to_string(), now.mono);
                 }
             }
             if next.is_none() {
