@@ -33,6 +33,7 @@ pub mod service;
 pub mod single;
 pub mod snapshot;
 pub mod status;
+pub mod survey;
 pub mod threads;
 pub mod time_loop;
 pub mod worker;
