@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::cli::old_names::TOOLS;
 use crate::config::dialect::Dialect;
 use crate::daemon::options::{ClockChoice, IoChoice};
 use crate::daemon::rtc::files::ADJTIME;
@@ -831,6 +832,8 @@ pub enum Generate {
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
+    /// Make links by the names of the tools that ptntp stands in for; never over a file
+    Links(LinksArgs),
     /// Print the table of every directive of a dialect
     Directives {
         /// The dialect
@@ -843,6 +846,30 @@ pub enum Generate {
         #[arg(value_name = "SHELL")]
         shell: Shell,
     },
+}
+
+/// Options of `generate links`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "\
+Exit status: 0 when all links are there, 1 when something else has one of the names.")]
+pub struct LinksArgs {
+    /// The directory; made if it is not there
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+
+    /// Only these tools [default: all]
+    #[arg(value_name = "TOOL",
+          value_parser = PossibleValuesParser::new(TOOLS.map(|(name, _)| name)))]
+    pub tools: Vec<String>,
+
+    /// What the links point to, such as ptntp where that is to lie beside them [default: this
+    /// program]
+    #[arg(long, value_name = "PATH")]
+    pub target: Option<PathBuf>,
+
+    /// Also write manual pages by these names there, such as /usr/share/man/man1
+    #[arg(long, value_name = "DIR")]
+    pub man: Option<PathBuf>,
 }
 
 #[cfg(test)]
