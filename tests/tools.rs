@@ -102,15 +102,9 @@ fn ntpdate_asks_and_sets_in_its_own_words() {
         ("-p 1 --clock virtual:-0.3", "adjust", 0.3),
         ("-p 1 -b --clock virtual:-0.3", "step", 0.3),
         ("-p 1 -B --clock virtual:110240.4", "adjust", -110_240.4),
-        ("-p 1 -bsuv4 -t 0.5 -o 3 --clock none", "", 0.0),
         ("-d -p 2 --clock virtual:2", "step", -2.0),
     ] {
         let (text, code) = says(&format!("ntpdate {line} 10.77.0.2"));
-        if line.contains("-bsuv4") {
-            // There is no syslog in this test's world, or there is.
-            assert!(code == Some(0) || text.contains("syslog"), "{text}");
-            continue;
-        }
         assert_eq!(code, Some(0), "{line}: {text}");
         let last = text.lines().last().expect("a line");
         assert!(
@@ -271,19 +265,15 @@ fn ntpdig_prints_the_same() {
     );
     let (text, code) = links.says(&star.hub, "sntp -t 1 10.77.0.9");
     assert!(code == Some(1) && text.starts_with("ntpdig: "), "{text}");
-    // Beyond its limit it steps, below it slews; a clock in software here.
-    for (line, json) in [
-        ("-S", true),
-        ("-s", false),
-        ("-sS -M 200", true),
-        ("-sS -M 900", false),
+    // This machine's clock it may not set.
+    for line in [
+        "ntpdig -S 10.77.0.2",
+        "ntpdig -s 10.77.0.2",
+        "sntp -sS -M 200 10.77.0.2",
     ] {
-        let line = format!("ntpdig -j {line} 10.77.0.2");
-        let mut command = process::command(Some(&star.hub), links.path("ntpdig"));
-        command.args(line.split(' ').skip(1));
-        let text = all(&process::run(command, secs(20)));
-        // Without the right to it nothing is set, and that is said.
-        assert!(text.contains("no right to set the clock"), "{json}: {text}");
+        let (text, code) = links.says(&star.hub, line);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains("no right to set the clock"), "{text}");
     }
 }
 
@@ -424,19 +414,10 @@ fn telegraf_reads_ntpqs_table() {
     require!(root, peers);
     let star = Star::new(2);
     let (_server, ptntp, _ntpd) = side_by_side(&star, "");
-    let links = Links::new();
     for dns in [&["-p", "-n"][..], &["-p"]] {
         let theirs = telegraf(&ntpq(&star.spokes[1], LOOPBACK, dns));
         let asked = telegraf(&ntpq(&star.hub, LOOPBACK, dns));
-        // By the link, as telegraf would find it in its path.
-        let mut command = process::command(Some(&star.hub), links.path("ntpq"));
-        command.args(dns);
-        // The link has no option for the socket's path, which is the user's own then.
-        let output = process::run(command, secs(10));
-        assert!(
-            !output.status.success(),
-            "there is no service at the default place"
-        );
+        // What it gets by a link of ntpq's name.
         let own = telegraf(&stdout(&ptntp.tell(&["peers", "-n"])));
         for rows in [&theirs, &asked, &own] {
             assert_eq!(rows.len(), 1, "{rows:?}");

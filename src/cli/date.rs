@@ -547,3 +547,74 @@ fn date(civil: &Civil) -> String {
 fn time_of_day(civil: &Civil) -> String {
     format!("{:02}:{:02}:{:02}", civil.hour, civil.minute, civil.second)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Cli, Command};
+
+    fn args(words: &[&str]) -> DateArgs {
+        let all = ["ptntp", "date"].iter().chain(words);
+        match Cli::try_parse_from(all).unwrap().command {
+            Command::Date(args) => args,
+            other => panic!("not date: {other:?}"),
+        }
+    }
+
+    fn answer() -> Answer {
+        Answer {
+            name: "ntp.example.net".to_owned(),
+            address: "192.0.2.1".parse().unwrap(),
+            socket_address: "192.0.2.1:123".parse().unwrap(),
+            stratum: 2,
+            offset_s: Some(-0.691_491_4),
+            delay_s: Some(0.000_231),
+            error_bound_s: Some(0.001_2),
+            leap: Some("no-leap"),
+            sent: 4,
+            samples: 4,
+            trouble: None,
+        }
+    }
+
+    #[test]
+    fn lines_are_ntpdates() {
+        assert_eq!(
+            server_line(&answer()),
+            "server 192.0.2.1, stratum 2, offset -0.691491, delay 0.00023\n"
+        );
+        assert_eq!(date(&Civil::from_unix(1_470_119_811)), " 2 Aug 06:36:51");
+    }
+
+    #[test]
+    fn lines_are_ntpdigs() {
+        let outcome = Outcome {
+            servers: vec![answer()],
+            server: Some("192.0.2.1:123".parse().unwrap()),
+            step: true,
+            set: true,
+        };
+        let now = WallInstant::from_unix_ns(1_470_119_811_700_000_000);
+        let text = ntpdig(&args(&["x"]), &outcome, &answer(), now);
+        let (_, rest) = text.split_once('.').unwrap();
+        assert!(rest.starts_with("008508 ("), "{text}");
+        let (_, rest) = text.split_once(") ").unwrap();
+        assert_eq!(
+            rest,
+            "-0.691491 +/- 0.001200 ntp.example.net 192.0.2.1 s2 no-leap\n"
+        );
+        let json = ntpdig(&args(&["x", "--json"]), &outcome, &answer(), now);
+        assert!(json.contains("\"adjusted\":true"), "{json}");
+    }
+
+    #[test]
+    fn slow_links_are_asked_less_often() {
+        assert_eq!(plan(&args(&["x"])).options.minpoll, INTERVAL);
+        assert_eq!(
+            plan(&args(&["-t", "3", "x"])).options.minpoll,
+            INTERVAL_SLOW
+        );
+    }
+}
