@@ -20,7 +20,6 @@ use ptntp::wire::key::KeyKind;
 const CONFIG: &str = "\
     server 10.77.0.2 iburst minpoll 1 maxpoll 4\n\
     cmdport 323\n\
-    noclientlog\n\
     bindcmdaddress 0.0.0.0\n\
     bindcmdaddress @DIR@/chronyd.sock\n";
 
