@@ -11,7 +11,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use common::net::{Namespace, Star, hub_v4, spoke_v4};
-use common::ntp::Client;
+use common::ntp::{Client, request};
 use common::peers::{ChronyServer, Ntpd, ntpq, root};
 use common::process::{self, Process};
 use common::ptntp::{Ptntp, in_namespace};
@@ -101,7 +101,10 @@ fn ask_all(ours: bool) -> Said {
     for (spoke, times) in [(0, 1), (1, 3)] {
         let client = Client::new(&star.spokes[spoke], hub_v4(spoke));
         for _ in 0..times {
-            client.time().expect("an answer");
+            client.send(&request(4, 3));
+            // Asked again, it would be counted again.
+            let answer = wait_until(secs(10), || client.receive().is_some());
+            assert!(answer, "no answer");
         }
     }
     let texts = REPORTS.map(ask).into();
