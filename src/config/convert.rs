@@ -118,6 +118,7 @@ fn commands(config: &Config, lines: &mut Vec<String>) {
         lines.push(format!("{word} {block}"));
     }
     lines.extend(config.manual.then(|| "manual".to_owned()));
+    lines.extend((config.recent_clients() == 0).then(|| "noclientlog".to_owned()));
 }
 
 fn source(source: &SourceConfig) -> String {

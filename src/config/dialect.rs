@@ -157,7 +157,7 @@ const CHRONY: &[(&str, &str)] = &[
     ("maxupdateskew", DELETE),
     ("minsources", "write `tos minsane N`"),
     ("nocerttimecheck", NO_NTS),
-    ("noclientlog", UNNEEDED),
+    ("noclientlog", "write `disable monitor`"),
     ("nosystemcert", NO_NTS),
     ("ntsaeads", NO_NTS),
     ("ntscachedir", NO_NTS),

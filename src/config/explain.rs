@@ -216,6 +216,7 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             });
             said.collect()
         }
+        Statement::Recent(0) => vec!["nobody lists who asked".into()],
         Statement::Recent(clients) => vec![format!(
             "`ntpq -c mrulist` lists the last {clients} who asked"
         )],

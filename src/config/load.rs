@@ -187,11 +187,12 @@ struct Loader {
 }
 
 /// What is so without a line, where chronyd does not do as ntpd: nobody is served, the clock
-/// is slewed however far it is off, and sources may be farther away.
+/// is slewed however far it is off, sources may be farther away, and clients are listed.
 fn chrony_defaults() -> Config {
     let mut config = Config {
         drift_gains: true,
         commands: Commands::of_chrony(),
+        recent: Some(RECENT_DEFAULT),
         ..Config::default()
     };
     config.step.threshold = None;

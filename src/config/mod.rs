@@ -312,8 +312,9 @@ pub const RECENT_DEFAULT: usize = 4096;
 
 impl Config {
     /// How many clients to remember for those who look on. It costs each request some
-    /// 13 ns, so that is done where the file asks for it, by `enable monitor` or `mru`, or
-    /// as in ntpd by a `limited` rule; and not after `disable monitor`.
+    /// 13 ns, so that is done where the file asks for it: in an ntp.conf by `enable monitor`
+    /// or `mru`, or as in ntpd by a `limited` rule, and not after `disable monitor`; in a
+    /// chrony.conf, as chronyd does, without `noclientlog`.
     pub fn recent_clients(&self) -> usize {
         let limited = |rule: &Rule| match rule {
             Rule::Restrict(_, flags) => flags.contains(Flags::LIMITED),

@@ -34,6 +34,7 @@ pub mod single;
 pub mod snapshot;
 pub mod statistics;
 pub mod status;
+pub mod survey;
 pub mod threads;
 pub mod time_loop;
 pub mod worker;

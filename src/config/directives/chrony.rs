@@ -2,8 +2,8 @@
 
 use crate::config::chrony_lines::{
     allow, bind_address, client_log_limit, conf_dir, deny, drift_file, include, leap_mode,
-    leap_zone, local, make_step, max_change, max_distance, max_stratum, min_sources, other_limit,
-    port, rate_limit, source_dir,
+    leap_zone, local, make_step, max_change, max_distance, max_stratum, min_sources, no_client_log,
+    other_limit, port, rate_limit, source_dir,
 };
 use crate::config::chrony_source::{peer, pool, server};
 use crate::config::directives::{Directive, Kind, inert, missing, refused, works};
@@ -329,11 +329,11 @@ pub const DIRECTIVES: &[Directive] = &[
         client_log_limit,
         "1048576",
     ),
-    inert(
+    works(
         "noclientlog",
         "",
-        "clients are remembered only as far as limits and interleaved mode need it",
-        &[],
+        "`chronyc clients` and `ntpq -c mrulist` list nobody; limits need no list",
+        no_client_log,
         "",
     ),
     refused(
