@@ -23,6 +23,8 @@ pub struct SourceOptions {
     pub version: u8,
     /// Interleaved mode (RFC 9769).
     pub xleave: bool,
+    /// A peer (`peer`): what we send carries our time, and what it sends unasked is heard.
+    pub symmetric: bool,
     /// Port to ask.
     pub port: u16,
     /// Sign requests with the key of this number, and believe only answers that are
@@ -51,6 +53,7 @@ impl Default for SourceOptions {
             noselect: false,
             version: 4,
             xleave: false,
+            symmetric: false,
             port: 123,
             key: None,
             offset: NtpDuration::ZERO,

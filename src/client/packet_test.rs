@@ -112,6 +112,17 @@ pub fn check_form(packet: &Packet<'_>, version: u8) -> Result<(), PacketTest> {
     Ok(())
 }
 
+/// The same for a peer's packets: symmetric, and of any version.
+pub fn check_peer_form(packet: &Packet<'_>) -> Result<(), PacketTest> {
+    if !(1..=4).contains(&packet.version()) {
+        return Err(PacketTest::Version);
+    }
+    match packet.mode() {
+        Mode::SymmetricActive | Mode::SymmetricPassive => Ok(()),
+        _ => Err(PacketTest::Mode),
+    }
+}
+
 /// Is it signed with `key`, or not at all if there is none? `bytes` are all of the packet.
 pub fn check_auth(bytes: &[u8], packet: &Packet<'_>, key: Option<&Key>) -> Result<(), PacketTest> {
     let trailer = Trailer::parse(packet.version(), packet.trailer());

@@ -115,6 +115,7 @@ fn source(source: &SourceConfig) -> String {
     }
     let kind = match source.kind {
         SourceKind::Server | SourceKind::Clock => "server",
+        SourceKind::Peer => "peer",
         SourceKind::Pool => "pool",
     };
     let options = &source.options;

@@ -349,6 +349,10 @@ fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
         SourceKind::Server | SourceKind::Clock => {
             format!("asks {}{family}{port} for the time", source.name)
         }
+        SourceKind::Peer => format!(
+            "exchanges the time with the peer {}{family}{port}: each follows the other if that has better time",
+            source.name
+        ),
         SourceKind::Pool => format!(
             "asks several servers of the pool {}{family}{port} for the time (with all pools at most {} sources) and replaces those that die",
             source.name, config.select.maxclock

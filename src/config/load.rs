@@ -710,6 +710,16 @@ impl Loader {
             }
             return;
         }
+        for read in lines {
+            if let Statement::Source(source) = &read.statement
+                && source.kind == SourceKind::Peer
+                && port == Some(source.options.port)
+            {
+                let message = "this is the port of PTP, and peers are not spoken with over PTP";
+                let help = "write `server` to ask over PTP, or another port";
+                self.say(read, Severity::Error, message, help);
+            }
+        }
         for source in &mut self.config.sources {
             let options = &mut source.options;
             if options.over_ptp.is_some() || port == Some(options.port) {

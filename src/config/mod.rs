@@ -93,8 +93,10 @@ pub enum Family {
 /// Does a name stand for one server or for several?
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SourceKind {
-    /// `server`, and `peer` for now.
+    /// `server`.
     Server,
+    /// `peer`: the other one gets our time as we get its.
+    Peer,
     /// `pool`: several of the name's addresses, replaced when they die.
     Pool,
     /// `refclock`: a clock of this host's; the name is its device's or its interface's.
@@ -306,6 +308,11 @@ pub struct Config {
 pub const RECENT_DEFAULT: usize = 4096;
 
 impl Config {
+    /// Does any line name a peer?
+    pub fn has_peers(&self) -> bool {
+        self.sources.iter().any(|s| s.kind == SourceKind::Peer)
+    }
+
     /// How many clients to remember for those who look on. It costs each request some
     /// 13 ns, so that is done where the file asks for it, by `enable monitor` or `mru`, or
     /// as in ntpd by a `limited` rule; and not after `disable monitor`.

@@ -211,6 +211,7 @@ fn source(source: &SourceConfig) -> String {
     }
     let mut words = vec![match source.kind {
         SourceKind::Server | SourceKind::Clock => "server".to_owned(),
+        SourceKind::Peer => "peer".to_owned(),
         SourceKind::Pool => "pool".to_owned(),
     }];
     words.extend(source.family.map(|family| match family {

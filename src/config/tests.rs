@@ -239,6 +239,7 @@ fn sources_take_their_options() {
         noselect: true,
         version: 3,
         xleave: true,
+        symmetric: false,
         port: 1123,
         key: None,
         offset: NtpDuration::ZERO,
@@ -250,7 +251,8 @@ fn sources_take_their_options() {
     assert_eq!(config.sources[0].family, Some(Family::V6));
     assert_eq!(config.sources[1].kind, SourceKind::Pool);
     assert_eq!(config.sources[1].family, Some(Family::V4));
-    assert_eq!(config.sources[2].kind, SourceKind::Server);
+    assert_eq!(config.sources[2].kind, SourceKind::Peer);
+    assert!(config.sources[2].options.symmetric);
     assert_eq!(config.sources[3].name, "fe80::1%eth0");
 }
 
@@ -1115,26 +1117,29 @@ fn any_source() -> impl Strategy<Value = SourceConfig> {
         any::<u32>().prop_map(|bits| format!("fe80::{:x}", bits >> 16)),
     ];
     let family = prop_oneof![Just(None), Just(Some(Family::V6))];
-    (name, family, any::<bool>(), switches, numbers, more).prop_map(
-        |(name, family, pool, switches, (a, b, version, port), (most, offset, sign))| {
+    let kind = prop_oneof![
+        Just(SourceKind::Server),
+        Just(SourceKind::Peer),
+        Just(SourceKind::Pool)
+    ];
+    (name, family, kind, switches, numbers, more).prop_map(
+        |(name, family, kind, switches, (a, b, version, port), (most, offset, sign))| {
+            let (pool, peer) = (kind == SourceKind::Pool, kind == SourceKind::Peer);
             SourceConfig {
-                kind: if pool {
-                    SourceKind::Pool
-                } else {
-                    SourceKind::Server
-                },
+                kind,
                 name,
                 family,
                 most: most.filter(|_| pool),
                 options: SourceOptions {
                     minpoll: PollExponent::new(a.min(b)),
                     maxpoll: PollExponent::new(a.max(b)),
-                    iburst: switches.0,
-                    burst: switches.1,
+                    iburst: switches.0 && !peer,
+                    burst: switches.1 && !peer,
                     prefer: switches.2,
                     noselect: switches.3,
                     version,
-                    xleave: switches.4,
+                    xleave: switches.4 && !peer,
+                    symmetric: peer,
                     port,
                     key: None,
                     offset: match sign {
@@ -1143,8 +1148,8 @@ fn any_source() -> impl Strategy<Value = SourceConfig> {
                         _ => -offset,
                     },
                     clock: None,
-                    over_ptp: switches.5.then_some(0),
-                    correction: switches.6,
+                    over_ptp: (switches.5 && !peer).then_some(0),
+                    correction: switches.6 && !peer,
                 },
             }
         },

@@ -43,7 +43,7 @@ use crate::mechanisms::Mechanisms;
 use crate::node::action::SourceId;
 use crate::node::engine::{Node, NodeConfig};
 use crate::server::over_ptp::PtpService;
-use crate::server::respond::{Policy, Responder};
+use crate::server::respond::{Policy, Responder, Sizes};
 use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
 
@@ -131,6 +131,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 Some(workers) => (workers.addresses().to_vec(), Arc::clone(workers) as _),
                 None => (Vec::new(), Arc::new(ServerCounts::default())),
             };
+            serve_peers(&mut core, config, &serving)?;
             let desks = open_desks(config, options.once);
             let posts = open_posts(config, options.once, &mut without);
             announce(&serving, config.ptp_port);
@@ -166,6 +167,7 @@ pub fn run(options: Options) -> Result<End, String> {
             let counters = Arc::new(single::Counted::new(random_u64()?, config.recent_clients()));
             let sockets = bind_single(config, options.once, &mut without)?;
             let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();
+            serve_peers(&mut core, config, &serving)?;
             let responder = Responder::new(random_u64()?, config.clients);
             let asked = single::Asked::new(random()?);
             let server = single::Server::new(
@@ -529,14 +531,34 @@ fn bind_single(
         addresses
             .iter()
             .map(|&address| {
-                // Requests of our own leave by the port of PTP too.
-                if Some(address.port()) == config.ptp_port {
+                // Requests of our own leave by the port of PTP too, and what peers get.
+                if Some(address.port()) == config.ptp_port || config.has_peers() {
                     return reuseport::bind_alone(address);
                 }
                 ServerSocket::bind(address, false).map_err(|error| listen_error(address, error))
             })
             .collect()
     })
+}
+
+/// How many peers' requests are remembered at a time, should they ask as clients.
+const PEER_CLIENTS: usize = 64;
+
+/// What peers get leaves from where we serve; or from where we would, if anybody were
+/// served.
+fn serve_peers(core: &mut TimeLoop, config: &Config, serving: &[SocketAddr]) -> Result<(), String> {
+    let mut ours = serving.iter().map(SocketAddr::port);
+    let served = ours.find(|&port| Some(port) != config.ptp_port);
+    let sizes = Sizes {
+        interleaved: PEER_CLIENTS,
+        limited: PEER_CLIENTS,
+    };
+    let responder = match served {
+        Some(_) => Some(Responder::new(random_u64()?, sizes)),
+        None => None,
+    };
+    core.serve_peers(served.or(config.port).unwrap_or(PORT), responder);
+    Ok(())
 }
 
 fn announce(serving: &[SocketAddr], ptp_port: Option<u16>) {

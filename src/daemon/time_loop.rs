@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use log::{error, info, warn};
 
+use crate::client::association::Whence;
 use crate::daemon::cards::Card;
 use crate::daemon::clock::{Clock, StepWatch};
 use crate::daemon::distribution::Distribution;
@@ -29,7 +30,8 @@ use crate::node::action::{Action, AssociationId, SourceId};
 use crate::node::engine::Node;
 use crate::node::engine::reload::Changes;
 use crate::node::report::NodeReport;
-use crate::server::respond::Policy;
+use crate::server::respond::{Policy, Request, Responder, complete};
+use crate::server::verdict::Verdict;
 use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
 use crate::sync::leap::LeapTable;
@@ -37,7 +39,10 @@ use crate::system::SystemState;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, Now, WallInstant};
 use crate::time::stamp::Stamp;
-use crate::wire::packet::PACKET_LEN_MAX;
+use crate::wire::packet::{Mode, PACKET_LEN_MAX};
+
+/// The port of NTP, until it is known which one is served on.
+const PORT: u16 = 123;
 
 /// Histograms, the report and the watchdog are served this often.
 const TICK: NtpDuration = NtpDuration::from_whole_seconds(1);
@@ -91,6 +96,25 @@ pub struct TimeLoop {
     unsendable: BTreeSet<std::net::SocketAddr>,
     /// Why the clock is not steered though it should be.
     refused: Option<String>,
+    served: Served,
+}
+
+/// The port we serve on, which peers are spoken with by.
+struct Served {
+    port: u16,
+    /// Answers peers that ask as clients, since their requests arrive where their other
+    /// packets do; none if nobody is served.
+    responder: Option<Responder>,
+    policy: Arc<Policy>,
+    reply: Box<[u8; PACKET_LEN_MAX]>,
+}
+
+impl std::fmt::Debug for Served {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Served")
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
 }
 
 impl TimeLoop {
@@ -112,7 +136,20 @@ impl TimeLoop {
             buffer: Box::new([0; PACKET_LEN_MAX]),
             unsendable: BTreeSet::new(),
             refused: None,
+            served: Served {
+                port: PORT,
+                responder: None,
+                policy: Arc::default(),
+                reply: Box::new([0; PACKET_LEN_MAX]),
+            },
         }
+    }
+
+    /// Peers are spoken with by this port of ours; `responder` answers those that ask as
+    /// clients from theirs, if anybody is served.
+    pub fn serve_peers(&mut self, port: u16, responder: Option<Responder>) {
+        self.served.port = port;
+        self.served.responder = responder;
     }
 
     /// Does what is due now. What is for others is appended to `errands`.
@@ -232,6 +269,7 @@ impl TimeLoop {
 
     /// New access rules, for our own servers' packets.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.served.policy = Arc::clone(&policy);
         self.node.set_policy(policy);
     }
 
@@ -321,9 +359,13 @@ impl TimeLoop {
                 Action::Send {
                     association,
                     to,
-                    from_port,
+                    from,
                     bytes,
-                } => self.send(association, to, from_port, &bytes),
+                } => match from {
+                    Whence::Served => self.send_to_peer(association, to, &bytes),
+                    Whence::Fresh => self.send(association, to, None, &bytes),
+                    Whence::Port(port) => self.send(association, to, Some(port), &bytes),
+                },
                 Action::Close(association) => {
                     self.exchanges.remove(&association);
                 }
@@ -408,21 +450,86 @@ impl TimeLoop {
             Ok(socket)
         });
         match sent {
-            Ok(socket) => {
-                self.unsendable.remove(&to);
-                if let Ok(local) = socket.local_addr() {
-                    self.node.on_sent(id, local.ip());
-                }
-                self.exchanges
-                    .insert(id, Exchange::new(socket, Stamp::daemon(now)));
-            }
-            Err(error) => {
-                if self.unsendable.insert(to) {
-                    warn!("cannot send to {to}: {error}; trying again at each poll");
-                }
-                self.node.on_send_failed(id, self.clock.now());
-            }
+            Ok(socket) => self.note_sent(id, to, Exchange::new(socket, Stamp::daemon(now))),
+            Err(error) => self.note_unsent(id, to, &error),
         }
+    }
+
+    /// Sends from the port we serve on, by a socket that stays open and that the kernel
+    /// prefers for what comes from there. It is opened anew after each packet that was not
+    /// answered: sockets of an address that came up since may stand before it.
+    fn send_to_peer(&mut self, id: AssociationId, to: std::net::SocketAddr, bytes: &[u8]) {
+        let by_card = !self.hardware.is_empty();
+        let port = self.served.port;
+        let open = self.exchanges.remove(&id).map(Ok).unwrap_or_else(|| {
+            let socket = ClientSocket::connect_from(port, to, by_card)?;
+            Ok(Exchange::new(socket, Stamp::daemon(clock::realtime())))
+        });
+        let sent = open.and_then(|mut exchange| {
+            let late = self.node.restamp(id, self.clock.now());
+            let now = Stamp::daemon(clock::realtime());
+            let sent = exchange.socket.send(late.as_deref().unwrap_or(bytes))?;
+            let held = exchange.sent_to_peer(to, sent, now);
+            Ok((exchange, held))
+        });
+        match sent {
+            Ok((exchange, held)) => {
+                self.note_sent(id, to, exchange);
+                if let Some(delivery) = held {
+                    self.deliver(id, &delivery);
+                }
+            }
+            Err(error) => self.note_unsent(id, to, &error),
+        }
+    }
+
+    fn note_sent(&mut self, id: AssociationId, to: std::net::SocketAddr, exchange: Exchange) {
+        self.unsendable.remove(&to);
+        if let Ok(local) = exchange.socket.local_addr() {
+            self.node.on_sent(id, local.ip());
+        }
+        self.exchanges.insert(id, exchange);
+    }
+
+    fn note_unsent(&mut self, id: AssociationId, to: std::net::SocketAddr, error: &io::Error) {
+        if self.unsendable.insert(to) {
+            warn!("cannot send to {to}: {error}; trying again at each poll");
+        }
+        self.node.on_send_failed(id, self.clock.now());
+    }
+
+    /// A request that a peer sends as a client from its port comes by the socket of our
+    /// association with it. True if `bytes` are one.
+    fn answer_client(&mut self, id: AssociationId, delivery: &Delivery) -> bool {
+        let is_request = delivery
+            .bytes
+            .first()
+            .is_some_and(|&first| Mode::from_bits(first) == Mode::Client);
+        let Some(exchange) = self.exchanges.get_mut(&id).filter(|_| is_request) else {
+            return false;
+        };
+        let (Some(responder), Some(from)) = (&mut self.served.responder, exchange.peer()) else {
+            return false;
+        };
+        let request = Request {
+            bytes: &delivery.bytes,
+            from,
+            group: false,
+            received: self.clock.localise(delivery.answer.stamp).at,
+        };
+        let (policy, state) = (&self.served.policy, self.node.state());
+        let (now, out) = (clock::monotonic(), &mut *self.served.reply);
+        if let Verdict::Reply { len, kind, .. } =
+            responder.respond(policy, state, &request, now, out)
+        {
+            let reply = &mut self.served.reply[..len];
+            if kind.wants_transmit() {
+                complete(&policy.keys, reply, self.clock.now().wall);
+            }
+            // Lost like any other datagram.
+            let _ = exchange.socket.send(reply);
+        }
+        true
     }
 
     fn read_departure(&mut self, id: AssociationId) {
@@ -430,6 +537,7 @@ impl TimeLoop {
             return;
         };
         match exchange.socket.receive_departure() {
+            Ok(Some(departure)) if !exchange.awaits(departure.id) => {}
             Ok(Some(departure)) => {
                 if let Some(stamp) = departure.kernel {
                     exchange.departed_kernel(stamp);
@@ -485,6 +593,9 @@ impl TimeLoop {
 
     /// T4 and T1 by the card if it took both, else by the kernel.
     fn deliver(&mut self, id: AssociationId, delivery: &Delivery) {
+        if self.answer_client(id, delivery) {
+            return;
+        }
         let answer = &delivery.answer;
         let by_card = self.hardware.arrival(answer);
         let departure = delivery

@@ -20,8 +20,8 @@ use crate::node::action::{Action, AssociationId, Event, SourceId, Whom};
 use crate::node::manual::Manual;
 use crate::node::pool::{Name, SourceSpec};
 use crate::node::report::{
-    CLOCK, KeyReport, LOCAL, NodeReport, ReplyReport, SampleReport, SourceDetail, SourceReport,
-    SystemDetail, SystemReport,
+    CLOCK, KeyReport, LOCAL, NodeReport, PEER, ReplyReport, SampleReport, SourceDetail,
+    SourceReport, SystemDetail, SystemReport,
 };
 use crate::node::updates::Updates;
 use crate::server::respond::Policy;
@@ -352,14 +352,16 @@ impl Node {
                 receive: self.dice.next_u64(),
                 spread: self.dice.next_u32(),
             };
-            let request = peer.association.poll(now, dice, &self.policy.keys);
+            let request = peer
+                .association
+                .poll(now, dice, &self.policy.keys, &self.state);
             if let Some(clock) = &mut peer.clock {
                 clock.readings.close();
             } else if let Some(request) = request {
                 self.actions.push_back(Action::Send {
                     association: peer.id,
                     to: peer.association.address(),
-                    from_port: request.from_port,
+                    from: request.from,
                     bytes: request.bytes,
                 });
             }
@@ -409,6 +411,13 @@ impl Node {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
             peer.association.note_local(from);
         }
+    }
+
+    /// The datagram for a peer that is about to leave, telling the time of `now`; none if it
+    /// is to be sent as it is.
+    pub fn restamp(&mut self, id: AssociationId, now: Now) -> Option<Vec<u8>> {
+        let peer = self.peers.iter_mut().find(|peer| peer.id == id)?;
+        peer.association.restamp(now, &self.policy.keys)
     }
 
     /// The request could not leave, or an ICMP error came instead of a reply.
@@ -471,7 +480,10 @@ impl Node {
                 self.take_sample(index, &sample, now);
             }
         }
-        self.actions.push_back(Action::Close(id));
+        let is_over = |peer: &Peer| !peer.association.options().symmetric;
+        if self.peers.iter().any(|peer| peer.id == id && is_over(peer)) {
+            self.actions.push_back(Action::Close(id));
+        }
     }
 
     /// A clock was read (see [`Action::ReadClock`]).
@@ -683,7 +695,9 @@ impl Node {
             .iter()
             .map(|peer| Candidate {
                 estimate: peer.filter.estimate(now.mono, &self.ledger),
-                fit: peer.association.reach() != 0 && peer.association.denied().is_none(),
+                fit: peer.association.reach() != 0
+                    && peer.association.denied().is_none()
+                    && !peer.association.follows_us(),
                 prefer: peer.association.options().prefer,
                 noselect: peer.association.options().noselect,
             })
@@ -949,6 +963,7 @@ impl Node {
         options.iburst |= clock.is_some();
         // Whoever waits for `-q` wants to wait seconds, not polls.
         options.iburst |= self.config.once;
+        options.symmetric &= !self.config.once;
         let id = AssociationId(self.next_id);
         self.next_id += 1;
         let start = now + FIRST_WAIT;
@@ -1128,7 +1143,7 @@ impl Node {
             if !name.is_retired() && !self.peers.iter().any(|peer| peer.source.0 == index) {
                 reports.push(SourceReport {
                     id: u16::MAX - 1 - (index % NAMES_MAX) as u16,
-                    ..SourceReport::silent(&name.spec, 'u')
+                    ..SourceReport::silent(&name.spec, unicast(&name.spec))
                 });
             }
         }
@@ -1151,7 +1166,7 @@ impl Node {
         let kind = match (&peer.clock, spec.pool) {
             (Some(_), _) => CLOCK,
             (None, true) => 'p',
-            (None, false) => 'u',
+            (None, false) => unicast(spec),
         };
         let silent = SourceReport::silent(spec, kind);
         SourceReport {
@@ -1198,6 +1213,11 @@ impl Node {
             ..silent
         }
     }
+}
+
+/// What one server or peer is, in reports.
+fn unicast(spec: &SourceSpec) -> char {
+    if spec.options.symmetric { PEER } else { 'u' }
 }
 
 /// What people ask for, beyond what follows from sources.

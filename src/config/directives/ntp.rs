@@ -57,7 +57,7 @@ pub const DIRECTIVES: &[Directive] = &[
     works(
         "peer",
         "[-4|-6] HOST [OPTION]...",
-        "asks like `server` does; our time is not offered to the peer unasked",
+        "exchanges the time with a peer: each follows the other if that has better time (ntpsec's ntpd does not answer peers: name it with `server`)",
         peer,
         "a.example",
     ),
