@@ -68,6 +68,16 @@ fn hardware(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
             lost.push("`restore` of `hwtimestamp`: chronyd leaves the card as it is".into());
         }
     }
+    for line in &config.broadcasts {
+        let (ip, port) = (line.to.ip(), line.to.port());
+        let interval_s = line.interval.as_seconds().max(1.0).round();
+        lines.push(format!("broadcast {interval_s} {ip} {port}"));
+        if let Some(id) = line.key {
+            lost.push(format!(
+                "`key {id}` of `broadcast {ip}`: chronyd does not sign broadcasts"
+            ));
+        }
+    }
     for phc in &config.disciplined {
         lost.push(format!("`phc discipline {}`: see phc2sys(8)", phc.device));
     }

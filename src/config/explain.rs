@@ -59,6 +59,14 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             };
             vec![format!("{whom} {served}{except}")]
         }
+        Statement::Broadcast(line) => vec![format!(
+            "tells {} the time every {} s while it is known{}",
+            line.to,
+            line.interval.as_seconds(),
+            line.key
+                .map(|id| format!(", signed with key {id}"))
+                .unwrap_or_default()
+        )],
         Statement::Local(stratum) => vec![format!(
             "when no other source can be had, this machine's own clock is served, right or wrong, as stratum {stratum}"
         )],

@@ -413,6 +413,7 @@ impl Loader {
                     RtcSetting::HwclockFile(path) => rtc.hwclock_file = Some(path),
                 }
             }
+            Statement::Broadcast(line) => config.broadcasts.push(*line),
             Statement::Phc(phc) => config.disciplined.push(phc.clone()),
             Statement::Control(path) => config.control = Some(path.clone()),
             Statement::Metrics(address) => config.metrics = *address,
@@ -936,16 +937,18 @@ impl Loader {
         None
     }
 
-    /// A source is never asked without the key that its line wants.
+    /// A source is never asked without the key that its line wants, and nothing broadcast.
     fn check_key(&mut self, read: &ReadLine, unread: Option<&str>) {
-        let Statement::Source(SourceConfig { options, .. }) = &read.statement else {
-            return;
+        let (key, to) = match &read.statement {
+            Statement::Source(source) => (source.options.key, "to ask this source with"),
+            Statement::Broadcast(line) => (line.key, "to sign with"),
+            _ => return,
         };
         let keys = &self.config.keys;
-        let Some(id) = options.key.filter(|&id| keys.table.get(id).is_none()) else {
+        let Some(id) = key.filter(|&id| keys.table.get(id).is_none()) else {
             return;
         };
-        let lacks = format!("there is no key {id} to ask this source with");
+        let lacks = format!("there is no key {id} {to}");
         let word = match self.dialect {
             Dialect::Chrony => "keyfile",
             Dialect::Auto | Dialect::Ntp => "keys",

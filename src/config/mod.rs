@@ -11,6 +11,7 @@
 pub mod access;
 pub mod allow;
 pub mod association;
+pub mod broadcast;
 pub mod chrony;
 pub mod chrony_lines;
 pub mod chrony_source;
@@ -48,6 +49,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::client::options::SourceOptions;
+use crate::config::broadcast::BroadcastLine;
 use crate::config::keys::KeysConfig;
 use crate::config::stamping::StampingConfig;
 use crate::server::respond::Sizes;
@@ -281,6 +283,8 @@ pub struct Config {
     pub recent: Option<usize>,
     /// Hardware clocks that follow ours.
     pub disciplined: Vec<PhcLine>,
+    /// Whom to tell the time unasked.
+    pub broadcasts: Vec<BroadcastLine>,
     /// UDP port to answer on; none: the standard one, or 1123 without the right to it.
     pub port: Option<u16>,
     /// UDP port to answer NTP over PTP on (`ptpport`); none: it is not answered. A source
@@ -308,9 +312,10 @@ pub struct Config {
 pub const RECENT_DEFAULT: usize = 4096;
 
 impl Config {
-    /// Does any line name a peer?
-    pub fn has_peers(&self) -> bool {
-        self.sources.iter().any(|s| s.kind == SourceKind::Peer)
+    /// Does anything but replies leave from the port that we serve on?
+    pub fn sends_from_served_port(&self) -> bool {
+        let mut kinds = self.sources.iter().map(|source| source.kind);
+        kinds.any(|kind| kind == SourceKind::Peer) || !self.broadcasts.is_empty()
     }
 
     /// How many clients to remember for those who look on. It costs each request some
@@ -369,6 +374,7 @@ impl Default for Config {
             clients: Sizes::default(),
             recent: None,
             disciplined: Vec::new(),
+            broadcasts: Vec::new(),
             port: None,
             ptp_port: None,
             ptp_domain: DOMAIN_DEFAULT,

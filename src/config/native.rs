@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::client::refclock::ClockOptions;
+use crate::config::broadcast::BroadcastLine;
 use crate::config::keys::{KeyFormat, Trust, trust_as_text};
 use crate::config::stamping::CardLine;
 use crate::config::{Config, Family, Listen, PhcLine, RtcConfig, SourceConfig, SourceKind};
@@ -116,6 +117,7 @@ pub fn lines(config: &Config) -> Vec<String> {
             .map(|clients| format!("mru maxdepth {clients}")),
     );
     lines.extend(config.disciplined.iter().map(phc));
+    lines.extend(config.broadcasts.iter().map(broadcast));
     lines.extend(config.port.map(|port| format!("port {port}")));
     lines.push(format!("ptpport {}", config.ptp_port.unwrap_or(0)));
     lines.push(format!("ptpdomain {}", config.ptp_domain));
@@ -196,6 +198,18 @@ pub fn clock(source: &SourceConfig, clock: &ClockOptions) -> String {
         seconds(clock.delay),
         seconds(clock.precision),
         clock.filter
+    )
+}
+
+fn broadcast(line: &BroadcastLine) -> String {
+    let key = line.key.map(|id| format!(" key {id}")).unwrap_or_default();
+    format!(
+        "broadcast {} interval {} version {} ttl {} port {}{key}",
+        line.to.ip(),
+        seconds(line.interval),
+        line.version,
+        line.hops,
+        line.to.port()
     )
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::config::allow::Order;
+use crate::config::broadcast::BroadcastLine;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::keys::{KeyFormat, Trust};
 use crate::config::nic::NicRule;
@@ -77,6 +78,8 @@ pub enum Statement {
     LeapFile(PathBuf),
     /// `leapseconds` (native), and `leapsecmode` of chrony.conf: does the kernel step?
     KernelLeaps(bool),
+    /// `broadcast`.
+    Broadcast(BroadcastLine),
     /// `bindaddress` of chrony.conf.
     BindAddress(IpAddr),
     /// `enable` or `disable`; only `ntp` and `monitor` have an effect.

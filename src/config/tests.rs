@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use crate::client::options::SourceOptions;
 use crate::client::refclock::ClockOptions;
 use crate::config::allow::{self, Order};
+use crate::config::broadcast::BroadcastLine;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
 use crate::config::directives::{self, State};
@@ -484,7 +485,10 @@ fn errors_name_line_word_and_remedy() {
         ("interface ignore eth0", "`restrict`"),
         ("nic drop 10.0.0.0/8", "interface listen"),
         ("interface use eth0", "knows: listen"),
-        ("broadcast 10.0.0.255", "broadcasts"),
+        ("broadcast 10.0.0.x", "no address"),
+        ("broadcast 10.0.0.255 maxpoll", "needs"),
+        ("broadcast 10.0.0.255 key 5", "no `keys` line"),
+        ("peer a.example ptp", "`server`"),
         ("manycastserver 239.1.1.1", "manycast"),
         ("extra port 1123", "second port"),
         ("nts enable", "NTS"),
@@ -771,7 +775,9 @@ fn errors_in_chrony_conf_name_line_word_and_remedy() {
         ("ratelimit leak 9", "1 to 4"),
         ("initstepslew 30 a", "makestep"),
         ("refclock PPS /dev/pps0", "not supported yet"),
-        ("broadcast 30 10.0.0.255", "listeners"),
+        ("broadcast 10.0.0.255", "1 to 65536"),
+        ("broadcast 30 name.example", "no address"),
+        ("ptpport 319\npeer a.example port 319", "over PTP"),
         ("ntsserverkey /k", "NTS"),
         (
             "authselectmode require\nserver a.example",
@@ -1293,6 +1299,20 @@ fn any_config() -> impl Strategy<Value = Config> {
         prop::collection::btree_set(any::<std::net::IpAddr>(), 1..4)
             .prop_map(|all| Listen::At(all.into_iter().collect())),
     ];
+    let broadcast = (
+        any::<std::net::Ipv4Addr>(),
+        (1_u16.., 1_u8..=4, 1_u8..),
+        8_i64..131_072_000,
+    );
+    let broadcast = broadcast.prop_map(|(ip, (port, version, hops), ms)| BroadcastLine {
+        to: (ip, port).into(),
+        interval: NtpDuration::from_seconds(ms as f64 / 1000.0),
+        key: None,
+        version,
+        hops,
+    });
+    let broadcast = broadcast.prop_filter("an address", |b| !b.to.ip().is_unspecified());
+    let broadcasts = prop::collection::vec(broadcast, 0..3);
     let paths = (
         prop::option::of("/[a-z #=ü']{1,20}"),
         prop::option::of("/[a-z #]{1,20}"),
@@ -1301,7 +1321,7 @@ fn any_config() -> impl Strategy<Value = Config> {
     );
     let rest = (
         any::<bool>(),
-        (any::<bool>(), any::<bool>(), listen),
+        (any::<bool>(), any::<bool>(), listen, broadcasts),
         prop::option::of(1_u16..),
         prop::option::of(any::<std::net::SocketAddrV4>()),
         (1..=1_usize << 24, 1..=1_usize << 24),
@@ -1318,6 +1338,9 @@ fn any_config() -> impl Strategy<Value = Config> {
             let (stamping, (ptp_port, ptp_domain)) = (rest.6, rest.8);
             let ptp_port = ptp_port.filter(|port| Some(*port) != rest.2);
             for SourceConfig { options, .. } in &mut sources {
+                if options.symmetric && ptp_port == Some(options.port) {
+                    options.port = 123;
+                }
                 let over_ptp = options.over_ptp.is_some() || ptp_port == Some(options.port);
                 options.over_ptp = over_ptp.then_some(ptp_domain);
             }
@@ -1326,6 +1349,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             Config {
                 sources,
                 disciplined: Vec::new(),
+                broadcasts: rest.1.3,
                 local_clock: strata.2.map(|stratum| LocalClock { stratum }),
                 rules,
                 rate_limit: limit,

@@ -424,6 +424,7 @@ impl Errands {
             },
             errands,
         );
+        core.set_broadcasts(&self.config.broadcasts);
         // Leap seconds: read at the next tick.
         self.leaps_at = MonoInstant::ZERO;
         later

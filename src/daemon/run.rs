@@ -131,7 +131,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 Some(workers) => (workers.addresses().to_vec(), Arc::clone(workers) as _),
                 None => (Vec::new(), Arc::new(ServerCounts::default())),
             };
-            serve_peers(&mut core, config, &serving)?;
+            serve_peers(&mut core, &options, &serving)?;
             let desks = open_desks(config, options.once);
             let posts = open_posts(config, options.once, &mut without);
             announce(&serving, config.ptp_port);
@@ -167,7 +167,7 @@ pub fn run(options: Options) -> Result<End, String> {
             let counters = Arc::new(single::Counted::new(random_u64()?, config.recent_clients()));
             let sockets = bind_single(config, options.once, &mut without)?;
             let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();
-            serve_peers(&mut core, config, &serving)?;
+            serve_peers(&mut core, &options, &serving)?;
             let responder = Responder::new(random_u64()?, config.clients);
             let asked = single::Asked::new(random()?);
             let server = single::Server::new(
@@ -531,8 +531,8 @@ fn bind_single(
         addresses
             .iter()
             .map(|&address| {
-                // Requests of our own leave by the port of PTP too, and what peers get.
-                if Some(address.port()) == config.ptp_port || config.has_peers() {
+                // Requests of our own leave by the port of PTP too, and what is sent unasked.
+                if Some(address.port()) == config.ptp_port || config.sends_from_served_port() {
                     return reuseport::bind_alone(address);
                 }
                 ServerSocket::bind(address, false).map_err(|error| listen_error(address, error))
@@ -546,7 +546,12 @@ const PEER_CLIENTS: usize = 64;
 
 /// What peers get leaves from where we serve; or from where we would, if anybody were
 /// served.
-fn serve_peers(core: &mut TimeLoop, config: &Config, serving: &[SocketAddr]) -> Result<(), String> {
+fn serve_peers(
+    core: &mut TimeLoop,
+    options: &Options,
+    serving: &[SocketAddr],
+) -> Result<(), String> {
+    let config = &options.config;
     let mut ours = serving.iter().map(SocketAddr::port);
     let served = ours.find(|&port| Some(port) != config.ptp_port);
     let sizes = Sizes {
@@ -558,6 +563,9 @@ fn serve_peers(core: &mut TimeLoop, config: &Config, serving: &[SocketAddr]) -> 
         None => None,
     };
     core.serve_peers(served.or(config.port).unwrap_or(PORT), responder);
+    if !options.once {
+        core.set_broadcasts(&config.broadcasts);
+    }
     Ok(())
 }
 

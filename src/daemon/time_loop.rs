@@ -13,6 +13,8 @@ use std::sync::Arc;
 use log::{error, info, warn};
 
 use crate::client::association::Whence;
+use crate::config::broadcast::BroadcastLine;
+use crate::daemon::broadcast::{Broadcast, Teller};
 use crate::daemon::cards::Card;
 use crate::daemon::clock::{Clock, StepWatch};
 use crate::daemon::distribution::Distribution;
@@ -97,6 +99,7 @@ pub struct TimeLoop {
     /// Why the clock is not steered though it should be.
     refused: Option<String>,
     served: Served,
+    broadcasts: Vec<Broadcast>,
 }
 
 /// The port we serve on, which peers are spoken with by.
@@ -142,6 +145,7 @@ impl TimeLoop {
                 policy: Arc::default(),
                 reply: Box::new([0; PACKET_LEN_MAX]),
             },
+            broadcasts: Vec::new(),
         }
     }
 
@@ -170,6 +174,7 @@ impl TimeLoop {
             errands.push(self.cards_publication());
         }
         self.give_up_waiting(now.mono);
+        self.broadcast(now.mono);
         self.node.on_timer(now);
         self.act(errands);
         if now.mono >= self.next_tick {
@@ -183,7 +188,9 @@ impl TimeLoop {
     pub fn deadline(&self) -> MonoInstant {
         let held = self.exchanges.values().filter_map(Exchange::deadline);
         let followers = self.followers.iter().map(Follower::deadline);
+        let broadcasts = self.broadcasts.iter().map(Broadcast::deadline);
         held.chain(followers)
+            .chain(broadcasts)
             .chain([
                 self.node.deadline(),
                 self.next_tick,
@@ -202,6 +209,13 @@ impl TimeLoop {
     pub fn set_phcs(&mut self, refclocks: Refclocks, followers: Vec<Follower>) {
         self.refclocks = refclocks;
         self.followers = followers;
+    }
+
+    /// These are told the time unasked from now on.
+    pub fn set_broadcasts(&mut self, lines: &[BroadcastLine]) {
+        let now = clock::monotonic();
+        let told = lines.iter().map(|&line| Broadcast::new(line, now));
+        self.broadcasts = told.collect();
     }
 
     /// The network cards in use, as they do.
@@ -480,6 +494,18 @@ impl TimeLoop {
                 }
             }
             Err(error) => self.note_unsent(id, to, &error),
+        }
+    }
+
+    fn broadcast(&mut self, now: MonoInstant) {
+        let teller = Teller {
+            port: self.served.port,
+            state: self.node.state(),
+            clock: &self.clock,
+            keys: &self.served.policy.keys,
+        };
+        for broadcast in &mut self.broadcasts {
+            broadcast.turn(now, &teller);
         }
     }
 

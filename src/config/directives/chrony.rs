@@ -1,5 +1,6 @@
 //! The directives of chrony.conf (chrony.conf(5)), as of chrony 4.9.
 
+use crate::config::broadcast::broadcast_chrony;
 use crate::config::chrony_lines::{
     allow, bind_address, client_log_limit, conf_dir, deny, drift_file, include, leap_mode,
     leap_zone, local, make_step, max_change, max_distance, max_stratum, min_sources, other_limit,
@@ -337,11 +338,11 @@ pub const DIRECTIVES: &[Directive] = &[
         &[],
         "",
     ),
-    refused(
+    works(
         "broadcast",
         "INTERVAL ADDRESS [PORT]",
-        "broadcasts are not sent, and their listeners would lose their time",
-        "let the clients ask: `server` with this machine's address",
+        "tells a network or a group the time, while it is known",
+        broadcast_chrony,
         "30 192.0.2.255",
     ),
     missing(

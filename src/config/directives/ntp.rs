@@ -2,6 +2,7 @@
 
 use crate::config::access::{discard, limit, restrict, unrestrict};
 use crate::config::association::{fudge, peer, pool, server, unpeer};
+use crate::config::broadcast::broadcast;
 use crate::config::directives::{Directive, Kind, Reads, State, inert, missing, refused, works};
 use crate::config::key_lines::{crypto_nak, keys, trusted_key};
 use crate::config::refclock::{phc, refclock};
@@ -161,11 +162,11 @@ pub const DIRECTIVES: &[Directive] = &[
         "write `port N` to serve on another port instead of 123",
         "port 1123",
     ),
-    refused(
+    works(
         "broadcast",
         "ADDRESS [OPTION]...",
-        "broadcasts are not sent, and their listeners would lose their time",
-        "let the clients ask: `server` with this machine's address",
+        "tells a network or a group the time, while it is known",
+        broadcast,
         "10.0.0.255",
     ),
     refused(

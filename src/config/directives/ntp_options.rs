@@ -111,6 +111,44 @@ pub const SOURCE: Choices = Choices {
     ],
 };
 
+/// Of `broadcast`.
+pub const BROADCAST: Choices = Choices {
+    of: &["broadcast"],
+    before: "broadcast 192.0.2.255",
+    after: "",
+    choices: &[
+        on("minpoll", POLL, "the interval, as a power of two [6]"),
+        idle("maxpoll", POLL, "the interval does not change"),
+        on(
+            "interval",
+            Some(Kind::Num(0.0078, 131_072.0)),
+            "ptntp's own: the interval in seconds",
+        ),
+        on(
+            "key",
+            Some(Kind::Int(1, 0xffff_ffff)),
+            "the key to sign with",
+        ),
+        on("version", Some(Kind::Int(1, 4)), "the NTP version to speak"),
+        on(
+            "ttl",
+            Some(Kind::Int(1, 255)),
+            "how many networks far, to a group [127]",
+        ),
+        on(
+            "port",
+            Some(Kind::Int(1, 65535)),
+            "ptntp's own: the port to send to",
+        ),
+        choice("autokey", None, State::Refused, "Autokey is broken"),
+        idle(
+            "xleave",
+            None,
+            "nobody but classic ntpd hears interleaved broadcasts",
+        ),
+    ],
+};
+
 /// Flags of `restrict`.
 pub const RESTRICT: Choices = Choices {
     of: &["restrict", "unrestrict"],
@@ -391,6 +429,6 @@ pub const FUDGE: Choices = Choices {
 };
 
 /// All of them.
-pub const ALL: [Choices; 9] = [
-    SOURCE, RESTRICT, DISCARD, LIMIT, TINKER, TOS, SWITCHES, FUDGE, REFCLOCK,
+pub const ALL: [Choices; 10] = [
+    SOURCE, BROADCAST, RESTRICT, DISCARD, LIMIT, TINKER, TOS, SWITCHES, FUDGE, REFCLOCK,
 ];
