@@ -1,4 +1,5 @@
-//! `broadcast`: what a listener on the network hears, by broadcast and in a group.
+//! `broadcast`: what a listener on the network hears, by broadcast and in a group; and
+//! `broadcastclient`: what ptntp makes of it.
 
 mod common;
 
@@ -32,6 +33,48 @@ fn hear(ears: &UdpSocket, len: usize) -> (Vec<u8>, SocketAddr) {
         }
     }
     panic!("nothing of {len} octets");
+}
+
+/// Three networks: one is told signed, one in a group and unsigned, one unsigned, where
+/// that is not enough.
+#[test]
+fn who_listens_asks_who_broadcasts() {
+    require!(root);
+    let star = Star::new(3);
+    star.hub.ip("route add 224.0.0.0/4 dev s1");
+    star.spokes[1].ip("route add 224.0.0.0/4 dev eth");
+    let keys = "5 SHA1 0102030405060708090a0b0c0d0e0f1011121314\n";
+    let config = format!(
+        "{OPEN}broadcast 10.77.0.255 minpoll 0 key 5\nbroadcast {GROUP} minpoll 0\n\
+         broadcast 10.77.2.255 minpoll 0\nkeys @DIR@/keys\ntrustedkey 5\n"
+    );
+    let server = in_namespace(&star.hub).clock("virtual:0,0").config(&config);
+    server.directory().write("keys", keys);
+    let _server = server.start();
+
+    let signed = in_namespace(&star.spokes[0])
+        .config("broadcastclient\nrestrict default nopeer\nkeys @DIR@/keys\ntrustedkey 5\n");
+    signed.directory().write("keys", keys);
+    let signed = signed.start();
+    let group = in_namespace(&star.spokes[1])
+        .args(&["--io", "poll"])
+        .config(&format!(
+            "multicastclient {GROUP}\ndisable auth\nrestrict default\n"
+        ))
+        .start();
+    let wary = in_namespace(&star.spokes[2])
+        .config("broadcastclient\nrestrict default\n")
+        .start();
+    for (n, client) in [&signed, &group].into_iter().enumerate() {
+        client.settles(1e-3, secs(60), secs(1)).expect("right");
+        let sources = client.sources();
+        let address = format!("{}:123", hub_v4(n));
+        assert_eq!(sources[0]["address"], address.as_str(), "{sources:?}");
+        assert_eq!(sources[0]["kind"], "b", "{sources:?}");
+    }
+    assert_eq!(signed.sources()[0]["detail"]["key"]["id"], 5);
+    let sources = wary.sources();
+    assert!(sources[0]["address"].is_null(), "not signed: {sources:?}");
 }
 
 fn check(packet: &[u8], from: SocketAddr, poll: i8) {

@@ -1,11 +1,14 @@
-//! `broadcast`: whom to tell the time unasked.
+//! `broadcast`: whom to tell the time unasked. `broadcastclient`, `multicastclient`: to be
+//! told, and then ask.
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::client::options::{Heard, SourceOptions};
 use crate::config::directives::ntp_options::BROADCAST;
 use crate::config::directives::take_choice;
 use crate::config::statement::{Line, Statement};
 use crate::config::words::Word;
+use crate::config::{SourceConfig, SourceKind};
 use crate::time::duration::NtpDuration;
 use crate::time::units::PollExponent;
 
@@ -63,6 +66,55 @@ pub fn broadcast(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
         }
     }
     Some(Statement::Broadcast(told))
+}
+
+/// `broadcastclient [novolley]`.
+pub fn broadcast_client(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    if let Some(word) = line.take_if(|word| word == "novolley") {
+        let message = "`novolley` is not supported: a broadcast does not tell how long it took";
+        let help = "let the server answer requests, or delete the line";
+        line.warning(&word, message.into(), help.into());
+    }
+    line.end()?;
+    Some(Statement::Source(heard(directive.text.clone())))
+}
+
+/// `multicastclient [address]...`.
+pub fn multicast_client(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let Some(word) = line.take() else {
+        return Some(Statement::Source(heard(GROUP_DEFAULT.to_owned())));
+    };
+    if !word.text.parse().is_ok_and(|ip: IpAddr| ip.is_multicast()) {
+        let message = format!("`{}` is not the address of a group", word.text);
+        line.error(&word, message, format!("write one like `{GROUP_DEFAULT}`"));
+        return None;
+    }
+    if let Some(word) = line.peek().cloned() {
+        let help = format!(
+            "write `{} {}` on a line of its own",
+            directive.text, word.text
+        );
+        line.error(&word, "one group a line".into(), help);
+        return None;
+    }
+    Some(Statement::Source(heard(word.text)))
+}
+
+/// The group that the IANA gave to NTP.
+const GROUP_DEFAULT: &str = "224.0.1.1";
+
+fn heard(name: String) -> SourceConfig {
+    SourceConfig {
+        kind: SourceKind::Heard,
+        name,
+        family: None,
+        most: None,
+        options: SourceOptions {
+            iburst: true,
+            heard: Some(Heard { signed: true }),
+            ..SourceOptions::default()
+        },
+    }
 }
 
 /// `broadcast interval address [port]` of chrony.conf.

@@ -124,7 +124,7 @@ fn source(source: &SourceConfig) -> String {
         return native::clock(source, clock);
     }
     let kind = match source.kind {
-        SourceKind::Server | SourceKind::Clock => "server",
+        SourceKind::Server | SourceKind::Clock | SourceKind::Heard => "server",
         SourceKind::Peer => "peer",
         SourceKind::Pool => "pool",
     };

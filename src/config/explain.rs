@@ -1,5 +1,7 @@
 //! What a line does, in plain words and with the numbers that apply.
 
+use std::net::IpAddr;
+
 use std::time::Duration;
 
 use crate::client::refclock::ClockOptions;
@@ -357,6 +359,17 @@ fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
         SourceKind::Server | SourceKind::Clock => {
             format!("asks {}{family}{port} for the time", source.name)
         }
+        SourceKind::Heard => format!(
+            "listens to {} and asks who tells the time there{}",
+            match source.name.parse::<IpAddr>() {
+                Ok(group) => format!("the group {group}"),
+                Err(_) => "broadcasts".to_owned(),
+            },
+            match config.sources.iter().find_map(|s| s.options.heard) {
+                Some(heard) if !heard.signed => ", signed or not",
+                _ => ", if that is signed with a trusted key",
+            }
+        ),
         SourceKind::Peer => format!(
             "exchanges the time with the peer {}{family}{port}: each follows the other if that has better time",
             source.name

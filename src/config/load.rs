@@ -173,6 +173,8 @@ struct Loader {
     /// The same for commands.
     command_orders: Vec<Order>,
     keyed_only: KeyedOnly,
+    /// `disable auth`.
+    unsigned_heard: bool,
     /// `bindaddress`.
     bound: (Option<Ipv4Addr>, Option<Ipv6Addr>),
     /// `interface` lines.
@@ -220,6 +222,7 @@ impl Loader {
             orders: Vec::new(),
             command_orders: Vec::new(),
             keyed_only: KeyedOnly::Never,
+            unsigned_heard: false,
             bound: (None, None),
             port_off: false,
             nics: Vec::new(),
@@ -365,7 +368,11 @@ impl Loader {
                 on,
                 discipline,
                 monitor,
+                auth,
             } => {
+                if *auth {
+                    self.unsigned_heard = !*on;
+                }
                 if *monitor {
                     config.recent = Some(if *on { RECENT_DEFAULT } else { 0 });
                 }
@@ -584,6 +591,13 @@ impl Loader {
         let said = commands.filter(|block| block.order.is_some());
         self.config.commands.allowed = said.map(|block| (block.prefix, block.allow)).collect();
         self.keyed_or_not(&lines);
+        if self.unsigned_heard {
+            for source in &mut self.config.sources {
+                if let Some(heard) = &mut source.options.heard {
+                    heard.signed = false;
+                }
+            }
+        }
         self.compile_nics();
         self.local_clock(&lines);
         self.over_ptp(&lines);
@@ -993,7 +1007,7 @@ impl Loader {
         let Statement::Source(source) = &read.statement else {
             return;
         };
-        if source.kind == SourceKind::Clock {
+        if matches!(source.kind, SourceKind::Clock | SourceKind::Heard) {
             return;
         }
         let rules = &self.config.rules;

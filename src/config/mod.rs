@@ -101,6 +101,9 @@ pub enum SourceKind {
     Peer,
     /// `pool`: several of the name's addresses, replaced when they die.
     Pool,
+    /// `broadcastclient`, `multicastclient`: whoever broadcasts; the name is the group's
+    /// address if there is one.
+    Heard,
     /// `refclock`: a clock of this host's; the name is its device's or its interface's.
     Clock,
 }
@@ -312,10 +315,19 @@ pub struct Config {
 pub const RECENT_DEFAULT: usize = 4096;
 
 impl Config {
-    /// Does anything but replies leave from the port that we serve on?
-    pub fn sends_from_served_port(&self) -> bool {
+    /// Whether broadcasts are listened to, and in which groups.
+    pub fn groups(&self) -> Option<Vec<IpAddr>> {
+        let heard = self.sources.iter().filter(|s| s.kind == SourceKind::Heard);
+        let names: Vec<&str> = heard.map(|source| source.name.as_str()).collect();
+        let groups = names.iter().filter_map(|name| name.parse().ok());
+        (!names.is_empty()).then(|| groups.collect())
+    }
+
+    /// Does anything but requests and replies pass the port that we serve on?
+    pub fn shares_served_port(&self) -> bool {
         let mut kinds = self.sources.iter().map(|source| source.kind);
-        kinds.any(|kind| kind == SourceKind::Peer) || !self.broadcasts.is_empty()
+        let sharing = [SourceKind::Peer, SourceKind::Heard];
+        kinds.any(|kind| sharing.contains(&kind)) || !self.broadcasts.is_empty()
     }
 
     /// How many clients to remember for those who look on. It costs each request some

@@ -1,6 +1,7 @@
 //! A [`Config`] as a file in ptntp's own dialect. Every default is written
 //! out, and the file loads again to the same `Config`.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use crate::client::refclock::ClockOptions;
@@ -96,6 +97,10 @@ pub fn lines(config: &Config) -> Vec<String> {
     } else {
         "disable ntp".into()
     });
+    let mut heard = config.sources.iter().filter_map(|s| s.options.heard);
+    if heard.any(|heard| !heard.signed) {
+        lines.push("disable auth".into());
+    }
     lines.extend(config.stamping.cards.iter().map(card));
     lines.push(format!("hwtstimeout {}", seconds(config.stamping.timeout)));
     lines.push(match &config.listen {
@@ -223,8 +228,14 @@ fn source(source: &SourceConfig) -> String {
     if let Some(clock) = &source.options.clock {
         return self::clock(source, clock);
     }
+    if source.kind == SourceKind::Heard {
+        return match source.name.parse::<IpAddr>() {
+            Ok(group) => format!("multicastclient {group}"),
+            Err(_) => "broadcastclient".to_owned(),
+        };
+    }
     let mut words = vec![match source.kind {
-        SourceKind::Server | SourceKind::Clock => "server".to_owned(),
+        SourceKind::Server | SourceKind::Clock | SourceKind::Heard => "server".to_owned(),
         SourceKind::Peer => "peer".to_owned(),
         SourceKind::Pool => "pool".to_owned(),
     }];

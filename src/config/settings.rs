@@ -138,8 +138,8 @@ pub fn disable(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
 /// What `enable` and `disable` know, and why it has no effect (empty: it has).
 const SWITCHES: [(&str, &str); 13] = [
     ("ntp", ""),
-    ("auth", "strangers never become sources, with or without it"),
-    ("bclient", "broadcasts are not listened to"),
+    ("auth", ""),
+    ("bclient", "`broadcastclient` is what listens to broadcasts"),
     ("calibrate", "it belongs to reference clocks"),
     (
         "kernel",
@@ -164,18 +164,15 @@ fn switch(line: &mut Line<'_>, directive: &Word, on: bool) -> Option<Statement> 
         line.argument(directive, "a word like `ntp` or `monitor`");
         return None;
     }
-    let (mut discipline, mut monitor) = (false, false);
+    let (mut discipline, mut monitor, mut auth) = (false, false, false);
     while let Some(word) = line.take() {
         match SWITCHES.iter().find(|(known, _)| *known == word.text) {
             Some(("ntp", _)) => discipline = true,
             Some(("monitor", _)) => monitor = true,
+            Some(("auth", _)) => auth = true,
             Some(("bclient", why)) if on => {
                 let message = format!("`enable bclient` has no effect: {why}");
-                line.warning(
-                    &word,
-                    message,
-                    "name the time source on a `server` line".into(),
-                );
+                line.warning(&word, message, "write `broadcastclient` instead".into());
             }
             Some((known, why)) => {
                 line.note(&word, format!("`{name} {known}` has no effect: {why}"))
@@ -190,6 +187,7 @@ fn switch(line: &mut Line<'_>, directive: &Word, on: bool) -> Option<Statement> 
         on,
         discipline,
         monitor,
+        auth,
     })
 }
 

@@ -82,7 +82,7 @@ pub enum Statement {
     Broadcast(BroadcastLine),
     /// `bindaddress` of chrony.conf.
     BindAddress(IpAddr),
-    /// `enable` or `disable`; only `ntp` and `monitor` have an effect.
+    /// `enable` or `disable`; only `ntp`, `monitor` and `auth` have an effect.
     Switch {
         /// `enable`?
         on: bool,
@@ -90,6 +90,8 @@ pub enum Statement {
         discipline: bool,
         /// Does it speak of `monitor`?
         monitor: bool,
+        /// Of `auth`?
+        auth: bool,
     },
     /// `includefile`, and chrony.conf's ways.
     Include(Include),

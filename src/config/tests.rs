@@ -245,6 +245,7 @@ fn sources_take_their_options() {
         key: None,
         offset: NtpDuration::ZERO,
         clock: None,
+        heard: None,
         over_ptp: None,
         correction: false,
     };
@@ -486,6 +487,8 @@ fn errors_name_line_word_and_remedy() {
         ("nic drop 10.0.0.0/8", "interface listen"),
         ("interface use eth0", "knows: listen"),
         ("broadcast 10.0.0.x", "no address"),
+        ("multicastclient 10.0.0.255", "group"),
+        ("multicastclient 224.0.1.1 224.0.1.2", "a line"),
         ("broadcast 10.0.0.255 maxpoll", "needs"),
         ("broadcast 10.0.0.255 key 5", "no `keys` line"),
         ("peer a.example ptp", "`server`"),
@@ -547,8 +550,8 @@ fn lines_without_effect_say_so() {
         "trap 10.0.0.1",
         "dscp 46",
         "mdnstries 5",
-        "broadcastclient",
-        "multicastclient 224.0.1.1",
+        "broadcastclient novolley",
+        "enable bclient",
         "manycastclient 239.1.1.1",
         "interface ignore wildcard",
         "enable mode7 calibrate",
@@ -587,8 +590,8 @@ fn diagnostics_come_in_the_order_of_the_lines() {
 
 #[test]
 fn the_only_source_is_never_dropped_with_a_warning() {
-    assert_eq!(error("broadcastclient").location.line, 1);
-    let loaded = good("broadcastclient\nserver a.example");
+    assert_eq!(error("manycastclient 239.1.1.1").location.line, 1);
+    let loaded = good("manycastclient 239.1.1.1\nserver a.example");
     assert_eq!(loaded.notes[0].severity, Severity::Warning);
 }
 
@@ -777,7 +780,7 @@ fn errors_in_chrony_conf_name_line_word_and_remedy() {
         ("refclock PPS /dev/pps0", "not supported yet"),
         ("broadcast 10.0.0.255", "1 to 65536"),
         ("broadcast 30 name.example", "no address"),
-        ("ptpport 319\npeer a.example port 319", "over PTP"),
+        ("peer a.example port 319\nptpport 319", "over PTP"),
         ("ntsserverkey /k", "NTS"),
         (
             "authselectmode require\nserver a.example",
@@ -1092,6 +1095,10 @@ fn effective_configuration_of_real_files_loads_to_the_same() {
         let config = load(&file(name), Dialect::Auto).unwrap().config;
         assert_eq!(written(&config), config, "{name}");
     }
+    for heard in ["broadcastclient", "multicastclient\ndisable auth"] {
+        let config = good(heard).config;
+        assert_eq!(written(&config), config, "{heard}");
+    }
     assert_eq!(written(&Config::default()), Config::default());
     let lines = native::lines(&Config::default()).join("\n");
     assert!(
@@ -1154,6 +1161,7 @@ fn any_source() -> impl Strategy<Value = SourceConfig> {
                         _ => -offset,
                     },
                     clock: None,
+                    heard: None,
                     over_ptp: (switches.5 && !peer).then_some(0),
                     correction: switches.6 && !peer,
                 },

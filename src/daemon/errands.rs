@@ -424,7 +424,7 @@ impl Errands {
             },
             errands,
         );
-        core.set_broadcasts(&self.config.broadcasts);
+        core.set_broadcasts(&self.config.broadcasts, self.config.groups());
         // Leap seconds: read at the next tick.
         self.leaps_at = MonoInstant::ZERO;
         later

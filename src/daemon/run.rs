@@ -532,7 +532,7 @@ fn bind_single(
             .iter()
             .map(|&address| {
                 // Requests of our own leave by the port of PTP too, and what is sent unasked.
-                if Some(address.port()) == config.ptp_port || config.sends_from_served_port() {
+                if Some(address.port()) == config.ptp_port || config.shares_served_port() {
                     return reuseport::bind_alone(address);
                 }
                 ServerSocket::bind(address, false).map_err(|error| listen_error(address, error))
@@ -564,7 +564,7 @@ fn serve_peers(
     };
     core.serve_peers(served.or(config.port).unwrap_or(PORT), responder);
     if !options.once {
-        core.set_broadcasts(&config.broadcasts);
+        core.set_broadcasts(&config.broadcasts, config.groups());
     }
     Ok(())
 }

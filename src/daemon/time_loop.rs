@@ -14,7 +14,7 @@ use log::{error, info, warn};
 
 use crate::client::association::Whence;
 use crate::config::broadcast::BroadcastLine;
-use crate::daemon::broadcast::{Broadcast, Teller};
+use crate::daemon::broadcast::{Broadcast, Ears, Teller};
 use crate::daemon::cards::Card;
 use crate::daemon::clock::{Clock, StepWatch};
 use crate::daemon::distribution::Distribution;
@@ -45,6 +45,9 @@ use crate::wire::packet::{Mode, PACKET_LEN_MAX};
 
 /// The port of NTP, until it is known which one is served on.
 const PORT: u16 = 123;
+
+/// Numbers of the sockets that hear broadcasts, above those of associations.
+const EARS: u64 = 1 << 40;
 
 /// Histograms, the report and the watchdog are served this often.
 const TICK: NtpDuration = NtpDuration::from_whole_seconds(1);
@@ -100,6 +103,8 @@ pub struct TimeLoop {
     refused: Option<String>,
     served: Served,
     broadcasts: Vec<Broadcast>,
+    /// Where broadcasts are listened to: the groups, and how.
+    heard: Option<(Vec<IpAddr>, Ears)>,
 }
 
 /// The port we serve on, which peers are spoken with by.
@@ -146,6 +151,7 @@ impl TimeLoop {
                 reply: Box::new([0; PACKET_LEN_MAX]),
             },
             broadcasts: Vec::new(),
+            heard: None,
         }
     }
 
@@ -211,11 +217,22 @@ impl TimeLoop {
         self.followers = followers;
     }
 
-    /// These are told the time unasked from now on.
-    pub fn set_broadcasts(&mut self, lines: &[BroadcastLine]) {
+    /// These are told the time unasked from now on, and others are listened to: those who
+    /// broadcast, and in `groups`. To be called after [`serve_peers`](Self::serve_peers).
+    pub fn set_broadcasts(&mut self, lines: &[BroadcastLine], groups: Option<Vec<IpAddr>>) {
         let now = clock::monotonic();
         let told = lines.iter().map(|&line| Broadcast::new(line, now));
         self.broadcasts = told.collect();
+        self.listen(groups);
+    }
+
+    fn listen(&mut self, groups: Option<Vec<IpAddr>>) {
+        // Before others of the port are opened, the old ones have to be closed.
+        self.heard = None;
+        self.heard = groups.map(|groups| {
+            let ears = Ears::open(self.served.port, &groups);
+            (groups, ears)
+        });
     }
 
     /// The network cards in use, as they do.
@@ -230,13 +247,21 @@ impl TimeLoop {
                 .iter()
                 .map(|(id, exchange)| Interest::socket(exchange.socket.fd(), first_token + id.0)),
         );
+        let ears = self.heard.iter().flat_map(|(_, ears)| ears.fds());
+        let numbered = (first_token + EARS..).zip(ears);
+        interests.extend(numbered.map(|(token, fd)| Interest::read(fd, token)));
     }
 
     /// A client socket is ready; `first_token` as given to
     /// [`interests`](Self::interests). Departures are read before arrivals, so that
     /// T1 is the kernel's when the reply is judged.
     pub fn on_ready(&mut self, ready: &Ready, first_token: u64, errands: &mut Vec<Errand>) {
-        let id = AssociationId(ready.token - first_token);
+        let number = ready.token - first_token;
+        if number >= EARS {
+            self.hear((number - EARS) as usize);
+            return self.act(errands);
+        }
+        let id = AssociationId(number);
         if ready.error {
             self.read_departure(id);
         }
@@ -244,6 +269,16 @@ impl TimeLoop {
             self.read_reply(id);
         }
         self.act(errands);
+    }
+
+    fn hear(&mut self, index: usize) {
+        let Some((_, ears)) = &self.heard else {
+            return;
+        };
+        if let Some((len, from)) = ears.hear(index, &mut self.buffer[..]) {
+            let now = self.clock.now();
+            self.node.on_broadcast(&self.buffer[..len], from, now);
+        }
     }
 
     /// A name was looked up.
@@ -260,6 +295,9 @@ impl TimeLoop {
     /// Interfaces or addresses changed.
     pub fn on_network_change(&mut self, own: Vec<IpAddr>, errands: &mut Vec<Errand>) {
         self.node.on_network_change(own, self.clock.now());
+        if let Some((groups, _)) = self.heard.take() {
+            self.listen(Some(groups));
+        }
         self.act(errands);
     }
 

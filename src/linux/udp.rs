@@ -254,6 +254,40 @@ impl ServerSocket {
         .is_ok();
     }
 
+    /// Takes what is sent to a group too, on the interface that leads to it.
+    ///
+    /// # Errors
+    /// What setsockopt(2) says: ENODEV if no route leads there, EADDRINUSE if it does already.
+    pub fn join(&self, group: IpAddr) -> io::Result<()> {
+        match group {
+            IpAddr::V4(group) => {
+                let request = libc::ip_mreqn {
+                    imr_multiaddr: libc::in_addr {
+                        s_addr: u32::from(group).to_be(),
+                    },
+                    imr_address: libc::in_addr { s_addr: 0 },
+                    imr_ifindex: 0,
+                };
+                socket::set(
+                    self.fd(),
+                    libc::IPPROTO_IP,
+                    libc::IP_ADD_MEMBERSHIP,
+                    request,
+                )
+            }
+            IpAddr::V6(group) => {
+                let request = libc::ipv6_mreq {
+                    ipv6mr_multiaddr: libc::in6_addr {
+                        s6_addr: group.octets(),
+                    },
+                    ipv6mr_interface: 0,
+                };
+                let option = libc::IPV6_ADD_MEMBERSHIP;
+                socket::set(self.fd(), libc::IPPROTO_IPV6, option, request)
+            }
+        }
+    }
+
     /// The next request, or `None` if there is none. A datagram longer than
     /// `buffer` is cut. Without a kernel stamp the clock is read here.
     ///

@@ -12,7 +12,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::client::association::{Association, Dice, Received};
-use crate::client::packet_test::PacketTest;
+use crate::client::options::SourceOptions;
+use crate::client::packet_test::{PacketTest, check_broadcast};
 use crate::client::refclock::{Reading, Readings};
 use crate::measurement::{Measurement, PHI};
 use crate::mechanisms::Mechanisms;
@@ -20,7 +21,7 @@ use crate::node::action::{Action, AssociationId, Event, SourceId, Whom};
 use crate::node::manual::Manual;
 use crate::node::pool::{Name, SourceSpec};
 use crate::node::report::{
-    CLOCK, KeyReport, LOCAL, NodeReport, PEER, ReplyReport, SampleReport, SourceDetail,
+    CLOCK, HEARD, KeyReport, LOCAL, NodeReport, PEER, ReplyReport, SampleReport, SourceDetail,
     SourceReport, SystemDetail, SystemReport,
 };
 use crate::node::updates::Updates;
@@ -484,6 +485,44 @@ impl Node {
         if self.peers.iter().any(|peer| peer.id == id && is_over(peer)) {
             self.actions.push_back(Action::Close(id));
         }
+    }
+
+    /// A broadcast came. If the operator wants to know of such servers, and it is signed as
+    /// they have to be, its sender is asked from now on, like any other server: what was
+    /// broadcast does not say how long it took.
+    pub fn on_broadcast(&mut self, bytes: &[u8], from: SocketAddr, now: Now) {
+        let spec = |name: &Name| (!name.is_retired()).then_some(name.spec.options);
+        let mut wanted = (0..).zip(self.names.iter().map(spec));
+        let found = wanted.find_map(|(index, options)| {
+            let options = options?;
+            Some((SourceId(index), options, options.heard?))
+        });
+        let Some((source, options, heard)) = found.filter(|_| !self.over) else {
+            return;
+        };
+        let is_known = |peer: &Peer| peer.association.address().ip() == from.ip();
+        let is_known = self.peers.iter().any(is_known) || self.own_addresses.contains(&from.ip());
+        if is_known || self.peers.len() >= self.config.select.maxclock {
+            return;
+        }
+        let flags = self.policy.access.lookup(from.ip(), from.port());
+        if flags.intersects(Flags::IGNORE | Flags::NOSERVE) {
+            return;
+        }
+        let Ok((version, key)) = check_broadcast(bytes, &self.policy.keys) else {
+            return;
+        };
+        let signed_only = heard.signed || flags.intersects(Flags::NOTRUST | Flags::NOPEER);
+        if signed_only && key.is_none() {
+            return;
+        }
+        let options = SourceOptions {
+            key,
+            version,
+            ..options
+        };
+        self.mobilise_as(source, from, options, now.mono);
+        self.tell_upstreams();
     }
 
     /// A clock was read (see [`Action::ReadClock`]).
@@ -953,7 +992,16 @@ impl Node {
     }
 
     fn mobilise(&mut self, source: SourceId, address: SocketAddr, now: MonoInstant) {
-        let mut options = self.names[source.0].spec.options;
+        self.mobilise_as(source, address, self.names[source.0].spec.options, now);
+    }
+
+    fn mobilise_as(
+        &mut self,
+        source: SourceId,
+        address: SocketAddr,
+        mut options: SourceOptions,
+        now: MonoInstant,
+    ) {
         let clock = options.clock.map(|clock| Clock {
             name: self.names[source.0].spec.name.clone(),
             readings: Readings::new(clock, now),
@@ -1051,6 +1099,15 @@ impl Node {
     fn reconsider(&mut self, now: Now) {
         for peer in self.peers.iter().filter(|peer| peer.is_dead()) {
             self.names[peer.source.0].refresh(now.mono);
+        }
+        // Who was heard and does not answer is asked again when he is heard again.
+        let is_gone = |peer: &&Peer| {
+            let silent = peer.association.misses() >= MISSES_UNREACHABLE;
+            silent && peer.association.options().heard.is_some()
+        };
+        let gone: Vec<_> = self.peers.iter().filter(is_gone).map(|p| p.id).collect();
+        for id in gone {
+            self.demobilise(id);
         }
         self.synchronise(now);
     }
@@ -1217,7 +1274,11 @@ impl Node {
 
 /// What one server or peer is, in reports.
 fn unicast(spec: &SourceSpec) -> char {
-    if spec.options.symmetric { PEER } else { 'u' }
+    match spec.options.heard {
+        Some(_) => HEARD,
+        None if spec.options.symmetric => PEER,
+        None => 'u',
+    }
 }
 
 /// What people ask for, beyond what follows from sources.

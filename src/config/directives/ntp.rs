@@ -2,7 +2,7 @@
 
 use crate::config::access::{discard, limit, restrict, unrestrict};
 use crate::config::association::{fudge, peer, pool, server, unpeer};
-use crate::config::broadcast::broadcast;
+use crate::config::broadcast::{broadcast, broadcast_client, multicast_client};
 use crate::config::directives::{Directive, Kind, Reads, State, inert, missing, refused, works};
 use crate::config::key_lines::{crypto_nak, keys, trusted_key};
 use crate::config::refclock::{phc, refclock};
@@ -83,11 +83,18 @@ pub const DIRECTIVES: &[Directive] = &[
         refclock,
         "PHC /dev/ptp0",
     ),
-    source("broadcastclient", "", "broadcasts are not listened to", ""),
-    source(
+    works(
+        "broadcastclient",
+        "[novolley]",
+        "who broadcasts the time is asked for it; signed with a trusted key, unless there is `disable auth`",
+        broadcast_client,
+        "",
+    ),
+    works(
         "multicastclient",
-        "[ADDRESS]...",
-        "multicasts are not listened to",
+        "[ADDRESS]",
+        "as `broadcastclient`, of a group [224.0.1.1]",
+        multicast_client,
         "224.0.1.1",
     ),
     source(
@@ -99,7 +106,7 @@ pub const DIRECTIVES: &[Directive] = &[
     inert(
         "broadcastdelay",
         "SECONDS",
-        "broadcasts are not listened to",
+        "the delay is measured",
         ANY,
         "0.004",
     ),

@@ -329,12 +329,16 @@ pub const SWITCHES: Choices = Choices {
     after: "",
     choices: &[
         on("ntp", None, "the clock is steered"),
-        idle(
+        on(
             "auth",
             None,
-            "strangers never become sources, with or without it",
+            "broadcasts have to be signed by those who are to be asked",
         ),
-        idle("bclient", None, "broadcasts are not listened to"),
+        idle(
+            "bclient",
+            None,
+            "`broadcastclient` is what listens to broadcasts",
+        ),
         idle("calibrate", None, "it belongs to reference clocks"),
         idle(
             "kernel",

@@ -2,6 +2,7 @@
 //! filter and its place; clock, frequency and leap seconds are as they were.
 
 use super::{Node, Reference};
+use crate::client::options::SourceOptions;
 use crate::node::action::{AssociationId, SourceId};
 use crate::node::pool::{Name, SourceSpec};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
@@ -51,6 +52,14 @@ impl Node {
             name.spec = spec;
             if changed {
                 for peer in self.peers.iter_mut().filter(|peer| peer.source == source) {
+                    let options = SourceOptions {
+                        // Of who was heard, it is the key he signs with.
+                        key: match options.heard {
+                            Some(_) => peer.association.options().key,
+                            None => options.key,
+                        },
+                        ..options
+                    };
                     let exponent = peer.poll.set_limits(options.minpoll, options.maxpoll);
                     peer.association.set_options(options);
                     peer.association.set_poll(exponent);
