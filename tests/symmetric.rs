@@ -159,7 +159,9 @@ fn chronyd_follows_us_as_its_peer() {
     let ours = ours.start();
     let chronyd = Chronyd::start(&star.spokes[0], &format!("peer {} {PACE}", hub_v4(0)));
     wait("chronyd follows us", &[&ours], || {
-        chronyd.source()[..2] == ["=".to_owned(), "*".to_owned()]
+        chronyd
+            .source()
+            .starts_with(&["=".to_owned(), "*".to_owned()])
     });
     // Which is a loop for us, and no reason to be out of reach.
     wait("we know it", &[&ours], || {
@@ -205,7 +207,7 @@ fn ntpsec_asks_its_peer_as_a_client_and_is_answered() {
     let _ntpd = Ntpd::start(
         &star.spokes[0],
         &format!(
-            "server 127.127.1.0\nfudge 127.127.1.0 stratum 9\npeer {} {PACE}\nrestrict default\n",
+            "server 127.127.1.0\nfudge 127.127.1.0 stratum 9\npeer {} {PACE}\nrestrict default\nrestrict 127.0.0.1\n",
             hub_v4(0)
         ),
     );
@@ -222,4 +224,47 @@ fn ntpsec_asks_its_peer_as_a_client_and_is_answered() {
         peer["sent"].as_u64() > Some(3),
         "we offered our time: {peer}"
     );
+}
+
+/// An isolated site: nobody has real time. The hub has the lower address in either network.
+#[test]
+fn of_orphans_the_lowest_address_leads() {
+    require!(root, peers);
+    let star = Star::new(2);
+    let hub = in_namespace(&star.hub).config(&format!(
+        "tos orphan 8\npeer {} {PACE}\npeer {} {PACE}\nrestrict default\n",
+        spoke_v4(0),
+        spoke_v4(1)
+    ));
+    let hub = hub.start();
+    let ours = in_namespace(&star.spokes[0])
+        // chrony.conf slews alone.
+        .clock("virtual:0.505,-20")
+        .config(&format!(
+            "local stratum 8 orphan\npeer {} {PACE}\nallow\ncmdport 0\nbindcmdaddress /\n",
+            hub_v4(0)
+        ))
+        .start();
+    let chronyd = Chronyd::start(
+        &star.spokes[1],
+        &format!("local stratum 8 orphan\npeer {} {PACE}", hub_v4(1)),
+    );
+    wait("we follow the hub", &[&hub, &ours], || {
+        follows(&ours, hub_v4(0))
+    });
+    wait("chronyd follows it", &[&hub, &ours], || {
+        chronyd
+            .source()
+            .starts_with(&["=".to_owned(), "*".to_owned()])
+    });
+    let behind_s = || ours.true_error_s() - hub.true_error_s();
+    let close = wait_until(secs(60), || behind_s().abs() < 1e-3);
+    assert!(close, "{} s", behind_s());
+    let stat = hub.stat();
+    assert_eq!(
+        (&stat["source"], &stat["stratum"]),
+        (&"local".into(), &8.into()),
+        "{stat}"
+    );
+    assert_eq!(ours.stat()["stratum"], 9);
 }

@@ -239,7 +239,9 @@ fn clock(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
         lost.push("`disable ntp`: start chronyd with -x".into());
     }
     if let Some(local) = config.local_clock {
-        lines.push(format!("local stratum {}", (local.stratum + 1).min(15)));
+        let orphan = if config.orphan { " orphan" } else { "" };
+        let stratum = (local.stratum + 1).min(15);
+        lines.push(format!("local stratum {stratum}{orphan}"));
     }
 }
 

@@ -69,9 +69,13 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
                 .map(|id| format!(", signed with key {id}"))
                 .unwrap_or_default()
         )],
-        Statement::Local(stratum) => vec![format!(
-            "when no other source can be had, this machine's own clock is served, right or wrong, as stratum {stratum}"
-        )],
+        Statement::Local { stratum, orphan } => {
+            let mut said = vec![format!(
+                "when no other source can be had, this machine's own clock is served, right or wrong, as stratum {stratum}"
+            )];
+            said.extend(orphan.then(|| ORPHAN.to_owned()));
+            said
+        }
         Statement::KernelLeaps(true) => {
             vec!["the kernel steps the clock for a leap second".into()]
         }
@@ -448,6 +452,9 @@ fn every(poll: PollExponent) -> String {
     }
 }
 
+/// What `orphan` adds.
+const ORPHAN: &str = "of the servers of this stratum that have no other source, the one with the lowest address serves its own clock and the others follow it (orphan)";
+
 fn local_clock(config: &Config) -> Vec<String> {
     let Some(clock) = config.local_clock else {
         return vec!["taken back by a later line".into()];
@@ -682,6 +689,9 @@ fn tos(setting: Tos) -> String {
         Tos::Ceiling(stratum) => {
             format!("ceiling: sources of stratum {stratum} and above are not followed")
         }
+        Tos::Orphan(stratum) => format!(
+            "orphan: when no other source can be had, this machine's own clock is served, right or wrong, as stratum {stratum}; {ORPHAN}"
+        ),
     }
 }
 

@@ -173,6 +173,8 @@ struct Loader {
     /// The same for commands.
     command_orders: Vec<Order>,
     keyed_only: KeyedOnly,
+    /// `tos orphan`.
+    orphan: Option<u8>,
     /// `disable auth`.
     unsigned_heard: bool,
     /// `bindaddress`.
@@ -222,6 +224,7 @@ impl Loader {
             orders: Vec::new(),
             command_orders: Vec::new(),
             keyed_only: KeyedOnly::Never,
+            orphan: None,
             unsigned_heard: false,
             bound: (None, None),
             port_off: false,
@@ -356,6 +359,7 @@ impl Loader {
                         Tos::Mindist(distance) => config.select.mindist = distance,
                         Tos::Floor(stratum) => config.select.floor = stratum,
                         Tos::Ceiling(stratum) => config.select.ceiling = stratum,
+                        Tos::Orphan(stratum) => self.orphan = Some(stratum).filter(|s| *s < 16),
                     }
                 }
             }
@@ -433,7 +437,7 @@ impl Loader {
             // The whole file has to be known first: see `local_clock`.
             Statement::LocalClock { .. }
             | Statement::Fudge { .. }
-            | Statement::Local(_)
+            | Statement::Local { .. }
             | Statement::Inert => {}
         }
     }
@@ -798,10 +802,13 @@ impl Loader {
         let best = clocks.into_values().min();
         // chrony's `local` names the stratum that clients see.
         let told = lines.iter().rev().find_map(|read| match read.statement {
-            Statement::Local(stratum) => Some(stratum.saturating_sub(1)),
+            Statement::Local { stratum, orphan } => Some((stratum, orphan)),
             _ => None,
         });
-        self.config.local_clock = best.or(told).map(|stratum| LocalClock { stratum });
+        let told = self.orphan.map(|stratum| (stratum, true)).or(told);
+        self.config.orphan = told.is_some_and(|(_, orphan)| orphan);
+        let told = told.map(|(stratum, _)| stratum.saturating_sub(1));
+        self.config.local_clock = told.or(best).map(|stratum| LocalClock { stratum });
     }
 
     /// The kernel and we must not both set the real-time clock.

@@ -254,6 +254,8 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
     /// Fallback when no network source is selectable.
     pub local_clock: Option<LocalClock>,
+    /// Of those who serve their local clocks, one is elected whom the others follow.
+    pub orphan: bool,
     /// Who may ask us what.
     pub rules: Vec<Rule>,
     /// What `limited` means.
@@ -371,6 +373,7 @@ impl Default for Config {
         Self {
             sources: Vec::new(),
             local_clock: None,
+            orphan: false,
             rules: Vec::new(),
             rate_limit: RateLimit::default(),
             keys: KeysConfig::default(),

@@ -17,7 +17,9 @@ use crate::time::duration::NtpDuration;
 /// setting without a panic limit (`-g`).
 pub fn lines(config: &Config) -> Vec<String> {
     let mut lines: Vec<String> = config.sources.iter().map(source).collect();
-    if let Some(clock) = config.local_clock {
+    if let Some(clock) = config.local_clock.filter(|_| config.orphan) {
+        lines.push(format!("tos orphan {}", clock.stratum + 1));
+    } else if let Some(clock) = config.local_clock {
         lines.push("server 127.127.1.0".into());
         lines.push(format!("fudge 127.127.1.0 stratum {}", clock.stratum));
     }

@@ -87,18 +87,7 @@ pub fn tos(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
             "mindist" => Tos::Mindist(line.seconds(&word)?),
             "floor" => Tos::Floor(line.integer(&word, 0..=16)?),
             "ceiling" => Tos::Ceiling(line.integer(&word, 1..=16)?),
-            "orphan" => {
-                let stratum = line.integer(&word, 0..=16)?;
-                if stratum < 16 {
-                    let message =
-                        "orphan mode is not supported yet: without sources nobody is served";
-                    let help = format!(
-                        "write `server 127.127.1.0` and `fudge 127.127.1.0 stratum {stratum}` on one of the servers"
-                    );
-                    line.warning(&word, message.into(), help);
-                }
-                continue;
-            }
+            "orphan" => Tos::Orphan(line.integer(&word, 1..=16)?),
             "cohort" | "beacon" | "orphanwait" | "maxhop" | "basedate" | "bcpollbstep" => {
                 line.argument(&word, "a value")?;
                 let message = format!("`tos {}` has no effect here", word.text);

@@ -42,7 +42,12 @@ pub enum Statement {
     /// `allow` and `deny` of chrony.conf.
     Allow(Order),
     /// `local` of chrony.conf: the stratum that clients are told.
-    Local(u8),
+    Local {
+        /// What they are told.
+        stratum: u8,
+        /// See [`Config`](crate::config::Config::orphan).
+        orphan: bool,
+    },
     /// `limit`, and `ratelimit` of chrony.conf.
     RateLimit(RateLimit),
     /// `discard`.
@@ -239,6 +244,8 @@ pub enum Tos {
     Floor(u8),
     /// `ceiling`.
     Ceiling(u8),
+    /// `orphan`: the stratum that clients are told; 16: none.
+    Orphan(u8),
 }
 
 /// The words of a line, taken one after the other, and what was found wrong.

@@ -1358,7 +1358,9 @@ fn any_config() -> impl Strategy<Value = Config> {
                 sources,
                 disciplined: Vec::new(),
                 broadcasts: rest.1.3,
+                // 16 is nobody's stratum, and `tos orphan 16` none at all.
                 local_clock: strata.2.map(|stratum| LocalClock { stratum }),
+                orphan: rest.0 && strata.2.is_some_and(|stratum| stratum < 15),
                 rules,
                 rate_limit: limit,
                 keys: paths.3,

@@ -416,6 +416,7 @@ impl Errands {
                 kept,
                 new,
                 local_stratum: self.config.local_clock.map(|local| local.stratum),
+                orphan: self.config.orphan,
                 step: self.config.step,
                 select: self.config.select,
                 steer: self.config.discipline,

@@ -380,6 +380,7 @@ fn node_config(
     Ok(NodeConfig {
         sources: config.sources.iter().map(spec).collect(),
         local_stratum: config.local_clock.map(|local| local.stratum),
+        orphan: config.orphan,
         step: config.step,
         select: config.select,
         mechanisms: Mechanisms::default(),

@@ -59,6 +59,9 @@ pub struct NodeConfig {
     pub sources: Vec<SourceSpec>,
     /// Stratum of the undisciplined local clock as a last resort.
     pub local_stratum: Option<u8>,
+    /// Of several nodes that serve their local clocks as of that stratum, those follow that
+    /// don't have the lowest address (chrony's `local ... orphan`).
+    pub orphan: bool,
     /// When the clock may be stepped.
     pub step: StepPolicy,
     /// How sources are selected.
@@ -205,6 +208,7 @@ struct Policies {
     select: SelectPolicy,
     mechanisms: Mechanisms,
     local_stratum: Option<u8>,
+    orphan: bool,
     steer: bool,
     once: bool,
     kernel_leaps: bool,
@@ -270,6 +274,7 @@ impl Node {
                 select: config.select,
                 mechanisms: config.mechanisms,
                 local_stratum: config.local_stratum,
+                orphan: config.orphan,
                 steer: config.steer,
                 once: config.once,
                 kernel_leaps: config.kernel_leaps,
@@ -729,7 +734,7 @@ impl Node {
 
     /// Select, combine, discipline, and tell the world.
     fn synchronise(&mut self, now: Now) {
-        let candidates: Vec<Candidate> = self
+        let mut candidates: Vec<Candidate> = self
             .peers
             .iter()
             .map(|peer| Candidate {
@@ -746,7 +751,12 @@ impl Node {
             Reference::None | Reference::Local => None,
         };
         let mechanisms = self.config.mechanisms;
-        let selection = select(&candidates, &self.config.select, mechanisms, previous);
+        let elected = self.set_orphans_aside(&mut candidates);
+        let mut selection = select(&candidates, &self.config.select, mechanisms, previous);
+        if let (None, Some(elected)) = (selection.system, elected) {
+            candidates[elected].fit = true;
+            selection = select(&candidates, &self.config.select, mechanisms, previous);
+        }
         for (peer, &tally) in self.peers.iter_mut().zip(&selection.tallies) {
             peer.tally = tally;
             // Without a majority nobody can say who lies.
@@ -795,6 +805,28 @@ impl Node {
             }
         }
         self.follow(system, &combined, now);
+    }
+
+    /// Who serves a local clock as we would, or follows one who does, is no source while
+    /// there are others: such are not fit. Then the one whom all follow if there are none,
+    /// unless that is us: the one of the lowest refid, which is the address.
+    fn set_orphans_aside(&self, candidates: &mut [Candidate]) -> Option<usize> {
+        let told = self.config.local_stratum.filter(|_| self.config.orphan)? + 1;
+        let mut lowest: Option<([u8; 4], usize)> = None;
+        for (index, (peer, candidate)) in self.peers.iter().zip(candidates).enumerate() {
+            let stratum = candidate.estimate.as_ref().map(|estimate| estimate.stratum);
+            if peer.clock.is_some() || stratum.is_none_or(|stratum| stratum < told) {
+                continue;
+            }
+            let fit = std::mem::replace(&mut candidate.fit, false) && !candidate.noselect;
+            let refid = RefId::from_address(peer.association.address().ip()).bytes();
+            if fit && stratum == Some(told) && lowest.is_none_or(|(other, _)| refid < other) {
+                lowest = Some((refid, index));
+            }
+        }
+        let (refid, index) = lowest?;
+        let own = RefId::from_address(self.peers[index].association.local()?);
+        (refid < own.bytes()).then_some(index)
     }
 
     /// The system variables, from the system peer and the combination.

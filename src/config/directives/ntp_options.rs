@@ -303,13 +303,16 @@ pub const TOS: Choices = Choices {
             Some(Kind::Int(1, 16)),
             "this stratum and higher ones are not followed [16]",
         ),
-        choice(
+        on(
             "orphan",
-            Some(Kind::Int(0, 15)),
-            State::Missing,
-            "servers don't elect one among them; write `server 127.127.1.0` on one",
+            Some(Kind::Int(1, 16)),
+            "the stratum of the local clock; of several such servers the one with the lowest address serves, and the others follow it",
         ),
-        idle("orphanwait", SECONDS, "there is no orphan mode"),
+        idle(
+            "orphanwait",
+            SECONDS,
+            "the local clock takes over 16 s after the start, or once the last server's time is worth nothing",
+        ),
         idle("cohort", COUNT, "it belongs to manycast"),
         idle("beacon", COUNT, "it belongs to manycast"),
         idle("maxhop", COUNT, "it belongs to manycast"),

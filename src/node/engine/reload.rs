@@ -17,6 +17,8 @@ pub struct Changes {
     pub new: Vec<SourceSpec>,
     /// Stratum of the undisciplined local clock as a last resort.
     pub local_stratum: Option<u8>,
+    /// See [`NodeConfig`](crate::node::engine::NodeConfig::orphan).
+    pub orphan: bool,
     /// When the clock may be stepped.
     pub step: StepPolicy,
     /// How sources are selected.
@@ -76,6 +78,7 @@ impl Node {
         self.config.steer = changes.steer;
         self.config.kernel_leaps = changes.kernel_leaps;
         self.config.local_stratum = changes.local_stratum;
+        self.config.orphan = changes.orphan;
         self.discipline.set_policy(changes.step);
         if !changes.has_leap_file {
             self.leap_table = None;
