@@ -439,7 +439,7 @@ impl Association {
         self.sent += 1;
         if let Some(symmetric) = &mut self.symmetric {
             symmetric.compose(ours, self.poll, now.wall, dice.transmit);
-            return self.to_peer(now, now.mono + wait, key.flatten());
+            return self.ask_peer(now, now.mono + wait, key.flatten());
         }
 
         let receive = self
@@ -489,7 +489,7 @@ impl Association {
 
     /// What was composed for the peer, with the time of `now`. The answer may come with
     /// the peer's next poll.
-    fn to_peer(&mut self, now: Now, deadline: MonoInstant, key: Option<&Key>) -> Option<Request> {
+    fn ask_peer(&mut self, now: Now, deadline: MonoInstant, key: Option<&Key>) -> Option<Request> {
         let symmetric = self.symmetric.as_mut()?;
         let header = symmetric.stamp(self.options.version, now.wall)?;
         self.pending = Some(Pending {
@@ -513,7 +513,7 @@ impl Association {
             Some(id) => Some(keys.get(id)?),
             None => None,
         };
-        Some(self.to_peer(now, deadline, key)?.bytes)
+        Some(self.ask_peer(now, deadline, key)?.bytes)
     }
 
     /// The departure stamp (T1) of the request on its way.
