@@ -8,24 +8,9 @@ use crate::config::directives::ntp_options::BROADCAST;
 use crate::config::directives::take_choice;
 use crate::config::statement::{Line, Statement};
 use crate::config::words::Word;
-use crate::config::{SourceConfig, SourceKind};
+use crate::config::{BroadcastLine, SourceConfig, SourceKind};
 use crate::time::duration::NtpDuration;
 use crate::time::units::PollExponent;
-
-/// One `broadcast` line.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct BroadcastLine {
-    /// A broadcast address, a group, or one host.
-    pub to: SocketAddr,
-    /// From one packet to the next.
-    pub interval: NtpDuration,
-    /// Sign by the key of this number.
-    pub key: Option<u32>,
-    /// NTP version, 1 to 4.
-    pub version: u8,
-    /// So many networks far, to a group.
-    pub hops: u8,
-}
 
 /// ntpd's `minpoll`: 64 s.
 const INTERVAL_LOG2_DEFAULT: i8 = 6;

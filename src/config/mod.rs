@@ -49,7 +49,6 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::client::options::SourceOptions;
-use crate::config::broadcast::BroadcastLine;
 use crate::config::keys::KeysConfig;
 use crate::config::stamping::StampingConfig;
 use crate::server::respond::Sizes;
@@ -140,6 +139,21 @@ pub struct PhcLine {
     pub tai: bool,
     /// Beyond this it is stepped at first instead of slewed; zero: never.
     pub step: NtpDuration,
+}
+
+/// One `broadcast` line.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct BroadcastLine {
+    /// A broadcast address, a group, or one host.
+    pub to: SocketAddr,
+    /// From one packet to the next.
+    pub interval: NtpDuration,
+    /// Sign by the key of this number.
+    pub key: Option<u32>,
+    /// NTP version, 1 to 4.
+    pub version: u8,
+    /// So many networks far, to a group.
+    pub hops: u8,
 }
 
 impl Default for PhcLine {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::client::refclock::ClockOptions;
-use crate::config::broadcast::BroadcastLine;
+use crate::config::BroadcastLine;
 use crate::config::keys::{KeyFormat, Trust, trust_as_text};
 use crate::config::stamping::CardLine;
 use crate::config::{Config, Family, Listen, PhcLine, RtcConfig, SourceConfig, SourceKind};

@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::config::BroadcastLine;
 use crate::config::allow::Order;
-use crate::config::broadcast::BroadcastLine;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::keys::{KeyFormat, Trust};
 use crate::config::nic::NicRule;

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use crate::client::options::SourceOptions;
 use crate::client::refclock::ClockOptions;
+use crate::config::BroadcastLine;
 use crate::config::allow::{self, Order};
-use crate::config::broadcast::BroadcastLine;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
 use crate::config::directives::{self, State};
@@ -148,7 +148,7 @@ const REAL: [(&str, Dialect, usize); 15] = [
     ("ubuntu.conf", Dialect::Ntp, 4),
     ("rhel.conf", Dialect::Ntp, 0),
     ("ntpsec.conf", Dialect::Ntp, 1),
-    ("lan.conf", Dialect::Ntp, 1),
+    ("lan.conf", Dialect::Ntp, 0),
     ("chrony.conf", Dialect::Chrony, 0),
     ("debian-chrony.conf", Dialect::Chrony, 0),
     ("ubuntu-chrony.conf", Dialect::Chrony, 0),
@@ -555,7 +555,7 @@ fn lines_without_effect_say_so() {
         "manycastclient 239.1.1.1",
         "interface ignore wildcard",
         "enable mode7 calibrate",
-        "tos orphan 5",
+        "tos orphanwait 5",
         "tos cohort 1",
         "tinker allan 10",
         "restrict default kod",

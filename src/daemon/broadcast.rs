@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 
 use log::warn;
 
-use crate::config::broadcast::BroadcastLine;
+use crate::config::BroadcastLine;
 use crate::daemon::clock::Clock;
 use crate::linux::udp::{ClientSocket, ServerSocket};
 use crate::system::SystemState;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use log::{error, info, warn};
 
 use crate::client::association::Whence;
-use crate::config::broadcast::BroadcastLine;
+use crate::config::BroadcastLine;
 use crate::daemon::broadcast::{Broadcast, Ears, Teller};
 use crate::daemon::cards::Card;
 use crate::daemon::clock::{Clock, StepWatch};
