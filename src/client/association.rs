@@ -217,6 +217,36 @@ pub enum Whence {
     Served,
 }
 
+/// An answer to a request, good or bad, for those who look on.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Answer {
+    /// As it came.
+    pub header: Header,
+    /// The stamps that made the sample, or would have.
+    pub exchange: Exchange,
+    /// Who took T1 and T4.
+    pub origins: (StampOrigin, StampOrigin),
+    /// Is it an interleaved one?
+    pub interleaved: bool,
+}
+
+impl Answer {
+    /// The answer `packet` to the request `pending`.
+    fn of(packet: &Packet<'_>, pending: &Pending, arrival: Stamp, interleaved: bool) -> Self {
+        Self {
+            header: packet.to_header(),
+            exchange: Exchange {
+                origin: NtpTimestamp::from_wall(pending.departure.at),
+                receive: packet.receive(),
+                transmit: packet.transmit(),
+                destination: NtpTimestamp::from_wall(arrival.at),
+            },
+            origins: (pending.departure.origin, arrival.origin),
+            interleaved,
+        }
+    }
+}
+
 /// The request to be sent now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
@@ -262,6 +292,8 @@ pub struct Association {
     /// The last reply that gave the time, as it came.
     last_reply: Option<Header>,
     last_origins: Option<(StampOrigin, StampOrigin)>,
+    /// The last answer to a request, good or bad.
+    answer: Option<Answer>,
     local: Option<IpAddr>,
     response: Option<NtpDuration>,
     /// T1 and T4 by the kernel, T1 and T4 by hardware.
@@ -304,6 +336,7 @@ impl Association {
             recent: VecDeque::with_capacity(RECENT),
             last_reply: None,
             last_origins: None,
+            answer: None,
             local: None,
             response: None,
             stamped: [0; 4],
@@ -538,6 +571,7 @@ impl Association {
         keys: &KeyTable,
     ) -> Received {
         let awaited = self.pending.is_some();
+        self.answer = None;
         match self.judge(bytes, arrival, now, precision, own, keys) {
             Ok(received) => received,
             Err(test) => {
@@ -556,6 +590,11 @@ impl Association {
         self.pending = None;
         self.note_answer(now);
         self.keep(*sample, (sample.origin, sample.origin));
+    }
+
+    /// The answer that came with the last datagram, if it was one. None the second time.
+    pub fn take_answer(&mut self) -> Option<Answer> {
+        self.answer.take()
     }
 
     fn judge(
@@ -590,6 +629,7 @@ impl Association {
         if let Some(carrier) = &mut self.carrier {
             carrier.note_answer();
         }
+        self.answer = Some(Answer::of(&packet, &pending, arrival, interleaved));
         // From here on this is the server's answer to our request, good or bad.
         self.pending = None;
         if let Some(kiss) = kiss_of(&packet) {
@@ -658,6 +698,7 @@ impl Association {
         taken?;
         // What could not leave, or left before our clock was moved, has no T1.
         let pending = self.pending.take().ok_or(PacketTest::Duplicate)?;
+        self.answer = Some(Answer::of(&packet, &pending, arrival, false));
         if let Some(kiss) = kiss_of(&packet) {
             self.obey(kiss, &packet);
             return Ok(Received::Kiss(kiss));
@@ -722,6 +763,9 @@ impl Association {
             excess_max,
         } = complete;
         let origins = (halfway.departure.origin, halfway.arrival.origin);
+        if let Some(answer) = &mut self.answer {
+            (answer.exchange, answer.origins) = (exchange, origins);
+        }
         // A card's clock is off by the same on both ways, and so is the offset.
         let stamp_error = halfway.departure.error.max(halfway.arrival.error);
         let mut sample = Measurement {

@@ -36,6 +36,8 @@ pub mod rtc;
 pub mod settings;
 pub mod stamping;
 pub mod statement;
+pub mod statistics;
+pub mod statistics_lines;
 pub mod words;
 
 #[cfg(test)]
@@ -51,6 +53,7 @@ use serde::{Serialize, Serializer};
 use crate::client::options::SourceOptions;
 use crate::config::keys::KeysConfig;
 use crate::config::stamping::StampingConfig;
+use crate::config::statistics::StatisticsConfig;
 use crate::server::respond::Sizes;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule};
 use crate::sync::filter::Start;
@@ -318,6 +321,8 @@ pub struct Config {
     pub rtc: RtcConfig,
     /// May the time be typed in from the start (`chronyc settime`)?
     pub manual: bool,
+    /// Files of measurements.
+    pub statistics: StatisticsConfig,
     /// Control socket; none: the default.
     pub control: Option<PathBuf>,
     /// Where Prometheus may scrape; none: switched off.
@@ -410,6 +415,7 @@ impl Default for Config {
             busy_poll: false,
             rtc: RtcConfig::default(),
             manual: false,
+            statistics: StatisticsConfig::default(),
             control: None,
             metrics: Some(METRICS_DEFAULT),
             commands: Commands::default(),

@@ -137,10 +137,7 @@ const SWITCHES: [(&str, &str); 13] = [
     ("mode7", "mode 7 is never answered"),
     ("monitor", ""),
     ("pps", "it belongs to reference clocks"),
-    (
-        "stats",
-        "statistics files are not written yet; see `ptntp stat --json` and the metrics",
-    ),
+    ("stats", ""),
     ("peer_clear_digest_early", "a bad MAC changes nothing"),
     ("unpeer_crypto_early", "there is no Autokey"),
     ("unpeer_crypto_nak_early", "there is no Autokey"),
@@ -153,12 +150,14 @@ fn switch(line: &mut Line<'_>, directive: &Word, on: bool) -> Option<Statement> 
         line.argument(directive, "a word like `ntp` or `monitor`");
         return None;
     }
-    let (mut discipline, mut monitor, mut auth) = (false, false, false);
+    let (mut discipline, mut monitor) = (false, false);
+    let (mut auth, mut statistics) = (false, false);
     while let Some(word) = line.take() {
         match SWITCHES.iter().find(|(known, _)| *known == word.text) {
             Some(("ntp", _)) => discipline = true,
             Some(("monitor", _)) => monitor = true,
             Some(("auth", _)) => auth = true,
+            Some(("stats", _)) => statistics = true,
             Some(("bclient", why)) if on => {
                 let message = format!("`enable bclient` has no effect: {why}");
                 line.warning(&word, message, "write `broadcastclient` instead".into());
@@ -177,6 +176,7 @@ fn switch(line: &mut Line<'_>, directive: &Word, on: bool) -> Option<Statement> 
         discipline,
         monitor,
         auth,
+        statistics,
     })
 }
 

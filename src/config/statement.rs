@@ -12,6 +12,7 @@ use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::keys::{KeyFormat, Trust};
 use crate::config::nic::NicRule;
 use crate::config::stamping::CardLine;
+use crate::config::statistics::StatisticsSetting;
 use crate::config::words::{self, Malformed, Word};
 use crate::config::{Listen, Location, PhcLine, SourceConfig};
 use crate::server::respond::BadMac;
@@ -87,7 +88,9 @@ pub enum Statement {
     Broadcast(BroadcastLine),
     /// `bindaddress` of chrony.conf.
     BindAddress(IpAddr),
-    /// `enable` or `disable`; only `ntp`, `monitor` and `auth` have an effect.
+    /// `statsdir`, `statistics`, `filegen`; `logdir`, `log` and their like.
+    Statistics(StatisticsSetting),
+    /// `enable` or `disable`; only `ntp`, `monitor`, `auth` and `stats` have an effect.
     Switch {
         /// `enable`?
         on: bool,
@@ -97,6 +100,8 @@ pub enum Statement {
         monitor: bool,
         /// Of `auth`?
         auth: bool,
+        /// Does it speak of `stats`?
+        statistics: bool,
     },
     /// `includefile`, and chrony.conf's ways.
     Include(Include),
