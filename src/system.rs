@@ -3,8 +3,9 @@
 
 use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
+use crate::time::timestamp::{NtpShort, NtpTimestamp};
 use crate::time::units::{Ppm, Precision};
-use crate::wire::packet::{Leap, STRATUM_MAX};
+use crate::wire::packet::{Header, Leap, Mode, STRATUM_MAX};
 use crate::wire::refid::RefId;
 
 /// RFC 5905 MAXDISP: what is said of the dispersion where nobody knows it.
@@ -68,6 +69,39 @@ impl SystemState {
     /// The promise at `now`; [`NtpDuration::MAX`] if there is none.
     pub fn error_bound_at(&self, now: WallInstant) -> NtpDuration {
         self.error_bound + self.growth_until(now)
+    }
+
+    /// What goes into every packet that gives our time, at `now`: a header of version 4
+    /// whose origin, receive and transmit are zero, for who sends it to fill in.
+    pub fn header(&self, mode: Mode, now: WallInstant) -> Header {
+        Header {
+            leap: if self.is_synchronised() {
+                self.leap
+            } else {
+                Leap::Unknown
+            },
+            version: 4,
+            mode,
+            // 16 has no place on the wire (RFC 5905 figure 11); ntpd sends 0.
+            stratum: if self.stratum < STRATUM_MAX {
+                self.stratum
+            } else {
+                0
+            },
+            poll: 0,
+            precision: self.precision,
+            root_delay: NtpShort::from_duration(self.root_delay),
+            root_dispersion: NtpShort::from_duration(self.root_dispersion_at(now)),
+            refid: self.refid,
+            reference: if self.reference == WallInstant::default() {
+                NtpTimestamp::ZERO
+            } else {
+                NtpTimestamp::from_wall(self.reference)
+            },
+            origin: NtpTimestamp::ZERO,
+            receive: NtpTimestamp::ZERO,
+            transmit: NtpTimestamp::ZERO,
+        }
     }
 
     fn growth_until(&self, now: WallInstant) -> NtpDuration {

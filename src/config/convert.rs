@@ -79,6 +79,16 @@ fn hardware(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
             lost.push("`restore` of `hwtimestamp`: chronyd leaves the card as it is".into());
         }
     }
+    for line in &config.broadcasts {
+        let (ip, port) = (line.to.ip(), line.to.port());
+        let interval_s = line.interval.as_seconds().max(1.0).round();
+        lines.push(format!("broadcast {interval_s} {ip} {port}"));
+        if let Some(id) = line.key {
+            lost.push(format!(
+                "`key {id}` of `broadcast {ip}`: chronyd does not sign broadcasts"
+            ));
+        }
+    }
     for phc in &config.disciplined {
         lost.push(format!("`phc discipline {}`: see phc2sys(8)", phc.device));
     }
@@ -126,7 +136,8 @@ fn source(source: &SourceConfig) -> String {
         return native::clock(source, clock);
     }
     let kind = match source.kind {
-        SourceKind::Server | SourceKind::Clock => "server",
+        SourceKind::Server | SourceKind::Clock | SourceKind::Heard => "server",
+        SourceKind::Peer => "peer",
         SourceKind::Pool => "pool",
     };
     let options = &source.options;
@@ -240,7 +251,9 @@ fn clock(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
         lost.push("`disable ntp`: start chronyd with -x".into());
     }
     if let Some(local) = config.local_clock {
-        lines.push(format!("local stratum {}", (local.stratum + 1).min(15)));
+        let orphan = if config.orphan { " orphan" } else { "" };
+        let stratum = (local.stratum + 1).min(15);
+        lines.push(format!("local stratum {stratum}{orphan}"));
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a line does, in plain words and with the numbers that apply.
 
+use std::net::IpAddr;
+
 use std::time::Duration;
 
 use crate::client::refclock::ClockOptions;
@@ -60,9 +62,21 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             };
             vec![format!("{whom} {served}{except}")]
         }
-        Statement::Local(stratum) => vec![format!(
-            "when no other source can be had, this machine's own clock is served, right or wrong, as stratum {stratum}"
+        Statement::Broadcast(line) => vec![format!(
+            "tells {} the time every {} s while it is known{}",
+            line.to,
+            line.interval.as_seconds(),
+            line.key
+                .map(|id| format!(", signed with key {id}"))
+                .unwrap_or_default()
         )],
+        Statement::Local { stratum, orphan } => {
+            let mut said = vec![format!(
+                "when no other source can be had, this machine's own clock is served, right or wrong, as stratum {stratum}"
+            )];
+            said.extend(orphan.then(|| ORPHAN.to_owned()));
+            said
+        }
         Statement::KernelLeaps(true) => {
             vec!["the kernel steps the clock for a leap second".into()]
         }
@@ -402,6 +416,21 @@ fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
         SourceKind::Server | SourceKind::Clock => {
             format!("asks {}{family}{port} for the time", source.name)
         }
+        SourceKind::Heard => format!(
+            "listens to {} and asks who tells the time there{}",
+            match source.name.parse::<IpAddr>() {
+                Ok(group) => format!("the group {group}"),
+                Err(_) => "broadcasts".to_owned(),
+            },
+            match config.sources.iter().find_map(|s| s.options.heard) {
+                Some(heard) if !heard.signed => ", signed or not",
+                _ => ", if that is signed with a trusted key",
+            }
+        ),
+        SourceKind::Peer => format!(
+            "exchanges the time with the peer {}{family}{port}: each follows the other if that has better time",
+            source.name
+        ),
         SourceKind::Pool => format!(
             "asks several servers of the pool {}{family}{port} for the time (with all pools at most {} sources) and replaces those that die",
             source.name, config.select.maxclock
@@ -475,6 +504,9 @@ fn every(poll: PollExponent) -> String {
         s => format!("every {s} s ({} h)", (s + 1800) / 3600),
     }
 }
+
+/// What `orphan` adds.
+const ORPHAN: &str = "of the servers of this stratum that have no other source, the one with the lowest address serves its own clock and the others follow it (orphan)";
 
 fn local_clock(config: &Config) -> Vec<String> {
     let Some(clock) = config.local_clock else {
@@ -710,6 +742,9 @@ fn tos(setting: Tos) -> String {
         Tos::Ceiling(stratum) => {
             format!("ceiling: sources of stratum {stratum} and above are not followed")
         }
+        Tos::Orphan(stratum) => format!(
+            "orphan: when no other source can be had, this machine's own clock is served, right or wrong, as stratum {stratum}; {ORPHAN}"
+        ),
     }
 }
 

@@ -174,6 +174,10 @@ struct Loader {
     /// The same for commands.
     command_orders: Vec<Order>,
     keyed_only: KeyedOnly,
+    /// `tos orphan`.
+    orphan: Option<u8>,
+    /// `disable auth`.
+    unsigned_heard: bool,
     /// `bindaddress`.
     bound: (Option<Ipv4Addr>, Option<Ipv6Addr>),
     /// `interface` lines.
@@ -223,6 +227,8 @@ impl Loader {
             orders: Vec::new(),
             command_orders: Vec::new(),
             keyed_only: KeyedOnly::Never,
+            orphan: None,
+            unsigned_heard: false,
             bound: (None, None),
             port_off: false,
             nics: Vec::new(),
@@ -356,6 +362,7 @@ impl Loader {
                         Tos::Mindist(distance) => config.select.mindist = distance,
                         Tos::Floor(stratum) => config.select.floor = stratum,
                         Tos::Ceiling(stratum) => config.select.ceiling = stratum,
+                        Tos::Orphan(stratum) => self.orphan = Some(stratum).filter(|s| *s < 16),
                     }
                 }
             }
@@ -368,8 +375,12 @@ impl Loader {
                 on,
                 discipline,
                 monitor,
+                auth,
                 statistics,
             } => {
+                if *auth {
+                    self.unsigned_heard = !*on;
+                }
                 if *monitor {
                     config.recent = Some(if *on { RECENT_DEFAULT } else { 0 });
                 }
@@ -421,6 +432,7 @@ impl Loader {
                     RtcSetting::HwclockFile(path) => rtc.hwclock_file = Some(path),
                 }
             }
+            Statement::Broadcast(line) => config.broadcasts.push(*line),
             Statement::Phc(phc) => config.disciplined.push(phc.clone()),
             Statement::Control(path) => config.control = Some(path.clone()),
             Statement::Metrics(address) => config.metrics = *address,
@@ -433,7 +445,7 @@ impl Loader {
             // The whole file has to be known first: see `local_clock`.
             Statement::LocalClock { .. }
             | Statement::Fudge { .. }
-            | Statement::Local(_)
+            | Statement::Local { .. }
             | Statement::Inert => {}
         }
     }
@@ -591,6 +603,13 @@ impl Loader {
         let said = commands.filter(|block| block.order.is_some());
         self.config.commands.allowed = said.map(|block| (block.prefix, block.allow)).collect();
         self.keyed_or_not(&lines);
+        if self.unsigned_heard {
+            for source in &mut self.config.sources {
+                if let Some(heard) = &mut source.options.heard {
+                    heard.signed = false;
+                }
+            }
+        }
         self.compile_nics();
         self.local_clock(&lines);
         self.statistics(&lines);
@@ -759,6 +778,16 @@ impl Loader {
             }
             return;
         }
+        for read in lines {
+            if let Statement::Source(source) = &read.statement
+                && source.kind == SourceKind::Peer
+                && port == Some(source.options.port)
+            {
+                let message = "this is the port of PTP, and peers are not spoken with over PTP";
+                let help = "write `server` to ask over PTP, or another port";
+                self.say(read, Severity::Error, message, help);
+            }
+        }
         for source in &mut self.config.sources {
             let options = &mut source.options;
             if options.over_ptp.is_some() || port == Some(options.port) {
@@ -822,10 +851,13 @@ impl Loader {
         let best = clocks.into_values().min();
         // chrony's `local` names the stratum that clients see.
         let told = lines.iter().rev().find_map(|read| match read.statement {
-            Statement::Local(stratum) => Some(stratum.saturating_sub(1)),
+            Statement::Local { stratum, orphan } => Some((stratum, orphan)),
             _ => None,
         });
-        self.config.local_clock = best.or(told).map(|stratum| LocalClock { stratum });
+        let told = self.orphan.map(|stratum| (stratum, true)).or(told);
+        self.config.orphan = told.is_some_and(|(_, orphan)| orphan);
+        let told = told.map(|(stratum, _)| stratum.saturating_sub(1));
+        self.config.local_clock = told.or(best).map(|stratum| LocalClock { stratum });
     }
 
     /// The kernel and we must not both set the real-time clock.
@@ -975,16 +1007,18 @@ impl Loader {
         None
     }
 
-    /// A source is never asked without the key that its line wants.
+    /// A source is never asked without the key that its line wants, and nothing broadcast.
     fn check_key(&mut self, read: &ReadLine, unread: Option<&str>) {
-        let Statement::Source(SourceConfig { options, .. }) = &read.statement else {
-            return;
+        let (key, to) = match &read.statement {
+            Statement::Source(source) => (source.options.key, "to ask this source with"),
+            Statement::Broadcast(line) => (line.key, "to sign with"),
+            _ => return,
         };
         let keys = &self.config.keys;
-        let Some(id) = options.key.filter(|&id| keys.table.get(id).is_none()) else {
+        let Some(id) = key.filter(|&id| keys.table.get(id).is_none()) else {
             return;
         };
-        let lacks = format!("there is no key {id} to ask this source with");
+        let lacks = format!("there is no key {id} {to}");
         let word = match self.dialect {
             Dialect::Chrony => "keyfile",
             Dialect::Auto | Dialect::Ntp => "keys",
@@ -1029,7 +1063,7 @@ impl Loader {
         let Statement::Source(source) = &read.statement else {
             return;
         };
-        if source.kind == SourceKind::Clock {
+        if matches!(source.kind, SourceKind::Clock | SourceKind::Heard) {
             return;
         }
         let rules = &self.config.rules;

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::config::BroadcastLine;
 use crate::config::allow::Order;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::keys::{KeyFormat, Trust};
@@ -42,7 +43,12 @@ pub enum Statement {
     /// `allow` and `deny` of chrony.conf.
     Allow(Order),
     /// `local` of chrony.conf: the stratum that clients are told.
-    Local(u8),
+    Local {
+        /// What they are told.
+        stratum: u8,
+        /// See [`Config`](crate::config::Config::orphan).
+        orphan: bool,
+    },
     /// `limit`, and `ratelimit` of chrony.conf.
     RateLimit(RateLimit),
     /// `discard`.
@@ -78,11 +84,13 @@ pub enum Statement {
     LeapFile(PathBuf),
     /// `leapseconds` (native), and `leapsecmode` of chrony.conf: does the kernel step?
     KernelLeaps(bool),
+    /// `broadcast`.
+    Broadcast(BroadcastLine),
     /// `bindaddress` of chrony.conf.
     BindAddress(IpAddr),
     /// `statsdir`, `statistics`, `filegen`; `logdir`, `log` and their like.
     Statistics(StatisticsSetting),
-    /// `enable` or `disable`; only `ntp`, `monitor` and `stats` have an effect.
+    /// `enable` or `disable`; only `ntp`, `monitor`, `auth` and `stats` have an effect.
     Switch {
         /// `enable`?
         on: bool,
@@ -90,6 +98,8 @@ pub enum Statement {
         discipline: bool,
         /// Does it speak of `monitor`?
         monitor: bool,
+        /// Of `auth`?
+        auth: bool,
         /// Does it speak of `stats`?
         statistics: bool,
     },
@@ -239,6 +249,8 @@ pub enum Tos {
     Floor(u8),
     /// `ceiling`.
     Ceiling(u8),
+    /// `orphan`: the stratum that clients are told; 16: none.
+    Orphan(u8),
 }
 
 /// The words of a line, taken one after the other, and what was found wrong.

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use crate::client::options::SourceOptions;
 use crate::client::refclock::ClockOptions;
+use crate::config::BroadcastLine;
 use crate::config::allow::{self, Order};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
@@ -148,7 +149,7 @@ const REAL: [(&str, Dialect, usize); 15] = [
     ("ubuntu.conf", Dialect::Ntp, 0),
     ("rhel.conf", Dialect::Ntp, 0),
     ("ntpsec.conf", Dialect::Ntp, 1),
-    ("lan.conf", Dialect::Ntp, 1),
+    ("lan.conf", Dialect::Ntp, 0),
     ("chrony.conf", Dialect::Chrony, 0),
     ("debian-chrony.conf", Dialect::Chrony, 0),
     ("ubuntu-chrony.conf", Dialect::Chrony, 0),
@@ -240,10 +241,12 @@ fn sources_take_their_options() {
         noselect: true,
         version: 3,
         xleave: true,
+        symmetric: false,
         port: 1123,
         key: None,
         offset: NtpDuration::ZERO,
         clock: None,
+        heard: None,
         over_ptp: None,
         correction: false,
     };
@@ -251,7 +254,8 @@ fn sources_take_their_options() {
     assert_eq!(config.sources[0].family, Some(Family::V6));
     assert_eq!(config.sources[1].kind, SourceKind::Pool);
     assert_eq!(config.sources[1].family, Some(Family::V4));
-    assert_eq!(config.sources[2].kind, SourceKind::Server);
+    assert_eq!(config.sources[2].kind, SourceKind::Peer);
+    assert!(config.sources[2].options.symmetric);
     assert_eq!(config.sources[3].name, "fe80::1%eth0");
 }
 
@@ -483,7 +487,12 @@ fn errors_name_line_word_and_remedy() {
         ("interface ignore eth0", "`restrict`"),
         ("nic drop 10.0.0.0/8", "interface listen"),
         ("interface use eth0", "knows: listen"),
-        ("broadcast 10.0.0.255", "broadcasts"),
+        ("broadcast 10.0.0.x", "no address"),
+        ("multicastclient 10.0.0.255", "group"),
+        ("multicastclient 224.0.1.1 224.0.1.2", "a line"),
+        ("broadcast 10.0.0.255 maxpoll", "needs"),
+        ("broadcast 10.0.0.255 key 5", "no `keys` line"),
+        ("peer a.example ptp", "`server`"),
         ("manycastserver 239.1.1.1", "manycast"),
         ("extra port 1123", "second port"),
         ("nts enable", "NTS"),
@@ -545,12 +554,12 @@ fn lines_without_effect_say_so() {
         "trap 10.0.0.1",
         "dscp 46",
         "mdnstries 5",
-        "broadcastclient",
-        "multicastclient 224.0.1.1",
+        "broadcastclient novolley",
+        "enable bclient",
         "manycastclient 239.1.1.1",
         "interface ignore wildcard",
         "enable mode7 calibrate",
-        "tos orphan 5",
+        "tos orphanwait 5",
         "tos cohort 1",
         "tinker allan 10",
         "restrict default kod",
@@ -585,8 +594,8 @@ fn diagnostics_come_in_the_order_of_the_lines() {
 
 #[test]
 fn the_only_source_is_never_dropped_with_a_warning() {
-    assert_eq!(error("broadcastclient").location.line, 1);
-    let loaded = good("broadcastclient\nserver a.example");
+    assert_eq!(error("manycastclient 239.1.1.1").location.line, 1);
+    let loaded = good("manycastclient 239.1.1.1\nserver a.example");
     assert_eq!(loaded.notes[0].severity, Severity::Warning);
 }
 
@@ -773,7 +782,9 @@ fn errors_in_chrony_conf_name_line_word_and_remedy() {
         ("ratelimit leak 9", "1 to 4"),
         ("initstepslew 30 a", "makestep"),
         ("refclock PPS /dev/pps0", "not supported yet"),
-        ("broadcast 30 10.0.0.255", "listeners"),
+        ("broadcast 10.0.0.255", "1 to 65536"),
+        ("broadcast 30 name.example", "no address"),
+        ("peer a.example port 319\nptpport 319", "over PTP"),
         ("ntsserverkey /k", "NTS"),
         (
             "authselectmode require\nserver a.example",
@@ -1088,6 +1099,10 @@ fn effective_configuration_of_real_files_loads_to_the_same() {
         let config = load(&file(name), Dialect::Auto).unwrap().config;
         assert_eq!(written(&config), config, "{name}");
     }
+    for heard in ["broadcastclient", "multicastclient\ndisable auth"] {
+        let config = good(heard).config;
+        assert_eq!(written(&config), config, "{heard}");
+    }
     assert_eq!(written(&Config::default()), Config::default());
     let lines = native::lines(&Config::default()).join("\n");
     assert!(
@@ -1119,26 +1134,29 @@ fn any_source() -> impl Strategy<Value = SourceConfig> {
         any::<u32>().prop_map(|bits| format!("fe80::{:x}", bits >> 16)),
     ];
     let family = prop_oneof![Just(None), Just(Some(Family::V6))];
-    (name, family, any::<bool>(), switches, numbers, more).prop_map(
-        |(name, family, pool, switches, (a, b, version, port), (most, offset, sign))| {
+    let kind = prop_oneof![
+        Just(SourceKind::Server),
+        Just(SourceKind::Peer),
+        Just(SourceKind::Pool)
+    ];
+    (name, family, kind, switches, numbers, more).prop_map(
+        |(name, family, kind, switches, (a, b, version, port), (most, offset, sign))| {
+            let (pool, peer) = (kind == SourceKind::Pool, kind == SourceKind::Peer);
             SourceConfig {
-                kind: if pool {
-                    SourceKind::Pool
-                } else {
-                    SourceKind::Server
-                },
+                kind,
                 name,
                 family,
                 most: most.filter(|_| pool),
                 options: SourceOptions {
                     minpoll: PollExponent::new(a.min(b)),
                     maxpoll: PollExponent::new(a.max(b)),
-                    iburst: switches.0,
-                    burst: switches.1,
+                    iburst: switches.0 && !peer,
+                    burst: switches.1 && !peer,
                     prefer: switches.2,
                     noselect: switches.3,
                     version,
-                    xleave: switches.4,
+                    xleave: switches.4 && !peer,
+                    symmetric: peer,
                     port,
                     key: None,
                     offset: match sign {
@@ -1147,8 +1165,9 @@ fn any_source() -> impl Strategy<Value = SourceConfig> {
                         _ => -offset,
                     },
                     clock: None,
-                    over_ptp: switches.5.then_some(0),
-                    correction: switches.6,
+                    heard: None,
+                    over_ptp: (switches.5 && !peer).then_some(0),
+                    correction: switches.6 && !peer,
                 },
             }
         },
@@ -1292,6 +1311,20 @@ fn any_config() -> impl Strategy<Value = Config> {
         prop::collection::btree_set(any::<std::net::IpAddr>(), 1..4)
             .prop_map(|all| Listen::At(all.into_iter().collect())),
     ];
+    let broadcast = (
+        any::<std::net::Ipv4Addr>(),
+        (1_u16.., 1_u8..=4, 1_u8..),
+        8_i64..131_072_000,
+    );
+    let broadcast = broadcast.prop_map(|(ip, (port, version, hops), ms)| BroadcastLine {
+        to: (ip, port).into(),
+        interval: NtpDuration::from_seconds(ms as f64 / 1000.0),
+        key: None,
+        version,
+        hops,
+    });
+    let broadcast = broadcast.prop_filter("an address", |b| !b.to.ip().is_unspecified());
+    let broadcasts = prop::collection::vec(broadcast, 0..3);
     let paths = (
         prop::option::of("/[a-z #=ü']{1,20}"),
         prop::option::of("/[a-z #]{1,20}"),
@@ -1300,7 +1333,7 @@ fn any_config() -> impl Strategy<Value = Config> {
     );
     let rest = (
         any::<bool>(),
-        (any::<bool>(), any::<bool>(), listen),
+        (any::<bool>(), any::<bool>(), listen, broadcasts),
         prop::option::of(1_u16..),
         prop::option::of(any::<std::net::SocketAddrV4>()),
         (1..=1_usize << 24, 1..=1_usize << 24),
@@ -1318,6 +1351,9 @@ fn any_config() -> impl Strategy<Value = Config> {
             let (stamping, (ptp_port, ptp_domain)) = (rest.6, rest.8);
             let ptp_port = ptp_port.filter(|port| Some(*port) != rest.2);
             for SourceConfig { options, .. } in &mut sources {
+                if options.symmetric && ptp_port == Some(options.port) {
+                    options.port = 123;
+                }
                 let over_ptp = options.over_ptp.is_some() || ptp_port == Some(options.port);
                 options.over_ptp = over_ptp.then_some(ptp_domain);
             }
@@ -1326,7 +1362,10 @@ fn any_config() -> impl Strategy<Value = Config> {
             Config {
                 sources,
                 disciplined: Vec::new(),
+                broadcasts: rest.1.3,
+                // 16 is nobody's stratum, and `tos orphan 16` none at all.
                 local_clock: strata.2.map(|stratum| LocalClock { stratum }),
+                orphan: rest.0 && strata.2.is_some_and(|stratum| stratum < 15),
                 rules,
                 rate_limit: limit,
                 keys: paths.3,

@@ -446,6 +446,7 @@ impl Errands {
                 kept,
                 new,
                 local_stratum: self.config.local_clock.map(|local| local.stratum),
+                orphan: self.config.orphan,
                 step: self.config.step,
                 select: self.config.select,
                 steer: self.config.discipline,
@@ -454,6 +455,7 @@ impl Errands {
             },
             errands,
         );
+        core.set_broadcasts(&self.config.broadcasts, self.config.groups());
         // What is written.
         if old.statistics != self.config.statistics {
             self.needs = Needs::of(&self.config.statistics);

@@ -45,7 +45,7 @@ use crate::mechanisms::Mechanisms;
 use crate::node::action::SourceId;
 use crate::node::engine::{Node, NodeConfig};
 use crate::server::over_ptp::PtpService;
-use crate::server::respond::{Policy, Responder};
+use crate::server::respond::{Policy, Responder, Sizes};
 use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
 
@@ -134,6 +134,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 Some(workers) => (workers.addresses().to_vec(), Arc::clone(workers) as _),
                 None => (Vec::new(), Arc::new(ServerCounts::default())),
             };
+            serve_peers(&mut core, &options, &serving)?;
             let desks = open_desks(config, options.once);
             let posts = open_posts(config, options.once, &mut without);
             announce(&serving, config.ptp_port);
@@ -172,6 +173,7 @@ pub fn run(options: Options) -> Result<End, String> {
             let counters = Arc::new(single::Counted::new(random_u64()?, config.recent_clients()));
             let sockets = bind_single(config, options.once, &mut without)?;
             let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();
+            serve_peers(&mut core, &options, &serving)?;
             let responder = Responder::new(random_u64()?, config.clients);
             let asked = single::Asked::new(random()?);
             let server = single::Server::new(
@@ -389,6 +391,7 @@ fn node_config(
     Ok(NodeConfig {
         sources: config.sources.iter().map(spec).collect(),
         local_stratum: config.local_clock.map(|local| local.stratum),
+        orphan: config.orphan,
         step: config.step,
         select: config.select,
         mechanisms: Mechanisms::default(),
@@ -540,14 +543,42 @@ fn bind_single(
         addresses
             .iter()
             .map(|&address| {
-                // Requests of our own leave by the port of PTP too.
-                if Some(address.port()) == config.ptp_port {
+                // Requests of our own leave by the port of PTP too, and what is sent unasked.
+                if Some(address.port()) == config.ptp_port || config.shares_served_port() {
                     return reuseport::bind_alone(address);
                 }
                 ServerSocket::bind(address, false).map_err(|error| listen_error(address, error))
             })
             .collect()
     })
+}
+
+/// How many peers' requests are remembered at a time, should they ask as clients.
+const PEER_CLIENTS: usize = 64;
+
+/// What peers get leaves from where we serve; or from where we would, if anybody were
+/// served.
+fn serve_peers(
+    core: &mut TimeLoop,
+    options: &Options,
+    serving: &[SocketAddr],
+) -> Result<(), String> {
+    let config = &options.config;
+    let mut ours = serving.iter().map(SocketAddr::port);
+    let served = ours.find(|&port| Some(port) != config.ptp_port);
+    let sizes = Sizes {
+        interleaved: PEER_CLIENTS,
+        limited: PEER_CLIENTS,
+    };
+    let responder = match served {
+        Some(_) => Some(Responder::new(random_u64()?, sizes)),
+        None => None,
+    };
+    core.serve_peers(served.or(config.port).unwrap_or(PORT), responder);
+    if !options.once {
+        core.set_broadcasts(&config.broadcasts, config.groups());
+    }
+    Ok(())
 }
 
 fn announce(serving: &[SocketAddr], ptp_port: Option<u16>) {
