@@ -161,6 +161,7 @@ fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
         old.stamping == new.stamping,
         "network cards (`hwtimestamp`, `hwtstimeout`)",
     );
+    keep(old.xdp == new.xdp, "where XDP answers (`xdp`)");
     let clocks = |config: &Config| -> Vec<SourceConfig> {
         let sources = config.sources.iter();
         let clocks = sources.filter(|source| source.kind == SourceKind::Clock);
@@ -191,6 +192,7 @@ fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
     new.ptp_domain = old.ptp_domain;
     new.recent = Some(old.recent_clients());
     new.stamping.clone_from(&old.stamping);
+    new.xdp.clone_from(&old.xdp);
     new.sources
         .retain(|source| source.kind != SourceKind::Clock);
     new.sources.extend(clocks(old));
