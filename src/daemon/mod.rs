@@ -36,3 +36,4 @@ pub mod status;
 pub mod threads;
 pub mod time_loop;
 pub mod worker;
+pub mod xdp;

@@ -31,4 +31,5 @@ pub mod timex;
 pub mod udp;
 pub mod wait;
 pub mod wake;
+pub mod xdp;
 pub mod zone;
