@@ -17,6 +17,7 @@ use crate::daemon::rtc::Keeper;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{ClockKind, Collect, IoBackend, Reloads, Report};
 use crate::daemon::time_loop::{Errand, TimeLoop};
+use crate::daemon::xdp::Tier;
 use crate::hardware::card::Cards;
 use crate::linux::clock;
 use crate::linux::netlink::Interface;
@@ -230,6 +231,8 @@ pub struct Errands {
     reload: Option<Reload>,
     /// Who looks after the real-time clock.
     rtc: Option<Keeper>,
+    /// Who answers before the sockets do.
+    xdp: Option<Arc<Tier>>,
 }
 
 impl Errands {
@@ -240,6 +243,7 @@ impl Errands {
         identity: Identity,
         notifier: Notifier,
         rtc: Option<Keeper>,
+        xdp: Option<Arc<Tier>>,
     ) -> Self {
         let unresolved = vec![false; config.sources.len()];
         Self {
@@ -254,8 +258,16 @@ impl Errands {
             upstreams: Vec::new(),
             reload,
             rtc,
+            xdp,
         }
         .counted()
+    }
+
+    /// `wake` is called when the XDP tier has something for the next [`run`](Self::run).
+    pub fn wake_by(&self, wake: impl Fn() + Send + Sync + 'static) {
+        if let Some(xdp) = &self.xdp {
+            xdp.wake_by(Box::new(wake));
+        }
     }
 
     /// Everything serves: systemd may start what waits for us.
@@ -278,10 +290,16 @@ impl Errands {
         core: &mut TimeLoop,
         hands: &mut impl Hands,
     ) -> Option<End> {
+        if let Some(xdp) = self.xdp.as_ref().filter(|xdp| xdp.has_news()) {
+            xdp.publish(&core.snapshot());
+        }
         for errand in errands.drain(..) {
             match errand {
                 Errand::Publish { snapshot, stepped } => {
                     hands.publish(&snapshot, stepped);
+                    if let Some(xdp) = &self.xdp {
+                        xdp.publish(&snapshot);
+                    }
                     if let Some(rtc) = &self.rtc {
                         rtc.tell(&snapshot, stepped);
                     }
@@ -298,6 +316,9 @@ impl Errands {
                 Errand::Tick => {
                     if let Some(sentence) = hands.failure() {
                         return Some(End::Bad(sentence));
+                    }
+                    if let Some(xdp) = &self.xdp {
+                        xdp.publish(&core.snapshot());
                     }
                     hands.tell(self.report(core));
                     self.tell_systemd(core);
@@ -316,6 +337,9 @@ impl Errands {
         let policy = Arc::new(policy(&self.config, &self.upstreams));
         core.set_policy(Arc::clone(&policy));
         hands.set_policy(&policy);
+        if let Some(xdp) = &self.xdp {
+            xdp.set_policy(&policy);
+        }
     }
 
     /// What the operator asked for by a signal. True: to end.
@@ -535,6 +559,9 @@ impl Errands {
     /// The end: says so, and leaves clocks and their files in good order.
     pub fn finish(&mut self, end: &End, core: &mut TimeLoop, hands: &mut impl Hands) {
         self.notifier.stopping();
+        if let Some(xdp) = &self.xdp {
+            xdp.end();
+        }
         core.finish();
         if let Some(frequency) = core.drift() {
             hands.keep_frequency(self.config.in_drift_file(frequency));
