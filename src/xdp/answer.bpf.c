@@ -184,7 +184,7 @@ struct request {
     u64_any *ntp;
     const u8 *source; // 4 or 16 octets
     u16 vlan;
-    int whole; // is it as long as a plain request, and are its headers?
+    int whole; // is it as long as a plain request?
 };
 
 // ---- Sums (RFC 1071): of 32-bit words as they lie in memory, folded at the end.
@@ -258,12 +258,13 @@ static inline int parse(struct xdp_md *ctx, struct request *request) {
     }
     struct udp *udp = at;
     at = udp + 1;
-    if (at > end)
+    if (at > end || udp_len < sizeof(*udp) || udp->len != htons(udp_len) ||
+        (void *)udp + udp_len > end)
         return 0;
     request->udp = udp;
     request->ntp = at;
-    request->whole =
-        at + NTP_LEN <= end && udp_len == UDP_LEN && udp->len == htons(UDP_LEN);
+    // That the payload is there was just looked at, but not so that the verifier knows.
+    request->whole = udp_len == UDP_LEN && at + NTP_LEN <= end;
     return 1;
 }
 
@@ -339,8 +340,6 @@ static inline u64 served_at(const u64 *state, u64 tai) {
 static inline u32 root_dispersion(const u64 *state, u64 now) {
     u64 dispersion = state[DISPERSION];
     s64 age = now - state[UPDATED];
-    if ((s64)dispersion < 0)
-        return 0;
     if (age > 0) {
         u64 seconds = (u64)age >> 32, fraction = (u64)age >> 16 & 0xffff;
         u64 rate = state[DISPERSION_RATE];

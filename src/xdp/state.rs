@@ -133,7 +133,10 @@ impl Entry {
             NtpTimestamp::from_wall(state.reference)
         };
         set(Word::Reference, wire(&reference.bits().to_be_bytes()));
-        set(Word::Dispersion, state.root_dispersion.units() as u64);
+        set(
+            Word::Dispersion,
+            state.root_dispersion.units().max(0) as u64,
+        );
         set(Word::Updated, NtpTimestamp::from_wall(state.updated).bits());
         set(Word::DispersionRate, state.dispersion_rate_scaled());
         set(Word::Table, self.table.into());
