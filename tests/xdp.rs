@@ -642,7 +642,10 @@ fn compare_many(tiers: &mut Tiers, path: &mut dyn Path, frames: usize, random: &
         let ticks = one(random, &[0, 0, 1, 32, 64, 70, 128, 512, 4096]);
         tiers.mono += ticks * TICK_NS;
     }
-    eprintln!("{} of {frames} frames took too long to be compared", tiers.late);
+    eprintln!(
+        "{} of {frames} frames took too long to be compared",
+        tiers.late
+    );
     let all = [
         "basic", "kiss", "ignore", "noserve", "flake", "version", "notrust", "limited",
     ];
