@@ -54,7 +54,7 @@ fn main() -> io::Result<()> {
         );
         let idle = measure(&pass, vary, Action::Pass, || Ok(()))?;
         let bare = measure(&echo, vary, Action::Transmit, || Ok(()))? - idle;
-        row("bare echo", bare, bare);
+        row("bare echo", bare);
         for (what, prefixes, flags) in [
             ("ptntp", 0, Flags::NONE),
             ("ptntp, a million prefixes", 1_000_000, Flags::NONE),
@@ -69,15 +69,14 @@ fn main() -> io::Result<()> {
             };
             let answerer = answerer(prefixes, flags)?;
             let cost = measure(&answerer.program, vary, action, || publish(&answerer))?;
-            row(what, cost - idle, bare);
+            row(what, cost - idle);
         }
     }
     Ok(())
 }
 
-fn row(what: &str, cost_ns: f64, bare_ns: f64) {
-    let ratio = cost_ns / bare_ns;
-    println!("  {what:<28} {cost_ns:>5.0} ns a packet, {ratio:>5.2} bare echoes");
+fn row(what: &str, cost_ns: f64) {
+    println!("  {what:<28} {cost_ns:>5.0} ns a packet");
 }
 
 /// The program as a daemon has it, with so many /24s in its table.
@@ -147,7 +146,9 @@ fn measure(
     for _ in 0..ROUNDS {
         prepare()?;
         let run = whole.test_run(&frame, RUNS)?;
-        assert_eq!(run.action, action);
+        // One in 222 clients is 127.x.y.z, and passes.
+        let odd = vary && run.action == Action::Pass;
+        assert!(odd || run.action == action, "{:?}", run.action);
         rounds.push(run.each_ns);
     }
     rounds.sort_unstable();
@@ -239,7 +240,7 @@ fn renew(frame: &[u8], vary: bool, next: &Map) -> Vec<u64> {
     if vary {
         ops.extend([
             op(CALL, 0, 0, 0, PRANDOM),
-            // 1 to 222 and three more octets. One in 222 is 127, and passes.
+            // 1 to 222 and three more octets.
             op(MOVE, 1, 0, 0, 0),
             op(AND_NUMBER, 1, 0, 0, 0xff),
             op(MULTIPLY_NUMBER, 1, 0, 0, 222),
