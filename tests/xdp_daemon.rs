@@ -458,8 +458,8 @@ fn interfaces_and_addresses_come_and_go_by_poll() {
     comes_and_goes("poll");
 }
 
-/// Without the rights it says so, and the sockets answer. So they do what `listen` says is
-/// not XDP's.
+/// Without the rights it says so and the sockets answer. What `listen` leaves out is answered by
+/// nobody.
 #[test]
 fn without_rights_the_sockets_answer() {
     let net = net!();

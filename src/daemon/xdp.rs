@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::{Level, debug, info, log, warn};
@@ -22,7 +22,7 @@ use crate::daemon::options::Reload;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{Collect, ServerCounts, XdpStatus};
 use crate::daemon::xdp::filler::Filler;
-use crate::daemon::xdp::plan::{Ability, Planned, own, plan, sentence};
+use crate::daemon::xdp::plan::{Ability, Planned, own, plan};
 use crate::daemon::xdp::program::{Answerer, Own, Publisher, Sizes};
 use crate::linux::caps::{self, Capability};
 use crate::linux::clock;
@@ -64,6 +64,8 @@ pub struct Tier {
     program: Program,
     program_id: u32,
     publisher: Publisher,
+    /// Nothing can be published, and the operator knows why.
+    is_mute: AtomicBool,
     counts: Counts,
     timex: Timex,
     envelope: Envelope,
@@ -120,6 +122,7 @@ impl Tier {
             program: answerer.program,
             program_id,
             publisher: answerer.publisher,
+            is_mute: AtomicBool::new(false),
             counts: answerer.counts,
             timex: Timex::new(),
             envelope: envelope(),
@@ -150,16 +153,23 @@ impl Tier {
     /// each second. Never waits.
     pub fn publish(&self, snapshot: &Snapshot) {
         let in_force = self.filler.ready();
-        let words = self.clocks(snapshot).and_then(|clocks| {
-            let entry = Entry {
-                state: snapshot.state,
-                clocks,
-                limit: in_force.limit,
-                envelope: self.envelope,
-                table: in_force.first_row?,
-            };
-            // A clock that runs so differently is left to the sockets.
-            entry.words().ok()
+        // Without a table the operator was told.
+        let words = in_force.first_row.and_then(|table| {
+            let words = self.clocks(snapshot).and_then(|clocks| {
+                let entry = Entry {
+                    state: snapshot.state,
+                    clocks,
+                    limit: in_force.limit,
+                    envelope: self.envelope,
+                    table,
+                };
+                entry.words()
+            });
+            let told = self.is_mute.swap(words.is_err(), Ordering::Relaxed);
+            if let (Err(why), false) = (&words, told) {
+                warn!("xdp: {why}; the sockets answer");
+            }
+            words.ok()
         });
         match words {
             Some(words) => self.publisher.publish(&words),
@@ -168,17 +178,17 @@ impl Tier {
         self.filler.taken(in_force.number);
     }
 
-    /// None where a sandbox forbids adjtimex(2).
-    fn clocks(&self, snapshot: &Snapshot) -> Option<Clocks> {
+    fn clocks(&self, snapshot: &Snapshot) -> Result<Clocks, String> {
         // One call for all that a leap second changes at once.
-        let kernel = self.timex.read().ok()?;
+        let kernel = self.timex.read();
+        let kernel = kernel.map_err(|error| format!("the kernel's clock: {error}"))?;
         let pending = match kernel.leap {
             timex::LeapSecond::None => None,
             _ if kernel.leap_done => None,
             timex::LeapSecond::Insert => Some(true),
             timex::LeapSecond::Delete => Some(false),
         };
-        Some(Clocks {
+        Ok(Clocks {
             real: kernel.time,
             tai_offset_s: kernel.tai_offset,
             mono: clock::monotonic(),
@@ -275,7 +285,7 @@ impl Tier {
             };
             if let Some(why) = &problem {
                 let level = if one.named { Level::Warn } else { Level::Info };
-                said.insert((level, sentence(name, why)));
+                said.insert((level, format!("xdp {name}: {why}; the sockets answer")));
             }
             status.push(XdpStatus {
                 interface: name.clone(),
@@ -283,13 +293,14 @@ impl Tier {
                 problem,
             });
         }
-        for (interface, (level, sentence)) in plan.remarks {
+        for (interface, why) in plan.remarks {
+            let sentence = format!("xdp {interface}: {why}; the sockets answer");
+            said.insert((Level::Warn, sentence));
             status.push(XdpStatus {
                 interface,
                 mode: None,
-                problem: Some(sentence.clone()),
+                problem: Some(why),
             });
-            said.insert((level, sentence));
         }
         for (level, sentence) in said.difference(&attached.said) {
             log!(*level, "{sentence}");
