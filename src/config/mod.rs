@@ -39,6 +39,8 @@ pub mod statement;
 pub mod statistics;
 pub mod statistics_lines;
 pub mod words;
+pub mod xdp;
+pub mod xdp_line;
 
 #[cfg(test)]
 mod tests;
@@ -54,6 +56,7 @@ use crate::client::options::SourceOptions;
 use crate::config::keys::KeysConfig;
 use crate::config::stamping::StampingConfig;
 use crate::config::statistics::StatisticsConfig;
+use crate::config::xdp::XdpConfig;
 use crate::server::respond::Sizes;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule};
 use crate::sync::filter::Start;
@@ -296,6 +299,8 @@ pub struct Config {
     pub discipline: bool,
     /// Hardware stamps.
     pub stamping: StampingConfig,
+    /// Answers before the network stack.
+    pub xdp: XdpConfig,
     /// Where to answer.
     pub listen: Listen,
     /// How many clients are remembered, by all workers together.
@@ -405,6 +410,7 @@ impl Default for Config {
             kernel_leaps: true,
             discipline: true,
             stamping: StampingConfig::default(),
+            xdp: XdpConfig::default(),
             listen: Listen::Loopback,
             clients: Sizes::default(),
             recent: None,

@@ -14,6 +14,7 @@ use crate::config::nic::NicRule;
 use crate::config::stamping::CardLine;
 use crate::config::statistics::StatisticsSetting;
 use crate::config::words::{self, Malformed, Word};
+use crate::config::xdp::XdpLine;
 use crate::config::{Listen, Location, PhcLine, SourceConfig};
 use crate::server::respond::BadMac;
 use crate::server::rule::{RateLimit, Rule};
@@ -109,6 +110,8 @@ pub enum Statement {
     Card(CardLine),
     /// `hwtstimeout` (native, after chrony).
     StampTimeout(NtpDuration),
+    /// `xdp` (native); how many prefixes there has to be room for, if it says so.
+    Xdp(XdpLine, Option<u32>),
     /// `listen` (native).
     Listen(Listen),
     /// `interface`, `nic`.

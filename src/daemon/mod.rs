@@ -39,3 +39,4 @@ pub mod survey;
 pub mod threads;
 pub mod time_loop;
 pub mod worker;
+pub mod xdp;
