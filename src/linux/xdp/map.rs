@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::linux::mapping::Mapping;
-use crate::linux::xdp::{Program, bpf, bpf_fd, name_of};
+use crate::linux::xdp::call::{bpf, bpf_fd, name_of};
 
 /// `enum bpf_cmd` of linux/bpf.h.
 const MAP_CREATE: libc::c_int = 0;
@@ -69,7 +69,7 @@ impl Map {
     ///
     /// # Errors
     /// As [`hash`](Self::hash).
-    pub fn of_program(name: &'static str, program: &Program) -> io::Result<Self> {
+    pub fn of_program(name: &'static str, program: &impl AsRawFd) -> io::Result<Self> {
         let map = Self::create(name, PROG_ARRAY, [4, 4], 1, 0)?;
         map.insert(&[0; 4], &program.as_raw_fd().to_ne_bytes())?;
         Ok(map)
@@ -171,7 +171,8 @@ impl AsRawFd for Map {
     }
 }
 
-/// An array whose memory is ours too. The program reads it and never writes.
+/// An array whose memory is ours too. Either the program writes it or we do; what it
+/// writes, we only ever [`clear`](Self::clear).
 #[derive(Debug)]
 pub struct Array {
     map: Map,
@@ -202,8 +203,15 @@ impl Array {
         let len = self.mapping.len() / size_of::<u32>();
         // SAFETY: the mapping is page-aligned, `len` words long, and always holds
         // numbers. No other reference to it exists in this process: all are borrowed
-        // from `self`, this one mutably. The kernel reads it only.
+        // from `self`, this one mutably. Programs only read the arrays this is called for.
         unsafe { std::slice::from_raw_parts_mut(self.mapping.start(), len) }
+    }
+
+    /// Makes all of it zero, whoever reads or writes it meanwhile.
+    pub fn clear(&self) {
+        for word in self.atomics() {
+            word.store(0, Ordering::Relaxed);
+        }
     }
 
     fn atomics(&self) -> &[AtomicU64] {
