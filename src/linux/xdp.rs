@@ -16,6 +16,7 @@ use crate::linux::socket::{check, retry};
 use crate::linux::xdp::map::Map;
 use crate::linux::xdp::object::Object;
 
+pub mod live;
 pub mod map;
 pub mod object;
 

@@ -418,7 +418,7 @@ fn interval<'a>(tally: &'a mut Tally, schedule: &Schedule, at_ns: i64) -> Option
 
 /// A step from client to client that visits all before it comes round: near the
 /// golden ratio, so that neighbours in time are no neighbours in number.
-fn stride(clients: u32) -> u64 {
+pub fn stride(clients: u32) -> u64 {
     let clients = u64::from(clients);
     let mut stride = (clients as f64 * 0.618) as u64 | 1;
     while gcd(stride, clients) != 1 {

@@ -158,7 +158,7 @@ impl Map {
     }
 }
 
-/// An array whose memory is ours too. The program reads it and never writes.
+/// An array whose memory is ours too.
 #[derive(Debug)]
 pub struct Array {
     map: Map,
@@ -183,8 +183,8 @@ impl Array {
         &self.map
     }
 
-    /// The memory, as numbers that we alone write. A program that runs meanwhile may see
-    /// some of them changed and others not.
+    /// The memory, as numbers that we alone write: not for arrays that the program writes.
+    /// One that runs meanwhile may see some of them changed and others not.
     pub fn words_mut(&mut self) -> &mut [u32] {
         let len = self.mapping.len() / size_of::<u32>();
         // SAFETY: the mapping is page-aligned, `len` words long, and always holds
@@ -193,7 +193,8 @@ impl Array {
         unsafe { std::slice::from_raw_parts_mut(self.mapping.start(), len) }
     }
 
-    fn atomics(&self) -> &[AtomicU64] {
+    /// The memory, as numbers that the program may write too, one by one.
+    pub fn atomics(&self) -> &[AtomicU64] {
         let len = self.mapping.len() / size_of::<u64>();
         // SAFETY: as above, and shared references to atomics may be many.
         unsafe { std::slice::from_raw_parts(self.mapping.start(), len) }
