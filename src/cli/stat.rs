@@ -243,6 +243,7 @@ mod tests {
             reloads: Default::default(),
             serving: Vec::new(),
             cards: Vec::new(),
+            xdp: Vec::new(),
         }
     }
 

@@ -68,6 +68,12 @@ fn hardware(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
             lost.push("`restore` of `hwtimestamp`: chronyd leaves the card as it is".into());
         }
     }
+    for line in &config.xdp.lines {
+        lost.push(format!(
+            "`xdp {}`: chronyd answers by sockets alone",
+            line.interface.word()
+        ));
+    }
     for phc in &config.disciplined {
         lost.push(format!("`phc discipline {}`: see phc2sys(8)", phc.device));
     }

@@ -11,6 +11,7 @@ use crate::config::stamping::{CardLine, Filter, Which};
 use crate::config::statement::{
     CommandAddress, Include, KeyedOnly, RtcSetting, Statement, Tinker, Tos,
 };
+use crate::config::xdp::{Mode, XdpLine};
 use crate::config::{Config, Family, Listen, PhcLine, SourceConfig, SourceKind};
 use crate::server::respond::BadMac;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
@@ -148,6 +149,7 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             "a card's stamp of a departure is waited for {}; then the kernel's is used",
             plain(*timeout)
         )],
+        Statement::Xdp(line, prefixes) => self::xdp(line, *prefixes),
         Statement::Listen(Listen::Everywhere) => {
             vec!["requests to every address of this machine are answered".into()]
         }
@@ -598,6 +600,27 @@ fn card(card: &CardLine) -> Vec<String> {
                 .into(),
         );
     }
+    said
+}
+
+fn xdp(line: &XdpLine, prefixes: Option<u32>) -> Vec<String> {
+    let whom = match &line.interface {
+        Which::Named(name) => format!("{name} (if it is a VLAN, on the interface that carries it)"),
+        Which::All => "every interface whose driver can, and that no other line names".into(),
+    };
+    let where_ = match line.mode {
+        Mode::Native => "in the driver",
+        Mode::Generic => "as packets enter the kernel",
+    };
+    let mut said = vec![
+        format!("plain requests that arrive on {whom}, are answered {where_}, by an XDP program"),
+        "firewall rules of this machine (nftables, iptables) don't see these requests; `restrict` \
+         and its kin hold as ever"
+            .into(),
+    ];
+    said.extend(prefixes.map(|prefixes| {
+        format!("the access table may grow to {prefixes} narrow prefixes while the daemon runs")
+    }));
     said
 }
 

@@ -18,6 +18,7 @@ use crate::config::stamping::CardLine;
 use crate::config::statement::{
     CommandAddress, Include, KeyedOnly, RtcSetting, Statement, Tinker, Tos,
 };
+use crate::config::xdp::XdpLine;
 use crate::config::{
     Commands, Config, Family, Listen, LocalClock, Location, RECENT_DEFAULT, SourceConfig,
     SourceKind,
@@ -389,6 +390,7 @@ impl Loader {
             }
             Statement::Card(card) => self.card(read, card),
             Statement::StampTimeout(timeout) => config.stamping.timeout = *timeout,
+            Statement::Xdp(line, prefixes) => self.xdp(read, line, *prefixes),
             Statement::PtpPort(port) => config.ptp_port = *port,
             Statement::PtpDomain(domain) => config.ptp_domain = *domain,
             Statement::Clients {
@@ -468,6 +470,25 @@ impl Loader {
         } else {
             cards.push(card.clone());
         }
+    }
+
+    fn xdp(&mut self, read: &ReadLine, line: &XdpLine, prefixes: Option<u32>) {
+        let xdp = &mut self.config.xdp;
+        if xdp
+            .lines
+            .iter()
+            .any(|other| other.interface == line.interface)
+        {
+            let message = format!(
+                "`{}` was named before; this line is passed over",
+                line.interface.word()
+            );
+            self.say(read, Severity::Warning, &message, "delete one of the lines");
+            return;
+        }
+        xdp.lines.push(line.clone());
+        // All interfaces share the tables; a number is more than none.
+        xdp.prefixes = xdp.prefixes.max(prefixes);
     }
 
     fn say(&mut self, read: &ReadLine, severity: Severity, message: &str, help: &str) {
@@ -589,6 +610,7 @@ impl Loader {
         self.real_time_clock(&lines);
         self.clocks_are_read_or_set(&lines);
         self.weigh_lost_sources();
+        self.xdp_serves(&lines);
         let unread = self.read_keys(&lines);
         for read in &lines {
             self.check_key(read, unread.as_deref());
@@ -631,6 +653,20 @@ impl Loader {
             let message = "no source is asked with a key, so nobody could be followed";
             let help = "write `key N` on the lines of the sources, or delete this one";
             self.say(read, Severity::Error, message, help);
+        }
+    }
+
+    /// `xdp` is another way to answer, and does not say whom.
+    fn xdp_serves(&mut self, lines: &[ReadLine]) {
+        let is_xdp = |read: &&ReadLine| matches!(read.statement, Statement::Xdp(..));
+        let nobody = matches!(self.config.listen, Listen::Nowhere | Listen::Loopback);
+        if let Some(read) = lines.iter().find(is_xdp).filter(|_| nobody) {
+            let message = "nobody outside of this machine is answered, so `xdp` has nothing to do";
+            let help = match self.dialect {
+                Dialect::Chrony => "say who is served with `allow`, or delete the line",
+                Dialect::Auto | Dialect::Ntp => "write `listen everywhere`, or delete the line",
+            };
+            self.say(read, Severity::Warning, message, help);
         }
     }
 

@@ -36,6 +36,8 @@ pub mod settings;
 pub mod stamping;
 pub mod statement;
 pub mod words;
+pub mod xdp;
+pub mod xdp_line;
 
 #[cfg(test)]
 mod tests;
@@ -50,6 +52,7 @@ use serde::{Serialize, Serializer};
 use crate::client::options::SourceOptions;
 use crate::config::keys::KeysConfig;
 use crate::config::stamping::StampingConfig;
+use crate::config::xdp::XdpConfig;
 use crate::server::respond::Sizes;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule};
 use crate::sync::filter::Start;
@@ -270,6 +273,8 @@ pub struct Config {
     pub discipline: bool,
     /// Hardware stamps.
     pub stamping: StampingConfig,
+    /// Answers before the network stack.
+    pub xdp: XdpConfig,
     /// Where to answer.
     pub listen: Listen,
     /// How many clients are remembered, by all workers together.
@@ -358,6 +363,7 @@ impl Default for Config {
             kernel_leaps: true,
             discipline: true,
             stamping: StampingConfig::default(),
+            xdp: XdpConfig::default(),
             listen: Listen::Loopback,
             clients: Sizes::default(),
             recent: None,

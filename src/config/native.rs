@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::client::refclock::ClockOptions;
 use crate::config::keys::{KeyFormat, Trust, trust_as_text};
 use crate::config::stamping::CardLine;
+use crate::config::xdp::XdpLine;
 use crate::config::{Config, Family, Listen, PhcLine, RtcConfig, SourceConfig, SourceKind};
 use crate::server::respond::BadMac;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
@@ -97,6 +98,13 @@ pub fn lines(config: &Config) -> Vec<String> {
     });
     lines.extend(config.stamping.cards.iter().map(card));
     lines.push(format!("hwtstimeout {}", seconds(config.stamping.timeout)));
+    lines.extend(
+        config
+            .xdp
+            .lines
+            .iter()
+            .map(|line| xdp(line, config.xdp.prefixes)),
+    );
     lines.push(match &config.listen {
         Listen::Everywhere => "listen everywhere".into(),
         Listen::Loopback => "listen loopback".into(),
@@ -268,6 +276,16 @@ pub fn card(card: &CardLine) -> String {
         line += " restore";
     }
     line
+}
+
+fn xdp(line: &XdpLine, prefixes: Option<u32>) -> String {
+    let (name, mode) = (line.interface.word(), line.mode.word());
+    let prefixes = prefixes.map(|prefixes| format!(" prefixes {prefixes}"));
+    format!(
+        "xdp {} mode {mode}{}",
+        quoted(Path::new(name)),
+        prefixes.unwrap_or_default()
+    )
 }
 
 fn rule(rule: &Rule) -> String {

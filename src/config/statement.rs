@@ -12,6 +12,7 @@ use crate::config::keys::{KeyFormat, Trust};
 use crate::config::nic::NicRule;
 use crate::config::stamping::CardLine;
 use crate::config::words::{self, Malformed, Word};
+use crate::config::xdp::XdpLine;
 use crate::config::{Listen, Location, PhcLine, SourceConfig};
 use crate::server::respond::BadMac;
 use crate::server::rule::{RateLimit, Rule};
@@ -94,6 +95,8 @@ pub enum Statement {
     Card(CardLine),
     /// `hwtstimeout` (native, after chrony).
     StampTimeout(NtpDuration),
+    /// `xdp` (native); how many prefixes there has to be room for, if it says so.
+    Xdp(XdpLine, Option<u32>),
     /// `listen` (native).
     Listen(Listen),
     /// `interface`, `nic`.

@@ -15,6 +15,7 @@ use crate::config::directives::{self, State};
 use crate::config::keys::{KeyFormat, KeysConfig, Trust};
 use crate::config::load::{Loaded, load, load_text};
 use crate::config::stamping::{CardLine, Filter, StampingConfig, Which};
+use crate::config::xdp::{Mode, PREFIXES_MAX, XdpConfig, XdpLine};
 use crate::config::{
     Commands, Config, Family, Listen, LocalClock, RtcConfig, SourceConfig, SourceKind, convert,
     explain, native,
@@ -1244,6 +1245,22 @@ fn any_stamping() -> impl Strategy<Value = StampingConfig> {
     })
 }
 
+fn any_xdp() -> impl Strategy<Value = XdpConfig> {
+    let mode = prop::sample::select(Mode::EVERY.to_vec());
+    let name = prop_oneof![
+        Just(Which::All),
+        "[a-z]{1,5}[0-9.]{0,3}".prop_map(Which::Named)
+    ];
+    let line = (name, mode).prop_map(|(interface, mode)| XdpLine { interface, mode });
+    let lines = prop::collection::vec(line, 0..4);
+    (lines, prop::option::of(1..=PREFIXES_MAX)).prop_map(|(mut lines, prefixes)| {
+        lines.sort_by(|a, b| a.interface.cmp(&b.interface));
+        lines.dedup_by(|a, b| a.interface == b.interface);
+        let prefixes = prefixes.filter(|_| !lines.is_empty());
+        XdpConfig { lines, prefixes }
+    })
+}
+
 fn any_config() -> impl Strategy<Value = Config> {
     let sources = prop::collection::vec(any_source(), 0..5);
     let rules = prop::collection::vec(any_rule(), 0..8);
@@ -1307,6 +1324,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             prop::option::of(prop::sample::select(vec![319, 1124])),
             any::<u8>(),
         ),
+        any_xdp(),
     );
     (sources, rules, step, select, strata, limit, paths, rest).prop_map(
         |(mut sources, rules, step, select, strata, limit, paths, rest)| {
@@ -1350,6 +1368,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 leap_file: paths.2.map(Into::into),
                 discipline: rest.0,
                 stamping,
+                xdp: rest.9,
                 listen: rest.1.2,
                 clients: Sizes {
                     interleaved: rest.4.0,
@@ -1399,6 +1418,9 @@ fn any_lines() -> impl Strategy<Value = String> {
     let directives: Vec<&str> = both.map(|directive| directive.name).collect();
     let words = prop::sample::select(vec![
         "PHC",
+        "mode",
+        "generic",
+        "prefixes",
         "/dev/ptp0:nocrossts",
         "discipline",
         "dpoll",
@@ -1592,6 +1614,52 @@ fn authselectmode_says_whether_unsigned_time_is_followed() {
         assert_eq!(followed(mode, both), [true, unsigned, true], "{mode}");
     }
     assert_eq!(followed("prefer", "server b\n"), [true]);
+}
+
+#[test]
+fn xdp_names_interfaces_once_and_the_largest_room_counts() {
+    let text = "\
+restrict default
+server a
+xdp eth0 prefixes 10
+xdp * mode generic prefixes 100000
+xdp eth1 Prefixes 20
+xdp eth0
+";
+    let loaded = good(text);
+    let XdpConfig { lines, prefixes } = &loaded.config.xdp;
+    let found: Vec<_> = lines
+        .iter()
+        .map(|line| (line.interface.word(), line.mode))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("eth0", Mode::Native),
+            ("*", Mode::Generic),
+            ("eth1", Mode::Native)
+        ]
+    );
+    assert_eq!(*prefixes, Some(100_000));
+    let said = listed(&loaded.notes);
+    assert!(said.contains("eth0` was named before"), "{said}");
+    let sentences = explain::sentences(&loaded.lines[2].statement, &loaded.config).join("\n");
+    for words in ["10 narrow prefixes", "in the driver", "firewall"] {
+        assert!(sentences.contains(words), "{sentences}");
+    }
+    let nobody = listed(&good("server a\nlisten nowhere\nxdp eth0\n").notes);
+    assert!(nobody.contains("`xdp` has nothing to do"), "{nobody}");
+    for (line, words) in [
+        ("xdp", "name of an interface"),
+        ("xdp eth0 mode offload", "offload"),
+        ("xdp eth0 prefixes 0", "prefixes"),
+        ("xdp eth0 prefixes 4194305", "prefixes"),
+        ("xdp eth0 native", "mode"),
+        ("xdp a/b", "can't be the name"),
+    ] {
+        let said = error(&format!("server a\n{line}\n")).to_string();
+        assert!(said.contains(words), "{line}: {said}");
+    }
 }
 
 #[test]

@@ -32,8 +32,10 @@ use crate::daemon::status::{Collect, IoBackend, Reloads, ServerCounts};
 use crate::daemon::threads;
 use crate::daemon::time_loop::TimeLoop;
 use crate::daemon::worker::{Setup as WorkerSetup, Workers};
+use crate::daemon::xdp::{Both, Tier};
 use crate::linux::caps::{self, Capabilities, Capability};
 use crate::linux::clock;
+use crate::linux::netlink;
 use crate::linux::reuseport::{self, ListenError, listen_error};
 use crate::linux::ring;
 use crate::linux::signal::Signals;
@@ -67,9 +69,12 @@ pub fn run(options: Options) -> Result<End, String> {
     // Before anything can go wrong in a way that takes a signal to end.
     let signals = Signals::install(io == IoBackend::Uring)
         .map_err(|error| format!("signals can't be caught: {error}"))?;
-    shed_privileges(&options.config);
-
     let config = &options.config;
+    let rules = Arc::new(policy(config, &[]));
+    // Takes rights that are not kept.
+    let xdp = load_xdp(&options, &rules, &mut without);
+    shed_privileges(config);
+
     if options.once && config.sources.is_empty() {
         return Err(
             "--once is to set the clock, and no source is named to set it by: name one with \
@@ -87,7 +92,6 @@ pub fn run(options: Options) -> Result<End, String> {
     node.set_manual(config.manual);
     let mut core = TimeLoop::new(node, clock);
     // Nobody is served before the rules stand.
-    let rules = Arc::new(policy(config, &[]));
     core.set_policy(Arc::clone(&rules));
     check_phcs(config)?;
     let clocks = (0..).zip(&config.sources).filter_map(|(index, source)| {
@@ -114,8 +118,18 @@ pub fn run(options: Options) -> Result<End, String> {
         started,
         degraded: without.0,
         serving,
-        server,
+        server: match &xdp {
+            Some(tier) => Arc::new(Both {
+                tier: Arc::clone(tier),
+                sockets: server,
+            }),
+            None => server,
+        },
         reloads: Reloads::default(),
+    };
+    let reload = match (&xdp, &options.reload) {
+        (Some(tier), Some(reload)) => Some(tier.guard(reload.clone())),
+        (_, reload) => reload.clone(),
     };
     let end = match io {
         IoBackend::Uring => {
@@ -134,14 +148,16 @@ pub fn run(options: Options) -> Result<End, String> {
             let desks = open_desks(config, options.once);
             let posts = open_posts(config, options.once, &mut without);
             announce(&serving, config.ptp_port);
+            open_xdp(xdp.as_deref(), &serving, config, &core)?;
             threads::run(threads::Parts {
                 core,
                 errands: Errands::new(
                     config.clone(),
-                    options.reload.clone(),
+                    reload,
                     identity(serving, server, without),
                     notifier,
                     keeper,
+                    xdp.clone(),
                 ),
                 service: ServiceSetup {
                     control: desks.control?,
@@ -151,6 +167,7 @@ pub fn run(options: Options) -> Result<End, String> {
                     drift_file: config.drift_file.clone(),
                     cards: config.stamping.cards.clone(),
                     workers: workers.clone(),
+                    xdp: xdp.clone(),
                     secret: random()?,
                 },
                 workers,
@@ -180,14 +197,16 @@ pub fn run(options: Options) -> Result<End, String> {
             let desks = open_desks(config, options.once).for_one_thread(&mut without);
             let posts = open_posts(config, options.once, &mut without);
             announce(&serving, config.ptp_port);
+            open_xdp(xdp.as_deref(), &serving, config, &core)?;
             single::run(single::Parts {
                 core,
                 errands: Errands::new(
                     config.clone(),
-                    options.reload.clone(),
+                    reload,
                     identity(serving, counters, without),
                     notifier,
                     keeper,
+                    xdp.clone(),
                 ),
                 server,
                 desks,
@@ -195,6 +214,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 heard: config.commands.allowed.clone(),
                 drift_file: config.drift_file.clone(),
                 cards: Keeper::new(&config.stamping.cards),
+                xdp: xdp.clone(),
                 signals,
             })
         }
@@ -241,6 +261,45 @@ impl Without {
         warn!("{sentence}");
         self.0.push(sentence);
     }
+}
+
+/// The XDP tier, if the configuration asks for it and it can be had.
+fn load_xdp(options: &Options, rules: &Policy, without: &mut Without) -> Option<Arc<Tier>> {
+    let config = &options.config;
+    let nobody = matches!(config.listen, Listen::Nowhere | Listen::Loopback);
+    if options.once || nobody || config.xdp.lines.is_empty() {
+        return None;
+    }
+    match Tier::load(config, rules) {
+        Ok(tier) => Some(Arc::new(tier)),
+        Err(sentence) => {
+            without.say(sentence);
+            None
+        }
+    }
+}
+
+/// Has it answer where the sockets do, on all interfaces that are there.
+fn open_xdp(
+    tier: Option<&Tier>,
+    serving: &[SocketAddr],
+    config: &Config,
+    core: &TimeLoop,
+) -> Result<(), String> {
+    let ports = serving.iter().map(SocketAddr::port);
+    let port = ports
+        .into_iter()
+        .find(|port| Some(*port) != config.ptp_port);
+    if let (Some(tier), Some(port)) = (tier, port) {
+        tier.open(port)
+            .map_err(|error| format!("no thread for the tables of `xdp`: {error}"))?;
+        tier.publish(&core.snapshot());
+        match netlink::interfaces() {
+            Ok(interfaces) => tier.follow(&interfaces),
+            Err(error) => warn!("netlink: interfaces can't be listed: {error}"),
+        }
+    }
+    Ok(())
 }
 
 /// `--io poll` looks at nothing of io_uring.

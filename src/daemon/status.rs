@@ -73,6 +73,10 @@ pub struct ServerCounts {
     pub ring_events: Vec<(&'static str, u64)>,
     /// What came of the stamps of network cards, by name; each name once.
     pub card_stamps: Vec<(&'static str, u64)>,
+    /// Those of `requests` that never came to a socket.
+    pub xdp: Vec<(&'static str, u64)>,
+    /// Packets to us that the XDP program left to the sockets, by what it saw in them.
+    pub xdp_passed: Vec<(&'static str, u64)>,
 }
 
 /// Gathers what the fast path counts in its own memory. Called by whoever is
@@ -85,6 +89,12 @@ pub trait Collect: Send + Sync {
     /// there for each of them. None: nobody is.
     fn recent_clients(&self) -> Option<Vec<RecentClient>> {
         None
+    }
+
+    /// Where requests are answered before they come to a socket, and where not, though that
+    /// was asked for.
+    fn xdp(&self) -> Vec<XdpStatus> {
+        Vec::new()
     }
 }
 
@@ -171,6 +181,7 @@ impl Report {
             serving: self.serving.clone(),
             reloads: self.reloads.clone(),
             cards: self.cards.iter().map(|card| card.status.clone()).collect(),
+            xdp: self.server.xdp(),
         }
     }
 
@@ -181,6 +192,8 @@ impl Report {
             requests: named(&counts.requests),
             ring_events: named(&counts.ring_events),
             card_stamps: named(&counts.card_stamps),
+            xdp: named(&counts.xdp),
+            xdp_passed: named(&counts.xdp_passed),
             latency_count: counts.latency.count(),
             latency_median_s: counts.latency.quantile_s(0.5),
             latency_p99_s: counts.latency.quantile_s(0.99),
@@ -225,6 +238,20 @@ pub struct Status {
     /// The network cards whose stamps it uses.
     #[serde(default)]
     pub cards: Vec<CardStatus>,
+    /// The interfaces of `xdp` lines.
+    #[serde(default)]
+    pub xdp: Vec<XdpStatus>,
+}
+
+/// How an interface of an `xdp` line stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct XdpStatus {
+    /// Its name, or `*` for a line that means all and found none.
+    pub interface: String,
+    /// Where its program runs, `native` or `generic`; none: it has none of ours.
+    pub mode: Option<String>,
+    /// Why it has none.
+    pub problem: Option<String>,
 }
 
 /// The server's counters as JSON.
@@ -237,6 +264,12 @@ pub struct ServerStatus {
     /// What came of the stamps of network cards.
     #[serde(default)]
     pub card_stamps: BTreeMap<String, u64>,
+    /// Those of `requests` that never came to a socket.
+    #[serde(default)]
+    pub xdp: BTreeMap<String, u64>,
+    /// Packets to us that the XDP program left to the sockets, by what it saw in them.
+    #[serde(default)]
+    pub xdp_passed: BTreeMap<String, u64>,
     /// Replies whose latency is known.
     pub latency_count: u64,
     /// From a request's arrival until the reply left: half were faster.
@@ -330,6 +363,8 @@ pub(crate) mod tests {
                 latency,
                 ring_events: vec![("send_error", 1)],
                 card_stamps: vec![("arrival", 2)],
+                xdp: vec![("reply", 1)],
+                xdp_passed: vec![("length", 4)],
             }),
         }
     }

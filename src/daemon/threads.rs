@@ -121,6 +121,8 @@ pub fn run(parts: Parts) -> io::Result<End> {
     let (sender, messages) = mpsc::channel();
     let keeps_frequency = service.drift_file.is_some();
     let waker = wake.clone();
+    let xdp_waker = wake.clone();
+    errands.wake_by(move || xdp_waker.wake());
     let service = Service::start(service, sender, Box::new(move || waker.wake()))?;
     let mut hands = Others {
         snapshot,

@@ -13,6 +13,7 @@ pub(crate) mod epoll;
 pub mod ethtool;
 pub mod frames;
 pub(crate) mod mapping;
+pub mod netdev;
 pub mod netlink;
 pub mod phc;
 pub mod ports;

@@ -23,9 +23,11 @@ typedef long long s64;
 #define inline inline __attribute__((always_inline))
 #define likely(x) __builtin_expect(!!(x), 1)
 
-// Packets lie at any address: the kernels we run on read them wherever they lie.
-typedef u32 u32_any __attribute__((aligned(1), may_alias));
-typedef u64 u64_any __attribute__((aligned(1), may_alias));
+// What lies in a packet lies at any address. That is not said here, or clang would read
+// octet by octet: the machines we run on read whatever lies wherever.
+typedef u16 u16_any __attribute__((may_alias));
+typedef u32 u32_any __attribute__((may_alias));
+typedef u64 u64_any __attribute__((may_alias));
 
 #define htons(x) ((u16)__builtin_bswap16(x))
 #define ntohs(x) ((u16)__builtin_bswap16(x))
@@ -123,12 +125,12 @@ struct ethernet {
     u8 to[6];
     u8 from[6];
     u16 type;
-} __attribute__((packed));
+};
 
 struct vlan {
     u16 tag;
     u16 type;
-} __attribute__((packed));
+};
 
 struct ipv4 {
     u8 version_ihl;
@@ -141,7 +143,7 @@ struct ipv4 {
     u16 checksum;
     u32 from;
     u32 to;
-} __attribute__((packed));
+};
 
 struct ipv6 {
     u32 version_class_flow;
@@ -150,14 +152,14 @@ struct ipv6 {
     u8 hop_limit;
     u32 from[4];
     u32 to[4];
-} __attribute__((packed));
+};
 
 struct udp {
     u16 from;
     u16 to;
     u16 len;
     u16 checksum;
-} __attribute__((packed));
+};
 
 #define NTP_LEN 48
 #define UDP_LEN (sizeof(struct udp) + NTP_LEN)
@@ -173,10 +175,13 @@ struct udp {
 // for the headers; `ntp` only if `whole`.
 struct request {
     struct ethernet *ethernet;
-    struct ipv4 *v4; // or none, and `v6` is there
-    struct ipv6 *v6;
+    union {
+        struct ipv4 *v4;
+        struct ipv6 *v6;
+    };
+    int is_v4;
     struct udp *udp;
-    u64 *ntp;
+    u64_any *ntp;
     const u8 *source; // 4 or 16 octets
     u16 vlan;
     int whole; // is it as long as a plain request, and are its headers?
@@ -236,7 +241,7 @@ static inline int parse(struct xdp_md *ctx, struct request *request) {
         if (ip->fragment & htons(0x3fff))
             return 0;
         request->v4 = ip;
-        request->v6 = 0;
+        request->is_v4 = 1;
         request->source = (const u8 *)&ip->from;
         udp_len = ntohs(ip->total_len) - sizeof(*ip);
     } else if (type == htons(ETH_P_IPV6)) {
@@ -244,8 +249,8 @@ static inline int parse(struct xdp_md *ctx, struct request *request) {
         at = ip + 1;
         if (at > end || (ip->version_class_flow & 0xf0) != 0x60 || ip->next_header != IPPROTO_UDP)
             return 0;
-        request->v4 = 0;
         request->v6 = ip;
+        request->is_v4 = 0;
         request->source = (const u8 *)ip->from;
         udp_len = ntohs(ip->payload_len);
     } else {
@@ -265,7 +270,7 @@ static inline int parse(struct xdp_md *ctx, struct request *request) {
 // Was it sent to an address and a port that we serve?
 static inline int is_ours(const struct request *request) {
     struct own_key key = {.port = request->udp->to, .vlan = request->vlan};
-    if (request->v4) {
+    if (request->is_v4) {
         key.address[2] = 0xffff0000; // ::ffff:0:0
         key.address[3] = request->v4->to;
     } else {
@@ -283,7 +288,7 @@ static inline int is_odd_source(const struct request *request) {
     if (request->udp->from == 0)
         return 1;
     u8 first = request->source[0];
-    if (request->v4)
+    if (request->is_v4)
         return first == 0 || first == 127 || first >= 224;
     const struct ipv6 *ip = request->v6;
     // Multicast; and all that begin as ::, ::1 and ::ffff:a.b.c.d do.
@@ -352,7 +357,7 @@ static inline u32 root_dispersion(const u64 *state, u64 now) {
 // The flags for a sender: a row for each octet of his address, until an entry says.
 // IS_ROW: the table has a hole, which it should not.
 static inline u32 access_of(const u64 *state, const struct request *request) {
-    u32 row = request->v4 ? ROOT_V4 : ROOT_V6;
+    u32 row = request->is_v4 ? ROOT_V4 : ROOT_V6;
     for (int i = 0; i < 16; i++) {
         u32 at = state[TABLE] + row;
         const u32 *entries = bpf_map_lookup_elem(&acl, &at);
@@ -443,7 +448,7 @@ static inline enum headway by_chance(u64 limit) {
 
 static inline enum headway judge(const u64 *state, const struct request *request, u64 tai) {
     u64 key;
-    if (request->v4)
+    if (request->is_v4)
         key = ~(0xffffffffULL << 32 | __builtin_bswap32(request->v4->from));
     else
         key = ~__builtin_bswap64(*(u64_any *)request->v6->from);
@@ -481,7 +486,7 @@ static inline int send(const struct request *request, const u64 *state, const u6
                        u64 pseudo) {
     struct ethernet *ethernet = request->ethernet;
     struct udp *udp = request->udp;
-    u64_any *ntp = (u64_any *)request->ntp;
+    u64_any *ntp = request->ntp;
     u64 sum = pseudo + *(u32_any *)udp + udp->len;
 #pragma unroll
     for (int i = 0; i < NTP_LEN / 8; i++) {
@@ -495,7 +500,7 @@ static inline int send(const struct request *request, const u64 *state, const u6
     udp->from = udp->to;
     udp->to = port;
     u64 envelope = state[ENVELOPE];
-    if (request->v4) {
+    if (request->is_v4) {
         struct ipv4 *ip = request->v4;
         u32 from = ip->from;
         ip->from = ip->to;
@@ -520,11 +525,11 @@ static inline int send(const struct request *request, const u64 *state, const u6
     }
     u32_any *to = (u32_any *)ethernet->to, *from = (u32_any *)ethernet->from;
     u32 first = *to;
-    u16 last = *(u16 *)(ethernet->to + 4);
+    u16 last = *(u16_any *)(ethernet->to + 4);
     *to = *from;
-    *(u16 *)(ethernet->to + 4) = *(u16 *)(ethernet->from + 4);
+    *(u16_any *)(ethernet->to + 4) = *(u16_any *)(ethernet->from + 4);
     *from = first;
-    *(u16 *)(ethernet->from + 4) = last;
+    *(u16_any *)(ethernet->from + 4) = last;
     return XDP_TX;
 }
 
@@ -558,7 +563,7 @@ static inline int answer(const struct request *request, enum count *count) {
         *count = PASS_LENGTH;
         return XDP_PASS;
     }
-    const u64_any *ntp = (const u64_any *)request->ntp;
+    const u64_any *ntp = request->ntp;
     u64 first = ntp[0];
     u8 version = first >> 3 & 7;
     if ((first & 7) != MODE_CLIENT || version < 1 || version > 4) {
@@ -580,14 +585,14 @@ static inline int answer(const struct request *request, enum count *count) {
     // alone), or what a sender on this host, for whom no card completed it, leaves:
     // that of the pseudo header alone.
     u64 pseudo = (u64)htons(IPPROTO_UDP) + htons(UDP_LEN);
-    if (request->v4)
+    if (request->is_v4)
         pseudo += sum_words(&request->v4->from, 2);
     else
         pseudo += sum_words(request->v6->from, 8);
     u16 checksum = request->udp->checksum;
-    int right = checksum == fold(pseudo) || (request->v4 && checksum == 0) ||
+    int right = checksum == fold(pseudo) || (request->is_v4 && checksum == 0) ||
                 (checksum && fold(pseudo + sum_words(request->udp, UDP_LEN / 4)) == 0xffff);
-    if (request->v4 && fold(sum_words(request->v4, sizeof(struct ipv4) / 4)) != 0xffff)
+    if (request->is_v4 && fold(sum_words(request->v4, sizeof(struct ipv4) / 4)) != 0xffff)
         right = 0;
     if (!right) {
         *count = PASS_CHECKSUM;

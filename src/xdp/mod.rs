@@ -5,3 +5,4 @@
 
 pub mod layout;
 pub mod state;
+pub mod tables;

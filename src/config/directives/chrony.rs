@@ -688,6 +688,13 @@ pub const DIRECTIVES: &[Directive] = &[
         "on",
     ),
     works(
+        "xdp",
+        "INTERFACE|* [mode native|generic] [prefixes N]",
+        "plain requests are answered before the network stack",
+        crate::config::xdp_line::xdp,
+        "eth0 mode native prefixes 100000\nallow",
+    ),
+    works(
         "busypoll",
         "on|off",
         "server threads that never sleep",
