@@ -15,7 +15,10 @@ const SINK: [u64; 2] = [0x0000_0001_0000_00b7, 0x95];
 fn main() -> io::Result<()> {
     let usage = || io::Error::other("usage: xdp-echo echo|sink|pass INTERFACE");
     let mut args = std::env::args().skip(1);
-    let (what, name) = (args.next().ok_or_else(usage)?, args.next().ok_or_else(usage)?);
+    let (what, name) = (
+        args.next().ok_or_else(usage)?,
+        args.next().ok_or_else(usage)?,
+    );
     let program = match what.as_str() {
         "echo" => Program::load("echo", include_bytes!("echo.bpf.o"), &[])?,
         "sink" => Program::assemble("sink", &SINK, "Dual MIT/GPL")?,

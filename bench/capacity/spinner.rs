@@ -123,7 +123,9 @@ impl Spinner {
             100.0 * busy
         );
         if idle.abs() > IDLE_MAX || busy < BUSY_MIN {
-            return Err(format!("{found}: something else runs there, so nothing can be measured"));
+            return Err(format!(
+                "{found}: something else runs there, so nothing can be measured"
+            ));
         }
         eprintln!("{found}");
         Ok(())

@@ -79,7 +79,12 @@ impl Kind {
             Self::XdpTable => (TABLE_SOURCES, TABLE_CLIENTS),
             _ => (SOURCES, super::CLIENTS),
         };
-        ["--sources".into(), sources.into(), "--clients".into(), clients.to_string()]
+        [
+            "--sources".into(),
+            sources.into(),
+            "--clients".into(),
+            clients.to_string(),
+        ]
     }
 }
 
@@ -143,7 +148,12 @@ pub fn run(args: &Args) -> Result<(), String> {
                 if load == Load::Most && (round >= SEARCH_ROUNDS || kind == Kind::WorkerRaw) {
                     continue;
                 }
-                eprint!("\rround {} of {}: {:<40}", round + 1, args.rounds, kind.name());
+                eprint!(
+                    "\rround {} of {}: {:<40}",
+                    round + 1,
+                    args.rounds,
+                    kind.name()
+                );
                 if let Some(status) = servers[n].process.ended() {
                     return Err(format!("{} has ended: {status}", kind.name()));
                 }
@@ -171,7 +181,10 @@ fn measure(
 ) -> Result<Cell, String> {
     let kind = SERVERS[n];
     let mut command = generator(hub, GENERATOR_CORE, n, kind != Kind::WorkerRaw);
-    command.arg("--realtime").args(kind.sources()).args(load.args(seconds));
+    command
+        .arg("--realtime")
+        .args(kind.sources())
+        .args(load.args(seconds));
     // The kernel's rest of the load before has to be over.
     std::thread::sleep(Duration::from_millis(200));
     spinner.calibrate();
@@ -233,14 +246,20 @@ impl Server {
                 let config = directory.write("ntp.conf", config(kind));
                 let mut command = on_core(namespace, SERVER_CORE, Path::new(daemon::BINARY));
                 command.args(["run", "--clock", "none", "--metrics", "off"]);
-                command.args(["--control", &format!("{at}/control"), "-c"]).arg(config);
+                command
+                    .args(["--control", &format!("{at}/control"), "-c"])
+                    .arg(config);
                 Process::start(kind.name(), command, &directory.path().join("log"))
             }
         };
         if kind != Kind::Echo {
             let asked = ntp::Client::new(namespace, spoke_v4(n));
             if !wait_until(secs(60), || asked.time().is_some()) {
-                return Err(format!("{} does not answer:\n{}", kind.name(), process.log()));
+                return Err(format!(
+                    "{} does not answer:\n{}",
+                    kind.name(),
+                    process.log()
+                ));
             }
         }
         match kind {
@@ -315,7 +334,11 @@ fn poll_on_core(namespace: &Namespace, before: &BTreeSet<String>) -> Result<(), 
     }
     let mut new = Vec::new();
     let found = wait_until(secs(5), || {
-        new = pollers().unwrap_or_default().difference(before).cloned().collect();
+        new = pollers()
+            .unwrap_or_default()
+            .difference(before)
+            .cloned()
+            .collect();
         !new.is_empty()
     });
     if !found {
@@ -354,7 +377,10 @@ struct Flood {
 fn flood(star: &Star, rounds: u32) -> Result<Flood, String> {
     let (own, sink) = (SERVERS.len(), SERVERS.len() + 1);
     let (hub, spoke) = (&star.hub, &star.spokes[own]);
-    hub.ip(&format!("link add up type veth peer name up netns {}", spoke.name()));
+    hub.ip(&format!(
+        "link add up type veth peer name up netns {}",
+        spoke.name()
+    ));
     hub.ip("addr add 10.78.0.1/24 dev up");
     spoke.ip("addr add 10.78.0.2/24 dev up");
     hub.ip("link set up up");
@@ -365,7 +391,10 @@ fn flood(star: &Star, rounds: u32) -> Result<Flood, String> {
     // Before it throws away the answer to the question for its address.
     reach(hub, sink);
     let _sink = program(&star.spokes[sink], "sink", &directory)?;
-    hub.ip(&format!("neigh change {} dev s{sink} nud permanent", spoke_v4(sink)));
+    hub.ip(&format!(
+        "neigh change {} dev s{sink} nud permanent",
+        spoke_v4(sink)
+    ));
     let start = |name: &str, namespace: &Namespace, clock: &str, text: &str| {
         let config = directory.write(&format!("{name}.conf"), text);
         let mut command = on_core(namespace, GENERATOR_CORE, Path::new(daemon::BINARY));
@@ -373,12 +402,24 @@ fn flood(star: &Star, rounds: u32) -> Result<Flood, String> {
         command.arg(at.join(name)).arg("-c").arg(config);
         Process::start(name, command, &at.join(format!("{name}.log")))
     };
-    let _truth = start("truth", hub, "none", "server 127.127.1.0\nlisten everywhere\n");
+    let _truth = start(
+        "truth",
+        hub,
+        "none",
+        "server 127.127.1.0\nlisten everywhere\n",
+    );
     let asking = "server 10.78.0.1 minpoll 0 maxpoll 0\nlisten everywhere\nxdp eth mode native\n";
     let asks = start("asks", spoke, "virtual:0,0", asking);
     let stat = || {
         let mut command = Command::new("taskset");
-        command.args(["-c", GENERATOR_CORE, daemon::BINARY, "stat", "--json", "--control"]);
+        command.args([
+            "-c",
+            GENERATOR_CORE,
+            daemon::BINARY,
+            "stat",
+            "--json",
+            "--control",
+        ]);
         command.arg(at.join("asks"));
         let output = process::run(command, secs(10));
         serde_json::from_slice::<Value>(&output.stdout).unwrap_or(Value::Null)
@@ -396,7 +437,14 @@ fn flood(star: &Star, rounds: u32) -> Result<Flood, String> {
     for _ in 0..rounds {
         for target in [sink, own] {
             let mut command = generator(hub, SERVER_CORE, target, true);
-            command.args(["--sources", SOURCES, "--clients", "16384", "--timeout", "100ms"]);
+            command.args([
+                "--sources",
+                SOURCES,
+                "--clients",
+                "16384",
+                "--timeout",
+                "100ms",
+            ]);
             command.args(["--rate", FLOOD_RATE, "--duration"]);
             command.arg(format!("{}s", FLOOD.as_secs() + 2));
             let log = at.join("bench.json");
@@ -430,7 +478,12 @@ fn flood(star: &Star, rounds: u32) -> Result<Flood, String> {
 
 /// The tables, in Markdown.
 fn text(cells: &Cells, flood: &Flood, args: &Args) -> String {
-    let place = |kind: Kind| SERVERS.iter().position(|one| *one == kind).expect("is there");
+    let place = |kind: Kind| {
+        SERVERS
+            .iter()
+            .position(|one| *one == kind)
+            .expect("is there")
+    };
     let each = |kind: Kind, load: Load, what: fn(&Cell) -> f64| -> Vec<f64> {
         let at = LOADS.iter().position(|one| *one == load).expect("is there");
         cells[place(kind)][at].iter().map(what).collect()
@@ -464,7 +517,12 @@ fn text(cells: &Cells, flood: &Flood, args: &Args) -> String {
         for load in [Load::Heavy, Load::Light] {
             let ours = each(Kind::Xdp, load, cost);
             let its = each(kind, load, cost);
-            let _ = write!(out, " {:.2} µs | {} |", median(its.clone()), part(ours, its));
+            let _ = write!(
+                out,
+                " {:.2} µs | {} |",
+                median(its.clone()),
+                part(ours, its)
+            );
         }
         let _ = match most.is_empty() {
             true => writeln!(out, " | | |"),
@@ -480,9 +538,15 @@ fn text(cells: &Cells, flood: &Flood, args: &Args) -> String {
             ),
         };
     }
-    let _ = writeln!(out, "\n| server | answered, 20,000/s | p50 | p99.9 | ratio | answered, \
-         100,000/s | p50 | p99.9 | ratio |");
-    let _ = writeln!(out, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    let _ = writeln!(
+        out,
+        "\n| server | answered, 20,000/s | p50 | p99.9 | ratio | answered, \
+         100,000/s | p50 | p99.9 | ratio |"
+    );
+    let _ = writeln!(
+        out,
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    );
     for kind in SERVERS {
         let _ = write!(out, "| {} |", kind.name());
         for load in [Load::Light, Load::Heavy] {
@@ -500,7 +564,11 @@ fn text(cells: &Cells, flood: &Flood, args: &Args) -> String {
         let _ = writeln!(out);
     }
     let ours = [Kind::Worker, Kind::WorkerRaw].map(|kind| median(each(kind, Load::Heavy, cost)));
-    let cheaper = if ours[0] < ours[1] { Kind::Worker } else { Kind::WorkerRaw };
+    let cheaper = if ours[0] < ours[1] {
+        Kind::Worker
+    } else {
+        Kind::WorkerRaw
+    };
     let against = |kind| {
         let ours = each(Kind::Xdp, Load::Heavy, cost);
         part(ours, each(kind, Load::Heavy, cost))
@@ -510,14 +578,26 @@ fn text(cells: &Cells, flood: &Flood, args: &Args) -> String {
         each(Kind::Xdp, Load::Most, rate),
     );
     let rows = [
-        ("CPU an answer, of the worker's (the cheaper row)", "at most 0.35", against(cheaper)),
-        ("CPU an answer, of the echo's", "at most 1.4", against(Kind::Echo)),
+        (
+            "CPU an answer, of the worker's (the cheaper row)",
+            "at most 0.35",
+            against(cheaper),
+        ),
+        (
+            "CPU an answer, of the echo's",
+            "at most 1.4",
+            against(Kind::Echo),
+        ),
         (
             "most answers/s of one core",
             "at least 1.5M",
             format!("{:.2}M", median(each(Kind::Xdp, Load::Most, rate)) / 1e6),
         ),
-        ("the same with a million prefixes and limits", "at least 0.7", table),
+        (
+            "the same with a million prefixes and limits",
+            "at least 0.7",
+            table,
+        ),
         (
             "p99.9 at 100,000/s, of the worker's",
             "no worse",

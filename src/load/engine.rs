@@ -563,7 +563,7 @@ mod tests {
         assert_eq!(tally.kisses[b"RATE"], 1);
         assert_eq!((tally.duplicates, tally.late, tally.lost), (1, 2, 2));
         // short, mode, version, origin, mac, stamps; no signature was wanted
-        assert_eq!(tally.invalid, [1, 1, 1, 1, 0, 1, 0, 0]);
+        assert_eq!(tally.invalid, [1, 1, 1, 1, 0, 1, 0, 0, 0]);
         assert_eq!(tally.answered() + tally.lost, tally.sent);
     }
 

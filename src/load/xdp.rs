@@ -445,6 +445,23 @@ mod tests {
     }
 
     #[test]
+    fn the_programs_have_the_same_structs() {
+        let header = include_str!("xdp/load.bpf.h");
+        for (name, words) in [
+            ("setup", SETUP_LEN),
+            ("line", LINE_LEN),
+            ("slot", SLOT_LEN),
+            ("sample", SAMPLE_LEN),
+            ("seen", SEEN_LEN),
+        ] {
+            let said = format!("sizeof(struct {name}) == {words} * 8,");
+            assert!(header.contains(&said), "{said}");
+        }
+        let said = format!("#define SAMPLES {SAMPLES}\n");
+        assert!(header.contains(&said), "{said}");
+    }
+
+    #[test]
     fn lines_share_clients_ports_and_requests() {
         let setup = setup(3);
         let lines: Vec<_> = (0..3).map(|n| setup.line_words(&PLAN, n, 7)).collect();

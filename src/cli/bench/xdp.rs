@@ -196,13 +196,10 @@ impl Live {
                 senders.iter().for_each(Sender::interrupt);
                 std::thread::sleep(LOOK_EVERY / 10);
             }
-            handles
-                .into_iter()
-                .map(|handle| {
-                    let result = handle.join();
-                    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-                .collect()
+            handles.into_iter().try_for_each(|handle| {
+                let result = handle.join();
+                result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
         })
     }
 

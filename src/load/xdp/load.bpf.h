@@ -124,6 +124,12 @@ struct seen {
 	u32 delays_in[INTERVALS * COARSE];
 };
 
+_Static_assert(sizeof(struct setup) == 38 * 8, "setup");
+_Static_assert(sizeof(struct line) == 68 * 8, "line");
+_Static_assert(sizeof(struct slot) == 2 * 8, "slot");
+_Static_assert(sizeof(struct sample) == 4 * 8, "sample");
+_Static_assert(sizeof(struct seen) == 16964 * 8, "seen");
+
 /* The maps: arrays, mapped into the generator's memory. Who loads the programs makes
  * them. */
 extern char setups, lines, slots, samples, seens;
