@@ -103,7 +103,7 @@ fn grown(age: NtpDuration, rate_scaled: u64) -> NtpDuration {
     if seconds >= AGE_MAX_S {
         return NtpDuration::MAX;
     }
-    let units = (seconds * rate_scaled >> 16) + (fraction * rate_scaled >> 32);
+    let units = ((seconds * rate_scaled) >> 16) + ((fraction * rate_scaled) >> 32);
     NtpDuration::from_units(units as i64)
 }
 

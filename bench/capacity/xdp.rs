@@ -254,7 +254,7 @@ impl Server {
         };
         if kind != Kind::Echo {
             let asked = ntp::Client::new(namespace, spoke_v4(n));
-            if !wait_until(secs(60), || asked.time().is_some()) {
+            if !wait_until(secs(180), || asked.time().is_some()) {
                 return Err(format!(
                     "{} does not answer:\n{}",
                     kind.name(),

@@ -285,6 +285,27 @@ pub(crate) mod tests {
     use crate::sync::select::Tally;
     use crate::time::units::Ppm;
 
+    /// A server with an interface that its program could be attached to, and one that not.
+    struct Server(ServerCounts);
+
+    impl Collect for Server {
+        fn collect(&self) -> ServerCounts {
+            self.0.clone()
+        }
+
+        fn xdp(&self) -> Vec<XdpStatus> {
+            let status = |interface: &str, mode: Option<&str>, problem: Option<&str>| XdpStatus {
+                interface: interface.to_owned(),
+                mode: mode.map(str::to_owned),
+                problem: problem.map(str::to_owned),
+            };
+            vec![
+                status("eth0", Some("native"), None),
+                status("eth1", None, Some("its driver runs no XDP programs")),
+            ]
+        }
+    }
+
     /// A synchronised daemon with one source and a virtual clock 2 µs fast.
     pub(crate) fn example() -> Report {
         let real = WallInstant::from_unix_ns(1_800_000_000_000_000_000);
@@ -358,14 +379,14 @@ pub(crate) mod tests {
             offsets,
             cards: vec![crate::daemon::hardware::tests::example()],
             rtc: None,
-            server: Arc::new(ServerCounts {
+            server: Arc::new(Server(ServerCounts {
                 requests: vec![("reply", 3), ("ignore", 2)],
                 latency,
                 ring_events: vec![("send_error", 1)],
                 card_stamps: vec![("arrival", 2)],
                 xdp: vec![("reply", 1)],
                 xdp_passed: vec![("length", 4)],
-            }),
+            })),
         }
     }
 
@@ -387,6 +408,7 @@ pub(crate) mod tests {
         }
         assert!((status.true_error_s.unwrap() - 2e-6).abs() < 1e-9);
         assert_eq!(value["clock"], "virtual");
+        assert_eq!(value["xdp"][0]["mode"], "native");
         assert_eq!(value["degraded"][0], "no right to port 123");
         assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
     }

@@ -24,6 +24,7 @@ use crate::daemon::status::{Collect, ServerCounts, XdpStatus};
 use crate::daemon::xdp::filler::Filler;
 use crate::daemon::xdp::plan::{Ability, Planned, own, plan, sentence};
 use crate::daemon::xdp::program::{Answerer, Own, Publisher, Sizes};
+use crate::linux::caps::{self, Capability};
 use crate::linux::clock;
 use crate::linux::ethtool::Ethtool;
 use crate::linux::netdev;
@@ -48,6 +49,8 @@ pub mod program;
 
 /// Addresses, each with its VLANs, that the program can know.
 const OWN_MAX: u32 = 4096;
+const NO_RIGHT: &str = "no right to load its program: start as root, or with CAP_BPF, CAP_PERFMON \
+                        and CAP_NET_ADMIN, as ptntp.service does";
 /// The oldest kernel that the program is known to run on: Debian 12's.
 const KERNEL_MIN: (u32, u32) = (6, 1);
 
@@ -430,10 +433,11 @@ fn is_new_enough(release: &str) -> Result<(), String> {
 }
 
 fn why_not_loaded(error: &io::Error) -> String {
+    // Without the right to compute with pointers, the verifier refuses that.
+    let refused = error.kind() == io::ErrorKind::PermissionDenied;
     match error.raw_os_error() {
-        Some(libc::EPERM) => "no right to load BPF programs: start as root, or with CAP_BPF, \
-                              CAP_PERFMON and CAP_NET_ADMIN, as ptntp.service does"
-            .to_owned(),
+        Some(libc::EPERM) => NO_RIGHT.to_owned(),
+        None if refused && !caps::has(Capability::Perfmon) => NO_RIGHT.to_owned(),
         Some(libc::ENOMEM | libc::E2BIG) => {
             format!("there is no memory for its tables ({error}): write a smaller `prefixes N`")
         }

@@ -109,7 +109,7 @@ impl Program {
         let object = Object::parse(object)?;
         let find = |name: &str| {
             let map = maps.iter().find(|map| map.name() == name);
-            map.map(|map| map.fd())
+            map.map(|map| map.as_raw_fd())
         };
         let instructions = object.linked(find)?;
         Self::assemble(name, &instructions, &object.license)

@@ -39,11 +39,8 @@ struct xdp_md {
 };
 
 enum { XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX };
-enum { BPF_NOEXIST = 1 };
 
 static void *(*bpf_map_lookup_elem)(const void *map, const void *key) = (void *)1;
-static long (*bpf_map_update_elem)(const void *map, const void *key, const void *value,
-                                   u64 flags) = (void *)2;
 static u32 (*bpf_get_prandom_u32)(void) = (void *)7;
 static u64 (*bpf_ktime_get_tai_ns)(void) = (void *)208; // since 6.1
 
@@ -53,7 +50,7 @@ struct map;
 extern const struct map state;  // array of 1: the words below, written by the daemon
 extern const struct map own;    // hash: struct own_key, what is served
 extern const struct map acl;    // array: rows of the access tables, written by the daemon
-extern const struct map rates;  // LRU hash: client, when he asked last
+extern const struct map rates;  // array: sets of clients, and when they asked last
 extern const struct map counts; // per-CPU array of 1: the counts below
 
 enum word {
@@ -74,6 +71,9 @@ enum word {
     TABLE,
     LIMIT,
     INTERVAL,
+    DRAIN,
+    SEED,
+    SETS,
     ENVELOPE,
     WORDS,
 };
@@ -184,7 +184,7 @@ struct request {
     u64_any *ntp;
     const u8 *source; // 4 or 16 octets
     u16 vlan;
-    int whole; // is it as long as a plain request, and are its headers?
+    int whole; // is it as long as a plain request?
 };
 
 // ---- Sums (RFC 1071): of 32-bit words as they lie in memory, folded at the end.
@@ -258,12 +258,13 @@ static inline int parse(struct xdp_md *ctx, struct request *request) {
     }
     struct udp *udp = at;
     at = udp + 1;
-    if (at > end)
+    if (at > end || udp_len < sizeof(*udp) || udp->len != htons(udp_len) ||
+        (void *)udp + udp_len > end)
         return 0;
     request->udp = udp;
     request->ntp = at;
-    request->whole =
-        at + NTP_LEN <= end && udp_len == UDP_LEN && udp->len == htons(UDP_LEN);
+    // That the payload is there was just looked at, but not so that the verifier knows.
+    request->whole = udp_len == UDP_LEN && at + NTP_LEN <= end;
     return 1;
 }
 
@@ -339,8 +340,6 @@ static inline u64 served_at(const u64 *state, u64 tai) {
 static inline u32 root_dispersion(const u64 *state, u64 now) {
     u64 dispersion = state[DISPERSION];
     s64 age = now - state[UPDATED];
-    if ((s64)dispersion < 0)
-        return 0;
     if (age > 0) {
         u64 seconds = (u64)age >> 32, fraction = (u64)age >> 16 & 0xffff;
         u64 rate = state[DISPERSION_RATE];
@@ -373,11 +372,21 @@ static inline u32 access_of(const u64 *state, const struct request *request) {
 }
 
 // ---- Who asks too often: src/server/rate.rs, where the rules are explained.
+//
+// One table for all CPUs, as a client's packets may come on any. A set is a line of
+// cache with eight clients, of 64 bits each, so that a change is one compare-and-swap:
+//     24 bits of the hash that chose the set, the last one set; 0: nobody
+//     24 bits of ticks: his last request, wrapping after three days
+//     16 bits: the level of his bucket
+// Two clients of a set are taken for one in one of 2^23 cases; nobody can aim at that
+// who does not know the seed.
 
 enum headway { ENOUGH, TOO_SOON_AND_DUE, TOO_SOON };
 
+#define WAYS 8
 #define TICK_NS 15625000ULL
 #define TICKS_PER_SECOND 64
+#define TICKS_MASK 0xffffff
 #define UNITS 256
 #define BURST 8
 #define GRACE_S 2
@@ -386,42 +395,56 @@ enum headway { ENOUGH, TOO_SOON_AND_DUE, TOO_SOON };
 
 #define OCTET(word, n) ((u8)((word) >> 8 * (n)))
 
-// A client's entry: ticks of his last request above, the level of his bucket below.
-static inline u64 entry_of(u32 last, u32 level) {
-    return (u64)last << 32 | (u16)level;
+static inline u64 scramble(u64 z) {
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
+}
+
+static inline u64 entry_of(u64 tag, u32 last, u32 level) {
+    return tag << 40 | (u64)(last & TICKS_MASK) << 16 | (u16)level;
+}
+
+static inline u32 ticks_since(u64 entry, u32 now) {
+    u32 ticks = (now - (u32)(entry >> 16)) & TICKS_MASK;
+    // Another CPU was a little ahead of us, less than a second.
+    return ticks > TICKS_MASK - TICKS_PER_SECOND ? 0 : ticks;
+}
+
+static inline u32 seconds_of(u32 ticks) {
+    return (ticks + TICKS_PER_SECOND / 2) / TICKS_PER_SECOND;
 }
 
 static inline enum headway judge_headway(u64 *entry, u32 now, u64 limit) {
-    u32 ticks = now - (u32)(*entry >> 32);
-    u32 idle_s = ticks > 0x7fffffff ? 0 : (ticks + TICKS_PER_SECOND / 2) / TICKS_PER_SECOND;
+    u32 idle_s = seconds_of(ticks_since(*entry, now));
     u32 bucket = (u16)*entry;
     u32 left = bucket > idle_s ? bucket - idle_s : 0;
     u32 average = 1U << (OCTET(limit, 1) & 31);
     u32 full = BURST * average;
     u32 filled = left + average;
+    u64 tag = *entry >> 40;
     if (idle_s + 1 >= OCTET(limit, 2) && filled < full) {
-        *entry = entry_of(now, filled > GRACE_S ? filled - GRACE_S : 0);
+        *entry = entry_of(tag, now, filled > GRACE_S ? filled - GRACE_S : 0);
         return ENOUGH;
     }
     if (left < full) {
-        *entry = entry_of(now, full + average);
+        *entry = entry_of(tag, now, full + average);
         return TOO_SOON_AND_DUE;
     }
-    *entry = entry_of(now, left);
+    *entry = entry_of(tag, now, left);
     return TOO_SOON;
 }
 
 // True: there is room for one more, and it is in.
 static inline int pour(u64 *entry, u32 now, u64 limit, u64 interval_ns) {
-    u32 last = *entry >> 32;
-    u32 ticks = now - last;
+    u32 last = *entry >> 16;
     u64 bucket = (u16)*entry;
-    u64 drained = ticks > 0x7fffffff ? 0 : ticks * TICK_NS * UNITS / interval_ns;
+    u64 drained = ticks_since(*entry, now) * TICK_NS * UNITS / interval_ns;
     u64 level = bucket > drained ? bucket - drained : 0;
     if (level == 0) {
         last = now;
     } else {
-        // No more than `ticks * TICK_NS`, so that 64 bits are enough.
+        // What is less than a unit is not lost.
         u64 spent_ns = drained * interval_ns / UNITS;
         last += (spent_ns + TICK_NS - 1) / TICK_NS;
     }
@@ -431,7 +454,7 @@ static inline int pour(u64 *entry, u32 now, u64 limit, u64 interval_ns) {
     if (burst > 255)
         burst = 255;
     int fits = level + UNITS <= burst * UNITS;
-    *entry = entry_of(last, fits ? level + UNITS : level);
+    *entry = entry_of(*entry >> 40, last, fits ? level + UNITS : level);
     return fits;
 }
 
@@ -446,28 +469,71 @@ static inline enum headway by_chance(u64 limit) {
     return TOO_SOON;
 }
 
+// All ones if `a` is less than `b`, which are below 2^63; else zero. By arithmetic that
+// clang can't make a branch of: in a loop over the ways of a set, the verifier would
+// follow each branch each time.
+static inline u64 if_less(u64 a, u64 b) {
+    s64 mask = (s64)(a - b) >> 63;
+    asm volatile("" : "+r"(mask));
+    return mask;
+}
+
+// The first request is free, but for its place in the bucket. Only who is not worth
+// keeping makes room: whose bucket has run empty, and longest of all. If nobody is, the
+// new client is not limited.
+static inline void remember(const u64 *state, u64 *set, u64 tag, u32 now) {
+    // In a bucket, who asked but once is no loss.
+    u64 first = OCTET(state[LIMIT], 0) ? UNITS : 0;
+    u64 empty = 1ULL << 60, least_worth = empty + 1, least = 0, way = 0;
+#pragma unroll
+    for (u64 i = 0; i < WAYS; i++) {
+        u64 entry = *(volatile u64 *)&set[i];
+        u64 ticks = (now - (u32)(entry >> 16)) & TICKS_MASK;
+        ticks &= if_less(ticks, TICKS_MASK - TICKS_PER_SECOND + 1);
+        u64 worth = empty + (u16)entry - first - (ticks * state[DRAIN] >> 32);
+        u64 mask = if_less(worth, least_worth);
+        least_worth ^= (least_worth ^ worth) & mask;
+        least ^= (least ^ entry) & mask;
+        way ^= (way ^ i) & mask;
+    }
+    // If another CPU was faster, he is judged from his next request on.
+    if (least_worth <= empty)
+        __sync_val_compare_and_swap(&set[way & (WAYS - 1)], least, entry_of(tag, now, first));
+}
+
 static inline enum headway judge(const u64 *state, const struct request *request, u64 tai) {
     u64 key;
     if (request->is_v4)
-        key = ~(0xffffffffULL << 32 | __builtin_bswap32(request->v4->from));
+        key = 0xffffffffULL << 32 | request->v4->from;
     else
-        key = ~__builtin_bswap64(*(u64_any *)request->v6->from);
+        // A /64 is what one subscriber has; ffff:ffff::/32 is multicast.
+        key = *(u64_any *)request->v6->from;
+    u64 hash = scramble(scramble(key ^ state[SEED]) + (state[SEED] << 32 | state[SEED] >> 32));
+    u64 tag = hash >> 40 | 1;
+    u32 index = (u64)(u32)hash * (u32)state[SETS] >> 32;
+    u64 *set = bpf_map_lookup_elem(&rates, &index);
+    if (!set)
+        return ENOUGH;
     // No jump in CLOCK_MONOTONIC between two anchors, so this is that clock.
     u32 now = (state[ANCHOR_MONO] + (tai - state[ANCHOR_TAI])) / TICK_NS;
     u64 limit = state[LIMIT];
-    int by_bucket = OCTET(limit, 0);
-    u64 *known = bpf_map_lookup_elem(&rates, &key);
-    if (!known) {
-        // The first request is free, but for its place in the bucket.
-        u64 first = entry_of(now, by_bucket ? UNITS : 0);
-        bpf_map_update_elem(&rates, &key, &first, BPF_NOEXIST);
+    u64 way = WAYS;
+#pragma unroll
+    for (u64 i = 0; i < WAYS; i++)
+        way ^= (way ^ i) & if_less(*(volatile u64 *)&set[i] >> 40 ^ tag, 1);
+    if (way == WAYS) {
+        remember(state, set, tag, now);
         return ENOUGH;
     }
+    u64 *known = &set[way & (WAYS - 1)];
     for (int tries = 0; tries < JUDGED_MAX; tries++) {
         u64 before = *(volatile u64 *)known;
+        // Somebody else has the place now.
+        if (before >> 40 != tag)
+            return ENOUGH;
         u64 entry = before;
         enum headway headway;
-        if (by_bucket)
+        if (OCTET(limit, 0))
             headway = pour(&entry, now, limit, state[INTERVAL]) ? ENOUGH : by_chance(limit);
         else
             headway = judge_headway(&entry, now, limit);

@@ -52,13 +52,20 @@ pub enum Word {
     Limit,
     /// A bucket's nanoseconds for one request.
     Interval,
+    /// Units that a bucket loses in a tick of 1/64 s, times 2^32: roughly, to see who is
+    /// worth being remembered.
+    Drain,
+    /// Unguessable: what chooses a client's place among those that are remembered.
+    Seed,
+    /// How many sets of [`CLIENTS_PER_SET`] clients are remembered.
+    Sets,
     /// From the lowest octet: TTL, hop limit, type of service.
     Envelope,
 }
 
 impl Word {
     /// All of them, by their place.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Sequence,
         Self::AnchorTai,
         Self::AnchorNtp,
@@ -76,6 +83,9 @@ impl Word {
         Self::Table,
         Self::Limit,
         Self::Interval,
+        Self::Drain,
+        Self::Seed,
+        Self::Sets,
         Self::Envelope,
     ];
 }
@@ -93,6 +103,9 @@ pub const PASSED: [&str; 7] = [
     "checksum",
     "broken",
 ];
+
+/// Clients that rate limits remember in one set: a word each, and a line of cache.
+pub const CLIENTS_PER_SET: usize = 8;
 
 /// Words of the counts: first those of [`Verdict::NAMES`], then those of [`PASSED`].
 pub const COUNTS: usize = Verdict::COUNT + PASSED.len();
@@ -221,6 +234,7 @@ mod tests {
             ("OTHER_PORTS_SHIFT", "8"),
             ("ROOT_V4", "0"),
             ("ROOT_V6", "1"),
+            ("WAYS", "8"),
         ] {
             assert!(
                 SOURCE.contains(&format!("#define {define} {value}\n")),

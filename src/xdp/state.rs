@@ -88,7 +88,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// As words. The sequence is zero: that is for who publishes them.
+    /// As words. The sequence, the seed and the number of sets are for who publishes them.
     ///
     /// # Errors
     /// A sentence, if the clock we serve runs so differently that the program can't follow.
@@ -133,13 +133,17 @@ impl Entry {
             NtpTimestamp::from_wall(state.reference)
         };
         set(Word::Reference, wire(&reference.bits().to_be_bytes()));
-        set(Word::Dispersion, state.root_dispersion.units() as u64);
+        set(
+            Word::Dispersion,
+            state.root_dispersion.units().max(0) as u64,
+        );
         set(Word::Updated, NtpTimestamp::from_wall(state.updated).bits());
         set(Word::DispersionRate, state.dispersion_rate_scaled());
         set(Word::Table, self.table.into());
         let (limit, interval_ns) = limit(self.limit);
         set(Word::Limit, limit);
         set(Word::Interval, interval_ns);
+        set(Word::Drain, drain(self.limit));
         let Envelope {
             ttl,
             hop_limit,
@@ -184,6 +188,20 @@ fn limit(limit: RateLimit) -> (u64, u64) {
             (word(octets), interval_ns.unsigned_abs())
         }
     }
+}
+
+/// A headway's bucket holds seconds, the other's 256ths of a request. The product with
+/// ticks of 24 bits fits 64; faster ones drain any bucket at once.
+fn drain(limit: RateLimit) -> u64 {
+    const TICK_NS: u128 = 15_625_000;
+    let drained = match limit {
+        RateLimit::Headway(_) => (1 << 32) / 64,
+        RateLimit::Bucket(bucket) => {
+            let interval_ns = bucket.interval.as_nanos().max(1).unsigned_abs();
+            ((TICK_NS * 256) << 32) / u128::from(interval_ns)
+        }
+    };
+    drained.min((1 << 40) - 1) as u64
 }
 
 /// Octets from the lowest on.
@@ -317,6 +335,10 @@ mod tests {
             leak_log2: 2,
             kod_log2: 99,
         };
+        // A second empties a bucket of seconds by one, and one of an interval of 16 s by 16.
+        let drains = |limit| drain(limit) * 64;
+        assert_eq!(drains(RateLimit::Headway(headway)), 1 << 32);
+        assert_eq!(drains(RateLimit::Bucket(bucket)), 16 << 32);
         let mut limit_of = |limit| {
             entry.limit = limit;
             let words = entry.words().expect("words");

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::linux::xdp::Program;
 use crate::linux::xdp::map::{Array, Counts, Map, Published};
-use crate::xdp::layout::{COUNTS, OBJECT, OWN_KEY_LEN, Row, Words, own_key};
+use crate::xdp::layout::{CLIENTS_PER_SET, COUNTS, OBJECT, OWN_KEY_LEN, Row, Word, Words, own_key};
 
 /// The program's name where the kernel tells of it.
 pub const NAME: &str = "ptntp";
@@ -19,7 +19,7 @@ pub struct Sizes {
     pub rows: u32,
     /// Addresses with their ports and VLANs that are ours.
     pub own: u32,
-    /// For rate limits: clients, some 70 octets each.
+    /// For rate limits: clients, 8 octets each.
     pub clients: u32,
 }
 
@@ -30,6 +30,8 @@ pub struct Answerer {
     pub program: Program,
     /// What we tell of us.
     pub publisher: Publisher,
+    /// Who asked lately.
+    pub clients: Clients,
     /// Who may ask.
     pub tables: Tables,
     /// What is ours.
@@ -48,12 +50,18 @@ impl Answerer {
         let state = Published::new("state", Words::default().len())?;
         let acl = Array::new("acl", size_of::<Row>(), 2 * sizes.rows)?;
         let own = Map::hash("own", OWN_KEY_LEN, 4, sizes.own)?;
-        let rates = Map::lru_hash("rates", 8, 8, sizes.clients)?;
+        let sets = (sizes.clients as usize).div_ceil(CLIENTS_PER_SET).max(1) as u32;
+        let rates = Array::new("rates", CLIENTS_PER_SET * 8, sets)?;
         let counts = Counts::new("counts", COUNTS)?;
-        let maps = [state.map(), acl.map(), &own, &rates, counts.map()];
+        let maps = [state.map(), acl.map(), &own, rates.map(), counts.map()];
         Ok(Self {
             program: Program::load(NAME, OBJECT, &maps)?,
-            publisher: Publisher(state),
+            publisher: Publisher {
+                state,
+                seed: getrandom::u64().map_err(io::Error::other)?,
+                sets: sets.into(),
+            },
+            clients: Clients(rates),
             tables: Tables {
                 array: acl,
                 rows: sizes.rows,
@@ -66,17 +74,37 @@ impl Answerer {
 
 /// The state entry.
 #[derive(Debug)]
-pub struct Publisher(Published);
+pub struct Publisher {
+    state: Published,
+    /// What chooses a client's place; other at each start.
+    seed: u64,
+    /// How many places there are to choose from.
+    sets: u64,
+}
 
 impl Publisher {
     /// Replaces the words of [`Entry::words`](crate::xdp::state::Entry::words), at once.
     pub fn publish(&self, words: &Words) {
-        self.0.publish(words);
+        let mut words = *words;
+        words[Word::Seed as usize] = self.seed;
+        words[Word::Sets as usize] = self.sets;
+        self.state.publish(&words);
     }
 
     /// Nothing is answered from now on, until the next [`publish`](Self::publish).
     pub fn withdraw(&self) {
-        self.0.publish(&Words::default());
+        self.state.publish(&Words::default());
+    }
+}
+
+/// The clients that rate limits remember.
+#[derive(Debug)]
+pub struct Clients(Array);
+
+impl Clients {
+    /// Forgets them all.
+    pub fn clear(&mut self) {
+        self.0.words_mut().fill(0);
     }
 }
 

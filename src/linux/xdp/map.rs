@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::linux::mapping::Mapping;
-use crate::linux::xdp::{bpf, bpf_fd, name_of};
+use crate::linux::xdp::{Program, bpf, bpf_fd, name_of};
 
 /// `enum bpf_cmd` of linux/bpf.h.
 const MAP_CREATE: libc::c_int = 0;
@@ -18,6 +18,7 @@ const MAP_GET_NEXT_KEY: libc::c_int = 4;
 /// `enum bpf_map_type`.
 const HASH: u32 = 1;
 const ARRAY: u32 = 2;
+const PROG_ARRAY: u32 = 3;
 const PERCPU_ARRAY: u32 = 6;
 const LRU_HASH: u32 = 9;
 
@@ -64,6 +65,16 @@ impl Map {
         Self::create(name, LRU_HASH, [key_len, value_len], entries, 0)
     }
 
+    /// A list of one program, for another one that ends with it (bpf_tail_call).
+    ///
+    /// # Errors
+    /// As [`hash`](Self::hash).
+    pub fn of_program(name: &'static str, program: &Program) -> io::Result<Self> {
+        let map = Self::create(name, PROG_ARRAY, [4, 4], 1, 0)?;
+        map.insert(&[0; 4], &program.as_raw_fd().to_ne_bytes())?;
+        Ok(map)
+    }
+
     fn create(
         name: &'static str,
         kind: u32,
@@ -92,10 +103,6 @@ impl Map {
     /// What the program calls it.
     pub fn name(&self) -> &'static str {
         self.name
-    }
-
-    pub(crate) fn fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
     }
 
     /// Adds or replaces an entry.
@@ -148,13 +155,19 @@ impl Map {
 
     fn command(&self, command: libc::c_int, key: u64, value: u64) -> io::Result<()> {
         let mut order = MapElement {
-            map_fd: self.fd(),
+            map_fd: self.fd.as_raw_fd(),
             padding: 0,
             key,
             value,
             flags: 0,
         };
         bpf(command, &mut order).map(drop)
+    }
+}
+
+impl AsRawFd for Map {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 }
 
@@ -174,7 +187,7 @@ impl Array {
         assert_eq!(value_len % 8, 0, "or the kernel puts room between them");
         let map = Map::create(name, ARRAY, [4, value_len], entries, MMAPABLE)?;
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        let mapping = Mapping::shared(map.fd(), value_len * entries as usize, 0, access)?;
+        let mapping = Mapping::shared(map.as_raw_fd(), value_len * entries as usize, 0, access)?;
         Ok(Self { map, mapping })
     }
 
