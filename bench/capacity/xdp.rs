@@ -105,12 +105,14 @@ impl Load {
         let words: &[&str] = match self {
             Self::Light => &["--rate", "20k"],
             Self::Heavy => &["--rate", "100k", "--burst", "16"],
-            Self::Most => &["--search", "--burst", "16"],
+            Self::Most => &["--search", "--burst", "16", "--timeout", "200ms"],
         };
         let mut args: Vec<String> = words.iter().map(|word| (*word).into()).collect();
-        if self != Self::Most {
-            args.extend(["--duration".into(), format!("{seconds}s")]);
-        }
+        args.push("--duration".into());
+        args.push(match self {
+            Self::Most => "500ms".into(),
+            _ => format!("{seconds}s"),
+        });
         args
     }
 }

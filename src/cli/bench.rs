@@ -292,11 +292,20 @@ fn self_test(args: &BenchArgs, ask: &Ask, stage: &Stage) -> Result<u8, Failure> 
     ask::print(&match args.json {
         true => format!("{}\n", serde_json::json!({ "ceiling_per_s": rate })),
         false => format!(
-            "This generator sends {} requests/s by {way} from {} thread{}, to a sink that answers \
-             nothing.\nTaking answers costs about as much again, and so does a slower way out.\n",
+            "This generator {} {} requests/s by {way} from {} thread{}, {}.\nTaking answers costs \
+             about as much again, and so does a slower way out.\n",
+            if args.xdp.is_some() {
+                "writes"
+            } else {
+                "sends"
+            },
             report::count(rate),
             args.threads,
-            if args.threads == 1 { "" } else { "s" }
+            if args.threads == 1 { "" } else { "s" },
+            match args.xdp {
+                Some(_) => "none of which is sent",
+                None => "to a sink that answers nothing",
+            }
         ),
     });
     Ok(match stage.interrupted.get() {

@@ -208,6 +208,7 @@ impl Setup {
         let burst = u64::from(self.burst.get());
         let step_ns = burst as f64 * f64::from(self.lines) / plan.rate * 1e9;
         let apart_ns = schedule.start_ns() - plan.start_ns;
+        let step = stride(clients as u32) % clients;
         let mut words = [0; LINE_LEN];
         words[..14].copy_from_slice(&[
             u64::from(line),
@@ -217,8 +218,9 @@ impl Setup {
             (step_ns * Q20) as u64,
             burst,
             burst,
-            0,
-            stride(clients as u32) % clients,
+            // Whose turn it is after the measurement before.
+            (u128::from(first - 1) * u128::from(step) % u128::from(clients)) as u64,
+            step,
             client,
             clients,
             0,
