@@ -109,13 +109,13 @@ fn a_real_server_is_asked_by_both_families_and_judged() {
     star.hub
         .ip(&format!("route add fd61::/64 via {}", spoke_v6(0)));
     let ways: [(IpAddr, &[&str]); 4] = [
-        (hub_v4(0), &["--rate", "2k"]),
-        (hub_v6(0), &["--rate", "2k", "--burst", "8"]),
+        (hub_v4(0), &["--rate", "400"]),
+        (hub_v6(0), &["--rate", "400", "--burst", "8"]),
         (
             hub_v4(0),
             &[
                 "--rate",
-                "2k",
+                "400",
                 "--sources",
                 "10.61.0.0/16",
                 "--ntp-version",
@@ -124,15 +124,16 @@ fn a_real_server_is_asked_by_both_families_and_judged() {
         ),
         (
             hub_v6(0),
-            &["--rate", "2k", "--sources", "fd61::/64", "--clients", "7"],
+            &["--rate", "400", "--sources", "fd61::/64", "--clients", "7"],
         ),
     ];
     for (server, args) in ways {
         let args = [args, &["--duration", "500ms"]].concat();
         let report = json(&star.spokes[0], server, &args);
         let result = &report["result"];
-        assert_eq!(number(result, "/sent"), 1000.0, "{report}");
-        assert!(number(result, "/basic") > 980.0, "{report}");
+        // Few enough for a socket buffer, as others may have the cores meanwhile.
+        assert_eq!(number(result, "/sent"), 200.0, "{report}");
+        assert_eq!(number(result, "/basic"), 200.0, "{report}");
         for (reason, count) in result["invalid"].as_object().expect("an object") {
             assert_eq!(count.as_f64(), Some(0.0), "{reason}: {report}");
         }

@@ -787,6 +787,10 @@ impl Bench {
                 let watch = &watch;
                 handles.push(scope.spawn(move || {
                     let _ = signal::block_in_this_thread();
+                    if live.realtime {
+                        // Or it could not stop what runs on its core.
+                        priority::above_realtime()?;
+                    }
                     Ok(live.measure(rate, length_ns, watch))
                 }));
             }

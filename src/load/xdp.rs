@@ -40,6 +40,10 @@ const KISSES: [[u8; 4]; 3] = [*b"RATE", *b"DENY", *b"RSTR"];
 
 /// Words of `struct setup`.
 pub const SETUP_LEN: usize = FRAME_WORDS + 2 + 22;
+/// Of them, when it begins: [`Plan::start_ns`].
+pub const START: usize = FRAME_WORDS + 2 + 14;
+/// And ends: [`Plan::give_up_ns`].
+pub const GIVE_UP: usize = START + 1;
 /// The last of them: not zero to end it before its time.
 pub const STOP: usize = SETUP_LEN - 1;
 /// Words of `struct line`.
@@ -81,12 +85,15 @@ pub struct Setup {
     pub is_dry: bool,
 }
 
+/// A start that never comes: the programs run, and wait.
+pub const NOT_YET: i64 = i64::MAX / 2;
+
 /// One measurement that is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// Requests a second, of all lines.
     pub rate: f64,
-    /// CLOCK_MONOTONIC.
+    /// CLOCK_MONOTONIC; [`NOT_YET`] while that is not known.
     pub start_ns: i64,
     /// How long requests are sent.
     pub length_ns: i64,
@@ -277,6 +284,11 @@ impl Counted {
     /// Requests that were sent, of lines that counted from `first` on.
     pub fn sent(&self, first: u64) -> u64 {
         self.lines.iter().map(|line| line[1] - first).sum()
+    }
+
+    /// Does the program run on every line's core?
+    pub fn is_running(&self) -> bool {
+        self.lines.iter().all(|line| line[17] != 0)
     }
 
     /// Has every line sent all it was to?
@@ -544,7 +556,8 @@ mod tests {
     fn the_frame_is_whole_but_for_what_differs() {
         let setup = setup(1);
         let words = setup.words(&PLAN, 4096);
-        assert_eq!(words.len() * 8, SETUP_LEN * 8);
+        assert_eq!(words[START], PLAN.start_ns as u64);
+        assert_eq!(words[GIVE_UP], PLAN.give_up_ns() as u64);
         assert_eq!(setup.frame_len(), 90);
         let octets: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         assert_eq!(octets[12..14], [8, 0]);

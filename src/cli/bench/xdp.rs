@@ -15,13 +15,13 @@ use crate::linux::xdp::map::Array;
 use crate::linux::xdp::{self, Link, Mode, Program};
 use crate::load::tally::Tally;
 use crate::load::xdp::{
-    Counted, GENERATE, LINE_LEN, Plan, RECEIVE, SAMPLE_LEN, SAMPLES, SEEN_HEAD, SEEN_LEN,
-    SETUP_LEN, SLOT_LEN, STOP, Setup,
+    Counted, GENERATE, GIVE_UP, LINE_LEN, NOT_YET, Plan, RECEIVE, SAMPLE_LEN, SAMPLES, SEEN_HEAD,
+    SEEN_LEN, SETUP_LEN, SLOT_LEN, START, STOP, Setup,
 };
 
-/// From the order to the first request: the kernel waits for all cores first, which
-/// takes some hundredths of a second.
-const LEAD_NS: i64 = 250_000_000;
+/// From when the programs run, which takes some hundredths of a second (the kernel waits
+/// for all cores first), to the first request.
+const LEAD_NS: i64 = 20_000_000;
 /// How often to look how far it is. A generator that is done goes on looking at the
 /// clock so long.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -36,7 +36,8 @@ pub struct Live {
     /// By this interface; none if nothing is to be sent.
     interface: Option<u32>,
     cores: Vec<usize>,
-    realtime: bool,
+    /// Its threads come before ordinary ones; who measures has to come before them.
+    pub realtime: bool,
     generate: Program,
     /// The receiving program's place.
     _link: Option<Link>,
@@ -113,13 +114,13 @@ impl Live {
     /// One measurement, as [`Generator::measure`](crate::cli::bench::drive::Generator::measure).
     /// It begins a moment after the call.
     pub fn measure(&mut self, rate: f64, length_ns: i64, watch: &Watch) -> (Tally, io::Result<()>) {
-        let plan = Plan {
+        let mut plan = Plan {
             rate,
-            start_ns: clock::monotonic().nanos() + LEAD_NS,
+            start_ns: NOT_YET,
             length_ns,
         };
         self.prepare(&plan);
-        let mut result = self.send(&plan, watch);
+        let mut result = self.send(&mut plan, watch);
         if result.is_err() {
             watch.stop.store(true, Ordering::Relaxed);
         } else if !self.setup.is_dry {
@@ -155,7 +156,7 @@ impl Live {
     }
 
     /// Until all is sent, or it is too late for the rest.
-    fn send(&self, plan: &Plan, watch: &Watch) -> io::Result<()> {
+    fn send(&self, plan: &mut Plan, watch: &Watch) -> io::Result<()> {
         let senders: Vec<Sender> = self
             .cores
             .iter()
@@ -176,14 +177,17 @@ impl Live {
                     })
                 })
                 .collect();
-            if self.realtime {
-                // Whoever runs on one of their cores has to be let in to stop them.
-                let _ = priority::above_realtime();
-            }
             loop {
                 std::thread::sleep(LOOK_EVERY);
                 let counted = self.counted(SEEN_HEAD);
                 self.tell(&counted, watch);
+                if plan.start_ns == NOT_YET && counted.is_running() {
+                    plan.start_ns = clock::monotonic().nanos() + LEAD_NS;
+                    let setup = self.setups.atomics();
+                    setup[GIVE_UP].store(plan.give_up_ns() as u64, Ordering::Relaxed);
+                    // What begins must know when it ends.
+                    setup[START].store(plan.start_ns as u64, Ordering::Release);
+                }
                 let is_late = clock::monotonic().nanos() >= plan.give_up_ns();
                 let is_stopped = watch.stop.load(Ordering::Relaxed);
                 let has_failed = handles.iter().any(ScopedJoinHandle::is_finished);
