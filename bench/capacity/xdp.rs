@@ -305,8 +305,8 @@ fn config(kind: Kind) -> String {
             // Neighbours differ, so that no two are one.
             let lines = (0..PREFIXES).map(|n| {
                 let network = std::net::Ipv4Addr::from((10 << 24) + n * 16);
-                let kod = if n % 2 == 0 { " kod" } else { "" };
-                format!("restrict {network} mask 255.255.255.240 limited{kod}\n")
+                let more = if n % 2 == 0 { " version" } else { "" };
+                format!("restrict {network} mask 255.255.255.240 limited{more}\n")
             });
             let xdp = format!("{head}xdp eth mode native prefixes {}\n", 2 * PREFIXES);
             std::iter::once(xdp).chain(lines).collect()
