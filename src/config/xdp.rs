@@ -15,13 +15,12 @@ pub struct XdpConfig {
 /// Room for an access table that a person has written.
 pub const PREFIXES_DEFAULT: u32 = 4096;
 
-/// Beyond that the tables would take more than 12 GB.
+/// The tables take 8 GiB then.
 pub const PREFIXES_MAX: u32 = 1 << 22;
 
 impl XdpConfig {
-    /// There is to be room for so many blocks of IPv4 and nodes of IPv6 in the access table,
-    /// whatever is in it at the start: a prefix that is longer than /24, or than /16 of IPv6,
-    /// may take one, or one for each 8 bits.
+    /// The access table is to have room for so many rows, whatever is in it at the start: a
+    /// narrow prefix may take one or a few (`xdp/tables`).
     pub fn room(&self) -> u32 {
         self.prefixes.unwrap_or(PREFIXES_DEFAULT)
     }

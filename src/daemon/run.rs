@@ -286,10 +286,8 @@ fn open_xdp(
     config: &Config,
     core: &TimeLoop,
 ) -> Result<(), String> {
-    let ports = serving.iter().map(SocketAddr::port);
-    let port = ports
-        .into_iter()
-        .find(|port| Some(*port) != config.ptp_port);
+    let mut ports = serving.iter().map(SocketAddr::port);
+    let port = ports.find(|port| Some(*port) != config.ptp_port);
     if let (Some(tier), Some(port)) = (tier, port) {
         tier.open(port)
             .map_err(|error| format!("no thread for the tables of `xdp`: {error}"))?;

@@ -526,9 +526,10 @@ impl TimeLoop {
                 }
                 if !matches!(command, ClockCommand::SetStatus(_)) {
                     self.node.on_applied(&applied);
-                    let stepped = applied.stepped != NtpDuration::ZERO;
-                    errands.push(self.publication(*self.node.state(), stepped));
                 }
+                // A status too: CLOCK_TAI may be another by it, which XDP tells the time from.
+                let stepped = applied.stepped != NtpDuration::ZERO;
+                errands.push(self.publication(*self.node.state(), stepped));
             }
             Err(failure) => self.report_steering(command, &failure),
         }

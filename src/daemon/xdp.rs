@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::{Level, debug, info, log, warn};
@@ -22,13 +22,13 @@ use crate::daemon::options::Reload;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{Collect, ServerCounts, XdpStatus};
 use crate::daemon::xdp::filler::Filler;
-use crate::daemon::xdp::plan::{Ability, Planned, own, plan, sentence};
+use crate::daemon::xdp::plan::{Ability, Planned, own, plan};
 use crate::daemon::xdp::program::{Answerer, Own, Publisher, Sizes};
 use crate::linux::caps::{self, Capability};
 use crate::linux::clock;
 use crate::linux::ethtool::Ethtool;
 use crate::linux::netdev;
-use crate::linux::netlink::Interface;
+use crate::linux::netlink::{self, Interface};
 use crate::linux::timex::{self, Timex};
 use crate::linux::xdp::map::Counts;
 use crate::linux::xdp::{self, Link, Program};
@@ -64,10 +64,15 @@ pub struct Tier {
     program: Program,
     program_id: u32,
     publisher: Publisher,
+    /// Nothing can be published, and the operator knows why.
+    is_mute: AtomicBool,
     counts: Counts,
     timex: Timex,
     envelope: Envelope,
     filler: Filler,
+    /// Programs that others had attached at the start, by the kernel's numbers of them: later
+    /// on we may not ask for a name.
+    strangers: BTreeMap<u32, String>,
     attached: Mutex<Attached>,
 }
 
@@ -117,10 +122,12 @@ impl Tier {
             program: answerer.program,
             program_id,
             publisher: answerer.publisher,
+            is_mute: AtomicBool::new(false),
             counts: answerer.counts,
             timex: Timex::new(),
             envelope: envelope(),
             filler: Filler::new(answerer.tables, rows, rules.rate_limit),
+            strangers: strangers(&config.xdp),
             attached: Mutex::new(Attached {
                 own: answerer.own,
                 addresses: BTreeSet::new(),
@@ -146,16 +153,23 @@ impl Tier {
     /// each second. Never waits.
     pub fn publish(&self, snapshot: &Snapshot) {
         let in_force = self.filler.ready();
-        let words = self.clocks(snapshot).and_then(|clocks| {
-            let entry = Entry {
-                state: snapshot.state,
-                clocks,
-                limit: in_force.limit,
-                envelope: self.envelope,
-                table: in_force.first_row?,
-            };
-            // A clock that runs so differently is left to the sockets.
-            entry.words().ok()
+        // Without a table the operator was told.
+        let words = in_force.first_row.and_then(|table| {
+            let words = self.clocks(snapshot).and_then(|clocks| {
+                let entry = Entry {
+                    state: snapshot.state,
+                    clocks,
+                    limit: in_force.limit,
+                    envelope: self.envelope,
+                    table,
+                };
+                entry.words()
+            });
+            let told = self.is_mute.swap(words.is_err(), Ordering::Relaxed);
+            if let (Err(why), false) = (&words, told) {
+                warn!("xdp: {why}; the sockets answer");
+            }
+            words.ok()
         });
         match words {
             Some(words) => self.publisher.publish(&words),
@@ -164,17 +178,17 @@ impl Tier {
         self.filler.taken(in_force.number);
     }
 
-    /// None where a sandbox forbids adjtimex(2).
-    fn clocks(&self, snapshot: &Snapshot) -> Option<Clocks> {
+    fn clocks(&self, snapshot: &Snapshot) -> Result<Clocks, String> {
         // One call for all that a leap second changes at once.
-        let kernel = self.timex.read().ok()?;
+        let kernel = self.timex.read();
+        let kernel = kernel.map_err(|error| format!("the kernel's clock: {error}"))?;
         let pending = match kernel.leap {
             timex::LeapSecond::None => None,
             _ if kernel.leap_done => None,
             timex::LeapSecond::Insert => Some(true),
             timex::LeapSecond::Delete => Some(false),
         };
-        Some(Clocks {
+        Ok(Clocks {
             real: kernel.time,
             tai_offset_s: kernel.tai_offset,
             mono: clock::monotonic(),
@@ -266,12 +280,12 @@ impl Tier {
                     }
                     // Gone again.
                     Err(error) if error.raw_os_error() == Some(libc::ENODEV) => continue,
-                    Err(error) => Some(why_not_attached(one, &error)),
+                    Err(error) => Some(self.why_not_attached(one, &error)),
                 },
             };
             if let Some(why) = &problem {
                 let level = if one.named { Level::Warn } else { Level::Info };
-                said.insert((level, sentence(name, why)));
+                said.insert((level, format!("xdp {name}: {why}; the sockets answer")));
             }
             status.push(XdpStatus {
                 interface: name.clone(),
@@ -279,13 +293,14 @@ impl Tier {
                 problem,
             });
         }
-        for (interface, (level, sentence)) in plan.remarks {
+        for (interface, why) in plan.remarks {
+            let sentence = format!("xdp {interface}: {why}; the sockets answer");
+            said.insert((Level::Warn, sentence));
             status.push(XdpStatus {
                 interface,
                 mode: None,
-                problem: Some(sentence.clone()),
+                problem: Some(why),
             });
-            said.insert((level, sentence));
         }
         for (level, sentence) in said.difference(&attached.said) {
             log!(*level, "{sentence}");
@@ -339,6 +354,23 @@ impl Tier {
         attached.links.clear();
     }
 
+    fn why_not_attached(&self, one: &Planned<'_>, error: &io::Error) -> String {
+        let busy = matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST));
+        if !busy {
+            return why_refused(one, error);
+        }
+        match xdp::attached(one.interface.index) {
+            Ok(Some(mut other)) => {
+                let known = self.strangers.get(&other.id).cloned();
+                other.name = other.name.or(known);
+                why_taken(&other)
+            }
+            _ => "an interface above or below it has a program already, which is left alone: \
+                  stop its owner, or delete the line"
+                .to_owned(),
+        }
+    }
+
     fn attached(&self) -> MutexGuard<'_, Attached> {
         self.attached.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -365,9 +397,10 @@ impl<C: Collect + ?Sized> Collect for Both<C> {
             }
         }
         let (verdicts, passed) = sums.split_at(Verdict::COUNT.min(sums.len()));
-        // Most verdicts are never the program's.
-        let given = Verdict::NAMES.into_iter().zip(verdicts.iter().copied());
-        counts.xdp = given.filter(|(_, count)| *count > 0).collect();
+        counts.xdp = Verdict::NAMES
+            .into_iter()
+            .zip(verdicts.iter().copied())
+            .collect();
         counts.xdp_passed = PASSED.into_iter().zip(passed.iter().copied()).collect();
         counts
     }
@@ -446,28 +479,36 @@ fn why_not_loaded(error: &io::Error) -> String {
     }
 }
 
-fn why_not_attached(one: &Planned<'_>, error: &io::Error) -> String {
-    let Interface {
-        index, name, mtu, ..
-    } = one.interface;
+/// Who has what programs, on the interfaces that the lines mean now.
+fn strangers(config: &XdpConfig) -> BTreeMap<u32, String> {
+    let interfaces = netlink::interfaces().unwrap_or_default();
+    let plan = plan(&config.lines, &interfaces, |_| Ability::default());
+    let programs = plan.wanted.iter().filter_map(|one| {
+        let program = xdp::attached(one.interface.index).ok().flatten()?;
+        Some((program.id, program.name?))
+    });
+    programs.collect()
+}
+
+/// Somebody else was there before.
+fn why_taken(other: &xdp::Attached) -> String {
+    let dispatcher = other.name.as_deref() == Some("xdp_dispatcher");
+    let whose = if dispatcher {
+        "libxdp's dispatcher, which runs the programs of others: unload those with xdp-loader"
+            .to_owned()
+    } else {
+        format!(
+            "somebody else's (`bpftool prog show id {}` tells more) and is left alone: stop its owner",
+            other.id
+        )
+    };
+    format!("it has {other} already, which is {whose}, or delete the line")
+}
+
+fn why_refused(one: &Planned<'_>, error: &io::Error) -> String {
+    let Interface { name, mtu, .. } = one.interface;
     let generic = "`mode generic` works with every driver, and wins less";
     match (error.raw_os_error(), one.mode) {
-        (Some(libc::EBUSY | libc::EEXIST), _) => match xdp::attached(*index) {
-            Ok(Some(other)) => {
-                let dispatcher = other.name.as_deref() == Some("xdp_dispatcher");
-                let who = if dispatcher {
-                    "libxdp's dispatcher, which runs the programs of others: unload them with \
-                     xdp-loader"
-                        .to_owned()
-                } else {
-                    "somebody else's, and is left alone: stop its owner".to_owned()
-                };
-                format!("it has {other} already, which is {who}, or delete the line")
-            }
-            _ => "an interface above or below it has a program already, which is left alone: \
-                  stop its owner, or delete the line"
-                .to_owned(),
-        },
         // 524 is the kernel's own ENOTSUPP, which some drivers let out.
         (Some(libc::EOPNOTSUPP | 524), Mode::Native) => {
             format!("its driver runs no XDP programs, or not as the card is set up; {generic}")
@@ -501,6 +542,50 @@ mod tests {
             let why = is_new_enough(old).expect_err(old);
             assert!(why.contains("needs 6.1"), "{why}");
         }
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_told_with_what_to_do() {
+        let interface = Interface {
+            index: 2,
+            name: "eth0".into(),
+            up: true,
+            running: true,
+            loopback: false,
+            kind: None,
+            master: None,
+            below: None,
+            vlan: None,
+            mtu: 9000,
+            addresses: Vec::new(),
+        };
+        let why = |mode, errno| {
+            let one = Planned {
+                interface: &interface,
+                mode,
+                named: true,
+            };
+            why_refused(&one, &io::Error::from_raw_os_error(errno))
+        };
+        for (errno, words) in [
+            (libc::EOPNOTSUPP, "mode generic"),
+            (524, "mode generic"),
+            (libc::EINVAL, "it is 9000"),
+            (libc::ENOMEM, "ethtool -L eth0"),
+            (libc::EPERM, "lockdown"),
+        ] {
+            let why = why(Mode::Native, errno);
+            assert!(why.contains(words), "{errno}: {why}");
+        }
+        assert!(!why(Mode::Generic, libc::EINVAL).contains("mode generic"));
+        let mut other = xdp::Attached {
+            id: 7,
+            name: Some("xdp_dispatcher".into()),
+            mode: "native",
+        };
+        assert!(why_taken(&other).contains("xdp-loader"));
+        other.name = None;
+        assert!(why_taken(&other).contains("bpftool prog show id 7"));
     }
 
     #[test]

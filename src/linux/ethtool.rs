@@ -516,6 +516,13 @@ mod tests {
         assert_eq!(stamping.phc, None);
         assert_eq!(ethtool.hardware_config("lo").unwrap(), None);
         assert_eq!(ethtool.speed("lo").unwrap(), None);
+        let untouched = Offloads {
+            strips_vlan: false,
+            joins: false,
+        };
+        assert_eq!(ethtool.offloads("lo").unwrap(), Some(untouched));
+        let nobody = ethtool.offloads("nonesuch0").unwrap_err();
+        assert_eq!(nobody.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

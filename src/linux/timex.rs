@@ -454,6 +454,9 @@ mod tests {
         assert_eq!((order.maxerror, order.esterror), (16_000_000, 16_000_000));
         assert_eq!(order.modes & libc::ADJ_TAI, 0);
         assert!(!HZ_100.decode(&order, 0).synchronised);
+        let done =
+            [0, 1, 2, TIME_OOP, TIME_WAIT, 5].map(|state| HZ_100.decode(&order, state).leap_done);
+        assert_eq!(done, [false, false, false, true, true, false]);
 
         // Good time that the kernel is not to copy to the RTC.
         let order = encode_status(&Status {

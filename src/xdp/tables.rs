@@ -10,10 +10,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::iter::Peekable;
-use std::net::IpAddr;
 
 use crate::server::access::{AccessTable, ByPort};
-use crate::xdp::layout::{IS_ROW, OTHER_PORTS_SHIFT, ROOT_V4, ROOT_V6, Row, access_entry};
+use crate::xdp::layout::{IS_ROW, ROOT_V4, ROOT_V6, Row, access_entry};
 
 /// Entries of a row.
 const ROW_LEN: u32 = 256;
@@ -37,7 +36,7 @@ struct Run {
 }
 
 impl Rows {
-    /// Walks the ranges of `access` once. A million of them take a good part of a second.
+    /// Walks the ranges of `access` once. A million of them take a second, or a few for IPv6.
     pub fn new(access: &AccessTable) -> Self {
         let mut places = HashMap::new();
         let mut root = |changes: &mut dyn Iterator<Item = (u128, ByPort)>, width: u32| {
@@ -170,38 +169,39 @@ impl<I: Iterator<Item = (u128, u32)>> Builder<'_, I> {
     }
 }
 
-/// What the program finds for a sender by his address and port, by its own steps: bits
-/// in the order of `ACCESS_FLAGS`. IPv4-mapped addresses, which no network carries, are
-/// IPv4 as in [`AccessTable::lookup`].
-pub fn lookup(rows: &[Row], address: IpAddr, port: u16) -> u32 {
-    let (root, octets) = match address.to_canonical() {
-        IpAddr::V4(v4) => (ROOT_V4, &v4.octets()[..]),
-        IpAddr::V6(v6) => (ROOT_V6, &v6.octets()[..]),
-    };
-    let mut entry = IS_ROW | root;
-    for octet in octets {
-        if entry & IS_ROW == 0 {
-            break;
-        }
-        entry = rows[(entry & !IS_ROW) as usize][usize::from(*octet)];
-    }
-    let ours = if port == 123 {
-        entry
-    } else {
-        entry >> OTHER_PORTS_SHIFT
-    };
-    ours & 0xff
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     use std::sync::{LazyLock, Mutex, PoisonError};
 
     use crate::dice::Dice;
     use crate::server::rule::{Flags, Prefix, Rule, Who};
+    use crate::xdp::layout::OTHER_PORTS_SHIFT;
     use proptest::prelude::*;
+
+    /// What the program finds for a sender by his address and port, by its own steps: bits
+    /// in the order of `ACCESS_FLAGS`. IPv4-mapped addresses, which no network carries, are
+    /// IPv4 as in [`AccessTable::lookup`].
+    fn lookup(rows: &[Row], address: IpAddr, port: u16) -> u32 {
+        let (root, octets) = match address.to_canonical() {
+            IpAddr::V4(v4) => (ROOT_V4, &v4.octets()[..]),
+            IpAddr::V6(v6) => (ROOT_V6, &v6.octets()[..]),
+        };
+        let mut entry = IS_ROW | root;
+        for octet in octets {
+            if entry & IS_ROW == 0 {
+                break;
+            }
+            entry = rows[(entry & !IS_ROW) as usize][usize::from(*octet)];
+        }
+        let ours = if port == 123 {
+            entry
+        } else {
+            entry >> OTHER_PORTS_SHIFT
+        };
+        ours & 0xff
+    }
 
     /// Memory that keeps what was last written there, and has enough in it to spoil the
     /// next test.

@@ -4,12 +4,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use log::Level;
-
 use crate::config::Listen;
 use crate::config::stamping::Which;
 use crate::config::xdp::{Mode, XdpLine};
-use crate::daemon::cards::{Remark, carriers};
+use crate::daemon::cards::carriers;
 use crate::linux::ethtool::Offloads;
 use crate::linux::netlink::Interface;
 
@@ -39,8 +37,8 @@ pub struct Planned<'a> {
 pub struct Plan<'a> {
     /// By index.
     pub wanted: Vec<Planned<'a>>,
-    /// Why nothing comes of a line, by the interface's name.
-    pub remarks: Vec<(String, Remark)>,
+    /// Why nothing comes of a line, by the name of the interface (`*`: of none).
+    pub remarks: Vec<(String, String)>,
 }
 
 /// Which interfaces the lines mean; a line that names one goes before `*`.
@@ -68,7 +66,6 @@ pub fn plan<'a>(
                 .for_each(|one| claim(one, line.mode, true)),
             None => plan.say(
                 name,
-                Level::Warn,
                 "there is no such interface; it is taken when it comes",
             ),
         }
@@ -93,7 +90,6 @@ pub fn plan<'a>(
             if one.named {
                 plan.say(
                     name,
-                    Level::Warn,
                     "its driver runs no XDP programs; `mode generic` works with every driver, \
                      and wins less",
                 );
@@ -105,7 +101,6 @@ pub fn plan<'a>(
         if strips && interfaces.iter().any(carries_vlan) {
             plan.say(
                 name,
-                Level::Warn,
                 &format!(
                     "the card takes VLAN tags off before an XDP program could see them, so an \
                      answer might go to the wrong VLAN; `ethtool -K {name} rxvlan off` leaves \
@@ -117,21 +112,15 @@ pub fn plan<'a>(
         plan.wanted.push(one);
     }
     if !all_can && lines.iter().any(|line| line.interface == Which::All) {
-        plan.say("*", Level::Warn, "no interface here has a driver that can");
+        plan.say("*", "no interface here has a driver that can");
     }
     plan
 }
 
 impl Plan<'_> {
-    fn say(&mut self, name: &str, level: Level, why: &str) {
-        self.remarks
-            .push((name.to_owned(), (level, sentence(name, why))));
+    fn say(&mut self, name: &str, why: &str) {
+        self.remarks.push((name.to_owned(), why.to_owned()));
     }
-}
-
-/// For the log: what becomes of an interface.
-pub fn sentence(name: &str, why: &str) -> String {
-    format!("xdp {name}: {why}; the sockets answer")
 }
 
 /// What is answered, and with which VLAN's tag (0: with none): an address of this host that
@@ -242,7 +231,7 @@ mod tests {
         let plan = plan(lines, &host, |one| ability(&one.name));
         let wanted = plan.wanted.iter();
         let wanted = wanted.map(|one| format!("{} {}", one.interface.name, one.mode.word()));
-        let said = plan.remarks.iter().map(|(_, (_, said))| said.as_str());
+        let said = plan.remarks.iter().map(|(_, why)| why.as_str());
         (wanted.collect(), said.collect::<Vec<_>>().join("\n"))
     }
 
