@@ -625,7 +625,7 @@ mod tests {
         engine.receive(&signed, AHEAD_NS + 3, AHEAD_NS);
         let tally = engine.finish(4);
         // mac, stamps, unsigned, crypto_nak
-        assert_eq!((tally.basic, &tally.invalid[4..]), (1, &[1, 0, 1, 1][..]));
+        assert_eq!((tally.basic, &tally.invalid[4..8]), (1, &[1, 0, 1, 1][..]));
     }
 
     #[test]

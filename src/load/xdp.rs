@@ -481,7 +481,8 @@ mod tests {
         let lines: Vec<_> = (0..3).map(|n| setup.line_words(&PLAN, n, 7)).collect();
         let sum = |field: usize| lines.iter().map(|line| line[field]).sum::<u64>();
         assert_eq!((sum(10), sum(13)), (1000, 4096));
-        assert_eq!(sum(2) - 21, 1_000_000);
+        // Each line's part is rounded up.
+        assert!((1_000_000..=1_000_002).contains(&(sum(2) - 21)));
         assert_eq!(lines[1][12], lines[0][12] + lines[0][13]);
         let counted = Counted {
             lines,
