@@ -131,6 +131,8 @@ nic_with() { basename "$(dirname "$(grep -l "$1" /sys/class/net/*/address)")"; }
 
 # nics MODULE MAC MAC: $nic and its neighbour, in namespaces of their own.
 nics() {
+    # Built into some kernels.
+    [ "$1" != virtio_net ] || [ -e /sys/bus/pci/drivers/virtio-pci ] || modprobe virtio_pci
     modprobe "$1"
     nic=$(nic_with "$2")
     netns_pair near far "$nic" "$(nic_with "$3")"

@@ -29,7 +29,18 @@ pub fn to_chrony(config: &Config) -> (Vec<String>, Vec<String>) {
     over_ptp(config, &mut lines, &mut lost);
     hardware(config, &mut lines, &mut lost);
     commands(config, &mut lines);
+    statistics(config, &mut lines, &mut lost);
     (lines, lost)
+}
+
+fn statistics(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
+    lines.extend(native::logs(&config.statistics));
+    for (file, _) in config.statistics.written() {
+        if !file.kind.is_chronys() {
+            let word = file.kind.word();
+            lost.push(format!("`{word}`: chronyd has files of its own; see `log`"));
+        }
+    }
 }
 
 fn over_ptp(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {

@@ -35,6 +35,8 @@ pub mod rtc;
 pub mod settings;
 pub mod stamping;
 pub mod statement;
+pub mod statistics;
+pub mod statistics_lines;
 pub mod words;
 pub mod xdp;
 pub mod xdp_line;
@@ -52,6 +54,7 @@ use serde::{Serialize, Serializer};
 use crate::client::options::SourceOptions;
 use crate::config::keys::KeysConfig;
 use crate::config::stamping::StampingConfig;
+use crate::config::statistics::StatisticsConfig;
 use crate::config::xdp::XdpConfig;
 use crate::server::respond::Sizes;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule};
@@ -298,6 +301,8 @@ pub struct Config {
     pub rtc: RtcConfig,
     /// May the time be typed in from the start (`chronyc settime`)?
     pub manual: bool,
+    /// Files of measurements.
+    pub statistics: StatisticsConfig,
     /// Control socket; none: the default.
     pub control: Option<PathBuf>,
     /// Where Prometheus may scrape; none: switched off.
@@ -374,6 +379,7 @@ impl Default for Config {
             busy_poll: false,
             rtc: RtcConfig::default(),
             manual: false,
+            statistics: StatisticsConfig::default(),
             control: None,
             metrics: Some(METRICS_DEFAULT),
             commands: Commands::default(),

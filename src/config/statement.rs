@@ -11,6 +11,7 @@ use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::keys::{KeyFormat, Trust};
 use crate::config::nic::NicRule;
 use crate::config::stamping::CardLine;
+use crate::config::statistics::StatisticsSetting;
 use crate::config::words::{self, Malformed, Word};
 use crate::config::xdp::XdpLine;
 use crate::config::{Listen, Location, PhcLine, SourceConfig};
@@ -80,7 +81,9 @@ pub enum Statement {
     KernelLeaps(bool),
     /// `bindaddress` of chrony.conf.
     BindAddress(IpAddr),
-    /// `enable` or `disable`; only `ntp` and `monitor` have an effect.
+    /// `statsdir`, `statistics`, `filegen`; `logdir`, `log` and their like.
+    Statistics(StatisticsSetting),
+    /// `enable` or `disable`; only `ntp`, `monitor` and `stats` have an effect.
     Switch {
         /// `enable`?
         on: bool,
@@ -88,6 +91,8 @@ pub enum Statement {
         discipline: bool,
         /// Does it speak of `monitor`?
         monitor: bool,
+        /// Does it speak of `stats`?
+        statistics: bool,
     },
     /// `includefile`, and chrony.conf's ways.
     Include(Include),

@@ -32,6 +32,7 @@ pub mod sequence_lock;
 pub mod service;
 pub mod single;
 pub mod snapshot;
+pub mod statistics;
 pub mod status;
 pub mod threads;
 pub mod time_loop;

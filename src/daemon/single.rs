@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use log::warn;
 
+use crate::config::statistics::StatisticsConfig;
 use crate::daemon::cards::{CHECK_INTERVAL, Keeper};
 use crate::daemon::cmdmon::{self, BUFFER_LEN, Post, Step, TURN_MAX};
 use crate::daemon::counters::{self, CardCounts, WorkerCounters};
@@ -22,6 +23,8 @@ use crate::daemon::options::{Reload, Reread};
 use crate::daemon::query::{Answerer, Knowledge, Query};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::snapshot::Snapshot;
+use crate::daemon::statistics::Entry;
+use crate::daemon::statistics::files::Scribe;
 use crate::daemon::status::{Collect, Report, ServerCounts};
 use crate::daemon::time_loop::{Errand, TimeLoop};
 use crate::daemon::xdp::Tier;
@@ -373,6 +376,7 @@ struct Own {
     resolver: Resolver,
     resolved: Sender<(SourceId, Outcome)>,
     drift_file: Option<PathBuf>,
+    scribe: Scribe,
 }
 
 impl Hands for Own {
@@ -414,6 +418,18 @@ impl Hands for Own {
         Some((reload.0)())
     }
 
+    fn keep(&mut self, entry: Box<Entry>) {
+        self.scribe.write(&entry);
+    }
+
+    fn set_statistics(&mut self, config: &StatisticsConfig) {
+        self.scribe.set(config);
+    }
+
+    fn cycle_logs(&mut self) {
+        self.scribe.cycle();
+    }
+
     /// Whoever asks gets a report of that moment.
     fn tell(&mut self, _: Report) {}
 
@@ -438,6 +454,8 @@ pub struct Parts {
     pub heard: Vec<(Prefix, bool)>,
     /// Where the frequency is kept.
     pub drift_file: Option<PathBuf>,
+    /// Who writes files of measurements.
+    pub scribe: Scribe,
     /// Who sets network cards up, if any are to stamp packets.
     pub cards: Option<Keeper>,
     /// Who answers before the sockets do.
@@ -456,6 +474,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         posts,
         heard,
         drift_file,
+        scribe,
         cards,
         xdp,
         signals,
@@ -467,6 +486,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         resolver: Resolver::new(),
         resolved,
         drift_file,
+        scribe,
     };
     let mut to_do = Vec::new();
     let mut chronyc = cmdmon::Desk::new(&heard);

@@ -224,7 +224,7 @@ mod tests {
     fn both_sides_have_the_same_flags() {
         let ours = ACCESS_FLAGS.iter().enumerate();
         let ours: Vec<_> = ours
-            .map(|(bit, (name, ..))| ((*name).to_string(), 1 << bit))
+            .map(|(bit, (name, ..))| (format!("flag{name}"), 1 << bit))
             .collect();
         assert_eq!(names("flag"), ours);
         let both = Flags::NOCLIENT | Flags::KOD | Flags::NOQUERY;

@@ -143,11 +143,8 @@ impl Live {
 
     /// Tells the programs what to do.
     fn prepare(&self, plan: &Plan) {
-        for array in [&self.seens, &self.samples] {
-            for word in array.atomics() {
-                word.store(0, Ordering::Relaxed);
-            }
-        }
+        self.seens.clear();
+        self.samples.clear();
         for (line, core) in (0..).zip(&self.cores) {
             let words = self.setup.line_words(plan, line, self.first);
             store(&self.lines, core * LINE_LEN, &words);

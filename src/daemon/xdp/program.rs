@@ -103,8 +103,8 @@ pub struct Clients(Array);
 
 impl Clients {
     /// Forgets them all.
-    pub fn clear(&mut self) {
-        self.0.words_mut().fill(0);
+    pub fn clear(&self) {
+        self.0.clear();
     }
 }
 

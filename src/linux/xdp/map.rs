@@ -202,8 +202,15 @@ impl Array {
         let len = self.mapping.len() / size_of::<u32>();
         // SAFETY: the mapping is page-aligned, `len` words long, and always holds
         // numbers. No other reference to it exists in this process: all are borrowed
-        // from `self`, this one mutably. The kernel reads it only.
+        // from `self`, this one mutably. Programs only read the arrays this is called for.
         unsafe { std::slice::from_raw_parts_mut(self.mapping.start(), len) }
+    }
+
+    /// Makes all of it zero, whoever reads or writes it meanwhile.
+    pub fn clear(&self) {
+        for word in self.atomics() {
+            word.store(0, Ordering::Relaxed);
+        }
     }
 
     /// The memory, as numbers that the program may write too, one by one.
