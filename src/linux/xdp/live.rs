@@ -8,7 +8,8 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::linux::signal;
-use crate::linux::xdp::{PROG_TEST_RUN, Program, bpf};
+use crate::linux::xdp::call::bpf;
+use crate::linux::xdp::{PROG_TEST_RUN, Program};
 
 /// BPF_F_TEST_XDP_LIVE_FRAMES.
 const LIVE_FRAMES: u32 = 1 << 1;

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::linux::mapping::Mapping;
-use crate::linux::xdp::{Program, bpf, bpf_fd, name_of};
+use crate::linux::xdp::call::{bpf, bpf_fd, name_of};
 
 /// `enum bpf_cmd` of linux/bpf.h.
 const MAP_CREATE: libc::c_int = 0;
@@ -69,7 +69,7 @@ impl Map {
     ///
     /// # Errors
     /// As [`hash`](Self::hash).
-    pub fn of_program(name: &'static str, program: &Program) -> io::Result<Self> {
+    pub fn of_program(name: &'static str, program: &impl AsRawFd) -> io::Result<Self> {
         let map = Self::create(name, PROG_ARRAY, [4, 4], 1, 0)?;
         map.insert(&[0; 4], &program.as_raw_fd().to_ne_bytes())?;
         Ok(map)
