@@ -1,5 +1,6 @@
 //! `restrict`, `unrestrict` and `discard`: who may ask, and how often.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::config::Family;
@@ -107,6 +108,28 @@ pub fn flags_of(rules: &[Rule], who: Who) -> Option<Flags> {
         }
     }
     entry
+}
+
+/// What [`flags_of`] says, of all who are named, at once.
+pub fn all_flags(rules: &[Rule]) -> HashMap<Who, Flags> {
+    let mut entries = HashMap::new();
+    for rule in rules {
+        match *rule {
+            Rule::Restrict(who, flags) => {
+                let entry = entries.entry(who).or_insert(Flags::NONE);
+                *entry = *entry | flags;
+            }
+            Rule::Unrestrict(who, Flags::NONE) => {
+                entries.remove(&who);
+            }
+            Rule::Unrestrict(who, flags) => {
+                if let Some(entry) = entries.get_mut(&who) {
+                    *entry = Flags::from_bits(entry.bits() & !flags.bits());
+                }
+            }
+        }
+    }
+    entries
 }
 
 /// The flags that apply to a server at `address` that answers from port 123:
@@ -312,5 +335,37 @@ fn remark(line: &mut Line<'_>, word: &Word, flag: Flags) {
         let message = "`mssntp` is not supported yet: Windows clients that ask for Samba's signature get none";
         let help = "they refuse the answer; plain NTP clients are served as ever";
         line.warning(word, message.into(), help.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rule() -> impl Strategy<Value = Rule> {
+        let who = (0..3_u8, any::<bool>()).prop_map(|(n, ntpport)| {
+            let prefix = Prefix::new([10, n, 0, 0].into(), 16).expect("short enough");
+            Who::Block { prefix, ntpport }
+        });
+        let flags = (0..8_u16).prop_map(Flags::from_bits);
+        (who, flags, any::<bool>()).prop_map(|(who, flags, adds)| {
+            if adds {
+                Rule::Restrict(who, flags)
+            } else {
+                Rule::Unrestrict(who, flags)
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn all_at_once_is_one_by_one(rules in prop::collection::vec(rule(), 0..20)) {
+            let all = all_flags(&rules);
+            for rule in &rules {
+                let (Rule::Restrict(who, _) | Rule::Unrestrict(who, _)) = *rule;
+                prop_assert_eq!(all.get(&who).copied(), flags_of(&rules, who));
+            }
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! From a path to a [`Config`]: the file and its includes are read line by
 //! line, and what contradicts itself across lines is found at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::access::{flags_for, flags_of};
+use crate::config::access::{all_flags, flags_for, flags_of};
 use crate::config::allow::{self, Order};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::{self, Dialect};
@@ -640,9 +640,10 @@ impl Loader {
         self.weigh_lost_sources();
         self.xdp_serves(&lines);
         let unread = self.read_keys(&lines);
+        let flags = all_flags(&self.config.rules);
         for read in &lines {
             self.check_key(read, unread.as_deref());
-            self.check_kiss(read);
+            self.check_kiss(read, &flags);
             self.check_answers_are_let_in(read);
         }
         if !self.has_error() {
@@ -1077,15 +1078,14 @@ impl Loader {
         self.say(read, Severity::Error, &format!("{lacks}: {why}"), &help);
     }
 
-    fn check_kiss(&mut self, read: &ReadLine) {
+    fn check_kiss(&mut self, read: &ReadLine, flags: &HashMap<Who, Flags>) {
         let Statement::Access(rules) = &read.statement else {
             return;
         };
         let alone = rules.iter().any(|rule| match *rule {
-            Rule::Restrict(who, flags) if flags.contains(Flags::KOD) => {
-                let all = flags_of(&self.config.rules, who).unwrap_or(Flags::LIMITED);
-                !all.contains(Flags::LIMITED)
-            }
+            Rule::Restrict(who, added) if added.contains(Flags::KOD) => flags
+                .get(&who)
+                .is_some_and(|all| !all.contains(Flags::LIMITED)),
             _ => false,
         });
         if alone {
