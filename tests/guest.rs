@@ -133,3 +133,10 @@ fn cards_are_qualified() {
     require!(guest);
     run_suite("real");
 }
+
+/// Every option of cards and of hardware clocks, by what it changes.
+#[test]
+fn options_of_cards_and_clocks_do_what_they_say() {
+    require!(guest);
+    run_suite("options");
+}
