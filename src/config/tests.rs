@@ -140,7 +140,7 @@ fn a_distributions_file_loads_without_errors() {
 
 /// The files of distributions and of both projects' documentation, and how many warnings
 /// each gets beside those about files that are not on this machine.
-const REAL: [(&str, Dialect, usize); 15] = [
+const REAL: [(&str, Dialect, usize); 19] = [
     ("seed-000.conf", Dialect::Ntp, 0),
     ("seed-004.conf", Dialect::Ntp, 1),
     ("debian.conf", Dialect::Ntp, 3),
@@ -156,6 +156,10 @@ const REAL: [(&str, Dialect, usize); 15] = [
     ("lan-chrony.conf", Dialect::Chrony, 0),
     ("isolated-chrony.conf", Dialect::Chrony, 1),
     ("seed-004-plain.conf", Dialect::Ntp, 0),
+    ("dialup-chrony.conf", Dialect::Chrony, 0),
+    ("hardware-chrony.conf", Dialect::Chrony, 0),
+    ("public-chrony.conf", Dialect::Chrony, 0),
+    ("public.conf", Dialect::Ntp, 0),
 ];
 
 #[test]
@@ -722,6 +726,10 @@ fn chrony_conf_means_what_chronyd_makes_of_it() {
     assert_eq!((config.select.minsane, config.select.ceiling), (2, 6));
     assert!(config.drift_gains && config.leap_file.is_some());
     assert_eq!(chrony("makestep 1 -1").config.step.step_updates, None);
+    // Any offset is beyond 0; `tinker step 0` means never.
+    let always = chrony("makestep 0 1").config;
+    assert!(always.step.threshold.is_some());
+    assert_eq!(written(&always).step, always.step);
     let late = chrony("server a minpoll 12").config.sources[0].options;
     assert_eq!(late.maxpoll.log2(), 12, "as chronyd");
     let serves = chrony("allow 10/8\nbindaddress 10.0.0.1\nlocal\nport 1123").config;
