@@ -1,7 +1,7 @@
 /*
  * A slow transparent clock of PTP (IEEE 1588, section 10), in so far as a UDP relay can be
- * one: relay PORT SERVER-PORT HOLD-MS. What comes to PORT goes to SERVER-PORT of loopback,
- * and the answer back, each after being held; the time held is added to the message's
+ * one: relay PORT SERVER HOLD-MS. What comes to PORT goes to the same port of SERVER, and
+ * the answer back, each after being held; the time held is added to the message's
  * correctionField, in ns times 2^16.
  */
 #include <arpa/inet.h>
@@ -25,10 +25,10 @@ static long long now_ns(void)
 	return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-static int bound(uint32_t address, int port)
+static int bound(int port)
 {
 	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(port),
-				  .sin_addr.s_addr = htonl(address) };
+				  .sin_addr.s_addr = htonl(INADDR_ANY) };
 	int fd = socket(AF_INET, SOCK_DGRAM, 0);
 
 	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0) {
@@ -54,21 +54,20 @@ static void hold(unsigned char *message, ssize_t len, long hold_ms)
 
 int main(int argc, char **argv)
 {
-	struct sockaddr_in client, server = { .sin_family = AF_INET,
-					      .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in client, server = { .sin_family = AF_INET };
 	struct timeval patience = { .tv_usec = 200000 };
 	unsigned char message[512];
 	int outside, inside;
 	long hold_ms;
 
-	if (argc != 4) {
-		fprintf(stderr, "usage: relay PORT SERVER-PORT HOLD-MS\n");
+	if (argc != 4 || inet_pton(AF_INET, argv[2], &server.sin_addr) != 1) {
+		fprintf(stderr, "usage: relay PORT SERVER HOLD-MS\n");
 		return 1;
 	}
-	server.sin_port = htons(atoi(argv[2]));
+	server.sin_port = htons(atoi(argv[1]));
 	hold_ms = atol(argv[3]);
-	outside = bound(INADDR_ANY, atoi(argv[1]));
-	inside = bound(INADDR_LOOPBACK, 0);
+	outside = bound(atoi(argv[1]));
+	inside = bound(0);
 	setsockopt(inside, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	for (;;) {
 		socklen_t client_len = sizeof(client);

@@ -2,7 +2,7 @@
 # seen by a figure that is another one without it. One machine has one system clock, so
 # every true offset is zero.
 #
-# limit: 900
+# limit: 2400
 
 hw_pair near far
 
@@ -169,16 +169,31 @@ disciplined() {
 }
 follows() { between "$(phc "$other" read | cut -d ' ' -f 2)" -100000000 100000000; }
 
-# A transparent clock on the way holds each message for 20 ms, and says so.
+# A transparent clock on the way, with a card on either side, holds each message for 20 ms,
+# and says so.
 corrected() {
     local dialect option relay word
-    ptntp_at near over-ptp --clock none --port 1320 --metrics off <<END
+    ip link add lower2 type veth peer name lower3
+    ip link set lower2 up
+    ip link set lower3 up
+    ip link add hw2 link lower2 type hwts
+    ip link add hw3 link lower3 type hwts
+    ip netns add third
+    ip link set hw2 netns near
+    ip link set hw3 netns third
+    on near ip address add 10.1.0.1/24 dev hw2
+    on near ip link set hw2 up
+    on third ip link set lo up
+    on third ip address add 10.1.0.3/24 dev hw3
+    on third ip link set hw3 up
+    ptntp_at third third --clock none <<END
 server 127.127.1.0
 fudge 127.127.1.0 stratum 1
 restrict default
-ptpport 1319
+ptpport 319
+hwtimestamp hw3 minpoll -4
 END
-    start_on near relay.log relay 319 1319 20
+    start_on near relay.log relay 319 10.1.0.3 20
     relay=$started
     for dialect in ntp chrony; do
         [ $dialect = ntp ] && word=ptp || word="port 319"
@@ -199,7 +214,8 @@ END
         done
     done
     kill $relay
-    stop_ptntp over-ptp
+    stop_ptntp third
+    ip netns del third
 }
 
 delay_ms() { peer_of "$1" delay_s | awk '{ printf "%.3f", $1 * 1e3 }'; }
