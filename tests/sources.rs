@@ -30,7 +30,7 @@ fn servers(star: &Star, says: &[Says]) -> Witnesses {
     Witnesses::start(&star.spokes[0], at)
 }
 
-fn source<'a>(sources: &'a [Value], host: u8) -> &'a Value {
+fn source(sources: &[Value], host: u8) -> &Value {
     let name = host_v4(0, host).to_string();
     let source = sources.iter().find(|source| source["name"] == *name);
     source.unwrap_or_else(|| panic!("no {name} in {sources:#?}"))

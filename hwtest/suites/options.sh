@@ -169,57 +169,6 @@ disciplined() {
 }
 follows() { between "$(phc "$other" read | cut -d ' ' -f 2)" -100000000 100000000; }
 
-# A transparent clock on the way, with a card on either side, holds each message for 20 ms,
-# and says so.
-corrected() {
-    local dialect option relay word
-    ip link add lower2 type veth peer name lower3
-    ip link set lower2 up
-    ip link set lower3 up
-    ip link add hw2 link lower2 type hwts
-    ip link add hw3 link lower3 type hwts
-    ip netns add third
-    ip link set hw2 netns near
-    ip link set hw3 netns third
-    on near ip address add 10.1.0.1/24 dev hw2
-    on near ip link set hw2 up
-    on third ip link set lo up
-    on third ip address add 10.1.0.3/24 dev hw3
-    on third ip link set hw3 up
-    ptntp_at third third --clock none <<END
-server 127.127.1.0
-fudge 127.127.1.0 stratum 1
-restrict default
-ptpport 319
-hwtimestamp hw3 minpoll -4
-END
-    start_on near relay.log relay 319 10.1.0.3 20
-    relay=$started
-    for dialect in ntp chrony; do
-        [ $dialect = ntp ] && word=ptp || word="port 319"
-        for option in "" "extfield F324"; do
-            {
-                echo "server 10.0.0.1 $word minpoll 0 maxpoll 0 iburst $option"
-                echo "hwtimestamp hw1 minpoll -4 rxfilter all"
-                [ $dialect = ntp ] || echo "ptpport 319"
-            } | ptntp_at far "$dialect-relayed" --clock none --dialect $dialect
-            check "$dialect, over PTP: it synchronises" within 60 is_synchronised "$dialect-relayed"
-            sleep 10
-            if [ -z "$option" ]; then
-                check "$dialect, without extfield: delay, ms" between "$(delay_ms "$dialect-relayed")" 40 100
-            else
-                check "$dialect, $option: delay, ms" between "$(delay_ms "$dialect-relayed")" 0 5
-            fi
-            stop_ptntp "$dialect-relayed"
-        done
-    done
-    kill $relay
-    stop_ptntp third
-    ip netns del third
-}
-
-delay_ms() { peer_of "$1" delay_s | awk '{ printf "%.3f", $1 * 1e3 }'; }
-
 # For seven seconds of fourteen a reading takes 200 us: it does no harm where enough
 # readings of a poll are kept.
 filters() {
@@ -279,7 +228,6 @@ compensation
 waiting
 reading
 stop_ptntp server
-corrected
 clocks
 disciplined
 filters
