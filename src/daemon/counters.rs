@@ -95,7 +95,6 @@ const RING_EVENT_NAMES: [&str; RING_EVENTS] = [
     "rearmed_no_buffers",
     "rearmed_other",
     "send_error",
-    "no_slot",
     "departure",
     "departure_unmatched",
     "send_no_room",
@@ -105,14 +104,13 @@ const RING_EVENT_NAMES: [&str; RING_EVENTS] = [
     "submit_refused",
 ];
 
-const RING_EVENTS: usize = 11;
+const RING_EVENTS: usize = 10;
 
 fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
     let Tallies {
         rearmed_no_buffers,
         rearmed_other,
         send_errors,
-        no_slot,
         departures,
         departures_unmatched,
         send_no_room,
@@ -125,7 +123,6 @@ fn ring_values(tallies: &Tallies) -> [u64; RING_EVENTS] {
         rearmed_no_buffers,
         rearmed_other,
         send_errors,
-        no_slot,
         departures,
         departures_unmatched,
         send_no_room,

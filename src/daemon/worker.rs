@@ -2,7 +2,7 @@
 //! *Packet in → ACL → respond → out*; the middle is [`Responder::respond`].
 //!
 //! A worker takes no lock on a packet's way: it reads a snapshot of our time once
-//! a batch, and the policy through a pointer that is replaced whole. It can't write to
+//! a turn, and the policy through a pointer that is replaced whole. It can't write to
 //! either, by accident or bug: the snapshot's mapping and the policy's tables are
 //! read-only.
 
@@ -29,7 +29,7 @@ use crate::dice::keyed_hash;
 use crate::hardware::card::Cards;
 use crate::linux::clock::{monotonic, realtime};
 use crate::linux::reuseport::{self, GroupWatch, ListenSocket};
-use crate::linux::ring::{self, Arrival, BATCH_MAX, Event, Outgoing, Ring};
+use crate::linux::ring::{self, Arrival, Event, MESSAGE_LEN_MAX, Outgoing, Ring};
 use crate::linux::sealed::{Lists, Sealed};
 use crate::linux::signal;
 use crate::linux::udp::ReplySocket;
@@ -46,6 +46,9 @@ use crate::wire::packet::PACKET_LEN_MAX;
 
 // What the ring carries is what the responder reads and writes.
 const _: () = assert!(ring::MESSAGE_LEN_MAX == PACKET_LEN_MAX);
+
+/// Events of one turn: after so many the snapshot is read anew.
+const EVENTS_MAX: usize = 64;
 
 /// Own addresses with sockets of their own at most, and what they may take of the
 /// process's descriptors (1024 by custom): two per worker and address.
@@ -475,8 +478,6 @@ struct Worker<'a> {
 impl Worker<'_> {
     /// Until told to stop.
     fn serve(mut self, orders: &Mutex<Vec<Order>>) -> io::Result<()> {
-        // When the requests of a batch arrived, for the latency of their replies.
-        let mut arrived = Vec::with_capacity(BATCH_MAX);
         while !self.shared.stop.load(Ordering::Acquire) {
             if self.busy_poll {
                 self.ring.spin()?;
@@ -485,17 +486,12 @@ impl Worker<'_> {
             }
             let snapshot = self.shared.snapshot.read();
             let started = monotonic();
-            arrived.clear();
-            while self.ring.replies_ready() < BATCH_MAX
-                && let Some(event) = self.ring.next_event()?
-            {
+            for _ in 0..EVENTS_MAX {
+                let Some(event) = self.ring.next_event()? else {
+                    break;
+                };
                 match event {
-                    Event::Arrived(arrival) => {
-                        let received = self.arrived(&arrival);
-                        if self.answer(arrival, received, &snapshot, started) {
-                            arrived.push(received.at);
-                        }
-                    }
+                    Event::Arrived(arrival) => self.answer(arrival, &snapshot, started)?,
                     Event::Departed(token, stamp) => {
                         self.responder
                             .departed(token, snapshot.clock.to_local(stamp.at));
@@ -513,14 +509,6 @@ impl Worker<'_> {
                     }
                     Event::Woken => self.obey(orders)?,
                 }
-            }
-            let now = realtime();
-            let transmit = snapshot.clock.to_local(now);
-            let keys = &self.policy.load().keys;
-            self.ring
-                .depart(now, |reply, lead| complete(keys, reply, transmit + lead))?;
-            for &at in &arrived {
-                self.counters.note_latency(now - at);
             }
             self.counters.set_ring(&self.ring.tallies());
             self.counters.set_cards(&self.card_counts);
@@ -553,28 +541,25 @@ impl Worker<'_> {
         }
     }
 
-    /// Whether there was a reply.
     fn answer(
         &mut self,
         arrival: Arrival,
-        received: Received,
         snapshot: &Snapshot,
         now: MonoInstant,
-    ) -> bool {
+    ) -> io::Result<()> {
+        let Received { at, frame_time } = self.arrived(&arrival);
         let (from, to, group) = (arrival.from, arrival.to, arrival.group);
         let interface = arrival.interface;
         let over_ptp = self.over_ptp.filter(|ptp| ptp.port == arrival.port);
-        let frame_time = received.frame_time;
-        let received = snapshot.clock.to_local(received.at);
-        let before = self.ring.replies_ready();
-        self.ring.answer(arrival, |bytes, out| {
+        let received = snapshot.clock.to_local(at);
+        let policy = self.policy.load();
+        let judge = |bytes: &[u8], out: &mut [u8; MESSAGE_LEN_MAX]| {
             let request = Request {
                 bytes,
                 from,
                 group,
                 received,
             };
-            let policy = self.policy.load();
             let (state, responder) = (&snapshot.state, &mut self.responder);
             let (verdict, start) = match over_ptp {
                 None => (responder.respond(policy, state, &request, now, out), 0),
@@ -600,8 +585,14 @@ impl Worker<'_> {
                 }
                 Verdict::Drop(_) => None,
             }
-        });
-        self.ring.replies_ready() > before
+        };
+        let stamp = |reply: &mut [u8], leaves| {
+            complete(&policy.keys, reply, snapshot.clock.to_local(leaves));
+        };
+        if let Some(sent) = self.ring.answer(arrival, judge, stamp)? {
+            self.counters.note_latency(sent - at);
+        }
+        Ok(())
     }
 
     fn obey(&mut self, orders: &Mutex<Vec<Order>>) -> io::Result<()> {
@@ -986,9 +977,15 @@ mod tests {
                 }
                 // As a client does: our receive stamp goes with the reply's T2.
                 last = Some((reply.receive().bits(), arrived.bits() | 1));
-                let departures = || workers.collect().ring_events[4].1;
+                let departures = || {
+                    let events = workers.collect().ring_events;
+                    events
+                        .iter()
+                        .find(|(name, _)| *name == "departure")
+                        .map(|(_, n)| *n)
+                };
                 if round > 1 {
-                    eventually(|| departures() == round - 1);
+                    eventually(|| departures() == Some(round - 1));
                 }
             }
             assert_eq!(interleaved, 4, "{listen}");

@@ -19,10 +19,6 @@ use crate::linux::bpf::{self, op};
 use crate::linux::socket::set;
 use crate::linux::udp::{self, ReplySocket, ServerSocket};
 
-/// Room for the requests that arrive while a worker is busy. The kernel clamps it
-/// to net.core.rmem_max.
-const RECEIVE_BUFFER_LEN: libc::c_int = 1 << 20;
-
 /// How departures are stamped: without the packet, and by request.
 const STAMPING: u32 = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_OPT_TSONLY;
 
@@ -184,7 +180,6 @@ fn try_bind_group(mut address: SocketAddr, count: usize) -> io::Result<Vec<Liste
     for _ in 0..count {
         let (receiver, bound) = udp::bind_shared(address)?;
         let fd = receiver.as_raw_fd();
-        set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER_LEN)?;
         // Without it, clocks are read when a request is.
         let _ = set(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1);
         address = bound;

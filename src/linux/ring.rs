@@ -1,12 +1,14 @@
 //! One worker's io_uring: requests come in by multishot receive into a ring of
-//! provided buffers, replies go out in batches, and the kernel's departure stamps
-//! come back for those replies that need one. Second station of a request's
-//! journey, and the last.
+//! provided buffers, and the kernel's departure stamps come back for those replies that
+//! need one. Second station of a request's journey, and the last.
 //!
-//! The turn of a worker is [`Ring::wait`], then [`Ring::next_event`] until the batch is
-//! full, with [`Ring::answer`] for each request, then [`Ring::depart`]. Nothing
-//! is allocated after [`Ring::new`] and [`Ring::add`]; the only system call on a
-//! packet's way is io_uring_enter(2), in `wait`.
+//! The turn of a worker is [`Ring::wait`], then [`Ring::next_event`] while there is one,
+//! with [`Ring::answer`] for each request. Nothing is allocated after [`Ring::new`] and
+//! [`Ring::add`]. On a packet's way there are io_uring_enter(2), for all that have come,
+//! and sendto(2) for each reply: a transmit stamp is worth what little time there is between it
+//! and the packet. In a batch of replies all that the kernel takes in while it sends
+//! the first makes the stamps of the others wrong, and submitting each alone costs
+//! more than the call.
 
 mod buffers;
 mod pace;
@@ -24,14 +26,14 @@ use io_uring::types::{CancelBuilder, Fd, Fixed, RecvMsgOut, Timespec};
 use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
 
 use crate::linux::address::RawAddress;
+use crate::linux::clock::realtime;
 use crate::linux::cmsg::{self, CardStamp, ControlBuffer, Encoder, QueuedError};
 use crate::linux::reuseport::ListenSocket;
 use crate::linux::ring::buffers::{Buffer, BufferRing};
 use crate::linux::ring::pace::Pace;
 use crate::linux::ring::tracker::{Departing, Ids, Tracker};
-use crate::linux::udp::encode_source;
+use crate::linux::udp::{self, encode_source};
 use crate::linux::wake::Wake;
-use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
 use crate::time::phc::PhcInstant;
 use crate::time::stamp::Stamp;
@@ -41,7 +43,7 @@ use crate::time::stamp::Stamp;
 pub const MESSAGE_LEN_MAX: usize = 2048;
 
 /// The oldest kernel we run on: multishot RECVMSG came with 6.0, DEFER_TASKRUN
-/// and SEND to an address with 6.1.
+/// with 6.1.
 const KERNEL_MIN: (u32, u32) = (6, 1);
 /// The kernel that lets a sender choose the ids of departure stamps.
 const KERNEL_CHOSEN_IDS: (u32, u32) = (6, 13);
@@ -57,26 +59,18 @@ const STAMP_BY_CARD: u32 = 1 << 16;
 /// Lets the sender choose the id of a departure stamp.
 const SCM_TS_OPT_ID: libc::c_int = 81;
 
-/// Replies between two submissions. A transmit stamp is taken for the whole batch
-/// just before it is submitted, and what `pace` foretells for each reply may err the
-/// more the longer the batch is.
-pub const BATCH_MAX: usize = 8;
-
 /// Buffers for requests that arrived and were not yet answered.
 /// Few enough to stay in a core's cache, since the kernel goes round all of them;
 /// more wait in the socket's own buffer.
-const BUFFERS: u16 = 256;
-/// One batch, all of which has left when the next begins.
-const SLOTS: usize = BATCH_MAX;
+const BUFFERS: u16 = 64;
 /// Sockets at a time.
 const SOCKETS_MAX: usize = 256;
 /// Enough for own addresses and wildcards, where descriptors are scarce.
 const SOCKETS_MIN: usize = 80;
-/// A batch, and what sockets need to be armed again.
+/// What sockets need to be armed again.
 const SUBMISSIONS: u32 = 256;
-/// Hardly an overflow: a completion is of a request, which takes one of the buffers,
-/// of a departure, of which a batch has few (replies themselves complete in silence),
-/// or of a socket that is armed again. What overflows all the same is kept by the
+/// Hardly an overflow: a completion is of a request, which takes one of the buffers, of
+/// a departure, or of a socket that is armed again. What overflows all the same is kept by the
 /// kernel and counted.
 const COMPLETIONS: u32 = 2048;
 /// Departure stamps asked for in one go.
@@ -101,7 +95,7 @@ type Completion = cqueue::Entry32;
 pub struct Ring<T> {
     // These two are dropped by hand, in this order and if it is safe; see `Drop`.
     ring: ManuallyDrop<WideRing>,
-    memory: ManuallyDrop<Memory<T>>,
+    memory: ManuallyDrop<Memory>,
     sockets: Vec<Option<Socket<T>>>,
     wake: Wake,
     /// Commands given that stand, wrapping.
@@ -111,12 +105,8 @@ pub struct Ring<T> {
     /// Departure stamps of wildcard sockets.
     ids: Ids,
     collect: Collect,
-    /// Slots without a reply.
-    free: Vec<usize>,
-    /// Slots with a reply that was not yet submitted.
-    ready: Vec<usize>,
-    /// Slots to be submitted by the next wait, and free when it returns.
-    departing: Vec<usize>,
+    /// Where replies are written.
+    reply: Box<[u8; MESSAGE_LEN_MAX]>,
     /// Completions read so far, wrapping.
     completed: u32,
     /// What was in the ring's last place, a lap ago.
@@ -128,9 +118,8 @@ pub struct Ring<T> {
 }
 
 /// What the kernel reads and writes while requests are in flight.
-struct Memory<T> {
+struct Memory {
     buffers: BufferRing,
-    slots: Box<[Slot<T>]>,
     /// How much room each buffer leaves for names and control messages, when
     /// receiving packets and when reading departures.
     receive: Box<libc::msghdr>,
@@ -161,22 +150,6 @@ enum Collect {
     ErrorQueue,
 }
 
-/// A reply, from answer to completion.
-struct Slot<T> {
-    bytes: [u8; MESSAGE_LEN_MAX],
-    len: usize,
-    socket: usize,
-    name: RawAddress,
-    control: ControlBuffer,
-    /// Filled at departure; point into this very slot.
-    part: libc::iovec,
-    header: libc::msghdr,
-    /// From where, to where, by which interface.
-    path: Option<(IpAddr, SocketAddr, u32)>,
-    stamp_late: Option<usize>,
-    track: Option<T>,
-}
-
 /// A request that arrived. Has to come back by [`Ring::answer`].
 #[must_use = "its buffer is lost unless it is answered"]
 #[derive(Debug)]
@@ -205,7 +178,7 @@ pub struct Arrival {
 pub struct Outgoing<T> {
     /// Octets, at most [`MESSAGE_LEN_MAX`].
     pub len: usize,
-    /// Show it to [`Ring::depart`]'s stamping, from this octet on.
+    /// Show it to [`Ring::answer`]'s stamping, from this octet on.
     pub stamp_late: Option<usize>,
     /// Tell when it left: an [`Event::Departed`] with this token.
     pub track: Option<T>,
@@ -237,8 +210,6 @@ pub struct Tallies {
     pub send_errors: u64,
     /// Replies for which it had no room just then (EAGAIN, ENOBUFS): shed, not kept.
     pub send_no_room: u64,
-    /// Requests dropped because every reply slot was in flight.
-    pub no_slot: u64,
     /// Departure stamps that found their reply.
     pub departures: u64,
     /// Departure stamps that didn't.
@@ -275,7 +246,6 @@ impl<T: Copy> Ring<T> {
         make_room(SOCKETS_MAX).or_else(|_| make_room(SOCKETS_MIN))?;
         let memory = Memory {
             buffers,
-            slots: (0..SLOTS).map(|_| Slot::empty()).collect(),
             receive: Box::new(room(NAME_LEN, CONTROL_LEN)),
             departure: Box::new(room(0, DEPARTURE_CONTROL_LEN)),
         };
@@ -299,9 +269,7 @@ impl<T: Copy> Ring<T> {
             waking: 0,
             ids,
             collect,
-            free: (0..SLOTS).collect(),
-            ready: Vec::with_capacity(SLOTS),
-            departing: Vec::with_capacity(SLOTS),
+            reply: Box::new([0; MESSAGE_LEN_MAX]),
             completed: 0,
             last_of_lap: Default::default(),
             pace: Pace::default(),
@@ -427,10 +395,6 @@ impl<T: Copy> Ring<T> {
             self.survive(error)?;
         }
         self.tallies.overflows = u64::from(self.ring.completion().overflow());
-        // A reply leaves, or fails to, while it is submitted: it must not wait.
-        if self.ring.submission().is_empty() {
-            self.free.append(&mut self.departing);
-        }
         Ok(())
     }
 
@@ -459,10 +423,6 @@ impl<T: Copy> Ring<T> {
                     self.wake.clear();
                     self.await_wake()?;
                     Some(Event::Woken)
-                }
-                Job::Send(place, tracked_as) => {
-                    self.send_failed(place, tracked_as, -done.result())?;
-                    None
                 }
                 Job::Cancel => None,
             };
@@ -494,10 +454,11 @@ impl<T: Copy> Ring<T> {
         is_same
             && match Job::from_user_data(done.user_data()) {
                 Job::Receive(place, order) => {
-                    let is_next = |id| self.memory.buffers.is_next(id);
+                    let is_next = |name| self.memory.buffers.is_next(name);
                     socket(place).is_none_or(|socket| socket.receive_order != order)
                         || more
-                            && cqueue::buffer_select(done.flags()).is_some_and(|id| !is_next(id))
+                            && cqueue::buffer_select(done.flags())
+                                .is_some_and(|name| !is_next(name))
                 }
                 Job::Stamps(place, order) => {
                     more || socket(place).is_none_or(|socket| socket.stamps_order != order)
@@ -507,86 +468,58 @@ impl<T: Copy> Ring<T> {
             }
     }
 
-    /// Lets `answer` read a request and write the reply, if it deserves one. The
-    /// reply waits for [`depart`](Self::depart).
+    /// Lets `answer` read a request and write the reply, if it deserves one, and sends
+    /// that. `stamp` writes the time into it, if it takes it late: when it will
+    /// leave, CLOCK_REALTIME. Says when it was handed to the kernel.
+    ///
+    /// # Errors
+    /// If the submission queue is full and can't be submitted.
     pub fn answer(
         &mut self,
         arrival: Arrival,
         answer: impl FnOnce(&[u8], &mut [u8; MESSAGE_LEN_MAX]) -> Option<Outgoing<T>>,
-    ) {
-        let memory = &mut *self.memory;
-        if let Some(place) = self.free.pop() {
-            let slot = &mut memory.slots[place];
-            let request = message_in(&memory.buffers, &arrival);
-            match answer(request, &mut slot.bytes) {
-                Some(outgoing) => {
-                    assert!(outgoing.len <= MESSAGE_LEN_MAX);
-                    slot.len = outgoing.len;
-                    slot.socket = arrival.socket;
-                    slot.path = Some((arrival.to, arrival.from, arrival.interface));
-                    slot.stamp_late = outgoing.stamp_late;
-                    slot.track = outgoing.track;
-                    self.ready.push(place);
-                }
-                None => self.free.push(place),
-            }
-        } else {
-            self.tallies.no_slot += 1;
+        stamp: impl FnOnce(&mut [u8], WallInstant),
+    ) -> io::Result<Option<WallInstant>> {
+        let buffers = &mut self.memory.buffers;
+        let outgoing = answer(message_in(buffers, &arrival), &mut self.reply);
+        let Arrival {
+            from: to,
+            to: from,
+            interface,
+            socket: place,
+            buffer,
+            ..
+        } = arrival;
+        buffers.give_back(buffer);
+        let (Some(outgoing), Some(socket)) = (outgoing, &mut self.sockets[place]) else {
+            return Ok(None);
+        };
+        let is_sample = outgoing.stamp_late.is_some() && self.pace.is_sample();
+        let is_tracked = is_sample || outgoing.track.is_some();
+        let reply = &mut self.reply[..outgoing.len];
+        let now = realtime();
+        if let Some(start) = outgoing.stamp_late {
+            stamp(&mut reply[start..], now + self.pace.lead());
         }
-        memory.buffers.give_back(arrival.buffer);
-    }
-
-    /// How many replies wait for [`depart`](Self::depart). At [`BATCH_MAX`] it is
-    /// time for it.
-    pub fn replies_ready(&self) -> usize {
-        self.ready.len()
-    }
-
-    /// Queues the replies for the next [`wait`](Self::wait), which has to follow at
-    /// once: `stamp` writes the time into those that take it late, and is told how
-    /// long after `now`, which is CLOCK_REALTIME, each will leave.
-    ///
-    /// # Errors
-    /// If the submission queue is full and can't be submitted.
-    pub fn depart(
-        &mut self,
-        now: WallInstant,
-        mut stamp: impl FnMut(&mut [u8], NtpDuration),
-    ) -> io::Result<()> {
-        let sample = self.pace.sample(self.ready.len());
-        for position in 0..self.ready.len() {
-            let place = self.ready[position];
-            let slot = &mut self.memory.slots[place];
-            if let Some(start) = slot.stamp_late {
-                stamp(&mut slot.bytes[start..slot.len], self.pace.lead(position));
-            }
-            let token = slot.track.take();
-            let departing = Departing {
-                token,
+        let tracked_as = is_tracked.then(|| {
+            socket.tracker.begin(Departing {
+                token: outgoing.track,
                 not_before: now,
-                position,
-                interface: slot.path.map_or(0, |(_, _, interface)| interface),
-            };
-            let is_tracked = token.is_some() || sample == Some(position);
-            match &mut self.sockets[slot.socket] {
-                Some(socket) if !socket.closing => {
-                    let origin = slot.socket;
-                    let tracked_as = is_tracked.then(|| socket.tracker.begin(departing));
-                    self.tallies.departures_lost += socket.tracker.take_lost();
-                    let entry = slot.entry(socket, tracked_as);
-                    let idle = is_tracked && !socket.listening;
-                    let entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
-                    self.push(entry, Job::Send(origin, tracked_as))?;
-                    if idle {
-                        self.await_departures(origin)?;
-                    }
-                }
-                // Its socket is on the way out.
-                _ => (),
+                is_sample,
+                interface,
+            })
+        });
+        let sent = send(socket, reply, to, from, interface, tracked_as);
+        if is_tracked {
+            self.tallies.departures_lost += socket.tracker.take_lost();
+            if !socket.listening {
+                self.await_departures(place)?;
             }
         }
-        self.departing.append(&mut self.ready);
-        Ok(())
+        if let Err(error) = sent {
+            self.send_failed(place, tracked_as, &error)?;
+        }
+        Ok(Some(now))
     }
 
     fn received(&mut self, place: usize, done: &Completion) -> io::Result<Option<Event<T>>> {
@@ -614,7 +547,7 @@ impl<T: Copy> Ring<T> {
     /// that we could answer.
     fn arrival(&mut self, place: usize, done: &Completion) -> Option<Arrival> {
         let memory = &mut *self.memory;
-        let buffer = memory.buffers.take(cqueue::buffer_select(done.flags())?)?;
+        let buffer = memory.buffers.take(cqueue::buffer_select(done.flags())?);
         let filled = done.result().max(0) as usize;
         let local = self.sockets[place].as_ref()?.socket.address();
         let bytes = memory.buffers.bytes(&buffer, filled);
@@ -643,10 +576,15 @@ impl<T: Copy> Ring<T> {
         })
     }
 
-    /// A reply was not sent. (Of those that are, nothing is heard.)
-    fn send_failed(&mut self, place: usize, tracked_as: Option<u32>, errno: i32) -> io::Result<()> {
-        match errno {
-            libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => self.tallies.send_no_room += 1,
+    /// A reply was not sent.
+    fn send_failed(
+        &mut self,
+        place: usize,
+        tracked_as: Option<u32>,
+        error: &io::Error,
+    ) -> io::Result<()> {
+        match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => self.tallies.send_no_room += 1,
             _ => self.tallies.send_errors += 1,
         }
         if let (Some(id), Some(socket)) = (tracked_as, &mut self.sockets[place]) {
@@ -726,7 +664,7 @@ impl<T: Copy> Ring<T> {
 
     fn departure(&mut self, place: usize, done: &Completion) -> Option<Event<T>> {
         let memory = &mut *self.memory;
-        let buffer = memory.buffers.take(cqueue::buffer_select(done.flags())?)?;
+        let buffer = memory.buffers.take(cqueue::buffer_select(done.flags())?);
         let filled = done.result().max(0) as usize;
         let beside = RecvMsgOut::parse(memory.buffers.bytes(&buffer, filled), &memory.departure)
             .map(|out| cmsg::decode(out.control_data()));
@@ -759,7 +697,9 @@ impl<T: Copy> Ring<T> {
             self.tallies.departures_unmatched += 1;
             return None;
         };
-        self.pace.learn(of.position, at - of.not_before);
+        if of.is_sample {
+            self.pace.learn(at - of.not_before);
+        }
         let token = of.token?;
         self.tallies.departures += 1;
         Some(Event::Departed(token, Stamp::kernel(at)))
@@ -850,8 +790,7 @@ impl<T: Copy> Ring<T> {
         let entry = entry.user_data(job.user_data());
         // SAFETY: every entry we build points into `memory`, which outlives all
         // requests (see `Drop`), and to descriptors that are closed only when nothing
-        // is in flight for them. A slot, once pushed, is not touched until it was
-        // submitted, and sends never wait (MSG_DONTWAIT), so it is done by then.
+        // is in flight for them.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
             if let Err(error) = self.ring.submit() {
                 self.survive(error)?;
@@ -918,68 +857,34 @@ impl<T> fmt::Debug for Ring<T> {
     }
 }
 
-impl<T: Copy> Slot<T> {
-    fn empty() -> Self {
-        Self {
-            bytes: [0; MESSAGE_LEN_MAX],
-            len: 0,
-            socket: 0,
-            name: RawAddress::empty(),
-            control: ControlBuffer::new(),
-            part: libc::iovec {
-                iov_base: std::ptr::null_mut(),
-                iov_len: 0,
-            },
-            header: room(0, 0),
-            path: None,
-            stamp_late: None,
-            track: None,
+/// Sends a reply from an own address. A socket buffer that is full drops it rather than
+/// let it grow old.
+fn send<T: Copy>(
+    socket: &Socket<T>,
+    reply: &[u8],
+    to: SocketAddr,
+    from: IpAddr,
+    interface: u32,
+    tracked_as: Option<u32>,
+) -> io::Result<()> {
+    let fd = match tracked_as {
+        Some(_) => socket.socket.sender(),
+        None => socket.socket.receiver(),
+    };
+    let name = RawAddress::from(to);
+    if !socket.socket.is_wildcard() {
+        return udp::send_datagram(fd, reply, &name, &[]);
+    }
+    let mut buffer = ControlBuffer::new();
+    let mut control = Encoder::new(buffer.bytes_mut());
+    encode_source(&mut control, to, from, interface);
+    if let Some(id) = tracked_as {
+        control.ask_departure_by(socket.socket.departures());
+        if socket.tracker.ids() == Ids::Chosen {
+            control.push(libc::SOL_SOCKET, SCM_TS_OPT_ID, id);
         }
     }
-
-    /// The request that sends this reply. The slot must stay where it is, untouched,
-    /// until that is submitted.
-    fn entry(&mut self, socket: &Socket<T>, tracked_as: Option<u32>) -> squeue::Entry {
-        // A socket buffer that is full drops the reply rather than let it grow old.
-        let flags = libc::MSG_DONTWAIT;
-        let mut control = Encoder::new(self.control.bytes_mut());
-        let wildcard = socket.socket.is_wildcard();
-        if let Some((from, to, interface)) = self.path.take() {
-            self.name = RawAddress::from(to);
-            if wildcard {
-                encode_source(&mut control, to, from, interface);
-            }
-        }
-        let fd = match tracked_as {
-            Some(_) => sender(self.socket),
-            None => receiver(self.socket),
-        };
-        if let (Some(id), true) = (tracked_as, wildcard) {
-            control.ask_departure_by(socket.socket.departures());
-            if socket.tracker.ids() == Ids::Chosen {
-                control.push(libc::SOL_SOCKET, SCM_TS_OPT_ID, id);
-            }
-        }
-        let control = control.finish();
-        if control.is_empty() {
-            let send = opcode::Send::new(fd, self.bytes.as_ptr(), self.len as u32)
-                .flags(flags)
-                .dest_addr(self.name.as_ptr())
-                .dest_addr_len(self.name.len());
-            return send.build();
-        }
-        self.header.msg_control = control.as_ptr().cast_mut().cast();
-        self.header.msg_controllen = control.len() as _;
-        self.part.iov_base = self.bytes.as_mut_ptr().cast();
-        self.part.iov_len = self.len;
-        self.header.msg_name = self.name.as_ptr().cast_mut().cast();
-        self.header.msg_namelen = self.name.len();
-        self.header.msg_iov = &raw mut self.part;
-        self.header.msg_iovlen = 1;
-        opcode::SendMsg::new(fd, &raw const self.header)
-            .flags(flags as u32)
-            .build()
-    }
+    udp::send_datagram(fd, reply, &name, control.finish())
 }
 
 /// A kernel that knows no stamps of cards gives its own, as before.
@@ -1000,8 +905,6 @@ fn sender(place: usize) -> Fixed {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Job {
     Receive(usize, u32),
-    /// And the id of the departure stamp, if one is awaited.
-    Send(usize, Option<u32>),
     Stamps(usize, u32),
     Poll(usize),
     Drain(usize),
@@ -1015,13 +918,11 @@ impl Job {
         let (kind, place, id) = match self {
             // None is zero, which is what a place holds that was never written.
             Self::Receive(place, order) => (1, place, order),
-            Self::Send(place, None) => (2, place, 0),
-            Self::Send(place, Some(id)) => (3, place, id),
-            Self::Stamps(place, order) => (4, place, order),
-            Self::Poll(place) => (5, place, 0),
-            Self::Drain(place) => (6, place, 0),
-            Self::Wake(order) => (7, 0, order),
-            Self::Cancel => (8, 0, 0),
+            Self::Stamps(place, order) => (2, place, order),
+            Self::Poll(place) => (3, place, 0),
+            Self::Drain(place) => (4, place, 0),
+            Self::Wake(order) => (5, 0, order),
+            Self::Cancel => (6, 0, 0),
         };
         kind << 48 | (place as u64) << 32 | u64::from(id)
     }
@@ -1031,12 +932,10 @@ impl Job {
         let low = data as u32;
         match data >> 48 {
             1 => Self::Receive(place, low),
-            2 => Self::Send(place, None),
-            3 => Self::Send(place, Some(low)),
-            4 => Self::Stamps(place, low),
-            5 => Self::Poll(place),
-            6 => Self::Drain(place),
-            7 => Self::Wake(low),
+            2 => Self::Stamps(place, low),
+            3 => Self::Poll(place),
+            4 => Self::Drain(place),
+            5 => Self::Wake(low),
             _ => Self::Cancel,
         }
     }
@@ -1065,8 +964,6 @@ pub fn supported() -> Result<(), String> {
         .map_err(|error| explain(&error))?;
     let needed = [
         ("RECVMSG", opcode::RecvMsgMulti::CODE),
-        ("SENDMSG", opcode::SendMsg::CODE),
-        ("SEND", opcode::Send::CODE),
         ("POLL_ADD", opcode::PollAdd::CODE),
         ("ASYNC_CANCEL", opcode::AsyncCancel2::CODE),
     ];

@@ -610,25 +610,53 @@ fn send_from(
     }
     let control = encoder.finish();
 
-    let mut to = RawAddress::from(to);
+    send_datagram(fd.as_raw_fd(), payload, &RawAddress::from(to), control)
+}
+
+/// Sends `payload` to an address, with control messages if there are any, and never waits.
+///
+/// # Errors
+/// What sendmsg(2) says, WouldBlock included.
+pub(crate) fn send_datagram(
+    fd: RawFd,
+    payload: &[u8],
+    to: &RawAddress,
+    control: &[u8],
+) -> io::Result<()> {
+    const FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    if control.is_empty() {
+        return retry(|| {
+            // SAFETY: both pointers are to what is borrowed, with its true length, and
+            // are only read through.
+            check_len(unsafe {
+                libc::sendto(
+                    fd,
+                    payload.as_ptr().cast(),
+                    payload.len(),
+                    FLAGS,
+                    to.as_ptr(),
+                    to.len(),
+                )
+            })
+        })
+        .map(drop);
+    }
     let mut iov = libc::iovec {
         iov_base: payload.as_ptr().cast_mut().cast(),
         iov_len: payload.len(),
     };
     // SAFETY: an all-zero msghdr is valid (musl's has padding fields).
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_name = to.as_mut_ptr().cast();
+    message.msg_name = to.as_ptr().cast_mut().cast();
     message.msg_namelen = to.len();
     message.msg_iov = &raw mut iov;
     message.msg_iovlen = 1;
-    if !control.is_empty() {
-        message.msg_control = control.as_ptr().cast_mut().cast();
-        message.msg_controllen = control.len() as _;
-    }
+    message.msg_control = control.as_ptr().cast_mut().cast();
+    message.msg_controllen = control.len() as _;
     retry(|| {
-        // SAFETY: every pointer in `message` is to a live local or to `payload`,
-        // each with its true length; sendmsg only reads through them.
-        check_len(unsafe { libc::sendmsg(fd.as_raw_fd(), &message, libc::MSG_NOSIGNAL) })
+        // SAFETY: every pointer in `message` is to what is borrowed, with its true
+        // length; sendmsg only reads through them.
+        check_len(unsafe { libc::sendmsg(fd, &message, FLAGS) })
     })
     .map(drop)
 }

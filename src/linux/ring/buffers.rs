@@ -62,20 +62,22 @@ impl BufferRing {
         unsafe { submitter.register_buf_ring_with_flags(queue, self.count, GROUP, 0) }
     }
 
-    /// The buffer that a completion names; `None` if it can't be one of ours.
-    pub(super) fn take(&mut self, id: u16) -> Option<Buffer> {
+    /// The buffer that a completion names.
+    pub(super) fn take(&mut self, name: u16) -> Buffer {
         self.head = self.head.wrapping_add(1);
-        (id < self.count).then_some(Buffer { id })
+        Buffer {
+            id: name & (self.count - 1),
+        }
     }
 
     /// Is it the turn of this buffer? The kernel takes them in the order in which
     /// they were given, and tells so in nearly that order.
-    pub(super) fn is_next(&self, id: u16) -> bool {
+    pub(super) fn is_next(&self, name: u16) -> bool {
         let index = usize::from(self.head & (self.count - 1));
         // SAFETY: `index` is in range, and only we write entries. The kernel owns the
         // buffer and not the entry, which we rewrite once the buffer was given back.
         let entry = unsafe { &*self.queue.start::<BufRingEntry>().add(index) };
-        entry.bid() == id
+        entry.bid() == name
     }
 
     /// The first `len` octets of a buffer, or as many as it has.
@@ -101,7 +103,8 @@ impl BufferRing {
             let entry = &mut *queue.add(index);
             entry.set_addr(self.memory.start::<u8>().add(at) as u64);
             entry.set_len(self.buffer_len as u32);
-            entry.set_bid(buffer.id);
+            // With the round in the upper bits, so that it has another name each time.
+            entry.set_bid(self.tail & !(self.count - 1) | buffer.id);
         }
         self.tail = self.tail.wrapping_add(1);
         // SAFETY: the tail lies in entry 0 of the mapped queue and is aligned for u16.

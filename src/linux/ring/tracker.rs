@@ -40,10 +40,10 @@ struct Waiting<T> {
 pub(super) struct Departing<T> {
     /// The caller's, if he asked.
     pub(super) token: Option<T>,
-    /// When its batch was stamped.
+    /// When it was stamped.
     pub(super) not_before: WallInstant,
-    /// Its place in the batch.
-    pub(super) position: usize,
+    /// How long it took from there is asked for.
+    pub(super) is_sample: bool,
     /// Index of the interface its request came by, and it so will leave by.
     pub(super) interface: u32,
 }
@@ -68,7 +68,7 @@ impl<T: Copy> Tracker<T> {
         self.count
     }
 
-    /// Awaits the stamp of a packet that leaves after its batch was stamped; its id.
+    /// Awaits the stamp of a packet that leaves after it was stamped; its id.
     pub(super) fn begin(&mut self, of: Departing<T>) -> u32 {
         let id = self.next;
         self.next = id.wrapping_add(1);
@@ -138,7 +138,7 @@ mod tests {
         Departing {
             token: Some(token),
             not_before,
-            position: 0,
+            is_sample: false,
             interface: 0,
         }
     }
