@@ -129,11 +129,14 @@ fn noclient_lets_a_server_in_and_serves_it_nothing() {
     }
 }
 
+/// At least, and at most.
+type Bounds = (usize, usize);
+
 /// How many of forty requests at once are answered, and how many kissed.
 #[test]
 fn limits_are_what_the_lines_say() {
     require!(root);
-    let cases: [(&str, &str, [(usize, usize); 2]); 12] = [
+    let cases: [(&str, &str, [Bounds; 2]); 12] = [
         ("ntp", "discard", [(1, 1), (1, 1)]),
         ("ntp", "discard average 0 minimum 0", [(40, 40), (0, 0)]),
         ("ntp", "discard average 5 minimum 0", [(8, 10), (1, 1)]),
@@ -181,7 +184,7 @@ fn limits_are_what_the_lines_say() {
         // Who waits for it is not who is counted.
         wait_served(&Client::new(&star.hub, [127, 0, 0, 1].into()));
         let told = burst(&Client::new(&star.spokes[0], hub_v4(0)), 40);
-        let within = |(low, high): (usize, usize), n: usize| (low..=high).contains(&n);
+        let within = |(low, high): Bounds, n: usize| (low..=high).contains(&n);
         assert!(
             within(answers, told.0) && within(kisses, told.1),
             "{line}: {told:?}"

@@ -3,6 +3,8 @@
 # The truth starts 0.4 s ahead of the guest's clock and runs 30 ppm faster; ptntp
 # follows its NTP server on loopback. What the kernel really does is read with timex
 # and how far it is off with truth, neither of which knows ptntp.
+#
+# limit: 1200
 
 port=1123
 cat >ntp.conf <<-END

@@ -1,6 +1,8 @@
 # The real-time clock: `ptntp rtc`, `rtcfile`, `-s`, and the kernel's own 11 minutes.
 # Where its seconds begin is read with rtchand (guest/rtchand.c), what the time really is with
 # truth; neither knows ptntp.
+#
+# limit: 1200
 
 . /guest/rtc.sh
 
