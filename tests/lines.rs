@@ -487,6 +487,24 @@ fn chronyc_is_answered_where_the_lines_say() {
     }
 }
 
+/// Who asked is listed where limits need a list, unless nobody is to be.
+#[test]
+fn noclientlog_lists_nobody() {
+    require!(root, peers);
+    for (line, listed) in [("", true), ("noclientlog\n", false)] {
+        let star = Star::new(1);
+        let config = format!(
+            "local\nallow\nratelimit interval 1\ncmdport 0\nbindcmdaddress @DIR@/cmd.sock\n{line}"
+        );
+        let ptntp = start(&star.hub, "chrony", &config);
+        wait_served(&Client::new(&star.spokes[0], hub_v4(0)));
+        let socket = ptntp.directory.path().join("cmd.sock");
+        let said = chronyc(&star.hub, socket.to_str().expect("UTF-8"), "clients");
+        let address = spoke_v4(0).to_string();
+        assert_eq!(said.contains(&address), listed, "{line}: {said}");
+    }
+}
+
 /// The other dialect's answer to a wrong MAC than its own.
 #[test]
 fn cryptonak_says_whether_a_wrong_mac_is_told() {

@@ -31,6 +31,9 @@ _ptntp() {
             ptntp,convert)
                 cmd="ptntp__subcmd__convert"
                 ;;
+            ptntp,date)
+                cmd="ptntp__subcmd__date"
+                ;;
             ptntp,demo)
                 cmd="ptntp__subcmd__demo"
                 ;;
@@ -85,6 +88,9 @@ _ptntp() {
             ptntp__subcmd__generate,help)
                 cmd="ptntp__subcmd__generate__subcmd__help"
                 ;;
+            ptntp__subcmd__generate,links)
+                cmd="ptntp__subcmd__generate__subcmd__links"
+                ;;
             ptntp__subcmd__generate,man)
                 cmd="ptntp__subcmd__generate__subcmd__man"
                 ;;
@@ -96,6 +102,9 @@ _ptntp() {
                 ;;
             ptntp__subcmd__generate__subcmd__help,help)
                 cmd="ptntp__subcmd__generate__subcmd__help__subcmd__help"
+                ;;
+            ptntp__subcmd__generate__subcmd__help,links)
+                cmd="ptntp__subcmd__generate__subcmd__help__subcmd__links"
                 ;;
             ptntp__subcmd__generate__subcmd__help,man)
                 cmd="ptntp__subcmd__generate__subcmd__help__subcmd__man"
@@ -114,6 +123,9 @@ _ptntp() {
                 ;;
             ptntp__subcmd__help,convert)
                 cmd="ptntp__subcmd__help__subcmd__convert"
+                ;;
+            ptntp__subcmd__help,date)
+                cmd="ptntp__subcmd__help__subcmd__date"
                 ;;
             ptntp__subcmd__help,demo)
                 cmd="ptntp__subcmd__help__subcmd__demo"
@@ -166,6 +178,9 @@ _ptntp() {
             ptntp__subcmd__help__subcmd__generate,directives)
                 cmd="ptntp__subcmd__help__subcmd__generate__subcmd__directives"
                 ;;
+            ptntp__subcmd__help__subcmd__generate,links)
+                cmd="ptntp__subcmd__help__subcmd__generate__subcmd__links"
+                ;;
             ptntp__subcmd__help__subcmd__generate,man)
                 cmd="ptntp__subcmd__help__subcmd__generate__subcmd__man"
                 ;;
@@ -209,7 +224,7 @@ _ptntp() {
 
     case "${cmd}" in
         ptntp)
-            opts="-h -V --help --version run check convert access reload peers stat tracking sources sourcestats variables associations nics rtc demo sim bench keygen generate help"
+            opts="-h -V --help --version run check convert access reload peers stat tracking sources sourcestats date variables associations nics rtc demo sim bench keygen generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -392,6 +407,72 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__date)
+            opts="-q -b -B -u -d -p -t -o -a -k -s -v -4 -6 -e -h --query --step --slew --unprivileged --debug --samples --timeout --ntp-version --key --keyfile --syslog --verbose --ipv4 --ipv6 --json --clock --step-from --as-ntpdig --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --samples)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -t)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ntp-version)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -a)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keyfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -k)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -e)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --clock)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --step-from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__demo)
             opts="-h --stay --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -407,7 +488,7 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__generate)
-            opts="-h --help man directives completions help"
+            opts="-h --help man links directives completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -449,7 +530,7 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__generate__subcmd__help)
-            opts="man directives completions help"
+            opts="man links directives completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -504,6 +585,20 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__generate__subcmd__help__subcmd__links)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__generate__subcmd__help__subcmd__man)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
@@ -511,6 +606,28 @@ _ptntp() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__generate__subcmd__links)
+            opts="-h --target --man --help ntpq ntpstat ntpdate ntpdig sntp chronyc hwclock"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --target)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --man)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -533,7 +650,7 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help)
-            opts="run check convert access reload peers stat tracking sources sourcestats variables associations nics rtc demo sim bench keygen generate help"
+            opts="run check convert access reload peers stat tracking sources sourcestats date variables associations nics rtc demo sim bench keygen generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -616,6 +733,20 @@ _ptntp() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ptntp__subcmd__help__subcmd__date)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ptntp__subcmd__help__subcmd__demo)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -631,7 +762,7 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help__subcmd__generate)
-            opts="man directives completions"
+            opts="man links directives completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -659,6 +790,20 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__help__subcmd__generate__subcmd__directives)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ptntp__subcmd__help__subcmd__generate__subcmd__links)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

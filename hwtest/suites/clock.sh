@@ -244,7 +244,46 @@ once() {
     check "-q without a server: fails" equal $? 1
 }
 
+# Set once by `ptntp date`, as ntpdate does.
+by_hand() {
+    timex freq 0
+    begin 0.7 0
+    local server_at=127.0.0.1:$port
+    ptntp date -q -p 1 $server_at >date-query.log 2>&1
+    check "date -q: ends well" equal $? 0
+    check "date -q: says what the clock lacks" lines_with 1 "stratum 1, offset 0\.[67]" date-query.log
+    check "date -q: the clock is as far off as it was" is_off_by -0.71 -0.69
+    su nobody -c "ptntp date -p 1 $server_at" >date-nobody.log 2>&1
+    check "date without the right: fails" equal $? 1
+    check "date without the right: says so" lines_with 1 "no right to set the clock" date-nobody.log
+    truth serve 123 truth.state &
+    check "date: the other server is there" within 5 date_is_refused $server_at
+    kill $!
+    check "date: the clock is as far off as it was" is_off_by -0.71 -0.69
+    ptntp date -p 1 $server_at >date-step.log 2>&1
+    check "date: ends well" equal $? 0
+    check "date: 0.7 s are stepped" lines_with 1 "ntpdate.*step time server 127.0.0.1 offset 0\.[67]" date-step.log
+    check "date: the clock is right" is_right
+    timex step -0.01
+    ptntp date -p 1 $server_at >date-slew.log 2>&1
+    check "date: 10 ms are slewed" lines_with 1 "adjust time server 127.0.0.1 offset 0\.0" date-slew.log
+    check "date: which takes its time" is_off_by -0.011 -0.005
+    check "date: and ends" within 60 is_right
+    check "date: the frequency is as it was" runs_at -0.001 0.001
+    ln -s "$(command -v ptntp)" ntpdate
+    timex step -0.01
+    ./ntpdate -b -p 1 $server_at >date-link.log 2>&1
+    check "ntpdate -b, by a link: 10 ms are stepped" lines_with 1 "step time server" date-link.log
+    check "ntpdate -b, by a link: the clock is right" is_right
+    unserve
+}
+
+date_is_refused() {
+    ptntp date -p 1 $1 2>&1 | grep "the NTP socket is in use, exiting"
+}
+
 without_rights
+by_hand
 journey uring
 restart
 loss

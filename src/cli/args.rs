@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::cli::old_names::TOOLS;
 use crate::config::dialect::Dialect;
 use crate::daemon::options::{ClockChoice, IoChoice};
 use crate::daemon::rtc::files::ADJTIME;
@@ -54,6 +55,8 @@ pub enum Command {
     Sources(ReportArgs),
     /// Show how well each source's clock is known, as chronyc sourcestats does
     Sourcestats(ReportArgs),
+    /// Ask servers for the time, and set the clock by it once, as ntpdate does
+    Date(DateArgs),
     /// Print the service's variables, or a source's, as ntpq -c rv does
     #[command(hide = true)]
     Variables(VariablesArgs),
@@ -390,6 +393,116 @@ pub struct AssociationsArgs {
     pub control: ControlArgs,
 }
 
+/// Options of `date`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "\
+Each server is asked --samples times, 2 s apart. An offset of 0.5 s or more is stepped, a smaller one
+slewed by the kernel, at 500 ppm (1 ms takes 2 s). Not beside a running service: that holds NTP's port,
+and `the NTP socket is in use, exiting` is said.
+
+Examples:
+  ptntp date -q ntp.example.net       how far off is this clock?
+  ptntp date -b ntp1 ntp2 ntp3        set it now, by those that agree
+
+Exit status: 0 when the clock was set (with -q and -d: when it could have been), 1 when not, 2 wrong
+usage.")]
+pub struct DateArgs {
+    /// Name or address of a server, perhaps with its port: 192.0.2.1, [2001:db8::1]:123
+    #[arg(value_name = "SERVER[:PORT]", required = true)]
+    pub servers: Vec<String>,
+
+    /// Ask and print, don't set the clock
+    #[arg(short, long)]
+    pub query: bool,
+
+    /// Step the clock, whatever the offset
+    #[arg(short = 'b', long, conflicts_with = "slew")]
+    pub step: bool,
+
+    /// Slew the clock, whatever the offset
+    #[arg(short = 'B', long)]
+    pub slew: bool,
+
+    /// Set the clock also where something else holds NTP's port
+    #[arg(short, long)]
+    pub unprivileged: bool,
+
+    /// Like -q, with every sample
+    #[arg(short, long)]
+    pub debug: bool,
+
+    /// Ask each server so many times
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 4,
+          value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub samples: u8,
+
+    /// Wait so long for an answer (3 at most are waited)
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 1.0, value_parser = date_timeout)]
+    pub timeout: f64,
+
+    /// NTP version of the requests
+    #[arg(short = 'o', long, value_name = "V", default_value_t = 4,
+          value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub ntp_version: u8,
+
+    /// Sign with this key of the key file, and believe signed answers alone
+    #[arg(short = 'a', long, value_name = "ID")]
+    pub key: Option<u32>,
+
+    /// The key file, as ntpd reads it
+    #[arg(short, long, value_name = "FILE", default_value = "/etc/ntp.keys")]
+    pub keyfile: PathBuf,
+
+    /// Say it to syslog, not here
+    #[arg(short, long)]
+    pub syslog: bool,
+
+    /// Say the program's version first
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Use IPv4 only
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub ipv4: bool,
+
+    /// Use IPv6 only
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+
+    /// Print JSON
+    #[arg(long, conflicts_with = "syslog")]
+    pub json: bool,
+
+    /// ntpdate's reckoning of how long keys take; without use here
+    #[arg(short = 'e', hide = true, value_name = "SECONDS")]
+    pub authdelay: Option<f64>,
+
+    /// Clock to set: system, none, or virtual[:OFFSET_S,FREQ_PPM], which ends with the command
+    #[arg(long, value_name = "CLOCK", hide = true, default_value = "system")]
+    pub clock: ClockChoice,
+
+    /// From this offset on the clock is stepped
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        hide = true,
+        default_value_t = 0.5,
+        allow_negative_numbers = false
+    )]
+    pub step_from: f64,
+
+    /// Print what ntpdig prints
+    #[arg(long, hide = true)]
+    pub as_ntpdig: bool,
+}
+
+fn date_timeout(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok();
+    seconds
+        .filter(|seconds| (0.01..=3600.0).contains(seconds))
+        .ok_or_else(|| "expected seconds, 0.01 to 3600".to_owned())
+}
+
 /// Options of `nics`.
 #[derive(Args, Debug, Clone)]
 pub struct NicsArgs {
@@ -719,6 +832,8 @@ pub enum Generate {
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
+    /// Make links by the names of the tools that ptntp stands in for; never over a file
+    Links(LinksArgs),
     /// Print the table of every directive of a dialect
     Directives {
         /// The dialect
@@ -731,6 +846,30 @@ pub enum Generate {
         #[arg(value_name = "SHELL")]
         shell: Shell,
     },
+}
+
+/// Options of `generate links`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "\
+Exit status: 0 when all links are there, 1 when something else has one of the names.")]
+pub struct LinksArgs {
+    /// The directory; made if it is not there
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+
+    /// Only these tools [default: all]
+    #[arg(value_name = "TOOL",
+          value_parser = PossibleValuesParser::new(TOOLS.map(|(name, _)| name)))]
+    pub tools: Vec<String>,
+
+    /// What the links point to, such as ptntp where that is to lie beside them [default: this
+    /// program]
+    #[arg(long, value_name = "PATH")]
+    pub target: Option<PathBuf>,
+
+    /// Also write manual pages by these names there, such as /usr/share/man/man1
+    #[arg(long, value_name = "DIR")]
+    pub man: Option<PathBuf>,
 }
 
 #[cfg(test)]

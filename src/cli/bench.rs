@@ -387,7 +387,10 @@ fn check_sources(args: &BenchArgs) -> Result<(), Failure> {
 
 /// `name`, `name:port`, `[address]:port`, `address` with colons, perhaps with a zone
 /// (RFC 4007 section 11) and then perhaps with a port.
-fn split_port(text: &str) -> Result<(&str, u16), String> {
+///
+/// # Errors
+/// The sentence why it is none of these.
+pub fn split_port(text: &str) -> Result<(&str, u16), String> {
     let port = |text: &str| {
         text.parse()
             .ok()

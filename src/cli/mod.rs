@@ -15,6 +15,7 @@ pub mod bench;
 pub mod check;
 pub mod chronyc;
 pub mod convert;
+pub mod date;
 pub mod demo;
 pub mod generate;
 pub mod keygen;
@@ -59,6 +60,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Tracking(args) => chronyc::tracking(&args),
         Command::Sources(args) => chronyc::sources(&args),
         Command::Sourcestats(args) => chronyc::source_stats(&args),
+        Command::Date(args) => date::run(&args),
         Command::Variables(args) => variables::run(&args),
         Command::Associations(args) => variables::associations(&args),
         Command::Nics(args) => nics::run(&args),

@@ -195,6 +195,19 @@ pub enum Received {
     Rejected(PacketTest),
 }
 
+/// An answer to a request, good or bad, for those who look on.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Answer {
+    /// As it came.
+    pub header: Header,
+    /// The stamps that made the sample, or would have.
+    pub exchange: Exchange,
+    /// Who took T1 and T4.
+    pub origins: (StampOrigin, StampOrigin),
+    /// Is it an interleaved one?
+    pub interleaved: bool,
+}
+
 /// The request to be sent now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
@@ -239,6 +252,8 @@ pub struct Association {
     /// The last reply that gave the time, as it came.
     last_reply: Option<Header>,
     last_origins: Option<(StampOrigin, StampOrigin)>,
+    /// The last answer to a request, good or bad.
+    answer: Option<Answer>,
     local: Option<IpAddr>,
     response: Option<NtpDuration>,
     /// T1 and T4 by the kernel, T1 and T4 by hardware.
@@ -280,6 +295,7 @@ impl Association {
             recent: VecDeque::with_capacity(RECENT),
             last_reply: None,
             last_origins: None,
+            answer: None,
             local: None,
             response: None,
             stamped: [0; 4],
@@ -470,6 +486,7 @@ impl Association {
         keys: &KeyTable,
     ) -> Received {
         let awaited = self.pending.is_some();
+        self.answer = None;
         match self.judge(bytes, arrival, now, precision, own, keys) {
             Ok(received) => received,
             Err(test) => {
@@ -488,6 +505,11 @@ impl Association {
         self.pending = None;
         self.note_answer(now);
         self.keep(*sample, (sample.origin, sample.origin));
+    }
+
+    /// The answer that came with the last datagram, if it was one. None the second time.
+    pub fn take_answer(&mut self) -> Option<Answer> {
+        self.answer.take()
     }
 
     fn judge(
@@ -523,6 +545,18 @@ impl Association {
         if let Some(carrier) = &mut self.carrier {
             carrier.note_answer();
         }
+        let mut answer = Answer {
+            header: packet.to_header(),
+            exchange: Exchange {
+                origin: NtpTimestamp::from_wall(pending.departure.at),
+                receive: packet.receive(),
+                transmit: packet.transmit(),
+                destination: NtpTimestamp::from_wall(arrival.at),
+            },
+            origins: (pending.departure.origin, arrival.origin),
+            interleaved,
+        };
+        self.answer = Some(answer);
         if packet.stratum() == 0 {
             let kiss = KissCode::from_refid(packet.refid());
             if !matches!(kiss, KissCode::Other(_)) {
@@ -576,6 +610,8 @@ impl Association {
             excess_max,
         } = complete;
         let origins = (halfway.departure.origin, halfway.arrival.origin);
+        (answer.exchange, answer.origins) = (exchange, origins);
+        self.answer = Some(answer);
         // A card's clock is off by the same on both ways, and so is the offset.
         let stamp_error = halfway.departure.error.max(halfway.arrival.error);
         let mut sample = Measurement {

@@ -168,6 +168,11 @@ impl Readings {
         });
     }
 
+    /// How many are kept for the next measurement.
+    pub fn count(&self) -> usize {
+        self.kept.len()
+    }
+
     /// Forgets all: the clock was moved.
     pub fn clear(&mut self) {
         self.kept.clear();

@@ -289,6 +289,12 @@ pub fn client_log_limit(line: &mut Line<'_>, directive: &Word) -> Option<Stateme
     })
 }
 
+/// `noclientlog`.
+pub fn no_client_log(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
+    line.end()?;
+    Some(Statement::Recent(0))
+}
+
 /// `include pattern`.
 pub fn include(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let pattern = line.argument(directive, "a file name, or a pattern of names")?;

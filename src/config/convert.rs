@@ -29,7 +29,18 @@ pub fn to_chrony(config: &Config) -> (Vec<String>, Vec<String>) {
     over_ptp(config, &mut lines, &mut lost);
     hardware(config, &mut lines, &mut lost);
     commands(config, &mut lines);
+    statistics(config, &mut lines, &mut lost);
     (lines, lost)
+}
+
+fn statistics(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
+    lines.extend(native::logs(&config.statistics));
+    for (file, _) in config.statistics.written() {
+        if !file.kind.is_chronys() {
+            let word = file.kind.word();
+            lost.push(format!("`{word}`: chronyd has files of its own; see `log`"));
+        }
+    }
 }
 
 fn over_ptp(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
@@ -107,6 +118,7 @@ fn commands(config: &Config, lines: &mut Vec<String>) {
         lines.push(format!("{word} {block}"));
     }
     lines.extend(config.manual.then(|| "manual".to_owned()));
+    lines.extend((config.recent_clients() == 0).then(|| "noclientlog".to_owned()));
 }
 
 fn source(source: &SourceConfig) -> String {

@@ -66,12 +66,16 @@ pub fn instead_of(word: &str) -> Option<&'static str> {
 
 /// chrony's words that are ptntp's too. Alone they speak for chrony.conf: it serves
 /// nobody who is not named, and taking it for the other would serve all.
-const CHRONY_FIRST: [&str; 13] = [
+const CHRONY_FIRST: [&str; 17] = [
     "cmdallow",
     "cmddeny",
     "hwclockfile",
     "hwtimestamp",
     "hwtstimeout",
+    "log",
+    "logbanner",
+    "logchange",
+    "logdir",
     "manual",
     "ptpdomain",
     "ptpport",
@@ -85,7 +89,6 @@ const CHRONY_FIRST: [&str; 13] = [
 const DELETE: &str = "delete the line; ptntp has nothing like it";
 const UNNEEDED: &str = "delete the line; ptntp does so without being told";
 const NO_NTS: &str = "delete the line; NTS is not supported yet";
-const NO_STATISTICS: &str = "delete the line; see `ptntp stat --json` and the metrics";
 const NO_COMMANDS: &str = "delete the line; see `cmdport`, `cmdallow` and `bindcmdaddress`";
 const SELECTION: &str = "see `tos` (minsane, minclock, maxdist, floor, ceiling)";
 
@@ -134,10 +137,6 @@ const CHRONY: &[(&str, &str)] = &[
         "write `server 127.127.1.0` and `fudge 127.127.1.0 stratum 10`",
     ),
     ("lock_all", UNNEEDED),
-    ("log", NO_STATISTICS),
-    ("logbanner", NO_STATISTICS),
-    ("logchange", DELETE),
-    ("logdir", NO_STATISTICS),
     ("mailonchange", DELETE),
     (
         "makestep",
@@ -158,7 +157,7 @@ const CHRONY: &[(&str, &str)] = &[
     ("maxupdateskew", DELETE),
     ("minsources", "write `tos minsane N`"),
     ("nocerttimecheck", NO_NTS),
-    ("noclientlog", UNNEEDED),
+    ("noclientlog", "write `disable monitor`"),
     ("nosystemcert", NO_NTS),
     ("ntsaeads", NO_NTS),
     ("ntscachedir", NO_NTS),

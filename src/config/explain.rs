@@ -11,6 +11,7 @@ use crate::config::stamping::{CardLine, Filter, Which};
 use crate::config::statement::{
     CommandAddress, Include, KeyedOnly, RtcSetting, Statement, Tinker, Tos,
 };
+use crate::config::statistics::StatisticsSetting;
 use crate::config::{Config, Family, Listen, PhcLine, SourceConfig, SourceKind};
 use crate::server::respond::BadMac;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
@@ -124,7 +125,17 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
         } else {
             "nobody is remembered for `ntpq -c mrulist`".into()
         }],
+        Statement::Switch {
+            statistics: true,
+            on,
+            ..
+        } => vec![if *on {
+            "statistics files are written".into()
+        } else {
+            "no statistics files are written".into()
+        }],
         Statement::Switch { .. } | Statement::Inert => Vec::new(),
+        Statement::Statistics(setting) => statistics(setting),
         Statement::Include(Include::File(path)) => {
             vec![format!("the lines of {} follow", path.display())]
         }
@@ -205,6 +216,7 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             });
             said.collect()
         }
+        Statement::Recent(0) => vec!["nobody lists who asked".into()],
         Statement::Recent(clients) => vec![format!(
             "`ntpq -c mrulist` lists the last {clients} who asked"
         )],
@@ -266,6 +278,47 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             vec!["chronyc gives no orders".into()]
         }
     }
+}
+
+fn statistics(setting: &StatisticsSetting) -> Vec<String> {
+    vec![match setting {
+        StatisticsSetting::Directory(path) => {
+            format!("the files of `statistics` are in {}", path.display())
+        }
+        StatisticsSetting::LogDirectory(path) => {
+            format!("the files of `log` are in {}", path.display())
+        }
+        StatisticsSetting::Files { kinds, raw } => {
+            let words: Vec<&str> = kinds.iter().map(|kind| kind.word()).collect();
+            let raw = if *raw {
+                "; answers that failed a test are among the measurements"
+            } else {
+                ""
+            };
+            format!("these files are written: {}{raw}", words.join(", "))
+        }
+        StatisticsSetting::Filegen(line) => {
+            let word = line.kind.word();
+            let name = line.name.as_deref().unwrap_or(word);
+            match (line.enable, line.rotation) {
+                (false, _) => format!("{word} is not written"),
+                (true, None) => format!("{word} is written to {name}"),
+                (true, Some(rotation)) => {
+                    format!("{word} is written to {name}, by `{}`", rotation.word())
+                }
+            }
+        }
+        StatisticsSetting::Banner(0) => "the files of `log` have no banners".into(),
+        StatisticsSetting::Banner(lines) => {
+            format!("the files of `log` have a banner before each {lines} lines")
+        }
+        StatisticsSetting::Change(limit) => {
+            format!(
+                "an update of the clock by more than {} is logged",
+                plain(*limit)
+            )
+        }
+    }]
 }
 
 fn listed(paths: &[std::path::PathBuf]) -> String {

@@ -18,6 +18,7 @@ use crate::config::stamping::CardLine;
 use crate::config::statement::{
     CommandAddress, Include, KeyedOnly, RtcSetting, Statement, Tinker, Tos,
 };
+use crate::config::statistics::{CHANGE_DEFAULT, Filegen, StatisticsSetting};
 use crate::config::{
     Commands, Config, Family, Listen, LocalClock, Location, RECENT_DEFAULT, SourceConfig,
     SourceKind,
@@ -186,11 +187,12 @@ struct Loader {
 }
 
 /// What is so without a line, where chronyd does not do as ntpd: nobody is served, the clock
-/// is slewed however far it is off, and sources may be farther away.
+/// is slewed however far it is off, sources may be farther away, and clients are listed.
 fn chrony_defaults() -> Config {
     let mut config = Config {
         drift_gains: true,
         commands: Commands::of_chrony(),
+        recent: Some(RECENT_DEFAULT),
         ..Config::default()
     };
     config.step.threshold = None;
@@ -202,6 +204,7 @@ fn chrony_defaults() -> Config {
     // Each pool has a limit of its own.
     config.select.maxclock = 128;
     config.keys = KeysConfig::chrony();
+    config.statistics.change = Some(CHANGE_DEFAULT);
     config
 }
 
@@ -365,12 +368,16 @@ impl Loader {
                 on,
                 discipline,
                 monitor,
+                statistics,
             } => {
                 if *monitor {
                     config.recent = Some(if *on { RECENT_DEFAULT } else { 0 });
                 }
                 if *discipline {
                     config.discipline = *on;
+                }
+                if *statistics {
+                    config.statistics.enabled = *on;
                 }
             }
             Statement::Include(Include::File(path)) => self.include(read, path),
@@ -399,6 +406,7 @@ impl Loader {
                 clients.interleaved = interleaved.unwrap_or(clients.interleaved);
                 clients.limited = limited.unwrap_or(clients.limited);
             }
+            Statement::Statistics(setting) => config.statistics.take(setting),
             Statement::Recent(clients) => config.recent = Some(*clients),
             Statement::BusyPoll(on) => config.busy_poll = *on,
             Statement::Rtc(setting) => {
@@ -585,6 +593,7 @@ impl Loader {
         self.keyed_or_not(&lines);
         self.compile_nics();
         self.local_clock(&lines);
+        self.statistics(&lines);
         self.over_ptp(&lines);
         self.real_time_clock(&lines);
         self.clocks_are_read_or_set(&lines);
@@ -608,6 +617,46 @@ impl Loader {
             dialect: self.dialect,
             lines,
         })
+    }
+
+    /// `filegen` lines go over all others about files; and files need a directory.
+    fn statistics(&mut self, lines: &[ReadLine]) {
+        let filegens = lines.iter().filter_map(|read| match &read.statement {
+            Statement::Statistics(StatisticsSetting::Filegen(filegen)) => Some(filegen),
+            _ => None,
+        });
+        self.config
+            .statistics
+            .finish(filegens.collect::<Vec<&Filegen>>().into_iter());
+        let config = &self.config.statistics;
+        let homeless = |chronys: bool| config.files.iter().any(|f| f.kind.is_chronys() == chronys);
+        let lacks = [
+            (
+                config.directory.is_none() && homeless(false),
+                false,
+                "statsdir",
+            ),
+            (
+                config.log_directory.is_none() && homeless(true),
+                true,
+                "logdir",
+            ),
+        ];
+        for (_, chronys, word) in lacks.into_iter().filter(|(lacks, ..)| *lacks) {
+            let names_files = |read: &&ReadLine| match &read.statement {
+                Statement::Statistics(StatisticsSetting::Files { kinds, .. }) => {
+                    kinds.iter().any(|kind| kind.is_chronys() == chronys)
+                }
+                Statement::Statistics(StatisticsSetting::Filegen(line)) => {
+                    line.kind.is_chronys() == chronys
+                }
+                _ => false,
+            };
+            if let Some(read) = lines.iter().find(names_files) {
+                let message = format!("nothing is written, because no `{word}` line says where");
+                self.say(read, Severity::Note, &message, "");
+            }
+        }
     }
 
     /// `authselectmode`: who is asked without a key may not be followed.

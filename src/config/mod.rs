@@ -35,6 +35,8 @@ pub mod rtc;
 pub mod settings;
 pub mod stamping;
 pub mod statement;
+pub mod statistics;
+pub mod statistics_lines;
 pub mod words;
 
 #[cfg(test)]
@@ -50,6 +52,7 @@ use serde::{Serialize, Serializer};
 use crate::client::options::SourceOptions;
 use crate::config::keys::KeysConfig;
 use crate::config::stamping::StampingConfig;
+use crate::config::statistics::StatisticsConfig;
 use crate::server::respond::Sizes;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule};
 use crate::sync::filter::Start;
@@ -293,6 +296,8 @@ pub struct Config {
     pub rtc: RtcConfig,
     /// May the time be typed in from the start (`chronyc settime`)?
     pub manual: bool,
+    /// Files of measurements.
+    pub statistics: StatisticsConfig,
     /// Control socket; none: the default.
     pub control: Option<PathBuf>,
     /// Where Prometheus may scrape; none: switched off.
@@ -307,8 +312,9 @@ pub const RECENT_DEFAULT: usize = 4096;
 
 impl Config {
     /// How many clients to remember for those who look on. It costs each request some
-    /// 13 ns, so that is done where the file asks for it, by `enable monitor` or `mru`, or
-    /// as in ntpd by a `limited` rule; and not after `disable monitor`.
+    /// 13 ns, so that is done where the file asks for it: in an ntp.conf by `enable monitor`
+    /// or `mru`, or as in ntpd by a `limited` rule, and not after `disable monitor`; in a
+    /// chrony.conf, as chronyd does, without `noclientlog`.
     pub fn recent_clients(&self) -> usize {
         let limited = |rule: &Rule| match rule {
             Rule::Restrict(_, flags) => flags.contains(Flags::LIMITED),
@@ -368,6 +374,7 @@ impl Default for Config {
             busy_poll: false,
             rtc: RtcConfig::default(),
             manual: false,
+            statistics: StatisticsConfig::default(),
             control: None,
             metrics: Some(METRICS_DEFAULT),
             commands: Commands::default(),

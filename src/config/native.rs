@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::client::refclock::ClockOptions;
 use crate::config::keys::{KeyFormat, Trust, trust_as_text};
 use crate::config::stamping::CardLine;
+use crate::config::statistics::{FileKind, StatisticsConfig};
 use crate::config::{Config, Family, Listen, PhcLine, RtcConfig, SourceConfig, SourceKind};
 use crate::server::respond::BadMac;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
@@ -95,6 +96,7 @@ pub fn lines(config: &Config) -> Vec<String> {
     } else {
         "disable ntp".into()
     });
+    lines.extend(statistics(&config.statistics));
     lines.extend(config.stamping.cards.iter().map(card));
     lines.push(format!("hwtstimeout {}", seconds(config.stamping.timeout)));
     lines.push(match &config.listen {
@@ -148,6 +150,50 @@ pub fn lines(config: &Config) -> Vec<String> {
         Some(path) => format!("bindcmdaddress {}", quoted(path)),
         None => "bindcmdaddress /".into(),
     });
+    lines
+}
+
+/// The lines about files of measurements.
+pub fn statistics(config: &StatisticsConfig) -> Vec<String> {
+    let mut lines = Vec::new();
+    let directory = config.directory.as_deref();
+    lines.extend(directory.map(|path| format!("statsdir {}", quoted(path))));
+    for file in config.files.iter().filter(|f| !f.kind.is_chronys()) {
+        lines.push(format!(
+            "filegen {} file {} type {} {} enable",
+            file.kind.word(),
+            quoted(Path::new(&file.name)),
+            file.rotation.word(),
+            if file.link { "link" } else { "nolink" }
+        ));
+    }
+    lines.push(if config.enabled {
+        "enable stats".into()
+    } else {
+        "disable stats".into()
+    });
+    lines.extend(logs(config));
+    lines
+}
+
+/// Those of them that chrony.conf knows too.
+pub fn logs(config: &StatisticsConfig) -> Vec<String> {
+    let mut lines = Vec::new();
+    let directory = config.log_directory.as_deref();
+    lines.extend(directory.map(|path| format!("logdir {}", quoted(path))));
+    let logs = config.files.iter().filter(|file| file.kind.is_chronys());
+    let words: Vec<&str> = logs
+        .map(|file| match file.kind {
+            FileKind::Measurements if config.raw => "rawmeasurements",
+            kind => kind.word(),
+        })
+        .collect();
+    if !words.is_empty() {
+        lines.push(format!("log {}", words.join(" ")));
+    }
+    lines.push(format!("logbanner {}", config.banner));
+    let change = config.change;
+    lines.extend(change.map(|limit| format!("logchange {}", seconds(limit))));
     lines
 }
 

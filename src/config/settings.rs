@@ -148,10 +148,7 @@ const SWITCHES: [(&str, &str); 13] = [
     ("mode7", "mode 7 is never answered"),
     ("monitor", ""),
     ("pps", "it belongs to reference clocks"),
-    (
-        "stats",
-        "statistics files are not written yet; see `ptntp stat --json` and the metrics",
-    ),
+    ("stats", ""),
     ("peer_clear_digest_early", "a bad MAC changes nothing"),
     ("unpeer_crypto_early", "there is no Autokey"),
     ("unpeer_crypto_nak_early", "there is no Autokey"),
@@ -164,11 +161,12 @@ fn switch(line: &mut Line<'_>, directive: &Word, on: bool) -> Option<Statement> 
         line.argument(directive, "a word like `ntp` or `monitor`");
         return None;
     }
-    let (mut discipline, mut monitor) = (false, false);
+    let (mut discipline, mut monitor, mut statistics) = (false, false, false);
     while let Some(word) = line.take() {
         match SWITCHES.iter().find(|(known, _)| *known == word.text) {
             Some(("ntp", _)) => discipline = true,
             Some(("monitor", _)) => monitor = true,
+            Some(("stats", _)) => statistics = true,
             Some(("bclient", why)) if on => {
                 let message = format!("`enable bclient` has no effect: {why}");
                 line.warning(
@@ -190,6 +188,7 @@ fn switch(line: &mut Line<'_>, directive: &Word, on: bool) -> Option<Statement> 
         on,
         discipline,
         monitor,
+        statistics,
     })
 }
 

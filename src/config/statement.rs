@@ -11,6 +11,7 @@ use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::keys::{KeyFormat, Trust};
 use crate::config::nic::NicRule;
 use crate::config::stamping::CardLine;
+use crate::config::statistics::StatisticsSetting;
 use crate::config::words::{self, Malformed, Word};
 use crate::config::{Listen, Location, PhcLine, SourceConfig};
 use crate::server::respond::BadMac;
@@ -79,7 +80,9 @@ pub enum Statement {
     KernelLeaps(bool),
     /// `bindaddress` of chrony.conf.
     BindAddress(IpAddr),
-    /// `enable` or `disable`; only `ntp` and `monitor` have an effect.
+    /// `statsdir`, `statistics`, `filegen`; `logdir`, `log` and their like.
+    Statistics(StatisticsSetting),
+    /// `enable` or `disable`; only `ntp`, `monitor` and `stats` have an effect.
     Switch {
         /// `enable`?
         on: bool,
@@ -87,6 +90,8 @@ pub enum Statement {
         discipline: bool,
         /// Does it speak of `monitor`?
         monitor: bool,
+        /// Does it speak of `stats`?
+        statistics: bool,
     },
     /// `includefile`, and chrony.conf's ways.
     Include(Include),

@@ -647,6 +647,7 @@ mod tests {
     fn the_real_time_clock_is_told_of_where_somebody_looks_after_it() {
         let (mut desk, mut report) = (Desk::default(), example());
         report.rtc = Some(RtcReport {
+            measured: None,
             at_unix_ns: 1_000_000_000,
             samples: 9,
             span_s: 600.4,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use log::{error, info, warn};
 
+use crate::config::statistics::StatisticsConfig;
 use crate::config::{Config, SourceConfig, SourceKind};
 use crate::daemon::cards::Card;
 use crate::daemon::leaps;
@@ -15,6 +16,8 @@ use crate::daemon::options::{Reload, Reread};
 use crate::daemon::resolve::{Outcome, Question};
 use crate::daemon::rtc::Keeper;
 use crate::daemon::snapshot::Snapshot;
+use crate::daemon::statistics::hourly::Hourly;
+use crate::daemon::statistics::{Entry, Needs, RtcFact, What};
 use crate::daemon::status::{ClockKind, Collect, IoBackend, Reloads, Report};
 use crate::daemon::time_loop::{Errand, TimeLoop};
 use crate::hardware::card::Cards;
@@ -24,12 +27,13 @@ use crate::linux::signal::{Signal, Signals};
 use crate::node::action::SourceId;
 use crate::node::engine::reload::Changes;
 use crate::node::pool::SourceSpec;
+use crate::node::record::{Fact, UpdateFact};
 use crate::server::access::AccessTable;
 use crate::server::respond::Policy;
 use crate::server::rule::with_built_in;
 use crate::sync::filter::Start;
 use crate::time::duration::NtpDuration;
-use crate::time::instant::MonoInstant;
+use crate::time::instant::{MonoInstant, WallInstant};
 
 /// How often the leap second file is read again, as ntpd does.
 const LEAPS_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(86_400);
@@ -52,6 +56,12 @@ pub trait Hands {
     /// Read the configuration again: the outcome, or later through
     /// [`Errands::reread`].
     fn read_config(&mut self, reload: &Reload) -> Option<Reread>;
+    /// Write it into the files that are about it.
+    fn keep(&mut self, entry: Box<Entry>);
+    /// Write these files from now on.
+    fn set_statistics(&mut self, config: &StatisticsConfig);
+    /// Open the files anew: somebody has moved them away.
+    fn cycle_logs(&mut self);
     /// Tell people and programs that ask.
     fn tell(&mut self, report: Report);
     /// Is everything that serves still alive? A sentence if not.
@@ -228,6 +238,11 @@ pub struct Errands {
     reload: Option<Reload>,
     /// Who looks after the real-time clock.
     rtc: Option<Keeper>,
+    /// What the files are about.
+    needs: Needs,
+    hourly: Hourly,
+    /// When the last measurement of the real-time clock was made that was kept.
+    rtc_kept: Option<WallInstant>,
 }
 
 impl Errands {
@@ -240,6 +255,8 @@ impl Errands {
         rtc: Option<Keeper>,
     ) -> Self {
         let unresolved = vec![false; config.sources.len()];
+        let needs = Needs::of(&config.statistics);
+        let hourly = Hourly::new(identity.started);
         Self {
             config,
             identity,
@@ -252,6 +269,9 @@ impl Errands {
             upstreams: Vec::new(),
             reload,
             rtc,
+            needs,
+            hourly,
+            rtc_kept: None,
         }
         .counted()
     }
@@ -293,6 +313,12 @@ impl Errands {
                 Errand::KeepFrequency(frequency) => {
                     hands.keep_frequency(self.config.in_drift_file(frequency));
                 }
+                Errand::Keep(entry) => {
+                    if let What::Fact(Fact::Update(update)) = &entry.what {
+                        self.tell_change(update, core);
+                    }
+                    hands.keep(entry);
+                }
                 Errand::Tick => {
                     if let Some(sentence) = hands.failure() {
                         return Some(End::Bad(sentence));
@@ -300,6 +326,10 @@ impl Errands {
                     hands.tell(self.report(core));
                     self.tell_systemd(core);
                     self.read_leaps(core, hands);
+                    if self.hourly.is_due(clock::monotonic()) {
+                        self.keep_hour(core, hands);
+                    }
+                    self.keep_rtc(core, hands);
                 }
                 Errand::Done => return Some(End::Good),
                 Errand::Fatal(sentence) => return Some(End::Bad(sentence)),
@@ -424,6 +454,12 @@ impl Errands {
             },
             errands,
         );
+        // What is written.
+        if old.statistics != self.config.statistics {
+            self.needs = Needs::of(&self.config.statistics);
+            hands.set_statistics(&self.config.statistics);
+        }
+        core.set_needs(self.needs);
         // Leap seconds: read at the next tick.
         self.leaps_at = MonoInstant::ZERO;
         later
@@ -534,6 +570,7 @@ impl Errands {
     pub fn finish(&mut self, end: &End, core: &mut TimeLoop, hands: &mut impl Hands) {
         self.notifier.stopping();
         core.finish();
+        self.keep_hour(core, hands);
         if let Some(frequency) = core.drift() {
             hands.keep_frequency(self.config.in_drift_file(frequency));
         }
@@ -567,6 +604,51 @@ impl Errands {
         if let Some(outcome) = hands.read_leaps(&path) {
             self.leaps_read(outcome, core);
         }
+    }
+
+    /// chronyd's line about a correction that is larger than the operator wants to pass
+    /// over. What is on its way to be corrected was told before.
+    fn tell_change(&self, update: &UpdateFact, core: &TimeLoop) {
+        let offset = update.offset - update.pending;
+        let limit = self.config.statistics.change;
+        let corrected = self.config.discipline && core.clock().is_steered();
+        if corrected && update.combined > 0 && limit.is_some_and(|limit| offset.abs() > limit) {
+            warn!("System clock wrong by {:.6} seconds", offset.as_seconds());
+        }
+    }
+
+    fn keep_hour(&mut self, core: &TimeLoop, hands: &mut impl Hands) {
+        if !self.needs.served && !self.needs.used {
+            return;
+        }
+        let requests = self.identity.server.collect().requests;
+        let now = core.clock().now();
+        for entry in self.hourly.entries(now, self.needs, requests) {
+            hands.keep(Box::new(entry));
+        }
+    }
+
+    fn keep_rtc(&mut self, core: &TimeLoop, hands: &mut impl Hands) {
+        let Some(rtc) = self.rtc.as_ref().filter(|_| self.needs.rtc) else {
+            return;
+        };
+        let report = rtc.report();
+        let Some((at, offset_s)) = report.measured.filter(|(at, _)| Some(*at) != self.rtc_kept)
+        else {
+            return;
+        };
+        let before = self.rtc_kept.replace(at);
+        let age_s = (at - WallInstant::from_unix_ns(report.at_unix_ns)).as_seconds();
+        let what = What::Rtc(RtcFact {
+            at,
+            offset_s,
+            estimate_s: report.offset_s + age_s * report.rate.ratio(),
+            rate: report.rate,
+            samples: report.samples,
+            interval_s: before.map_or(0, |before| (at - before).as_seconds().round() as i64),
+        });
+        let now = core.clock().now();
+        hands.keep(Box::new(Entry { now, what }));
     }
 
     fn tell_systemd(&mut self, core: &TimeLoop) {

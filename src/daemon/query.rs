@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::daemon::status::Report;
 use crate::measurement::PHI;
-use crate::node::report::{LOCAL, SampleReport, SourceReport};
+use crate::node::report::{LOCAL, SampleReport, SourceReport, SystemReport};
 use crate::server::recent::{RECENT_LEN, RecentClient};
 use crate::server::rule::Flags;
 use crate::sync::select::Tally;
@@ -120,7 +120,10 @@ pub fn associations(report: &Report) -> Vec<AssociationStatus> {
 pub fn variables(report: &Report, association: u16) -> Option<Variables> {
     let (status, all) = if association == 0 {
         let now = report.map.to_local(report.real);
-        (system_word(report), system_variables(report, now))
+        (
+            system_word(&report.node.system),
+            system_variables(report, now),
+        )
     } else {
         let mut sources = report.node.sources.iter();
         let source = sources.find(|source| source.id == association)?;
@@ -188,7 +191,7 @@ impl Answerer {
         from: SocketAddr,
         knowledge: &Knowledge<'_>,
     ) -> Vec<Vec<u8>> {
-        let leap = leap(knowledge.report);
+        let leap = leap(&knowledge.report.node.system);
         let request = match Request::parse(bytes) {
             Ok(request) => request,
             Err(Fault::NoRequest) => return Vec::new(),
@@ -224,7 +227,7 @@ impl Answerer {
         let lost = head.association() != 0 && source.is_none();
         let system = |data| {
             Some(Answer {
-                status: system_word(report),
+                status: system_word(&report.node.system),
                 data,
             })
         };
@@ -406,11 +409,11 @@ fn select(
     Ok(text.finish())
 }
 
-fn leap(report: &Report) -> Leap {
-    if !report.node.system.sync {
+fn leap(system: &SystemReport) -> Leap {
+    if !system.sync {
         return Leap::Unknown;
     }
-    match report.node.system.leap.as_str() {
+    match system.leap.as_str() {
         "none" => Leap::None,
         "insert" => Leap::Insert,
         "delete" => Leap::Delete,
@@ -424,21 +427,21 @@ fn system_peer(report: &Report) -> Option<&SourceReport> {
     sources.iter().find(|source| source.tally == Tally::System)
 }
 
-/// Events by RFC 9327's numbers.
-fn system_word(report: &Report) -> u16 {
+/// The system's status word: events by RFC 9327's numbers.
+pub fn system_word(system: &SystemReport) -> u16 {
     const CLOCK_SYNC: u8 = 5;
     const RESTART: u8 = 6;
-    let system = &report.node.system;
     let clock = match system.source.as_deref() {
         None => Clock::Unspecified,
         Some(LOCAL) => Clock::Local,
         Some(_) => Clock::Ntp,
     };
     let event = if system.sync { CLOCK_SYNC } else { RESTART };
-    system_status(leap(report), clock, 1, event)
+    system_status(leap(system), clock, 1, event)
 }
 
-fn peer_word(source: &SourceReport) -> u16 {
+/// The status word of an association (RFC 9327 section 3.2).
+pub fn peer_word(source: &SourceReport) -> u16 {
     const MOBILIZE: u8 = 1;
     const UNREACHABLE: u8 = 3;
     const REACHABLE: u8 = 4;
@@ -501,7 +504,7 @@ fn system_variables(report: &Report, now: WallInstant) -> Vec<Variable> {
     let offset = ms(system.offset_s.unwrap_or(0.0));
     let tc = system.poll_s.map_or(0, log2);
     let mut all = vec![
-        ("leap", Always, Number(leap(report).bits().into())),
+        ("leap", Always, Number(leap(system).bits().into())),
         ("stratum", Always, Number(system.stratum.into())),
         ("precision", Always, Number(system.precision.into())),
         ("rootdelay", Always, Real(ms(system.root_delay_s), 3)),
@@ -560,30 +563,40 @@ fn system_variables(report: &Report, now: WallInstant) -> Vec<Variable> {
     all
 }
 
-impl Answerer {
-    /// Counts and the state of the list of clients: only gathered when asked for.
-    fn statistics(&self, knowledge: &Knowledge<'_>) -> Vec<Variable> {
-        let report = knowledge.report;
-        let counts = report.server.collect().requests;
-        let sum = |names: &[&str]| {
-            let counted = counts.iter().filter(|(name, _)| names.contains(name));
-            Number(counted.map(|(_, count)| *count as i64).sum())
-        };
-        let received = counts.iter().map(|(_, count)| *count as i64).sum();
-        let uptime = report.uptime.as_seconds() as i64;
-        let mut all = vec![
-            ("ss_uptime", Asked, Number(uptime)),
-            ("ss_numctlreq", Asked, Number(self.answered as i64)),
-        ];
-        let served = ["basic", "interleaved", "crypto_nak"];
-        let bad = [
+/// One of ntpd's counters, by our name for it, of what became of all requests.
+pub fn counted(requests: &[(&'static str, u64)], counter: &str) -> u64 {
+    let verdicts: &[&str] = match counter {
+        "served" => &["basic", "interleaved", "crypto_nak"],
+        "bad" => &[
             "bad_length",
             "bad_version",
             "bad_mode",
             "bad_trailer",
             "bad_source",
+        ],
+        "bad_version" => &["bad_version"],
+        "badauth" => &["notrust", "crypto_nak"],
+        "declined" => &["group", "private", "nak_request"],
+        "restricted" => &["ignore", "noquery", "noserve", "version", "flake"],
+        "limited" => &["limited", "kiss"],
+        "kod" => &["kiss"],
+        // All.
+        _ => return requests.iter().map(|(_, count)| count).sum(),
+    };
+    let of = requests.iter().filter(|(name, _)| verdicts.contains(name));
+    of.map(|(_, count)| count).sum()
+}
+
+impl Answerer {
+    /// Counts and the state of the list of clients: only gathered when asked for.
+    fn statistics(&self, knowledge: &Knowledge<'_>) -> Vec<Variable> {
+        let report = knowledge.report;
+        let counts = report.server.collect().requests;
+        let uptime = report.uptime.as_seconds() as i64;
+        let mut all = vec![
+            ("ss_uptime", Asked, Number(uptime)),
+            ("ss_numctlreq", Asked, Number(self.answered as i64)),
         ];
-        let restricted = ["ignore", "noquery", "noserve", "version", "flake"];
         // Each twice: since the last reset, and in all. There is no reset.
         for [name, total, value] in [
             ["ss_reset", "ss_reset_r", "uptime"],
@@ -598,17 +611,10 @@ impl Answerer {
         ] {
             for name in [name, total] {
                 let value = match value {
-                    "uptime" => Number(uptime),
-                    "received" => Number(received),
-                    "bad" => sum(&bad),
-                    "badauth" => sum(&["notrust", "crypto_nak"]),
-                    "declined" => sum(&["group", "private", "nak_request"]),
-                    "restricted" => sum(&restricted),
-                    "limited" => sum(&["limited", "kiss"]),
-                    "kod" => sum(&["kiss"]),
-                    _ => sum(&served),
+                    "uptime" => uptime,
+                    counter => counted(&counts, counter) as i64,
                 };
-                all.push((name, Asked, value));
+                all.push((name, Asked, Number(value)));
             }
         }
         let clients = (knowledge.clients)();

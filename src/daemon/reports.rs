@@ -164,18 +164,27 @@ fn age_s(source: &SourceReport) -> Option<u32> {
     Some(last.age_s.clamp(0.0, f64::from(u32::MAX - 1)) as u32)
 }
 
+/// What chronyd says of a source without samples, for monitors to be alarmed by.
+const DEVIATION_UNKNOWN_S: f64 = 4.0;
+const SKEW_UNKNOWN_PPM: f64 = 2000.0;
+
 /// `sourcestats`, of one.
 pub fn source_stats(index: u32, source: &SourceReport) -> SourceStats {
     let detail = &source.detail;
+    let unknown = detail.samples == 0;
     SourceStats {
         refid: own_refid(source),
         address: named_address(index, source),
         samples: detail.samples,
         runs: 0,
         span_s: detail.span_s.max(0.0).round() as u32,
-        deviation_s: source.jitter_s.unwrap_or(0.0),
+        deviation_s: source.jitter_s.unwrap_or(DEVIATION_UNKNOWN_S),
         residual_ppm: detail.residual_ppm,
-        skew_ppm: detail.skew_ppm,
+        skew_ppm: if unknown {
+            SKEW_UNKNOWN_PPM
+        } else {
+            detail.skew_ppm
+        },
         offset_s: opposite(source.offset_s.unwrap_or(0.0)),
         offset_error_s: source.root_distance_s.unwrap_or(0.0),
     }
@@ -239,6 +248,8 @@ pub fn select_data(index: u32, source: &SourceReport) -> SelectData {
             // Truechimers that are cast out are the farthest ones.
             Tally::Outlier => b'D',
             Tally::Falseticker => b'x',
+            // Who was never heard is not known to be synchronised; that comes first.
+            Tally::Rejected if source.reply.is_none() && source.kind != CLOCK => b's',
             Tally::Rejected if detail.samples == 0 => b'M',
             Tally::Rejected if source.reach == 0 => b'S',
             Tally::Rejected => b's',
@@ -249,8 +260,9 @@ pub fn select_data(index: u32, source: &SourceReport) -> SelectData {
             _ => Leap::Unknown.bits(),
         },
         options: u16::from(detail.noselect) | u16::from(detail.prefer) << 1,
-        since_sample_s: age_s(source),
-        score: if source.offset_s.is_some() { 1.0 } else { 0.0 },
+        // Here, and not in `sources`, never is now.
+        since_sample_s: age_s(source).or(Some(0)),
+        score: 1.0,
         low_s: offset_s - distance_s,
         high_s: offset_s + distance_s,
     }
@@ -274,7 +286,10 @@ pub fn ntp_data(source: &SourceReport, report: &Report) -> NtpData {
             .address
             .map_or(Address::Unspecified, |address| Address::Ip(address.ip())),
         port: source.address.map_or(0, |address| address.port()),
-        local: source.local.map_or(Address::Unspecified, Address::Ip),
+        // chronyd learns it of the first answer.
+        local: reply
+            .and(source.local)
+            .map_or(Address::Unspecified, Address::Ip),
         reply: reply.map_or([0; 4], |reply| {
             [reply.leap, reply.version, reply.mode, source.stratum]
         }),
@@ -368,10 +383,10 @@ fn client(client: &RecentClient, now: WallInstant) -> Client {
         address: client.address.ip().to_canonical(),
         hits: count(client.count),
         drops: count(client.dropped),
-        // As far as chrony's own count goes, which is of quarters.
+        // chronyd counts in sixteenths of a second, so it tells of none below half of that.
         interval: (gaps > 0).then(|| {
             let mean_s = (span_s / gaps as f64).max(1e-9);
-            mean_s.log2().round().clamp(-30.0, 30.0) as i8
+            mean_s.log2().round().clamp(-5.0, 30.0) as i8
         }),
         since_s: since_s.clamp(0.0, f64::from(u32::MAX - 1)) as u32,
     }

@@ -44,7 +44,10 @@ impl Question {
     }
 
     /// Blocks in getaddrinfo.
-    fn look_up(&self) -> Outcome {
+    ///
+    /// # Errors
+    /// The sentence why there is no address.
+    pub fn look_up(&self) -> Outcome {
         let addresses = (self.name.as_str(), self.port)
             .to_socket_addrs()
             .map_err(|error| format!("{}: {error}", self.name))?;

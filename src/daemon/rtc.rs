@@ -214,6 +214,8 @@ pub struct RtcReport {
     pub offset_s: f64,
     /// What it gains.
     pub rate: Ppm,
+    /// The last measurement: when, and real-time clock minus system clock in seconds.
+    pub measured: Option<(WallInstant, f64)>,
 }
 
 impl RtcReport {
@@ -224,6 +226,7 @@ impl RtcReport {
             span_s,
             offset_s: fit.offset_s,
             rate: fit.rate.rate,
+            measured: None,
         }
     }
 }
@@ -282,6 +285,7 @@ impl Keeper {
             hwclock_file: config.hwclock_file.clone(),
             limit_s: config.autotrim.map(NtpDuration::as_seconds),
             line: Line::new(kept.map(|kept| kept.fit.rate)),
+            measured: None,
             set_unix: kept.and_then(|kept| kept.set_unix),
             alignable: true,
             set_from: MonoInstant::ZERO,
@@ -343,6 +347,7 @@ struct Duty {
     /// Beyond this the clock is set; none: never.
     limit_s: Option<f64>,
     line: Line,
+    measured: Option<(WallInstant, f64)>,
     set_unix: Option<i64>,
     /// Do its seconds begin where we write? Until it shows otherwise.
     alignable: bool,
@@ -399,6 +404,10 @@ impl Duty {
     fn tell(&self) {
         let Some(fit) = self.line.fit() else { return };
         let report = RtcReport::new(fit, self.line.len(), self.line.span().as_seconds());
+        let report = RtcReport {
+            measured: self.measured,
+            ..report
+        };
         let told = self.told.report.lock();
         *told.unwrap_or_else(PoisonError::into_inner) = report;
     }
@@ -425,6 +434,7 @@ impl Duty {
         let Some(sigma_s) = self.system_clock_sigma_s().filter(|_| still) else {
             return unknown();
         };
+        self.measured = Some((reading.at, reading.offset_s()));
         let added = self.line.add(Sample {
             at: reading.at,
             offset_s: reading.offset_s(),

@@ -3,7 +3,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log::{debug, info, warn};
@@ -28,6 +28,8 @@ use crate::daemon::rtc;
 use crate::daemon::service::Setup as ServiceSetup;
 use crate::daemon::single;
 use crate::daemon::snapshot::SnapshotCell;
+use crate::daemon::statistics::Needs;
+use crate::daemon::statistics::files::Scribe;
 use crate::daemon::status::{Collect, IoBackend, Reloads, ServerCounts};
 use crate::daemon::threads;
 use crate::daemon::time_loop::TimeLoop;
@@ -89,6 +91,7 @@ pub fn run(options: Options) -> Result<End, String> {
     // Nobody is served before the rules stand.
     let rules = Arc::new(policy(config, &[]));
     core.set_policy(Arc::clone(&rules));
+    core.set_needs(Needs::of(&config.statistics));
     check_phcs(config)?;
     let clocks = (0..).zip(&config.sources).filter_map(|(index, source)| {
         Some((SourceId(index), source.name.clone(), source.options.clock?))
@@ -149,6 +152,9 @@ pub fn run(options: Options) -> Result<End, String> {
                     posts,
                     heard: config.commands.allowed.clone(),
                     drift_file: config.drift_file.clone(),
+                    statistics: config.statistics.clone(),
+                    entries: None,
+                    started,
                     cards: config.stamping.cards.clone(),
                     workers: workers.clone(),
                     secret: random()?,
@@ -194,6 +200,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 posts,
                 heard: config.commands.allowed.clone(),
                 drift_file: config.drift_file.clone(),
+                scribe: Scribe::new(&config.statistics, started),
                 cards: Keeper::new(&config.stamping.cards),
                 signals,
             })
@@ -264,17 +271,21 @@ fn choose_io(choice: IoChoice, without: &mut Without) -> Result<IoBackend, Strin
 }
 
 /// Keeps what steers clocks and binds low ports, and what sets network cards up if
-/// `hwtimestamp` asks for it: a driver that resets its card has to be told again. A drift file in a directory of
-/// another user's (`/var/lib/ntp` belongs to `ntp` on most hosts) takes root's
-/// disregard of permissions too.
+/// `hwtimestamp` asks for it: a driver that resets its card has to be told again. A file in
+/// a directory of another user's (`/var/lib/ntp` and `/var/log/ntpsec` belong to ntpd's on
+/// most hosts) takes root's disregard of permissions too.
 fn shed_privileges(config: &Config) {
     let mut keep = vec![Capability::SysTime, Capability::NetBindService];
     let drift_file = config.drift_file.as_deref();
     // Debian's /run/chrony is another user's too.
     let commands = config.commands.path.as_deref();
     let commands = commands.filter(|path| path.parent().is_some_and(Path::exists));
-    let mut directories = [drift_file, commands].into_iter().flatten();
-    if directories.any(|path| path.parent().is_some_and(belongs_to_another)) {
+    let beside = [drift_file, commands].into_iter().flatten();
+    let logs = config.statistics.written().map(|(_, directory)| directory);
+    let mut directories = beside
+        .filter_map(Path::parent)
+        .chain(logs.map(PathBuf::as_path).filter(|path| path.exists()));
+    if directories.any(belongs_to_another) {
         keep.push(Capability::DacOverride);
     }
     if !config.stamping.cards.is_empty() {

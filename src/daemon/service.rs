@@ -26,6 +26,7 @@ use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpStream, UnixStream};
 
 use crate::config::stamping::CardLine;
+use crate::config::statistics::StatisticsConfig;
 use crate::daemon::cards::{CHECK_INTERVAL, Card, Keeper};
 use crate::daemon::cmdmon::{Asker, BUFFER_LEN, Desk, Post, Step};
 use crate::daemon::control;
@@ -38,6 +39,7 @@ use crate::daemon::metrics::Exporter;
 use crate::daemon::options::{Reload, Reread};
 use crate::daemon::query::{Answerer, Knowledge, Query};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
+use crate::daemon::statistics::ring::{Clerks, Entries};
 use crate::daemon::status::Report;
 use crate::daemon::worker::Workers;
 use crate::linux::clock;
@@ -45,6 +47,7 @@ use crate::linux::netlink::{self, Interface};
 use crate::server::rule::Prefix;
 use crate::sync::filter::Start;
 use crate::time::duration::NtpDuration;
+use crate::time::instant::MonoInstant;
 use crate::wire::candm::Request;
 
 /// Links that change, change several times in a row: wait for the last of it.
@@ -67,6 +70,10 @@ pub enum ToService {
     },
     /// Keep this frequency in the drift file.
     WriteDrift(Start),
+    /// Write these files of measurements from now on.
+    SetStatistics(Box<StatisticsConfig>),
+    /// Open them anew.
+    CycleLogs,
     /// Read the leap second file; the answer comes as [`ToLoop::Leaps`].
     ReadLeaps(PathBuf),
     /// Read the configuration again; the answer comes as [`ToLoop::Config`].
@@ -117,6 +124,12 @@ pub struct Setup {
     pub metrics: Option<(OwnedFd, Exporter)>,
     /// Where the frequency is kept.
     pub drift_file: Option<PathBuf>,
+    /// Files of measurements.
+    pub statistics: StatisticsConfig,
+    /// Where comes what is written there; none: nothing does.
+    pub entries: Option<Entries>,
+    /// When the daemon started.
+    pub started: MonoInstant,
     /// Where chronyc is heard.
     pub posts: Vec<Post>,
     /// Who may ask there besides this machine.
@@ -250,6 +263,12 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
         let (sender, receiver) = watch::channel(None);
         (sender, tokio_uring::spawn(keep_drift(path, receiver)))
     });
+    let clerks = Rc::new(RefCell::new(Clerks::new(&setup.statistics, setup.started)));
+    let (stop_entries, stopped) = watch::channel(());
+    let written = setup.entries.map(|entries| {
+        let clerks = Rc::clone(&clerks);
+        tokio_uring::spawn(write_entries(entries, clerks, stopped))
+    });
     // Kept until the end: dropping it removes the socket's file.
     let control = setup.control;
     if let Some(listener) = &control {
@@ -303,6 +322,8 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
                     sender.send_replace(Some(frequency));
                 }
             }
+            ToService::SetStatistics(config) => clerks.borrow_mut().set(&config),
+            ToService::CycleLogs => clerks.borrow().cycle(),
             ToService::ReadLeaps(path) => {
                 let answers = answers.clone();
                 tokio_uring::spawn(async move {
@@ -332,6 +353,17 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
             log::warn!("the drift file's disk did not answer in time");
         }
     }
+    drop(stop_entries);
+    if let Some(task) = written {
+        // It only moves what is there already.
+        let _ = task.await;
+    }
+    let clerks = Rc::into_inner(clerks).map(RefCell::into_inner);
+    if let Some(clerks) = clerks
+        && !clerks.finish(FAREWELL).await
+    {
+        log::warn!("not all statistics files could be written in time");
+    }
     // Last, because the others may have something to say.
     if let Some((stop, task)) = log {
         drop(stop);
@@ -358,6 +390,26 @@ async fn keep_drift(path: PathBuf, mut frequency: watch::Receiver<Option<Start>>
             }
             Err(_) => {}
         }
+    }
+}
+
+/// Hands what comes from the time loop on to the files it is for; when stopped, what has
+/// come by then.
+async fn write_entries(
+    mut entries: Entries,
+    clerks: Rc<RefCell<Clerks>>,
+    mut stopped: watch::Receiver<()>,
+) {
+    loop {
+        let entry = tokio::select! {
+            entry = entries.next() => entry,
+            _ = stopped.changed() => break,
+        };
+        let Some(entry) = entry else { return };
+        clerks.borrow_mut().write(&entry);
+    }
+    while let Some(entry) = entries.take() {
+        clerks.borrow_mut().write(&entry);
     }
 }
 
@@ -847,6 +899,7 @@ mod tests {
             cards: Vec::new(),
             workers: None,
             secret: [0; 32],
+            ..Setup::default()
         };
         let woken = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&woken);

@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use log::warn;
 
+use crate::config::statistics::StatisticsConfig;
 use crate::daemon::cards::{CHECK_INTERVAL, Keeper};
 use crate::daemon::cmdmon::{self, BUFFER_LEN, Post, Step, TURN_MAX};
 use crate::daemon::counters::{self, CardCounts, WorkerCounters};
@@ -22,6 +23,8 @@ use crate::daemon::options::{Reload, Reread};
 use crate::daemon::query::{Answerer, Knowledge, Query};
 use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::snapshot::Snapshot;
+use crate::daemon::statistics::Entry;
+use crate::daemon::statistics::files::Scribe;
 use crate::daemon::status::{Collect, Report, ServerCounts};
 use crate::daemon::time_loop::{Errand, TimeLoop};
 use crate::hardware::card::Cards;
@@ -372,6 +375,7 @@ struct Own {
     resolver: Resolver,
     resolved: Sender<(SourceId, Outcome)>,
     drift_file: Option<PathBuf>,
+    scribe: Scribe,
 }
 
 impl Hands for Own {
@@ -413,6 +417,18 @@ impl Hands for Own {
         Some((reload.0)())
     }
 
+    fn keep(&mut self, entry: Box<Entry>) {
+        self.scribe.write(&entry);
+    }
+
+    fn set_statistics(&mut self, config: &StatisticsConfig) {
+        self.scribe.set(config);
+    }
+
+    fn cycle_logs(&mut self) {
+        self.scribe.cycle();
+    }
+
     /// Whoever asks gets a report of that moment.
     fn tell(&mut self, _: Report) {}
 
@@ -437,6 +453,8 @@ pub struct Parts {
     pub heard: Vec<(Prefix, bool)>,
     /// Where the frequency is kept.
     pub drift_file: Option<PathBuf>,
+    /// Who writes files of measurements.
+    pub scribe: Scribe,
     /// Who sets network cards up, if any are to stamp packets.
     pub cards: Option<Keeper>,
     /// Caught signals.
@@ -453,6 +471,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         posts,
         heard,
         drift_file,
+        scribe,
         cards,
         signals,
     } = parts;
@@ -463,6 +482,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         resolver: Resolver::new(),
         resolved,
         drift_file,
+        scribe,
     };
     let mut to_do = Vec::new();
     let mut chronyc = cmdmon::Desk::new(&heard);

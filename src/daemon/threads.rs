@@ -6,12 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
+use crate::config::statistics::StatisticsConfig;
 use crate::daemon::errands::{End, Errands, Hands};
 use crate::daemon::leaps;
 use crate::daemon::options::{Reload, Reread};
 use crate::daemon::resolve::Question;
 use crate::daemon::service::{Service, Setup, ToLoop, ToService};
 use crate::daemon::snapshot::{Snapshot, SnapshotCell};
+use crate::daemon::statistics::Entry;
+use crate::daemon::statistics::ring::{self, Queue};
 use crate::daemon::status::Report;
 use crate::daemon::time_loop::{Errand, TimeLoop};
 use crate::daemon::worker::Workers;
@@ -33,6 +36,7 @@ struct Others {
     workers: Option<Arc<Workers>>,
     service: Service,
     keeps_frequency: bool,
+    entries: Queue,
 }
 
 impl Hands for Others {
@@ -74,6 +78,19 @@ impl Hands for Others {
     fn read_config(&mut self, reload: &Reload) -> Option<Reread> {
         self.service.send(ToService::ReadConfig(reload.clone()));
         None
+    }
+
+    fn keep(&mut self, entry: Box<Entry>) {
+        self.entries.send(entry);
+    }
+
+    fn set_statistics(&mut self, config: &StatisticsConfig) {
+        self.service
+            .send(ToService::SetStatistics(Box::new(config.clone())));
+    }
+
+    fn cycle_logs(&mut self) {
+        self.service.send(ToService::CycleLogs);
     }
 
     fn tell(&mut self, report: Report) {
@@ -120,6 +137,11 @@ pub fn run(parts: Parts) -> io::Result<End> {
     let wake = Wake::new()?;
     let (sender, messages) = mpsc::channel();
     let keeps_frequency = service.drift_file.is_some();
+    let (entries, kept) = ring::queue();
+    let service = Setup {
+        entries: Some(kept),
+        ..service
+    };
     let waker = wake.clone();
     let service = Service::start(service, sender, Box::new(move || waker.wake()))?;
     let mut hands = Others {
@@ -127,6 +149,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         workers,
         service,
         keeps_frequency,
+        entries,
     };
     hands.tell(errands.report(&core));
     errands.ready();

@@ -21,6 +21,7 @@ use crate::daemon::hardware::{CardReport, Hardware};
 use crate::daemon::phc;
 use crate::daemon::refclock::Refclocks;
 use crate::daemon::snapshot::Snapshot;
+use crate::daemon::statistics::{Entry, Needs, What};
 use crate::hardware::card::Cards;
 use crate::linux::clock;
 use crate::linux::udp::{ClientSocket, StampingHold};
@@ -61,6 +62,8 @@ pub enum Errand {
     Upstreams(Vec<IpAddr>),
     /// Write the drift file.
     KeepFrequency(Start),
+    /// Keep it in the files that are about it.
+    Keep(Box<Entry>),
     /// A second has passed.
     Tick,
     /// The clock was set once, and no more was asked.
@@ -91,6 +94,8 @@ pub struct TimeLoop {
     unsendable: BTreeSet<std::net::SocketAddr>,
     /// Why the clock is not steered though it should be.
     refused: Option<String>,
+    /// Are events kept in a file?
+    keeps_events: bool,
 }
 
 impl TimeLoop {
@@ -112,6 +117,7 @@ impl TimeLoop {
             buffer: Box::new([0; PACKET_LEN_MAX]),
             unsendable: BTreeSet::new(),
             refused: None,
+            keeps_events: false,
         }
     }
 
@@ -235,6 +241,12 @@ impl TimeLoop {
         self.node.set_policy(policy);
     }
 
+    /// What is kept in files from now on.
+    pub fn set_needs(&mut self, needs: Needs) {
+        self.node.set_wanted(needs.facts);
+        self.keeps_events = needs.events;
+    }
+
     /// Why the clock was not steered when it should have been, if that happened.
     pub fn refused(&self) -> Option<String> {
         self.refused.clone()
@@ -338,8 +350,23 @@ impl TimeLoop {
                 Action::KeepFrequency(frequency) => {
                     errands.push(Errand::KeepFrequency(frequency));
                 }
-                Action::Log(event) if event.is_warning() => warn!("{event}"),
-                Action::Log(event) => info!("{event}"),
+                Action::Record(record) => {
+                    let what = What::Fact(record.fact);
+                    let now = record.now;
+                    errands.push(Errand::Keep(Box::new(Entry { now, what })));
+                }
+                Action::Log(event) => {
+                    if event.is_warning() {
+                        warn!("{event}");
+                    } else {
+                        info!("{event}");
+                    }
+                    if self.keeps_events {
+                        let now = self.clock.now();
+                        let what = What::Event(event, Box::new(self.node.report(now)));
+                        errands.push(Errand::Keep(Box::new(Entry { now, what })));
+                    }
+                }
                 Action::Done => errands.push(Errand::Done),
                 Action::Fatal(sentence) => errands.push(Errand::Fatal(sentence)),
                 Action::Panic(sentence) => errands.push(Errand::Panic(sentence)),

@@ -179,6 +179,20 @@ impl Timex {
         Ok(NtpDuration::from_nanos(step.as_nanos()))
     }
 
+    /// Has the kernel run the clock faster or slower by 500 ppm until `offset` is made
+    /// up for, and forget it then; positive is forward. Goes on when this process has
+    /// ended (adjtime(3)). Returns what was ordered, which is `offset` in whole
+    /// microseconds. Takes the place of an earlier such order.
+    ///
+    /// # Errors
+    /// PermissionDenied without CAP_SYS_TIME; else what adjtimex(2) says.
+    pub fn slew_once(&self, offset: NtpDuration) -> io::Result<NtpDuration> {
+        // To the nearest; nanoseconds are beyond such an order.
+        let us = (offset.as_nanos() as f64 / 1_000.0).round() as i64;
+        call(&mut encode_slew(us), "slew")?;
+        Ok(microseconds(us))
+    }
+
     /// Tells the kernel how good the time is, and returns what it made of it.
     ///
     /// # Errors
@@ -302,6 +316,13 @@ fn encode_take_over() -> [libc::timex; 3] {
     [adjtime, phase, off]
 }
 
+fn encode_slew(us: i64) -> libc::timex {
+    let mut order = empty();
+    order.modes = libc::ADJ_OFFSET_SINGLESHOT;
+    order.offset = us as _;
+    order
+}
+
 /// Rounded up, as it is an upper bound, and within what the kernel takes.
 fn error_us(error: NtpDuration) -> i64 {
     let ns = error.abs().as_nanos();
@@ -413,6 +434,12 @@ mod tests {
             assert_eq!(order.modes, libc::ADJ_SETOFFSET | libc::ADJ_NANO);
             assert_eq!((order.time.tv_sec, order.time.tv_usec), (seconds, fraction));
         }
+    }
+
+    #[test]
+    fn a_single_slew_is_in_microseconds_and_touches_nothing_else() {
+        let order = encode_slew(-1_234);
+        assert_eq!((order.modes, order.offset), (0x8001, -1_234));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::node::record::Record;
 use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
 use crate::system::SystemState;
@@ -52,6 +53,8 @@ pub enum Action {
     Upstreams(Vec<IpAddr>),
     /// Keep this frequency for the next start.
     KeepFrequency(Start),
+    /// Keep it in files, if there are any for it.
+    Record(Box<Record>),
     /// Tell the operator.
     Log(Event),
     /// The clock was set, and that was all that was wanted (`-q`).

@@ -19,6 +19,7 @@ use crate::mechanisms::Mechanisms;
 use crate::node::action::{Action, AssociationId, Event, SourceId, Whom};
 use crate::node::manual::Manual;
 use crate::node::pool::{Name, SourceSpec};
+use crate::node::record::{Fact, ReadingFact, Record, ReplyFact, SampleFact, UpdateFact, Wanted};
 use crate::node::report::{
     CLOCK, KeyReport, LOCAL, NodeReport, ReplyReport, SampleReport, SourceDetail, SourceReport,
     SystemDetail, SystemReport,
@@ -97,6 +98,8 @@ struct Peer {
     answers: bool,
     /// When the operator was last told that it lies.
     accused: Option<MonoInstant>,
+    /// The frequency of the last record, and what it might be wrong by.
+    recorded: Option<(Ppm, Ppm)>,
 }
 
 /// A reference clock behind an association.
@@ -185,6 +188,8 @@ pub struct Node {
     armed: Leap,
     /// The offsets found at each update.
     updates: Updates,
+    /// What is recorded.
+    wanted: Wanted,
     /// Times that an operator types in.
     manual: Manual,
     /// Done or dead: nothing more is asked or steered.
@@ -285,6 +290,7 @@ impl Node {
             leap_table: None,
             armed: Leap::None,
             updates: Updates::default(),
+            wanted: Wanted::default(),
             manual: Manual::default(),
             over: false,
         };
@@ -446,6 +452,10 @@ impl Node {
             &self.own_addresses,
             &self.policy.keys,
         );
+        if self.wanted.replies {
+            self.record_answer(index, &received, now);
+        }
+        let peer = &mut self.peers[index];
         match received {
             Received::Rejected(_) => {
                 let missed = peer.association.misses() > misses;
@@ -489,6 +499,8 @@ impl Node {
             self.on_reading_failed(id, now);
             return;
         };
+        let raw = reading.clock - reading.local;
+        self.record_reading(id, raw, offset, reading.window.half(), now);
         let z = offset + self.ledger.integral_at(reading.at);
         if let Some(clock) = self.clock_of(id) {
             clock.readings.keep(reading, z);
@@ -528,6 +540,8 @@ impl Node {
             return;
         };
         peer.association.on_measurement(&sample, now);
+        self.record_measurement(index, &sample, now);
+        let peer = &mut self.peers[index];
         if !std::mem::replace(&mut peer.answers, true) {
             let event = Event::Reachable(peer.whom());
             self.log(event);
@@ -618,6 +632,11 @@ impl Node {
         self.leap_table.as_ref()?.tai_offset_at(now.wall)
     }
 
+    /// What is recorded from now on.
+    pub fn set_wanted(&mut self, wanted: Wanted) {
+        self.wanted = wanted;
+    }
+
     /// What we serve with.
     pub fn state(&self) -> &SystemState {
         &self.state
@@ -673,6 +692,9 @@ impl Node {
             }
             Update::Stale => return,
         }
+        if self.wanted.samples {
+            self.record_sample(index, now);
+        }
         self.synchronise(now);
     }
 
@@ -708,6 +730,10 @@ impl Node {
                 peer.accused = Some(now.mono);
             }
         }
+        if self.wanted.selections {
+            let fact = Fact::Selection(self.source_reports(now));
+            self.record(fact, now);
+        }
         let (Some(system), Some(mut combined)) = (
             selection.system,
             combine(&candidates, &selection, mechanisms),
@@ -722,6 +748,10 @@ impl Node {
             combined.holdover.frequency_sigma = kept.frequency_sigma;
         }
         self.combined = Some(combined);
+        let before = Before {
+            pending: self.discipline.pending(now.mono),
+            error: self.error_bound(now),
+        };
         if self.config.steer {
             let outcome = self.discipline.update(&combined, now.mono);
             if let Outcome::Panic { offset } = outcome {
@@ -736,12 +766,18 @@ impl Node {
             for command in outcome.commands() {
                 self.steer(command);
             }
+            if matches!(outcome, Outcome::Step { .. }) && self.wanted.updates {
+                self.record_update(&combined, selection.survivors.len(), before, now);
+            }
             if matches!(outcome, Outcome::Waiting | Outcome::Step { .. }) {
                 // Not set yet; after a step, `on_applied` comes back here.
                 return;
             }
         }
         self.follow(system, &combined, now);
+        if self.wanted.updates {
+            self.record_update(&combined, selection.survivors.len(), before, now);
+        }
     }
 
     /// The system variables, from the system peer and the combination.
@@ -823,7 +859,9 @@ impl Node {
         self.reference = Reference::None;
         self.local_from = now.mono + LOCAL_WAIT;
         self.state.refid = RefId::STEP;
+        let error = self.error_bound(now);
         self.forget_time();
+        self.record_loss(error, now);
         self.vouch(now);
     }
 
@@ -848,7 +886,9 @@ impl Node {
         self.age(now);
         if self.state.is_synchronised() && !self.holds_over(now) {
             self.log(Event::Unsynchronised);
+            let error = self.error_bound(now);
             self.forget_time();
+            self.record_loss(error, now);
         }
         let table = self.leap_table.as_ref();
         if self.state.leap != Leap::Unknown
@@ -926,6 +966,145 @@ impl Node {
     }
 }
 
+/// The state before a correction.
+#[derive(Clone, Copy)]
+struct Before {
+    pending: NtpDuration,
+    error: Option<NtpDuration>,
+}
+
+/// What is kept in files.
+impl Node {
+    fn record(&mut self, fact: Fact, now: Now) {
+        let record = Box::new(Record { now, fact });
+        self.actions.push_back(Action::Record(record));
+    }
+
+    fn error_bound(&self, now: Now) -> Option<NtpDuration> {
+        let known = self.state.error_bound < NtpDuration::MAX;
+        known.then(|| self.state.error_bound_at(now.wall))
+    }
+
+    fn record_answer(&mut self, index: usize, received: &Received, now: Now) {
+        let association = &mut self.peers[index].association;
+        let Some(answer) = association.take_answer() else {
+            return;
+        };
+        let zero = NtpDuration::ZERO;
+        let (failed, offset, delay, dispersion) = match received {
+            Received::Rejected(test) => (Some(*test), zero, zero, zero),
+            Received::Sample(sample) => {
+                let offset = sample.offset + association.options().offset;
+                (None, offset, sample.delay, sample.dispersion)
+            }
+            Received::Kiss(_) => (Some(PacketTest::Unsynchronised), zero, zero, zero),
+            // Its own sample comes with the next one.
+            Received::Nothing => return,
+        };
+        let fact = Fact::Reply(ReplyFact {
+            address: association.address(),
+            local: association.local(),
+            header: answer.header,
+            exchange: answer.exchange,
+            origins: answer.origins,
+            interleaved: answer.interleaved,
+            failed,
+            offset,
+            delay,
+            dispersion,
+            poll: association.poll_exponent(),
+        });
+        self.record(fact, now);
+    }
+
+    fn record_sample(&mut self, index: usize, now: Now) {
+        let peer = &self.peers[index];
+        let Some(estimate) = peer.filter.estimate(now.mono, &self.ledger) else {
+            return;
+        };
+        let sigma = estimate.holdover.frequency_sigma;
+        let stress = peer.recorded.map_or(0.0, |(frequency, sigma)| {
+            (estimate.frequency - frequency).0.abs() / sigma.0.max(f64::MIN_POSITIVE)
+        });
+        let fact = Fact::Sample(SampleFact {
+            source: self.peer_report(peer, now),
+            dispersion: estimate.dispersion,
+            stress,
+        });
+        self.peers[index].recorded = Some((estimate.frequency, sigma));
+        self.record(fact, now);
+    }
+
+    fn record_update(&mut self, combined: &Combined, sources: usize, before: Before, now: Now) {
+        let fact = Fact::Update(UpdateFact {
+            system: self.system_report(now),
+            offset: combined.offset,
+            offset_sigma: combined.offset_sigma,
+            combined: sources,
+            pending: before.pending,
+            error_before: before.error,
+        });
+        self.record(fact, now);
+    }
+
+    /// Nobody is followed any more.
+    fn record_loss(&mut self, error_before: Option<NtpDuration>, now: Now) {
+        if !self.wanted.updates {
+            return;
+        }
+        let fact = Fact::Update(UpdateFact {
+            system: self.system_report(now),
+            offset: NtpDuration::ZERO,
+            offset_sigma: NtpDuration::ZERO,
+            combined: 0,
+            pending: self.discipline.pending(now.mono),
+            error_before,
+        });
+        self.record(fact, now);
+    }
+
+    fn record_reading(
+        &mut self,
+        id: AssociationId,
+        raw: NtpDuration,
+        offset: NtpDuration,
+        dispersion: NtpDuration,
+        now: Now,
+    ) {
+        let wanted = self.wanted.readings;
+        let Some(clock) = self.clock_of(id).filter(|_| wanted) else {
+            return;
+        };
+        let options = clock.readings.options();
+        let fact = Fact::Reading(ReadingFact {
+            name: options.name(),
+            refid: options.refid,
+            place: Some(clock.readings.count()),
+            raw,
+            offset,
+            dispersion: dispersion + options.precision,
+        });
+        self.record(fact, now);
+    }
+
+    fn record_measurement(&mut self, index: usize, sample: &Measurement, now: Now) {
+        let wanted = self.wanted.readings;
+        let Some(clock) = self.peers[index].clock.as_ref().filter(|_| wanted) else {
+            return;
+        };
+        let options = clock.readings.options();
+        let fact = Fact::Reading(ReadingFact {
+            name: options.name(),
+            refid: options.refid,
+            place: None,
+            raw: NtpDuration::ZERO,
+            offset: sample.offset,
+            dispersion: sample.dispersion,
+        });
+        self.record(fact, now);
+    }
+}
+
 /// Names, addresses, associations.
 impl Node {
     /// Do our own `restrict` rules forbid this server's packets? `notrust` does
@@ -963,6 +1142,7 @@ impl Node {
             tally: Tally::Rejected,
             answers: false,
             accused: None,
+            recorded: None,
         });
         // In the order of the configuration, for those who read tables.
         self.peers.sort_by_key(|peer| (peer.source, peer.id));

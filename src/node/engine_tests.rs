@@ -43,6 +43,7 @@ struct World {
     replies: BTreeMap<(i64, AssociationId), Header>,
     noise: ChaCha8Rng,
     log: Vec<String>,
+    records: Vec<Record>,
     fatal: Option<String>,
     done: bool,
     sent: u64,
@@ -124,6 +125,7 @@ impl World {
             replies: BTreeMap::new(),
             noise: ChaCha8Rng::seed_from_u64(1),
             log: Vec::new(),
+            records: Vec::new(),
             fatal: None,
             done: false,
             sent: 0,
@@ -187,6 +189,7 @@ impl World {
                 | Action::Publish(_)
                 | Action::Upstreams(_)
                 | Action::KeepFrequency(_) => {}
+                Action::Record(record) => self.records.push(*record),
             }
         }
     }
@@ -580,6 +583,99 @@ fn a_kiss_is_told_once_and_obeyed() {
     world.run_until(4000.0);
     assert_eq!(world.sent, 1);
     assert_eq!(world.logged("DENY"), 1);
+}
+
+fn all_facts() -> Wanted {
+    Wanted {
+        replies: true,
+        samples: true,
+        updates: true,
+        selections: true,
+        readings: true,
+    }
+}
+
+#[test]
+fn what_is_wanted_is_recorded_and_nothing_else() {
+    let mut world = World::new(2, iburst(), 0.5, Ppm(20.0));
+    world.run_until(30.0);
+    assert!(world.records.is_empty(), "nobody wanted any");
+    let mut world = World::new(2, iburst(), 0.5, Ppm(20.0));
+    world.node.set_wanted(all_facts());
+    world.run_until(600.0);
+    let facts = world.records.iter().map(|record| &record.fact);
+    let count = |is: fn(&Fact) -> bool| facts.clone().filter(|fact| is(fact)).count() as u64;
+    assert_eq!(count(|fact| matches!(fact, Fact::Reply(_))), world.sent);
+    assert!(count(|fact| matches!(fact, Fact::Sample(_))) > 10);
+    assert!(count(|fact| matches!(fact, Fact::Selection(all) if all.len() == 2)) > 10);
+    assert_eq!(count(|fact| matches!(fact, Fact::Reading(_))), 0);
+    // The step first, with what was found before it was made.
+    let mut updates = facts.filter_map(|fact| match fact {
+        Fact::Update(update) => Some(update),
+        _ => None,
+    });
+    let first = updates.next().expect("a step");
+    assert!((first.offset.as_seconds() + 0.5).abs() < 1e-3, "{first:?}");
+    assert_eq!((first.error_before, first.combined > 0), (None, true));
+    let last = updates.next_back().expect("corrections");
+    assert!(last.offset.abs() < micros(100) && last.error_before.is_some());
+    let reply = world.records.iter().find_map(|record| match &record.fact {
+        Fact::Reply(reply) => Some(reply),
+        _ => None,
+    });
+    let reply = reply.expect("an answer");
+    assert_eq!(
+        (reply.offset, reply.failed),
+        (reply.exchange.offset(), None)
+    );
+}
+
+#[test]
+fn an_answer_that_fails_a_test_is_recorded_and_a_strangers_packet_is_not() {
+    let mut world = World::new(1, iburst(), 0.0, Ppm::ZERO);
+    world.node.set_wanted(all_facts());
+    world.servers.get_mut(&address(1)).expect("it").leap = Leap::Unknown;
+    world.run_until(30.0);
+    let failed = world.records.iter().filter(|record| match &record.fact {
+        Fact::Reply(reply) => reply.failed == Some(PacketTest::Unsynchronised),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(failed.count() as u64, world.sent);
+    world.records.clear();
+    let id = world.node.peers[0].id;
+    let now = world.now();
+    let forged = [0x24; 48];
+    for _ in 0..100 {
+        world
+            .node
+            .on_datagram(id, &forged, Stamp::kernel(now.wall), now);
+    }
+    world.act();
+    assert!(world.records.is_empty(), "{:?}", world.records);
+}
+
+#[test]
+fn a_clocks_readings_are_recorded_with_their_places() {
+    let mut world = World::with(1, iburst(), 0.001, Ppm(5.0), |config| {
+        config.sources[0].options.clock = Some(ClockOptions::default());
+    });
+    world.node.set_wanted(all_facts());
+    world.run_until(100.0);
+    let mut expected = 0;
+    let mut measurements = 0;
+    for record in &world.records {
+        let Fact::Reading(reading) = &record.fact else {
+            continue;
+        };
+        match reading.place {
+            Some(place) => assert_eq!(std::mem::replace(&mut expected, place + 1), place),
+            None => {
+                measurements += 1;
+                expected = 0;
+            }
+        }
+    }
+    assert!(measurements > 1, "{measurements}");
 }
 
 #[test]

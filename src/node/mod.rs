@@ -5,5 +5,6 @@ pub mod action;
 pub mod engine;
 pub mod manual;
 pub mod pool;
+pub mod record;
 pub mod report;
 pub mod updates;

@@ -317,7 +317,7 @@ impl World {
                 }
                 Action::Fatal(sentence) | Action::Panic(sentence) => self.ended = Some(sentence),
                 Action::Done => self.ended = Some("done".to_owned()),
-                Action::Upstreams(_) | Action::KeepFrequency(_) => {}
+                Action::Upstreams(_) | Action::KeepFrequency(_) | Action::Record(_) => {}
             }
         }
         self.due = self.engine.deadline();

@@ -4,7 +4,8 @@
 //! come padded, and a shorter one is told so.
 //!
 //! Some replies grew over the years under new numbers. Which of them a client can read
-//! shows in the length of its padding, so each gets the one of its time.
+//! shows in the length of its padding, so each gets the one of its time. That of exporters
+//! is always the same, so they get those that old ones can read, too.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -1193,8 +1194,8 @@ impl Writer {
             &stats.timestamps,
         ];
         let counts = counts.into_iter().flatten().copied();
-        if room < SERVER_STATS_4_LEN {
-            // chronyc before 4.4 knows eleven counters of 32 bits.
+        if room != SERVER_STATS_4_LEN {
+            // chronyc before 4.4 knows eleven counters of 32 bits, and exporters may.
             counts.for_each(|count| self.u32(u32::try_from(count).unwrap_or(u32::MAX)));
             return 24;
         }
@@ -1223,8 +1224,8 @@ impl Writer {
         self.u16(passed | if data.interleaved { 0x4000 } else { 0 });
         self.u8s(&data.stamped_by);
         data.totals.iter().for_each(|&total| self.u32(total));
-        if room < NTP_DATA_2_LEN {
-            // chronyc before 4.6 knows nothing of what stamped.
+        if room != NTP_DATA_2_LEN {
+            // chronyc before 4.6 knows nothing of what stamped, nor may exporters.
             self.u8s(&[0xff; 12]);
             return 16;
         }
@@ -1451,8 +1452,12 @@ mod tests {
         };
         let reply = Reply::ServerStats(stats);
         // chronyc 4.3 pads to 72 octets, 4.8 to 196.
-        for (room, number, len) in [(72, 24, 72), (196, 25, 196)] {
-            let (header, _) = parsed(&request(54, &[], room));
+        for (asked, number, len) in [
+            (request(54, &[], 72), 24, 72),
+            (request(54, &[], 196), 25, 196),
+            (exporters(54, &[]), 24, 72),
+        ] {
+            let (header, _) = parsed(&asked);
             let bytes = answer(&header, Status::Success, &reply).unwrap();
             assert_eq!((bytes[7], bytes.len()), (number, len));
         }

@@ -116,17 +116,29 @@ impl Ntpd {
 
 /// What ntpsec's `ntpdig` says: (seconds the server is ahead, its stratum).
 pub fn ntpdig(from: &Namespace, server: IpAddr) -> Result<(f64, u64), String> {
+    let text = ntpdig_text(from, &["-j", &server.to_string()]);
+    let json = text.lines().find(|line| line.starts_with('{'));
+    json.and_then(|json| serde_json::from_str::<serde_json::Value>(json).ok())
+        .and_then(|json| Some((json["offset"].as_f64()?, json["stratum"].as_u64()?)))
+        .ok_or(text)
+}
+
+/// A monitoring plugin of nagios: what it prints, and its exit code.
+pub fn nagios(from: &Namespace, plugin: &str, args: &[&str]) -> (String, Option<i32>) {
+    let path = root().join("usr/lib/nagios/plugins").join(plugin);
+    let mut command = process::command(Some(from), path);
+    command.args(args);
+    let output = process::run(command, secs(30));
+    (process::all(&output), output.status.code())
+}
+
+/// What ntpsec's `ntpdig` prints.
+pub fn ntpdig_text(from: &Namespace, args: &[&str]) -> String {
     // Debian's own Python, for which the module was built.
     let mut command = process::command(Some(from), "/usr/bin/python3");
     command.env("PYTHONPATH", root().join("usr/lib/python3/dist-packages"));
-    command.arg(root().join("usr/bin/ntpdig"));
-    command.args(["-j", &server.to_string()]);
-    let output = process::run(command, secs(20));
-    let text = process::stdout(&output);
-    serde_json::from_str::<serde_json::Value>(&text)
-        .ok()
-        .and_then(|json| Some((json["offset"].as_f64()?, json["stratum"].as_u64()?)))
-        .ok_or_else(|| process::all(&output))
+    command.arg(root().join("usr/bin/ntpdig")).args(args);
+    process::all(&process::run(command, secs(20)))
 }
 
 /// What `busybox ntpd -n -q -w` says: seconds the server is ahead. With -w it

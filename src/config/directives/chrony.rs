@@ -2,19 +2,18 @@
 
 use crate::config::chrony_lines::{
     allow, bind_address, client_log_limit, conf_dir, deny, drift_file, include, leap_mode,
-    leap_zone, local, make_step, max_change, max_distance, max_stratum, min_sources, other_limit,
-    port, rate_limit, source_dir,
+    leap_zone, local, make_step, max_change, max_distance, max_stratum, min_sources, no_client_log,
+    other_limit, port, rate_limit, source_dir,
 };
 use crate::config::chrony_source::{peer, pool, server};
 use crate::config::directives::{Directive, Kind, inert, missing, refused, works};
 use crate::config::key_lines::{crypto_nak, key_file};
 use crate::config::refclock::{phc, refclock};
 use crate::config::settings::{busypoll, clients, control, leap_file_alone, listen, metrics};
+use crate::config::statistics_lines::{log, logbanner, logchange, logdir};
 
 const DELETE: &str = "delete the line";
 const COMMANDS: &str = "orders come by the Unix socket, which file permissions guard";
-const STATISTICS: &str =
-    "the same figures are in `ptntp stat --json`, `ptntp peers --json` and the metrics";
 const NO_NTS: &str = "there is no NTS yet";
 const NTS_CLIENTS: &str = "there is no NTS yet, and its clients would lose their time";
 const SLEWS: &str = "the clock is slewed by at most 500 ppm, over a time that follows the polls";
@@ -330,11 +329,11 @@ pub const DIRECTIVES: &[Directive] = &[
         client_log_limit,
         "1048576",
     ),
-    inert(
+    works(
         "noclientlog",
         "",
-        "clients are remembered only as far as limits and interleaved mode need it",
-        &[],
+        "`chronyc clients` and `ntpq -c mrulist` list nobody; limits need no list",
+        no_client_log,
         "",
     ),
     refused(
@@ -595,32 +594,32 @@ pub const DIRECTIVES: &[Directive] = &[
         key_file,
         "/dev/null",
     ),
-    inert(
+    works(
         "log",
         "WHAT...",
-        STATISTICS,
-        &[Kind::Rest],
+        "writes these files (docs/STATISTICS.md); tempcomp is not there",
+        log,
         "tracking measurements statistics",
     ),
-    inert(
+    works(
         "logdir",
         "DIRECTORY",
-        STATISTICS,
-        &[PATH],
+        "where they are; it is made if it is not there",
+        logdir,
         "/var/log/chrony",
     ),
-    inert(
+    works(
         "logbanner",
         "LINES",
-        STATISTICS,
-        &[Kind::Int(0, 1_000_000)],
-        "32",
+        "a banner before each so many lines, 0: none [32]",
+        logbanner,
+        "16",
     ),
-    inert(
+    works(
         "logchange",
         "SECONDS",
-        "each step is logged, and slews are in the metrics",
-        &[SECONDS],
+        "an update of the clock beyond this is logged [1]",
+        logchange,
         "0.5",
     ),
     inert(

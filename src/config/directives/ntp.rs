@@ -9,11 +9,11 @@ use crate::config::settings::{
     busypoll, clients, control, disable, drift_file, enable, include, interface, leap_file,
     leap_seconds, listen, metrics, port, tinker, tos,
 };
+use crate::config::statistics_lines::{
+    filegen, log, logbanner, logchange, logdir, statistics, statsdir,
+};
 
 const NO_WRITES: &str = "nothing can be changed by mode 6 or 7";
-const NO_FILES: &str = "statistics files are not written yet";
-const USE_METRICS: &str =
-    "the same figures are in `ptntp stat --json`, `ptntp peers --json` and the metrics";
 const NO_AUTOKEY: &str = "Autokey is broken";
 const DELETE: &str = "delete the line";
 const NAME_SERVER: &str = "name the time source on a `server` line";
@@ -331,20 +331,54 @@ pub const DIRECTIVES: &[Directive] = &[
         include,
         "/dev/null",
     ),
-    missing("statsdir", "DIRECTORY", NO_FILES, USE_METRICS, "/s/"),
-    missing(
+    works(
+        "statsdir",
+        "DIRECTORY",
+        "where statistics files are (docs/STATISTICS.md); without it there are none",
+        statsdir,
+        "/s/",
+    ),
+    works(
         "statistics",
         "NAME...",
-        NO_FILES,
-        USE_METRICS,
+        "writes these files; refstats, cryptostats, timingstats and NTS's are not there",
+        statistics,
         "loopstats peerstats",
     ),
-    missing(
+    works(
         "filegen",
-        "NAME [file F] [type T] [link|nolink] [enable|disable]",
-        NO_FILES,
-        USE_METRICS,
+        "NAME [file F] [type none|pid|day|week|month|year|age] [link|nolink] [enable|disable]",
+        "what a file is called, and when a new one is begun",
+        filegen,
         "loopstats file l type day link enable",
+    ),
+    works(
+        "logdir",
+        "DIRECTORY",
+        "chrony's word: where the files of `log` are",
+        logdir,
+        "/l",
+    ),
+    works(
+        "log",
+        "WHAT...",
+        "chrony's word: files in chrony's formats (docs/STATISTICS.md)",
+        log,
+        "tracking measurements statistics",
+    ),
+    works(
+        "logbanner",
+        "LINES",
+        "chrony's word: a banner before each so many lines, 0: none [32]",
+        logbanner,
+        "16",
+    ),
+    works(
+        "logchange",
+        "SECONDS",
+        "chrony's word: an update beyond this is logged [never]",
+        logchange,
+        "0.5",
     ),
     missing(
         "logfile",

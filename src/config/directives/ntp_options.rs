@@ -311,7 +311,7 @@ pub const SWITCHES: Choices = Choices {
             "clients are listed by ntpq; `limited` needs no such list",
         ),
         idle("pps", None, "it belongs to reference clocks"),
-        idle("stats", None, "statistics files are not written yet"),
+        on("stats", None, "statistics files are written"),
     ],
 };
 

@@ -67,6 +67,10 @@ impl Errands {
                 errands.push(Errand::Done);
                 just(Status::Success)
             }
+            Request::CycleLogs => {
+                hands.cycle_logs();
+                just(Status::Success)
+            }
             order => core.order(errands, |node, now| node_order(order, node, now)),
         }
     }
