@@ -5,10 +5,11 @@
 //! it is: `draw` is what to take off.
 
 use std::hint::black_box;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use divan::Bencher;
+use divan::counter::BytesCount;
 use ip_network_table::IpNetworkTable;
 
 use ptntp::dice::Dice;
@@ -26,6 +27,7 @@ use ptntp::time::timestamp::NtpTimestamp;
 use ptntp::time::units::Precision;
 use ptntp::wire::key::{Key, KeyKind, KeyTable, MAC_LEN_MAX};
 use ptntp::wire::packet::{HEADER_LEN, PACKET_LEN_MAX, Packet};
+use ptntp::xdp::tables::Rows;
 
 /// Who asks in turn.
 const CLIENTS: usize = 10_000;
@@ -165,6 +167,61 @@ mod access {
     fn compile_v6(bencher: Bencher, count: usize) {
         let rules = rules(count, true);
         bencher.bench_local(|| AccessTable::compile(black_box(&rules), &[]));
+    }
+}
+
+/// The access table as the BPF program reads it.
+mod xdp {
+    use super::*;
+
+    /// As [`rules`](super::rules), with flags that matter to a request; `hosts`: for one
+    /// address in each prefix.
+    fn access(name: &str) -> AccessTable {
+        let (_, v6, hosts) = KINDS.into_iter().find(|kind| kind.0 == name).expect("one");
+        let mut dice = Dice::new(11);
+        let flags = [Flags::LIMITED, Flags::NOSERVE, Flags::VERSION];
+        let rules: Vec<Rule> = prefixes(1_000_000, v6)
+            .into_iter()
+            .enumerate()
+            .map(|(n, prefix)| {
+                let host = match prefix.address() {
+                    IpAddr::V4(v4) => {
+                        Ipv4Addr::from(u32::from(v4) | dice.roll() as u32 & 0xff).into()
+                    }
+                    IpAddr::V6(v6) => {
+                        Ipv6Addr::from(u128::from(v6) | u128::from(dice.roll())).into()
+                    }
+                };
+                let prefix = if hosts { Prefix::host(host) } else { prefix };
+                let ntpport = false;
+                Rule::Restrict(Who::Block { prefix, ntpport }, flags[n % 3])
+            })
+            .collect();
+        AccessTable::compile(&rules, &[])
+    }
+
+    /// Not a million IPv6 hosts: rows can't be shared by numbers that are all random.
+    const KINDS: [(&str, bool, bool); 3] = [
+        ("v4 /24", false, false),
+        ("v4 /32", false, true),
+        ("v6 /48", true, false),
+    ];
+
+    /// From a million prefixes to rows.
+    #[divan::bench(args = KINDS.map(|(name, ..)| name), sample_count = 5, sample_size = 1)]
+    fn encode(bencher: Bencher, name: &str) {
+        let access = access(name);
+        bencher.bench_local(|| Rows::new(black_box(&access)));
+    }
+
+    /// And into the map.
+    #[divan::bench(args = KINDS.map(|(name, ..)| name), sample_count = 5, sample_size = 1)]
+    fn write(bencher: Bencher, name: &str) {
+        let encoded = Rows::new(&access(name));
+        let mut rows = vec![[0; 256]; encoded.count() as usize];
+        bencher
+            .counter(BytesCount::of_slice(&rows))
+            .bench_local(|| encoded.write(&mut rows));
     }
 }
 

@@ -21,3 +21,4 @@ pub mod sync;
 pub mod system;
 pub mod time;
 pub mod wire;
+pub mod xdp;

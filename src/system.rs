@@ -3,12 +3,19 @@
 
 use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
+use crate::time::timestamp::{NtpShort, NtpTimestamp};
 use crate::time::units::{Ppm, Precision};
-use crate::wire::packet::{Leap, STRATUM_MAX};
+use crate::wire::packet::{Header, Leap, Mode, STRATUM_MAX};
 use crate::wire::refid::RefId;
 
 /// RFC 5905 MAXDISP: what is said of the dispersion where nobody knows it.
 const DISPERSION_MAX: NtpDuration = NtpDuration::from_whole_seconds(16);
+
+/// From an age of 48 days on nobody knows the dispersion; below, the product with
+/// [`RATE_SCALED_MAX`] fits 63 bits.
+const AGE_MAX_S: u64 = 1 << 22;
+/// 15,600 ppm, more than any clock's.
+const RATE_SCALED_MAX: u64 = (1 << 42) - 1;
 
 /// The system variables at the moment `updated`.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -70,14 +77,67 @@ impl SystemState {
         self.error_bound + self.growth_until(now)
     }
 
-    fn growth_until(&self, now: WallInstant) -> NtpDuration {
-        let age = now - self.updated;
-        if age.is_negative() {
-            NtpDuration::ZERO
-        } else {
-            age * self.dispersion_rate.ratio()
+    /// What goes into every packet that gives our time, at `now`: a header of version 4
+    /// whose origin, receive and transmit are zero, for who sends it to fill in.
+    pub fn header(&self, mode: Mode, now: WallInstant) -> Header {
+        Header {
+            leap: if self.is_synchronised() {
+                self.leap
+            } else {
+                Leap::Unknown
+            },
+            version: 4,
+            mode,
+            // 16 has no place on the wire (RFC 5905 figure 11); ntpd sends 0.
+            stratum: if self.stratum < STRATUM_MAX {
+                self.stratum
+            } else {
+                0
+            },
+            poll: 0,
+            precision: self.precision,
+            root_delay: NtpShort::from_duration(self.root_delay),
+            root_dispersion: NtpShort::from_duration(self.root_dispersion_at(now)),
+            refid: self.refid,
+            reference: if self.reference == WallInstant::default() {
+                NtpTimestamp::ZERO
+            } else {
+                NtpTimestamp::from_wall(self.reference)
+            },
+            origin: NtpTimestamp::ZERO,
+            receive: NtpTimestamp::ZERO,
+            transmit: NtpTimestamp::ZERO,
         }
     }
+
+    /// How fast the dispersion grows, in units of 2^-48, rounded up; the least and most
+    /// that [`grown`] takes.
+    pub fn dispersion_rate_scaled(&self) -> u64 {
+        let scaled = (self.dispersion_rate.ratio() * (1_u64 << 48) as f64).ceil();
+        // `as` saturates and takes NaN to 0.
+        (scaled as u64).min(RATE_SCALED_MAX)
+    }
+
+    fn growth_until(&self, now: WallInstant) -> NtpDuration {
+        let age = NtpTimestamp::from_wall(now) - NtpTimestamp::from_wall(self.updated);
+        grown(age, self.dispersion_rate_scaled())
+    }
+}
+
+/// What a dispersion has grown by at an `age`, at a rate in units of 2^-48. In whole
+/// numbers of 64 bits, and of the age's upper 48 bits alone, so that the program of
+/// `xdp/`, which has nothing else, tells the same of the same moment.
+fn grown(age: NtpDuration, rate_scaled: u64) -> NtpDuration {
+    if age.is_negative() {
+        return NtpDuration::ZERO;
+    }
+    let units = age.units().unsigned_abs();
+    let (seconds, fraction) = (units >> 32, units >> 16 & 0xffff);
+    if seconds >= AGE_MAX_S {
+        return NtpDuration::MAX;
+    }
+    let units = ((seconds * rate_scaled) >> 16) + ((fraction * rate_scaled) >> 32);
+    NtpDuration::from_units(units as i64)
 }
 
 #[cfg(test)]
@@ -96,5 +156,7 @@ mod tests {
             state.root_dispersion
         );
         assert_eq!(state.error_bound_at(later), NtpDuration::MAX);
+        let months = state.updated + NtpDuration::from_whole_seconds(AGE_MAX_S as i64);
+        assert_eq!(state.root_dispersion_at(months), NtpDuration::MAX);
     }
 }

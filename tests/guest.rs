@@ -140,3 +140,17 @@ fn options_of_cards_and_clocks_do_what_they_say() {
     require!(guest);
     run_suite("options");
 }
+
+/// Requests answered before the network stack: on a veth and on the cards that QEMU has.
+#[test]
+fn requests_are_answered_by_xdp() {
+    require!(guest);
+    run_suite("xdp");
+}
+
+/// The same, and io_uring, on the oldest kernel for both.
+#[test]
+fn requests_are_answered_by_xdp_on_linux_6_1() {
+    require!(guest);
+    run_suite("xdp61");
+}

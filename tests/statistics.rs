@@ -351,7 +351,7 @@ fn disable_stats_writes_nothing() {
     require!(root, peers);
     let star = Star::new(1);
     let _server = ChronyServer::start(&star.spokes[0]);
-    let lines = "statsdir @DIR@/s\nstatistics loopstats peerstats\ndisable stats\n";
+    let lines = "statsdir @DIR@/s\nstatistics loopstats peerstats\nenable stats\ndisable stats\n";
     let ptntp = start(&star, lines, "auto", "none");
     let asked = || ptntp.sources()[0]["received"].as_u64() > Some(3);
     assert!(wait_until(secs(20), asked));

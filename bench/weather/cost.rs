@@ -163,6 +163,7 @@ fn reference() -> Reference {
             options: SourceOptions::default(),
         }],
         local_stratum: None,
+        orphan: false,
         step: StepPolicy::default(),
         select: SelectPolicy::default(),
         mechanisms: Mechanisms::default(),

@@ -1302,7 +1302,7 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__run)
-            opts="-c -q -g -s -h --config --dialect --server --pool --clock --no-clock --once --panicgate --from-rtc --port --busy-poll --control --metrics --io --log-level --help"
+            opts="-c -q -g -s -h --config --dialect --server --pool --clock --no-clock --once --panicgate --from-rtc --port --busy-poll --xdp --control --metrics --io --log-level --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1333,6 +1333,10 @@ _ptntp() {
                     return 0
                     ;;
                 --port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --xdp)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

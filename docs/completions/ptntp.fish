@@ -55,6 +55,7 @@ complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l server -d 'Ask this 
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l pool -d 'Ask several servers behind this name (may be repeated)' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l clock -d 'Clock to steer: system, none (observe only), or virtual[:OFFSET_S,FREQ_PPM], a clock in software that starts that far ahead and runs that much fast [default: system with -c, none without]' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l port -d 'UDP port to answer on [default: 123, or 1123 without the right to it]' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l xdp -d 'Answer plain requests that arrive on this interface before the network stack sees them (may be repeated; * for all that can); options of `xdp` may follow in the same quotes' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l control -d 'Control socket for stat and peers' -r -F
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l metrics -d 'Where Prometheus may scrape: ADDRESS:PORT, a port on 127.0.0.1, or off [default: 127.0.0.1:9975]' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand run" -l io -d 'How to wait for packets; auto takes io_uring where the kernel allows it' -r -f -a "auto\t''

@@ -145,6 +145,11 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Serving")]
     pub busy_poll: bool,
 
+    /// Answer plain requests that arrive on this interface before the network stack sees them (may
+    /// be repeated; * for all that can); options of `xdp` may follow in the same quotes
+    #[arg(long, value_name = "IF", help_heading = "Serving")]
+    pub xdp: Vec<String>,
+
     /// Control socket for stat and peers
     #[arg(long, value_name = "PATH", help_heading = "Serving")]
     pub control: Option<PathBuf>,

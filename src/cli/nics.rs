@@ -1,5 +1,5 @@
 //! `ptntp nics`: who can stamp packets on which interface, how that is set up, and which
-//! stamps really arrive, in words. Asks the kernel, the drivers, the cards' clocks
+//! stamps really arrive, in words; and who can answer requests there by XDP. Asks the kernel, the drivers, the cards' clocks
 //! and the running service, needs none of the last two and no rights, changes nothing.
 
 use std::io;
@@ -12,15 +12,21 @@ use crate::cli::ask;
 use crate::cli::render;
 use crate::daemon::cards::carriers;
 use crate::daemon::hardware::CardStatus;
+use crate::daemon::status::XdpStatus;
 use crate::linux::ethtool::{Driver, Ethtool, Stamping};
+use crate::linux::netdev;
 use crate::linux::netlink::{self, Interface};
 use crate::linux::phc::{Phc, path_of};
+use crate::linux::xdp;
 
 /// Asks and prints.
 pub fn run(args: &NicsArgs) -> ExitCode {
     // A service that does not run, or knows no cards, has nothing to tell.
-    let cards = ask::stat(&args.control).map_or(Vec::new(), |(status, _)| status.cards);
-    match nics(&args.interfaces, &cards) {
+    let (cards, xdp) = ask::stat(&args.control).map_or_else(
+        |_| Default::default(),
+        |(status, _)| (status.cards, status.xdp),
+    );
+    match nics(&args.interfaces, &cards, &xdp) {
         Ok(nics) => {
             ask::print(&if args.control.json {
                 json(&nics)
@@ -81,6 +87,12 @@ pub struct Nic {
     pub tx_type: Option<String>,
     /// What the running service makes of its stamps, if it uses them.
     pub service: Option<CardStatus>,
+    /// Does the driver run XDP programs? None: this kernel doesn't know.
+    pub xdp_native: Option<bool>,
+    /// The XDP program that is there, whoever's it is.
+    pub xdp_program: Option<String>,
+    /// What the running service makes of it, if an `xdp` line means this interface.
+    pub xdp_service: Option<XdpStatus>,
 }
 
 /// One look at a PTP hardware clock.
@@ -144,7 +156,7 @@ impl Stamps {
     }
 }
 
-fn nics(wanted: &[String], cards: &[CardStatus]) -> Result<Vec<Nic>, String> {
+fn nics(wanted: &[String], cards: &[CardStatus], xdp: &[XdpStatus]) -> Result<Vec<Nic>, String> {
     let all = netlink::interfaces().map_err(|e| format!("can't list the interfaces: {e}"))?;
     for name in wanted {
         if !all.iter().any(|interface| interface.name == *name) {
@@ -159,6 +171,8 @@ fn nics(wanted: &[String], cards: &[CardStatus]) -> Result<Vec<Nic>, String> {
             Ok(mut nic) => {
                 let card = cards.iter().find(|card| card.interface == nic.name);
                 nic.service = card.cloned();
+                let link = xdp.iter().find(|link| link.interface == nic.name);
+                nic.xdp_service = link.cloned();
                 nics.push(nic);
             }
             // It went away while we asked.
@@ -220,6 +234,15 @@ fn nic(ethtool: &Ethtool, interface: &Interface, all: &[Interface]) -> io::Resul
         rx_filter: present.map(|config| config.rx_filter.name().to_owned()),
         tx_type: present.map(|config| config.tx_type.name().to_owned()),
         service: None,
+        xdp_native: netdev::features(interface.index)
+            .ok()
+            .flatten()
+            .map(netdev::Features::native),
+        xdp_program: xdp::attached(interface.index)
+            .ok()
+            .flatten()
+            .map(|program| program.to_string()),
+        xdp_service: None,
     })
 }
 
@@ -306,11 +329,32 @@ fn paragraph(nic: &Nic) -> String {
         let advice = format!("`hwtimestamp {}` in ptntp's file has it used", nic.name);
         rows.push(("service", format!("no stamps of it are in use; {advice}")));
     }
+    rows.push(("xdp", xdp_of(nic)));
     let rows: Vec<Vec<String>> = rows
         .into_iter()
         .map(|(name, value)| vec![format!("    {name}"), render::printable(&value)])
         .collect();
     render::printable(&head.join("  ")) + "\n" + &render::columns(&rows)
+}
+
+/// Who can answer before the network stack, and who does.
+fn xdp_of(nic: &Nic) -> String {
+    let ability = match nic.xdp_native {
+        Some(true) => "the driver runs programs (native)",
+        Some(false) => "the driver runs no programs; `mode generic` works",
+        None => "this kernel can't tell whether the driver runs programs (Linux 6.3 can)",
+    };
+    let mut said = vec![ability.to_owned()];
+    said.extend(
+        nic.xdp_program
+            .iter()
+            .map(|program| format!("has {program}")),
+    );
+    said.extend(nic.xdp_service.iter().map(|link| match &link.mode {
+        Some(mode) => format!("the service answers there ({mode})"),
+        None => "the service does not answer there (`ptntp stat -v` says why)".to_owned(),
+    }));
+    said.join("; ")
 }
 
 /// What is known of a card's clock.
@@ -408,6 +452,9 @@ mod tests {
             rx_filter: None,
             tx_type: None,
             service: None,
+            xdp_native: Some(false),
+            xdp_program: None,
+            xdp_service: None,
         }
     }
 
@@ -428,6 +475,13 @@ mod tests {
             rx_filter: Some("none".to_owned()),
             tx_type: Some("off".to_owned()),
             speed_bps: Some(1_000_000_000),
+            xdp_native: Some(true),
+            xdp_program: Some("program 7 (ptntp, native)".to_owned()),
+            xdp_service: Some(XdpStatus {
+                interface: "enp1s0".to_owned(),
+                mode: Some("native".to_owned()),
+                problem: None,
+            }),
             phc_reading: Some(PhcReading {
                 method: "extended",
                 ahead_s: 37.000_012_345,
@@ -449,6 +503,9 @@ mod tests {
             rx_filter: None,
             tx_type: None,
             speed_bps: None,
+            xdp_native: None,
+            xdp_program: None,
+            xdp_service: None,
             ..card.clone()
         };
         let mut used = card.clone();
@@ -463,6 +520,7 @@ mod tests {
 lo  up  127.0.0.1/8  ::1/128
     stamps  kernel: it stamps every packet as it arrives and leaves
     clock   no PTP hardware clock
+    xdp     the driver runs no programs; `mode generic` works
 
 enp1s0  up, no carrier
     stamps   hardware: the interface's own clock can stamp every packet
@@ -472,18 +530,20 @@ enp1s0  up, no carrier
     filters  receive none, all; transmit off, on
     set to   receive none; transmit off
     service  no stamps of it are in use; `hwtimestamp enp1s0` in ptntp's file has it used
+    xdp      the driver runs programs (native); has program 7 (ptntp, native); the service answers there (native)
 
 enp1s0.5  up, no carrier
     stamps  hardware: the interface's own clock can stamp every packet
     over    a vlan over enp1s0: what is stamped, is stamped there
     clock   /dev/ptp0, a PTP hardware clock; it can't be read: Permission denied (os error 13) (root may)
+    xdp     this kernel can't tell whether the driver runs programs (Linux 6.3 can)
 "
         );
     }
 
     #[test]
     fn this_machine_has_a_loopback_the_kernel_stamps() {
-        let nics = nics(&["lo".to_owned()], &[]).unwrap();
+        let nics = nics(&["lo".to_owned()], &[], &[]).unwrap();
         let [lo] = &nics[..] else { panic!("{nics:?}") };
         assert_eq!((lo.stamps, &lo.phc), (Stamps::Kernel, &None));
         assert!(lo.addresses.is_empty() || lo.addresses[0].starts_with("127."));
@@ -493,7 +553,7 @@ enp1s0.5  up, no carrier
 
     #[test]
     fn an_interface_that_is_not_there_is_an_error() {
-        let error = nics(&["nonesuch0".to_owned()], &[]).unwrap_err();
+        let error = nics(&["nonesuch0".to_owned()], &[], &[]).unwrap_err();
         assert!(error.contains("nonesuch0"), "{error}");
     }
 }

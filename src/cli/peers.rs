@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::cli::args::PeersArgs;
 use crate::cli::ask;
 use crate::cli::render;
-use crate::node::report::{CLOCK, SourceReport};
+use crate::node::report::{CLOCK, HEARD, SourceReport};
 
 /// Asks and prints.
 pub fn run(args: &PeersArgs) -> ExitCode {
@@ -87,7 +87,7 @@ fn remote(source: &SourceReport, numeric: bool) -> String {
         return render::printable(source.refid.trim_matches('.'));
     }
     match source.address {
-        Some(address) if numeric || source.kind == 'p' => address.ip().to_string(),
+        Some(address) if numeric || matches!(source.kind, 'p' | HEARD) => address.ip().to_string(),
         _ => render::printable(&source.name),
     }
 }

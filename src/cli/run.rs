@@ -8,10 +8,11 @@ use std::sync::Arc;
 use log::{Level, error};
 
 use crate::cli::args::{Metrics, RunArgs};
-use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
 use crate::config::load::{Loaded, load, load_text};
+use crate::config::xdp::{XdpConfig, XdpLine};
+use crate::config::{Config, Listen};
 use crate::daemon::errands::End;
 use crate::daemon::options::{ClockChoice, Options, Reload};
 use crate::daemon::run::run as daemon;
@@ -43,8 +44,8 @@ pub fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
-/// What to name the command line's sources by in diagnostics.
-const COMMAND_LINE: &str = "--server, --pool";
+/// What to name the command line's lines by in diagnostics.
+const COMMAND_LINE: &str = "--server, --pool, --xdp";
 
 /// Everything read and merged, the command line over the file; or all that is
 /// wrong, ready to be printed.
@@ -54,12 +55,14 @@ pub fn options(args: &RunArgs) -> Result<Options, String> {
         Some(file) => taken(load(file, args.dialect), &mut remarks)?,
         None => Config::default(),
     };
-    if let Some(text) = source_lines(args)? {
+    if let Some(text) = command_lines(args)? {
         let named = load_text(Path::new(COMMAND_LINE), &text, Dialect::Ntp);
         let named = taken(named, &mut remarks)?;
         config.sources.extend(named.sources);
         config.local_clock = config.local_clock.or(named.local_clock);
-    } else if args.config.is_none() {
+        add_xdp(&mut config.xdp, named.xdp);
+    }
+    if args.config.is_none() && config.sources.is_empty() && config.local_clock.is_none() {
         let text = "no source is named, so nobody is asked the time; name one with --server NAME, \
                     or a configuration file with -c FILE";
         remarks.push((Level::Warn, text.to_owned()));
@@ -77,6 +80,11 @@ pub fn options(args: &RunArgs) -> Result<Options, String> {
     config.step.first_unlimited |= args.panicgate;
     config.port = args.port.or(config.port);
     config.busy_poll |= args.busy_poll;
+    if !config.xdp.lines.is_empty() && config.listen == Listen::Loopback {
+        let text = "xdp: only this machine is served without a configuration file, so no interface \
+                    has anything to do; name a file with -c FILE";
+        remarks.push((Level::Warn, text.to_owned()));
+    }
     config.control = args.control.clone().or(config.control);
     config.metrics = match args.metrics {
         None => config.metrics,
@@ -104,13 +112,22 @@ fn reload(args: &RunArgs) -> Reload {
     }))
 }
 
-/// The sources of the command line as lines of an ntp.conf, so that both mean
+/// Sources and interfaces of the command line as lines of an ntp.conf, so that both mean
 /// the same by the same words. Whoever types a name wants to see time soon:
 /// hence `iburst`.
-fn source_lines(args: &RunArgs) -> Result<Option<String>, String> {
+fn command_lines(args: &RunArgs) -> Result<Option<String>, String> {
     let servers = args.server.iter().map(|name| ("server", name));
     let pools = args.pool.iter().map(|name| ("pool", name));
     let mut text = String::new();
+    for line in &args.xdp {
+        if line.trim().is_empty() || line.contains(['\n', '\r', '#']) {
+            return Err(format!(
+                "--xdp '{}': expected an interface, and options of `xdp`",
+                line.escape_debug()
+            ));
+        }
+        text.push_str(&format!("xdp {line}\n"));
+    }
     for (word, source) in servers.chain(pools) {
         if source.trim().is_empty() || source.contains(['\n', '\r', '#']) {
             return Err(format!(
@@ -126,6 +143,14 @@ fn source_lines(args: &RunArgs) -> Result<Option<String>, String> {
         text.push_str(&format!("{word} {source}{iburst}\n"));
     }
     Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+/// An interface that the file names too is as the command line says.
+fn add_xdp(config: &mut XdpConfig, named: XdpConfig) {
+    let is_named = |line: &XdpLine| named.lines.iter().any(|n| n.interface == line.interface);
+    config.lines.retain(|line| !is_named(line));
+    config.lines.extend(named.lines);
+    config.prefixes = config.prefixes.max(named.prefixes);
 }
 
 /// The configuration, its warnings moved into `remarks`; or its errors as text.
@@ -166,7 +191,8 @@ mod tests {
 
     use super::*;
     use crate::cli::args::{Cli, Command};
-    use crate::config::{Listen, LocalClock, METRICS_DEFAULT, SourceKind};
+    use crate::config::xdp::Mode;
+    use crate::config::{LocalClock, METRICS_DEFAULT, SourceKind};
     use crate::time::duration::NtpDuration;
     use crate::time::units::{PollExponent, Ppm};
 
@@ -293,6 +319,29 @@ mod tests {
         let options = run_with_file("under", text, &[]).unwrap();
         assert_eq!(options.config.port, Some(1000));
         assert_eq!(options.config.metrics, None);
+    }
+
+    #[test]
+    fn interfaces_are_added_with_their_options() {
+        let text = "server 192.0.2.1\nxdp eth0\nxdp eth1\n";
+        let arguments = ["--xdp", "eth0 mode generic", "--xdp", "eth2 prefixes 7"];
+        let xdp = run_with_file("xdp", text, &arguments).unwrap().config.xdp;
+        let lines = xdp.lines.iter();
+        let lines: Vec<_> = lines.map(|l| (l.interface.word(), l.mode)).collect();
+        assert_eq!(
+            lines,
+            [
+                ("eth1", Mode::Native),
+                ("eth0", Mode::Generic),
+                ("eth2", Mode::Native)
+            ]
+        );
+        assert_eq!(xdp.prefixes, Some(7));
+        let options = run(&["--xdp", "eth0"]).unwrap();
+        let said = |text: &str| options.remarks.iter().any(|(_, said)| said.contains(text));
+        assert!(said("no source is named") && said("only this machine is served"));
+        let error = run(&["--xdp", "eth0 mode fast"]).unwrap_err();
+        assert!(error.contains("--xdp"), "{error}");
     }
 
     #[test]

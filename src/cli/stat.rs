@@ -141,6 +141,17 @@ fn details(status: &Status) -> String {
     if let Some(error) = status.true_error_s {
         rows.push(row("true error", render::seconds(Some(error))));
     }
+    for link in &status.xdp {
+        let text = match (&link.mode, &link.problem) {
+            (Some(mode), _) => format!("{}, {mode}", link.interface),
+            (None, problem) => format!(
+                "not {}: {}",
+                link.interface,
+                problem.as_deref().unwrap_or("nobody knows why")
+            ),
+        };
+        rows.push(row("answers by XDP", render::printable(&text)));
+    }
     for sentence in &status.degraded {
         rows.push(row("does without", render::printable(sentence)));
     }
@@ -243,6 +254,7 @@ mod tests {
             reloads: Default::default(),
             serving: Vec::new(),
             cards: Vec::new(),
+            xdp: Vec::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! One server and we: the peer and poll processes of RFC 5905 (sections 8, 9
-//! and 13) in client mode, with interleaved mode (RFC 9769).
+//! and 13) in client mode, with interleaved mode (RFC 9769), or one peer and we
+//! ([`symmetric`](crate::client::symmetric)).
 //!
 //! First station of the journey down: a reply comes in, passes the tests by
 //! name, and leaves as a [`Measurement`].
@@ -10,17 +11,19 @@ use std::net::{IpAddr, SocketAddr};
 use crate::client::options::SourceOptions;
 use crate::client::over_ptp::{Carrier, Corrections};
 use crate::client::packet_test::{
-    PacketTest, check_auth, check_exchange, check_form, check_server,
+    PacketTest, check_auth, check_exchange, check_form, check_peer_form, check_server,
 };
 use crate::client::processing::Processing;
+use crate::client::symmetric::Symmetric;
 use crate::measurement::{Exchange, Measurement, dispersion, midpoint};
 use crate::mechanisms::{Mechanism, Mechanisms};
+use crate::system::SystemState;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, Now};
 use crate::time::stamp::{Stamp, StampOrigin};
 use crate::time::timestamp::{NtpShort, NtpTimestamp};
 use crate::time::units::{PollExponent, Precision};
-use crate::wire::key::{KeyTable, Message};
+use crate::wire::key::{Key, KeyTable, Message};
 use crate::wire::packet::{Header, Leap, Mode, Packet};
 use crate::wire::refid::{KissCode, RefId};
 
@@ -45,6 +48,11 @@ const REPLY_TIMEOUT: NtpDuration = NtpDuration::from_whole_seconds(3);
 /// Unanswered requests in a row after which an interleaved client starts over in
 /// basic mode: the server has likely forgotten us.
 const INTERLEAVED_MISSES_MAX: u8 = 4;
+/// A peer that is no nearer to the primary reference than we gets its answer at once, if
+/// our last packet is at least so old (or half an interval).
+const ANSWER_INTERVAL: NtpDuration = NtpDuration::from_whole_seconds(2);
+/// Where the peer should ask first, we wait so many intervals for it.
+const PATIENCE: f64 = 1.125;
 /// Precision field of a request: says nothing (draft-ietf-ntp-data-minimization).
 const PRECISION_UNSAID: Precision = Precision::new(32);
 /// Samples kept to be shown: as many as RFC 5905's clock filter has stages.
@@ -195,6 +203,20 @@ pub enum Received {
     Rejected(PacketTest),
 }
 
+/// The port a datagram leaves from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whence {
+    /// A fresh one, which nobody can guess.
+    Fresh,
+    /// This one. PTP's event messages go from its port to its port, because network cards
+    /// look at the latter.
+    Port(u16),
+    /// The one we serve on, as peers do, and the socket stays open: peers send unasked. The
+    /// time that the datagram tells should be as late as can be
+    /// ([`restamp`](Association::restamp)).
+    Served,
+}
+
 /// An answer to a request, good or bad, for those who look on.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Answer {
@@ -208,14 +230,30 @@ pub struct Answer {
     pub interleaved: bool,
 }
 
+impl Answer {
+    /// The answer `packet` to the request `pending`.
+    fn of(packet: &Packet<'_>, pending: &Pending, arrival: Stamp, interleaved: bool) -> Self {
+        Self {
+            header: packet.to_header(),
+            exchange: Exchange {
+                origin: NtpTimestamp::from_wall(pending.departure.at),
+                receive: packet.receive(),
+                transmit: packet.transmit(),
+                destination: NtpTimestamp::from_wall(arrival.at),
+            },
+            origins: (pending.departure.origin, arrival.origin),
+            interleaved,
+        }
+    }
+}
+
 /// The request to be sent now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
     /// All of the datagram.
     pub bytes: Vec<u8>,
-    /// The port it leaves from; none: a fresh one, which nobody can guess. PTP's event
-    /// messages go from its port to its port, because network cards look at the latter.
-    pub from_port: Option<u16>,
+    /// Whence it is sent.
+    pub from: Whence,
     /// Give up waiting for the reply at this moment.
     pub deadline: MonoInstant,
 }
@@ -229,6 +267,8 @@ pub struct Association {
     mechanisms: Mechanisms,
     /// Over PTP.
     carrier: Option<Carrier>,
+    /// With a peer.
+    symmetric: Option<Symmetric>,
     /// Interval in force between `options.minpoll` (or what a RATE kiss raised it to) and maxpoll.
     poll: PollExponent,
     poll_min: PollExponent,
@@ -278,6 +318,7 @@ impl Association {
             carrier: options
                 .over_ptp
                 .map(|domain| Carrier::new(domain, options.correction)),
+            symmetric: options.symmetric.then(Symmetric::default),
             poll: options.minpoll,
             poll_min: options.minpoll,
             reach: 0,
@@ -371,8 +412,15 @@ impl Association {
 
     /// Is it time to ask? Then this is the request; the interval to the next one
     /// starts now. Call [`expire`](Self::expire) first. It is signed by one of `keys`
-    /// if the operator wants that; without that key nothing is asked.
-    pub fn poll(&mut self, now: Now, dice: Dice, keys: &KeyTable) -> Option<Request> {
+    /// if the operator wants that; without that key nothing is asked. `ours` is what a
+    /// peer is told of our time.
+    pub fn poll(
+        &mut self,
+        now: Now,
+        dice: Dice,
+        keys: &KeyTable,
+        ours: &SystemState,
+    ) -> Option<Request> {
         let asks = matches!(self.standing, Standing::Active | Standing::Excursion);
         if !asks || now.mono < self.next {
             return None;
@@ -388,7 +436,7 @@ impl Association {
         if self.pace == Pace::Poll && self.options.burst && answers {
             self.pace = Pace::Burst { left: BURST_LEN };
         }
-        let interval = self.poll.interval();
+        let interval = self.poll_exponent().interval();
         let (quick, pace) = self.pace.step();
         let slows =
             self.mechanisms.have(Mechanism::QuickStart) || !matches!(pace, Pace::Slowing { .. });
@@ -413,11 +461,19 @@ impl Association {
             // not ask together for ever. Never shorter: what the operator allowed is
             // the most we ask.
             let spread = f64::from(dice.spread) / f64::from(u32::MAX);
-            interval + interval * (spread / 64.0)
+            let patience = match &self.symmetric {
+                Some(symmetric) if symmetric.leads() && self.reach != 0 => PATIENCE,
+                _ => 1.0,
+            };
+            interval * patience + interval * (spread / 64.0)
         };
         self.next = now.mono + wait;
         self.last_asked = Some(now.mono);
         self.sent += 1;
+        if let Some(symmetric) = &mut self.symmetric {
+            symmetric.compose(ours, self.poll, now.wall, dice.transmit);
+            return self.ask_peer(now, now.mono + wait, key.flatten());
+        }
 
         let receive = self
             .previous
@@ -450,18 +506,47 @@ impl Association {
             deadline,
         });
         let key = key.flatten();
-        let (bytes, from_port) = match &mut self.carrier {
-            None => (Message::new(&header, key).to_vec(), None),
+        let (bytes, from) = match &mut self.carrier {
+            None => (Message::new(&header, key).to_vec(), Whence::Fresh),
             Some(carrier) => {
                 let sealed = carrier.seal(&header.to_bytes(), key);
-                (sealed, Some(self.address.port()))
+                (sealed, Whence::Port(self.address.port()))
             }
         };
         Some(Request {
             bytes,
-            from_port,
+            from,
             deadline,
         })
+    }
+
+    /// What was composed for the peer, with the time of `now`. The answer may come with
+    /// the peer's next poll.
+    fn ask_peer(&mut self, now: Now, deadline: MonoInstant, key: Option<&Key>) -> Option<Request> {
+        let symmetric = self.symmetric.as_mut()?;
+        let header = symmetric.stamp(self.options.version, now.wall)?;
+        self.pending = Some(Pending {
+            transmit: header.transmit,
+            receive: None,
+            departure: Stamp::daemon(now.wall),
+            deadline,
+        });
+        Some(Request {
+            bytes: Message::new(&header, key).to_vec(),
+            from: Whence::Served,
+            deadline,
+        })
+    }
+
+    /// The datagram for a peer that [`poll`](Self::poll) gave, telling the time of `now`
+    /// instead, at which it leaves; none if there is none under way.
+    pub fn restamp(&mut self, now: Now, keys: &KeyTable) -> Option<Vec<u8>> {
+        let deadline = self.pending.as_ref()?.deadline;
+        let key = match self.options.key {
+            Some(id) => Some(keys.get(id)?),
+            None => None,
+        };
+        Some(self.ask_peer(now, deadline, key)?.bytes)
     }
 
     /// The departure stamp (T1) of the request on its way.
@@ -521,6 +606,9 @@ impl Association {
         own: &[IpAddr],
         keys: &KeyTable,
     ) -> Result<Received, PacketTest> {
+        if self.symmetric.is_some() {
+            return self.judge_peer(bytes, arrival, now, precision, own, keys);
+        }
         let (bytes, corrections) = match &self.carrier {
             None => (bytes, None),
             Some(carrier) => carrier.open(bytes, &arrival).ok_or(PacketTest::Transport)?,
@@ -537,42 +625,19 @@ impl Association {
         if !interleaved && packet.origin() != pending.transmit {
             return Err(PacketTest::Origin);
         }
-        let key = match self.options.key {
-            Some(id) => Some(keys.get(id).ok_or(PacketTest::Auth)?),
-            None => None,
-        };
-        check_auth(bytes, &packet, key)?;
+        self.check_key(bytes, &packet, keys)?;
         if let Some(carrier) = &mut self.carrier {
             carrier.note_answer();
         }
-        let mut answer = Answer {
-            header: packet.to_header(),
-            exchange: Exchange {
-                origin: NtpTimestamp::from_wall(pending.departure.at),
-                receive: packet.receive(),
-                transmit: packet.transmit(),
-                destination: NtpTimestamp::from_wall(arrival.at),
-            },
-            origins: (pending.departure.origin, arrival.origin),
-            interleaved,
-        };
-        self.answer = Some(answer);
-        if packet.stratum() == 0 {
-            let kiss = KissCode::from_refid(packet.refid());
-            if !matches!(kiss, KissCode::Other(_)) {
-                self.pending = None;
-                self.obey(kiss, &packet);
-                return Ok(Received::Kiss(kiss));
-            }
-        }
+        self.answer = Some(Answer::of(&packet, &pending, arrival, interleaved));
         // From here on this is the server's answer to our request, good or bad.
         self.pending = None;
+        if let Some(kiss) = kiss_of(&packet) {
+            self.obey(kiss, &packet);
+            return Ok(Received::Kiss(kiss));
+        }
         check_server(&packet)?;
-        if packet.stratum() > 1
-            && own
-                .iter()
-                .any(|&address| RefId::from_address(address) == packet.refid())
-        {
+        if follows(&packet, own) {
             return Err(PacketTest::Loop);
         }
 
@@ -604,14 +669,103 @@ impl Association {
         let Some(complete) = complete else {
             return Ok(Received::Nothing);
         };
+        Ok(self.sample(complete, &packet, precision, interleaved))
+    }
+
+    /// A packet of the peer's, asked for or not.
+    fn judge_peer(
+        &mut self,
+        bytes: &[u8],
+        arrival: Stamp,
+        now: Now,
+        precision: Precision,
+        own: &[IpAddr],
+        keys: &KeyTable,
+    ) -> Result<Received, PacketTest> {
+        let packet = Packet::new(bytes).ok_or(PacketTest::Short)?;
+        check_peer_form(&packet)?;
+        // Before anything of it is kept: who has no key can't disturb those who have.
+        self.check_key(bytes, &packet, keys)?;
+        let symmetric = self.symmetric.as_mut().expect("asked of peers alone");
+        let taken = symmetric.take(&packet, arrival);
+        if taken != Err(PacketTest::Zero) && taken != Err(PacketTest::Duplicate) {
+            let interval = ANSWER_INTERVAL.min(self.poll.interval().half());
+            let is_due = |last: MonoInstant| now.mono.since(last) >= interval;
+            if symmetric.defers() && self.last_asked.is_none_or(is_due) {
+                self.next = self.next.min(now.mono);
+            }
+        }
+        taken?;
+        // What could not leave, or left before our clock was moved, has no T1.
+        let pending = self.pending.take().ok_or(PacketTest::Duplicate)?;
+        self.answer = Some(Answer::of(&packet, &pending, arrival, false));
+        if let Some(kiss) = kiss_of(&packet) {
+            self.obey(kiss, &packet);
+            return Ok(Received::Kiss(kiss));
+        }
+        check_server(&packet)?;
+        let follows_us = follows(&packet, own);
+        if let Some(symmetric) = &mut self.symmetric {
+            symmetric.note_loop(follows_us);
+        }
+        self.last_reply = Some(packet.to_header());
+        if follows_us {
+            // That is what peers are for, and it is there; we learn no time from it.
+            self.note_answer(now);
+            self.rejected[PacketTest::Loop.index()] += 1;
+            return Ok(Received::Nothing);
+        }
+        let halfway = Halfway {
+            departure: pending.departure,
+            receive: packet.receive(),
+            arrival,
+            arrived: now.mono,
+            corrections: None,
+            sampled: true,
+        };
+        let exchange = halfway.with_transmit(packet.transmit());
+        let reading = precision.to_duration() + packet.precision().to_duration();
+        check_exchange(&exchange, reading)?;
+        self.note_answer(now);
+        let complete = Complete {
+            halfway,
+            exchange,
+            excess_max: NtpDuration::ZERO,
+        };
+        Ok(self.sample(complete, &packet, precision, false))
+    }
+
+    /// Is it signed as the operator wants it?
+    fn check_key(
+        &self,
+        bytes: &[u8],
+        packet: &Packet<'_>,
+        keys: &KeyTable,
+    ) -> Result<(), PacketTest> {
+        let key = match self.options.key {
+            Some(id) => Some(keys.get(id).ok_or(PacketTest::Auth)?),
+            None => None,
+        };
+        check_auth(bytes, packet, key)
+    }
+
+    /// What an exchange that passed all tests says of the server's clock.
+    fn sample(
+        &mut self,
+        complete: Complete,
+        packet: &Packet<'_>,
+        precision: Precision,
+        interleaved: bool,
+    ) -> Received {
         let Complete {
             halfway,
             exchange,
             excess_max,
         } = complete;
         let origins = (halfway.departure.origin, halfway.arrival.origin);
-        (answer.exchange, answer.origins) = (exchange, origins);
-        self.answer = Some(answer);
+        if let Some(answer) = &mut self.answer {
+            (answer.exchange, answer.origins) = (exchange, origins);
+        }
         // A card's clock is off by the same on both ways, and so is the offset.
         let stamp_error = halfway.departure.error.max(halfway.arrival.error);
         let mut sample = Measurement {
@@ -642,7 +796,7 @@ impl Association {
                 StampOrigin::Hardware => self.stamped[2 + place] += 1,
             }
         }
-        Ok(Received::Sample(sample))
+        Received::Sample(sample)
     }
 
     fn keep(&mut self, sample: Measurement, origins: (StampOrigin, StampOrigin)) {
@@ -746,6 +900,9 @@ impl Association {
     pub fn on_clock_moved(&mut self, now: MonoInstant, restart: bool) {
         self.pending = None;
         self.previous = None;
+        if let Some(symmetric) = &mut self.symmetric {
+            symmetric.forget();
+        }
         if restart && self.standing == Standing::Active {
             self.set_poll(self.options.minpoll);
             self.pace = Pace::start(&self.options);
@@ -885,9 +1042,20 @@ impl Association {
         &self.options
     }
 
-    /// Interval in force.
+    /// Interval in force: of two peers that hear each other, the shorter one, as far as
+    /// we may (RFC 5905 section 9.2).
     pub fn poll_exponent(&self) -> PollExponent {
-        self.poll
+        match &self.symmetric {
+            Some(symmetric) if self.reach != 0 => {
+                self.poll.min(symmetric.poll().max(self.poll_min))
+            }
+            _ => self.poll,
+        }
+    }
+
+    /// Is it one of peers that follows us? Whatever it said before, it can't be followed.
+    pub fn follows_us(&self) -> bool {
+        self.symmetric.as_ref().is_some_and(Symmetric::follows_us)
     }
 
     /// Last eight requests, newest lowest.
@@ -949,6 +1117,20 @@ impl Association {
     }
 }
 
+/// The kiss of death that it is, if it is one.
+fn kiss_of(packet: &Packet<'_>) -> Option<KissCode> {
+    let kiss = KissCode::from_refid(packet.refid());
+    (packet.stratum() == 0 && !matches!(kiss, KissCode::Other(_))).then_some(kiss)
+}
+
+/// Is its sender's source one of `own`?
+fn follows(packet: &Packet<'_>, own: &[IpAddr]) -> bool {
+    packet.stratum() > 1
+        && own
+            .iter()
+            .any(|&address| RefId::from_address(address) == packet.refid())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -965,6 +1147,7 @@ mod tests {
         elapsed_ns: i64,
         dice: u64,
         keys: KeyTable,
+        ours: SystemState,
     }
 
     impl Story {
@@ -980,6 +1163,7 @@ mod tests {
                 elapsed_ns: 0,
                 dice: 0x1234_5678_9abc_def0,
                 keys: KeyTable::default(),
+                ours: SystemState::unsynchronised(PRECISION),
             }
         }
 
@@ -1007,7 +1191,7 @@ mod tests {
                 spread: 0,
             };
             self.association
-                .poll(self.now(), dice, &self.keys)
+                .poll(self.now(), dice, &self.keys, &self.ours)
                 .expect("it is time")
         }
 
@@ -1225,7 +1409,9 @@ mod tests {
             receive: 2,
             spread: 0,
         };
-        let asked = story.association.poll(story.now(), dice, &story.keys);
+        let asked = story
+            .association
+            .poll(story.now(), dice, &story.keys, &story.ours);
         assert_eq!(asked, None);
         assert!(story.association.deadline() > story.now().mono);
         story.keys = keys;

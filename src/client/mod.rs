@@ -7,3 +7,4 @@ pub mod over_ptp;
 pub mod packet_test;
 pub mod processing;
 pub mod refclock;
+pub mod symmetric;

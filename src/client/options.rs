@@ -23,6 +23,8 @@ pub struct SourceOptions {
     pub version: u8,
     /// Interleaved mode (RFC 9769).
     pub xleave: bool,
+    /// A peer (`peer`): what we send carries our time, and what it sends unasked is heard.
+    pub symmetric: bool,
     /// Port to ask.
     pub port: u16,
     /// Sign requests with the key of this number, and believe only answers that are
@@ -33,11 +35,20 @@ pub struct SourceOptions {
     pub offset: NtpDuration,
     /// It is no server but a clock of this host's, to be read.
     pub clock: Option<ClockOptions>,
+    /// No server is named: those that broadcast are asked.
+    pub heard: Option<Heard>,
     /// Ask over PTP, in this domain; none: over UDP alone.
     pub over_ptp: Option<u8>,
     /// Ask what transparent clocks added to our requests, and take out what they added
     /// both ways (`extfield 10A`). Over PTP alone.
     pub correction: bool,
+}
+
+/// Which broadcasts make their sender a server of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Heard {
+    /// Those that are signed with one of our keys alone.
+    pub signed: bool,
 }
 
 impl Default for SourceOptions {
@@ -51,10 +62,12 @@ impl Default for SourceOptions {
             noselect: false,
             version: 4,
             xleave: false,
+            symmetric: false,
             port: 123,
             key: None,
             offset: NtpDuration::ZERO,
             clock: None,
+            heard: None,
             over_ptp: None,
             correction: false,
         }

@@ -5,7 +5,7 @@
 use crate::measurement::Exchange;
 use crate::time::duration::NtpDuration;
 use crate::time::timestamp::NtpTimestamp;
-use crate::wire::key::{ID_LEN, Key};
+use crate::wire::key::{ID_LEN, Key, KeyTable};
 use crate::wire::packet::{Leap, Mode, Packet, STRATUM_MAX};
 use crate::wire::trailer::Trailer;
 
@@ -110,6 +110,40 @@ pub fn check_form(packet: &Packet<'_>, version: u8) -> Result<(), PacketTest> {
         return Err(PacketTest::Mode);
     }
     Ok(())
+}
+
+/// The same for a peer's packets: symmetric, and of any version.
+pub fn check_peer_form(packet: &Packet<'_>) -> Result<(), PacketTest> {
+    if !(1..=4).contains(&packet.version()) {
+        return Err(PacketTest::Version);
+    }
+    match packet.mode() {
+        Mode::SymmetricActive | Mode::SymmetricPassive => Ok(()),
+        _ => Err(PacketTest::Mode),
+    }
+}
+
+/// Is it a broadcast of somebody who has the time? Its version, and the key by which it is
+/// signed, if it is: none of ours, and it is not believed.
+pub fn check_broadcast(bytes: &[u8], keys: &KeyTable) -> Result<(u8, Option<u32>), PacketTest> {
+    let packet = Packet::new(bytes).ok_or(PacketTest::Short)?;
+    if !(1..=4).contains(&packet.version()) {
+        return Err(PacketTest::Version);
+    }
+    if packet.mode() != Mode::Broadcast {
+        return Err(PacketTest::Mode);
+    }
+    let trailer = Trailer::parse(packet.version(), packet.trailer());
+    let mac = trailer.map_err(|_malformed| PacketTest::Trailer)?.mac;
+    let key = match mac {
+        Some(mac) => Some(keys.get(mac.key_id).ok_or(PacketTest::Auth)?),
+        None => None,
+    };
+    check_auth(bytes, &packet, key)?;
+    if packet.leap() == Leap::Unknown || packet.stratum() == 0 || packet.stratum() >= STRATUM_MAX {
+        return Err(PacketTest::Unsynchronised);
+    }
+    Ok((packet.version(), key.map(Key::id)))
 }
 
 /// Is it signed with `key`, or not at all if there is none? `bytes` are all of the packet.

@@ -11,7 +11,7 @@ use crate::time::duration::NtpDuration;
 use crate::time::units::PollExponent;
 use crate::wire::ptp::{DOMAIN_DEFAULT, EVENT_PORT};
 
-/// `server` and, as clients only for now, `peer`.
+/// `server`.
 pub fn server(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     association(line, directive, SourceKind::Server)
 }
@@ -23,9 +23,39 @@ pub fn pool(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
 
 /// `peer`.
 pub fn peer(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
-    let message = "`peer` asks like `server` does; it does not offer our time to the peer unasked";
-    line.note(directive, message.into());
-    association(line, directive, SourceKind::Server)
+    association(line, directive, SourceKind::Peer)
+}
+
+/// What is for servers alone, in the options of a `peer` line. `beyond` says what else
+/// there is of it.
+pub fn of_peer(line: &mut Line<'_>, directive: &Word, options: &mut SourceOptions) -> Option<()> {
+    options.symmetric = true;
+    let mut idle = |on: &mut bool, name: &str, why: &str| {
+        if std::mem::take(on) {
+            line.note(
+                directive,
+                format!("`{name}` has no effect on a `peer` line: {why}"),
+            );
+        }
+    };
+    let own_pace = "each of two peers sends at its own pace";
+    idle(&mut options.iburst, "iburst", own_pace);
+    idle(&mut options.burst, "burst", own_pace);
+    idle(
+        &mut options.xleave,
+        "xleave",
+        "peers are spoken with in basic mode, which every peer understands",
+    );
+    if options.over_ptp.is_some() || options.correction {
+        let message = "peers are not spoken with over PTP";
+        line.error(
+            directive,
+            message.into(),
+            "write `server` to ask over PTP, or delete `ptp`".into(),
+        );
+        return None;
+    }
+    Some(())
 }
 
 /// Options of an association that take no value, in the order they are written out.
@@ -77,8 +107,11 @@ fn association(line: &mut Line<'_>, directive: &Word, kind: SourceKind) -> Optio
     }
     check_host(line, &host, literal, family)?;
     let mut most = None;
-    let options = options(line, directive, &mut most)?;
-    if most.is_some() && kind == SourceKind::Server {
+    let mut options = options(line, directive, &mut most)?;
+    if kind == SourceKind::Peer {
+        of_peer(line, directive, &mut options)?;
+    }
+    if most.is_some() && kind != SourceKind::Pool {
         line.note(directive, "`maxsources` is for `pool` lines".into());
         most = None;
     }

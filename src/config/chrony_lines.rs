@@ -96,13 +96,13 @@ fn partial(text: &str) -> Option<(IpAddr, u8)> {
 
 /// `local [options]`.
 pub fn local(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
-    let mut stratum = 10;
-    choices(line, directive, &LOCAL, |name, value| {
-        if name == "stratum" {
-            stratum = value.parse().unwrap_or(stratum);
-        }
+    let (mut stratum, mut orphan) = (10, false);
+    choices(line, directive, &LOCAL, |name, value| match name {
+        "stratum" => stratum = value.parse().unwrap_or(stratum),
+        "orphan" => orphan = true,
+        _ => {}
     })?;
-    Some(Statement::Local(stratum))
+    Some(Statement::Local { stratum, orphan })
 }
 
 /// `ratelimit [options]`.

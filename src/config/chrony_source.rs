@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::client::options::SourceOptions;
-use crate::config::association::check_host;
+use crate::config::association::{check_host, of_peer};
 use crate::config::directives::chrony_options::SOURCE;
 use crate::config::directives::take_choice;
 use crate::config::statement::{Line, Statement};
@@ -27,9 +27,7 @@ pub fn pool(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
 
 /// `peer`.
 pub fn peer(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
-    let message = "`peer` asks like `server` does; it does not offer our time to the peer unasked";
-    line.note(directive, message.into());
-    source(line, directive, SourceKind::Server)
+    source(line, directive, SourceKind::Peer)
 }
 
 fn source(line: &mut Line<'_>, directive: &Word, kind: SourceKind) -> Option<Statement> {
@@ -55,6 +53,9 @@ fn source(line: &mut Line<'_>, directive: &Word, kind: SourceKind) -> Option<Sta
     let options = &mut source.options;
     // As chronyd: the longest gives way.
     options.maxpoll = options.maxpoll.max(options.minpoll);
+    if kind == SourceKind::Peer {
+        good &= of_peer(line, directive, options).is_some();
+    }
     good.then_some(Statement::Source(source))
 }
 

@@ -16,7 +16,14 @@ use crate::wire::ptp::DOMAIN_DEFAULT;
 /// The lines, and what they don't say.
 pub fn to_chrony(config: &Config) -> (Vec<String>, Vec<String>) {
     let (mut lines, mut lost) = (Vec::new(), Vec::new());
-    lines.extend(config.sources.iter().map(source));
+    for heard in &config.sources {
+        if heard.kind == SourceKind::Heard {
+            let line = native::source(heard);
+            lost.push(format!("`{line}`: chronyd does not listen to broadcasts"));
+        } else {
+            lines.push(source(heard));
+        }
+    }
     for source in config.sources.iter().filter(|s| s.options.burst) {
         lost.push(format!(
             "`burst` of {}: chronyd sends several requests only after failures",
@@ -79,6 +86,28 @@ fn hardware(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
             lost.push("`restore` of `hwtimestamp`: chronyd leaves the card as it is".into());
         }
     }
+    for line in &config.broadcasts {
+        let (ip, port) = (line.to.ip(), line.to.port());
+        let own_s = line.interval.as_seconds();
+        let interval_s = own_s.clamp(1.0, 65_536.0).round();
+        lines.push(format!("broadcast {interval_s} {ip} {port}"));
+        if interval_s != own_s {
+            lost.push(format!(
+                "`broadcast {ip}` each {own_s} s: chronyd takes whole seconds up to 65536"
+            ));
+        }
+        if let Some(id) = line.key {
+            lost.push(format!(
+                "`key {id}` of `broadcast {ip}`: chronyd does not sign broadcasts"
+            ));
+        }
+    }
+    for line in &config.xdp.lines {
+        lost.push(format!(
+            "`xdp {}`: chronyd answers by sockets alone",
+            line.interface.word()
+        ));
+    }
     for phc in &config.disciplined {
         lost.push(format!("`phc discipline {}`: see phc2sys(8)", phc.device));
     }
@@ -126,7 +155,8 @@ fn source(source: &SourceConfig) -> String {
         return native::clock(source, clock);
     }
     let kind = match source.kind {
-        SourceKind::Server | SourceKind::Clock => "server",
+        SourceKind::Server | SourceKind::Clock | SourceKind::Heard => "server",
+        SourceKind::Peer => "peer",
         SourceKind::Pool => "pool",
     };
     let options = &source.options;
@@ -240,7 +270,9 @@ fn clock(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
         lost.push("`disable ntp`: start chronyd with -x".into());
     }
     if let Some(local) = config.local_clock {
-        lines.push(format!("local stratum {}", (local.stratum + 1).min(15)));
+        let orphan = if config.orphan { " orphan" } else { "" };
+        let stratum = (local.stratum + 1).min(15);
+        lines.push(format!("local stratum {stratum}{orphan}"));
     }
 }
 

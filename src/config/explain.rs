@@ -1,5 +1,7 @@
 //! What a line does, in plain words and with the numbers that apply.
 
+use std::net::IpAddr;
+
 use std::time::Duration;
 
 use crate::client::refclock::ClockOptions;
@@ -12,6 +14,7 @@ use crate::config::statement::{
     CommandAddress, Include, KeyedOnly, RtcSetting, Statement, Tinker, Tos,
 };
 use crate::config::statistics::StatisticsSetting;
+use crate::config::xdp::{Mode, XdpLine};
 use crate::config::{Config, Family, Listen, PhcLine, SourceConfig, SourceKind};
 use crate::server::respond::BadMac;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
@@ -60,9 +63,21 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             };
             vec![format!("{whom} {served}{except}")]
         }
-        Statement::Local(stratum) => vec![format!(
-            "when no other source can be had, this machine's own clock is served, right or wrong, as stratum {stratum}"
+        Statement::Broadcast(line) => vec![format!(
+            "tells {} the time every {} s while it is known{}",
+            line.to,
+            line.interval.as_seconds(),
+            line.key
+                .map(|id| format!(", signed with key {id}"))
+                .unwrap_or_default()
         )],
+        Statement::Local { stratum, orphan } => {
+            let mut said = vec![format!(
+                "when no other source can be had, this machine's own clock is served, right or wrong, as stratum {stratum}"
+            )];
+            said.extend(orphan.then(|| ORPHAN.to_owned()));
+            said
+        }
         Statement::KernelLeaps(true) => {
             vec!["the kernel steps the clock for a leap second".into()]
         }
@@ -159,6 +174,7 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
             "a card's stamp of a departure is waited for {}; then the kernel's is used",
             plain(*timeout)
         )],
+        Statement::Xdp(line, prefixes) => self::xdp(line, *prefixes),
         Statement::Listen(Listen::Everywhere) => {
             vec!["requests to every address of this machine are answered".into()]
         }
@@ -402,6 +418,21 @@ fn source(source: &SourceConfig, config: &Config) -> Vec<String> {
         SourceKind::Server | SourceKind::Clock => {
             format!("asks {}{family}{port} for the time", source.name)
         }
+        SourceKind::Heard => format!(
+            "listens to {} and asks who tells the time there{}",
+            match source.name.parse::<IpAddr>() {
+                Ok(group) => format!("the group {group}"),
+                Err(_) => "broadcasts".to_owned(),
+            },
+            match config.sources.iter().find_map(|s| s.options.heard) {
+                Some(heard) if !heard.signed => ", signed or not",
+                _ => ", if that is signed with a trusted key",
+            }
+        ),
+        SourceKind::Peer => format!(
+            "exchanges the time with the peer {}{family}{port}: each follows the other if that has better time",
+            source.name
+        ),
         SourceKind::Pool => format!(
             "asks several servers of the pool {}{family}{port} for the time (with all pools at most {} sources) and replaces those that die",
             source.name, config.select.maxclock
@@ -475,6 +506,9 @@ fn every(poll: PollExponent) -> String {
         s => format!("every {s} s ({} h)", (s + 1800) / 3600),
     }
 }
+
+/// What `orphan` adds.
+const ORPHAN: &str = "of the servers of this stratum that have no other source, the one with the lowest address serves its own clock and the others follow it (orphan)";
 
 fn local_clock(config: &Config) -> Vec<String> {
     let Some(clock) = config.local_clock else {
@@ -654,6 +688,27 @@ fn card(card: &CardLine) -> Vec<String> {
     said
 }
 
+fn xdp(line: &XdpLine, prefixes: Option<u32>) -> Vec<String> {
+    let whom = match &line.interface {
+        Which::Named(name) => format!("{name} (if it is a VLAN, on the interface that carries it)"),
+        Which::All => "every interface whose driver can, and that no other line names".into(),
+    };
+    let where_ = match line.mode {
+        Mode::Native => "in the driver",
+        Mode::Generic => "as packets enter the kernel",
+    };
+    let mut said = vec![
+        format!("plain requests that arrive on {whom}, are answered {where_}, by an XDP program"),
+        "firewall rules of this machine (nftables, iptables) don't see these requests; `restrict` \
+         and its kin hold as ever"
+            .into(),
+    ];
+    said.extend(prefixes.map(|prefixes| {
+        format!("the access table may grow to {prefixes} narrow prefixes while the daemon runs")
+    }));
+    said
+}
+
 fn often(poll: PollExponent) -> String {
     match poll.log2() {
         ..0 => format!("{} times a second", 1_u32 << -poll.log2()),
@@ -710,6 +765,9 @@ fn tos(setting: Tos) -> String {
         Tos::Ceiling(stratum) => {
             format!("ceiling: sources of stratum {stratum} and above are not followed")
         }
+        Tos::Orphan(stratum) => format!(
+            "orphan: when no other source can be had, this machine's own clock is served, right or wrong, as stratum {stratum}; {ORPHAN}"
+        ),
     }
 }
 

@@ -25,17 +25,7 @@ const KNOWN: [&str; 10] = [
 
 /// `hwtimestamp interface|* [option ...]`.
 pub fn hwtimestamp(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
-    let name = line.argument(directive, "the name of an interface, or `*` for all")?;
-    if !is_interface(&name.text) {
-        let message = format!("`{}` can't be the name of an interface", name.text);
-        let help = "write a name that `ptntp nics` shows, or `*` for all that can".into();
-        line.error(&name, message, help);
-        return None;
-    }
-    let mut card = CardLine::new(match name.text.as_str() {
-        "*" => Which::All,
-        name => Which::Named(name.to_owned()),
-    });
+    let mut card = CardLine::new(interface(line, directive)?);
     while let Some(word) = line.take() {
         // chrony.conf does not care for case.
         match word.text.to_ascii_lowercase().as_str() {
@@ -74,6 +64,21 @@ pub fn hwtstimeout(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let timeout = line.seconds(directive)?;
     line.end()?;
     Some(Statement::StampTimeout(timeout))
+}
+
+/// The interface that has to follow `directive`, or `*`.
+pub fn interface(line: &mut Line<'_>, directive: &Word) -> Option<Which> {
+    let name = line.argument(directive, "the name of an interface, or `*` for all")?;
+    if !is_interface(&name.text) {
+        let message = format!("`{}` can't be the name of an interface", name.text);
+        let help = "write a name that `ptntp nics` shows, or `*` for all that can".into();
+        line.error(&name, message, help);
+        return None;
+    }
+    Some(match name.text.as_str() {
+        "*" => Which::All,
+        name => Which::Named(name.to_owned()),
+    })
 }
 
 /// As dev_valid_name() of the kernel.

@@ -19,6 +19,7 @@ use crate::config::statement::{
     CommandAddress, Include, KeyedOnly, RtcSetting, Statement, Tinker, Tos,
 };
 use crate::config::statistics::{CHANGE_DEFAULT, Filegen, StatisticsSetting};
+use crate::config::xdp::XdpLine;
 use crate::config::{
     Commands, Config, Family, Listen, LocalClock, Location, RECENT_DEFAULT, SourceConfig,
     SourceKind,
@@ -174,6 +175,10 @@ struct Loader {
     /// The same for commands.
     command_orders: Vec<Order>,
     keyed_only: KeyedOnly,
+    /// `tos orphan`.
+    orphan: Option<u8>,
+    /// `disable auth`.
+    unsigned_heard: bool,
     /// `bindaddress`.
     bound: (Option<Ipv4Addr>, Option<Ipv6Addr>),
     /// `interface` lines.
@@ -223,6 +228,8 @@ impl Loader {
             orders: Vec::new(),
             command_orders: Vec::new(),
             keyed_only: KeyedOnly::Never,
+            orphan: None,
+            unsigned_heard: false,
             bound: (None, None),
             port_off: false,
             nics: Vec::new(),
@@ -356,6 +363,7 @@ impl Loader {
                         Tos::Mindist(distance) => config.select.mindist = distance,
                         Tos::Floor(stratum) => config.select.floor = stratum,
                         Tos::Ceiling(stratum) => config.select.ceiling = stratum,
+                        Tos::Orphan(stratum) => self.orphan = Some(stratum).filter(|s| *s < 16),
                     }
                 }
             }
@@ -368,8 +376,12 @@ impl Loader {
                 on,
                 discipline,
                 monitor,
+                auth,
                 statistics,
             } => {
+                if *auth {
+                    self.unsigned_heard = !*on;
+                }
                 if *monitor {
                     config.recent = Some(if *on { RECENT_DEFAULT } else { 0 });
                 }
@@ -396,6 +408,7 @@ impl Loader {
             }
             Statement::Card(card) => self.card(read, card),
             Statement::StampTimeout(timeout) => config.stamping.timeout = *timeout,
+            Statement::Xdp(line, prefixes) => self.xdp(read, line, *prefixes),
             Statement::PtpPort(port) => config.ptp_port = *port,
             Statement::PtpDomain(domain) => config.ptp_domain = *domain,
             Statement::Clients {
@@ -421,6 +434,7 @@ impl Loader {
                     RtcSetting::HwclockFile(path) => rtc.hwclock_file = Some(path),
                 }
             }
+            Statement::Broadcast(line) => config.broadcasts.push(*line),
             Statement::Phc(phc) => config.disciplined.push(phc.clone()),
             Statement::Control(path) => config.control = Some(path.clone()),
             Statement::Metrics(address) => config.metrics = *address,
@@ -433,7 +447,7 @@ impl Loader {
             // The whole file has to be known first: see `local_clock`.
             Statement::LocalClock { .. }
             | Statement::Fudge { .. }
-            | Statement::Local(_)
+            | Statement::Local { .. }
             | Statement::Inert => {}
         }
     }
@@ -476,6 +490,25 @@ impl Loader {
         } else {
             cards.push(card.clone());
         }
+    }
+
+    fn xdp(&mut self, read: &ReadLine, line: &XdpLine, prefixes: Option<u32>) {
+        let xdp = &mut self.config.xdp;
+        if xdp
+            .lines
+            .iter()
+            .any(|other| other.interface == line.interface)
+        {
+            let message = format!(
+                "`{}` was named before; this line is passed over",
+                line.interface.word()
+            );
+            self.say(read, Severity::Warning, &message, "delete one of the lines");
+            return;
+        }
+        xdp.lines.push(line.clone());
+        // All interfaces share the tables; a number is more than none.
+        xdp.prefixes = xdp.prefixes.max(prefixes);
     }
 
     fn say(&mut self, read: &ReadLine, severity: Severity, message: &str, help: &str) {
@@ -591,6 +624,13 @@ impl Loader {
         let said = commands.filter(|block| block.order.is_some());
         self.config.commands.allowed = said.map(|block| (block.prefix, block.allow)).collect();
         self.keyed_or_not(&lines);
+        if self.unsigned_heard {
+            for source in &mut self.config.sources {
+                if let Some(heard) = &mut source.options.heard {
+                    heard.signed = false;
+                }
+            }
+        }
         self.compile_nics();
         self.local_clock(&lines);
         self.statistics(&lines);
@@ -598,6 +638,7 @@ impl Loader {
         self.real_time_clock(&lines);
         self.clocks_are_read_or_set(&lines);
         self.weigh_lost_sources();
+        self.xdp_serves(&lines);
         let unread = self.read_keys(&lines);
         for read in &lines {
             self.check_key(read, unread.as_deref());
@@ -683,6 +724,20 @@ impl Loader {
         }
     }
 
+    /// `xdp` is another way to answer, and does not say whom.
+    fn xdp_serves(&mut self, lines: &[ReadLine]) {
+        let is_xdp = |read: &&ReadLine| matches!(read.statement, Statement::Xdp(..));
+        let nobody = matches!(self.config.listen, Listen::Nowhere | Listen::Loopback);
+        if let Some(read) = lines.iter().find(is_xdp).filter(|_| nobody) {
+            let message = "nobody outside of this machine is answered, so `xdp` has nothing to do";
+            let help = match self.dialect {
+                Dialect::Chrony => "say who is served with `allow`, or delete the line",
+                Dialect::Auto | Dialect::Ntp => "write `listen everywhere`, or delete the line",
+            };
+            self.say(read, Severity::Warning, message, help);
+        }
+    }
+
     /// Where `interface` lines leave us answering.
     fn compile_nics(&mut self) {
         if self.nics.is_empty() {
@@ -759,6 +814,16 @@ impl Loader {
             }
             return;
         }
+        for read in lines {
+            if let Statement::Source(source) = &read.statement
+                && source.kind == SourceKind::Peer
+                && port == Some(source.options.port)
+            {
+                let message = "this is the port of PTP, and peers are not spoken with over PTP";
+                let help = "write `server` to ask over PTP, or another port";
+                self.say(read, Severity::Error, message, help);
+            }
+        }
         for source in &mut self.config.sources {
             let options = &mut source.options;
             if options.over_ptp.is_some() || port == Some(options.port) {
@@ -822,10 +887,13 @@ impl Loader {
         let best = clocks.into_values().min();
         // chrony's `local` names the stratum that clients see.
         let told = lines.iter().rev().find_map(|read| match read.statement {
-            Statement::Local(stratum) => Some(stratum.saturating_sub(1)),
+            Statement::Local { stratum, orphan } => Some((stratum, orphan)),
             _ => None,
         });
-        self.config.local_clock = best.or(told).map(|stratum| LocalClock { stratum });
+        let told = self.orphan.map(|stratum| (stratum, true)).or(told);
+        self.config.orphan = told.is_some_and(|(_, orphan)| orphan);
+        let told = told.map(|(stratum, _)| stratum.saturating_sub(1));
+        self.config.local_clock = told.or(best).map(|stratum| LocalClock { stratum });
     }
 
     /// The kernel and we must not both set the real-time clock.
@@ -975,16 +1043,18 @@ impl Loader {
         None
     }
 
-    /// A source is never asked without the key that its line wants.
+    /// A source is never asked without the key that its line wants, and nothing broadcast.
     fn check_key(&mut self, read: &ReadLine, unread: Option<&str>) {
-        let Statement::Source(SourceConfig { options, .. }) = &read.statement else {
-            return;
+        let (key, to) = match &read.statement {
+            Statement::Source(source) => (source.options.key, "to ask this source with"),
+            Statement::Broadcast(line) => (line.key, "to sign with"),
+            _ => return,
         };
         let keys = &self.config.keys;
-        let Some(id) = options.key.filter(|&id| keys.table.get(id).is_none()) else {
+        let Some(id) = key.filter(|&id| keys.table.get(id).is_none()) else {
             return;
         };
-        let lacks = format!("there is no key {id} to ask this source with");
+        let lacks = format!("there is no key {id} {to}");
         let word = match self.dialect {
             Dialect::Chrony => "keyfile",
             Dialect::Auto | Dialect::Ntp => "keys",
@@ -1029,7 +1099,7 @@ impl Loader {
         let Statement::Source(source) = &read.statement else {
             return;
         };
-        if source.kind == SourceKind::Clock {
+        if matches!(source.kind, SourceKind::Clock | SourceKind::Heard) {
             return;
         }
         let rules = &self.config.rules;

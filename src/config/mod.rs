@@ -11,6 +11,7 @@
 pub mod access;
 pub mod allow;
 pub mod association;
+pub mod broadcast;
 pub mod chrony;
 pub mod chrony_lines;
 pub mod chrony_source;
@@ -38,6 +39,8 @@ pub mod statement;
 pub mod statistics;
 pub mod statistics_lines;
 pub mod words;
+pub mod xdp;
+pub mod xdp_line;
 
 #[cfg(test)]
 mod tests;
@@ -53,6 +56,7 @@ use crate::client::options::SourceOptions;
 use crate::config::keys::KeysConfig;
 use crate::config::stamping::StampingConfig;
 use crate::config::statistics::StatisticsConfig;
+use crate::config::xdp::XdpConfig;
 use crate::server::respond::Sizes;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule};
 use crate::sync::filter::Start;
@@ -96,10 +100,15 @@ pub enum Family {
 /// Does a name stand for one server or for several?
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SourceKind {
-    /// `server`, and `peer` for now.
+    /// `server`.
     Server,
+    /// `peer`: the other one gets our time as we get its.
+    Peer,
     /// `pool`: several of the name's addresses, replaced when they die.
     Pool,
+    /// `broadcastclient`, `multicastclient`: whoever broadcasts; the name is the group's
+    /// address if there is one.
+    Heard,
     /// `refclock`: a clock of this host's; the name is its device's or its interface's.
     Clock,
 }
@@ -136,6 +145,21 @@ pub struct PhcLine {
     pub tai: bool,
     /// Beyond this it is stepped at first instead of slewed; zero: never.
     pub step: NtpDuration,
+}
+
+/// One `broadcast` line.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct BroadcastLine {
+    /// A broadcast address, a group, or one host.
+    pub to: SocketAddr,
+    /// From one packet to the next.
+    pub interval: NtpDuration,
+    /// Sign by the key of this number.
+    pub key: Option<u32>,
+    /// NTP version, 1 to 4.
+    pub version: u8,
+    /// So many networks far, to a group.
+    pub hops: u8,
 }
 
 impl Default for PhcLine {
@@ -250,6 +274,8 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
     /// Fallback when no network source is selectable.
     pub local_clock: Option<LocalClock>,
+    /// Of those who serve their local clocks, one is elected whom the others follow.
+    pub orphan: bool,
     /// Who may ask us what.
     pub rules: Vec<Rule>,
     /// What `limited` means.
@@ -273,6 +299,8 @@ pub struct Config {
     pub discipline: bool,
     /// Hardware stamps.
     pub stamping: StampingConfig,
+    /// Answers before the network stack.
+    pub xdp: XdpConfig,
     /// Where to answer.
     pub listen: Listen,
     /// How many clients are remembered, by all workers together.
@@ -282,6 +310,8 @@ pub struct Config {
     pub recent: Option<usize>,
     /// Hardware clocks that follow ours.
     pub disciplined: Vec<PhcLine>,
+    /// Whom to tell the time unasked.
+    pub broadcasts: Vec<BroadcastLine>,
     /// UDP port to answer on; none: the standard one, or 1123 without the right to it.
     pub port: Option<u16>,
     /// UDP port to answer NTP over PTP on (`ptpport`); none: it is not answered. A source
@@ -311,6 +341,21 @@ pub struct Config {
 pub const RECENT_DEFAULT: usize = 4096;
 
 impl Config {
+    /// Whether broadcasts are listened to, and in which groups.
+    pub fn groups(&self) -> Option<Vec<IpAddr>> {
+        let heard = self.sources.iter().filter(|s| s.kind == SourceKind::Heard);
+        let names: Vec<&str> = heard.map(|source| source.name.as_str()).collect();
+        let groups = names.iter().filter_map(|name| name.parse().ok());
+        (!names.is_empty()).then(|| groups.collect())
+    }
+
+    /// Does anything but requests and replies pass the port that we serve on?
+    pub fn shares_served_port(&self) -> bool {
+        let mut kinds = self.sources.iter().map(|source| source.kind);
+        let sharing = [SourceKind::Peer, SourceKind::Heard];
+        kinds.any(|kind| sharing.contains(&kind)) || !self.broadcasts.is_empty()
+    }
+
     /// How many clients to remember for those who look on. It costs each request some
     /// 13 ns, so that is done where the file asks for it: in an ntp.conf by `enable monitor`
     /// or `mru`, or as in ntpd by a `limited` rule, and not after `disable monitor`; in a
@@ -353,6 +398,7 @@ impl Default for Config {
         Self {
             sources: Vec::new(),
             local_clock: None,
+            orphan: false,
             rules: Vec::new(),
             rate_limit: RateLimit::default(),
             keys: KeysConfig::default(),
@@ -364,10 +410,12 @@ impl Default for Config {
             kernel_leaps: true,
             discipline: true,
             stamping: StampingConfig::default(),
+            xdp: XdpConfig::default(),
             listen: Listen::Loopback,
             clients: Sizes::default(),
             recent: None,
             disciplined: Vec::new(),
+            broadcasts: Vec::new(),
             port: None,
             ptp_port: None,
             ptp_domain: DOMAIN_DEFAULT,

@@ -1,12 +1,15 @@
 //! A [`Config`] as a file in ptntp's own dialect. Every default is written
 //! out, and the file loads again to the same `Config`.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use crate::client::refclock::ClockOptions;
+use crate::config::BroadcastLine;
 use crate::config::keys::{KeyFormat, Trust, trust_as_text};
 use crate::config::stamping::CardLine;
 use crate::config::statistics::{FileKind, StatisticsConfig};
+use crate::config::xdp::XdpLine;
 use crate::config::{Config, Family, Listen, PhcLine, RtcConfig, SourceConfig, SourceKind};
 use crate::server::respond::BadMac;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
@@ -16,7 +19,9 @@ use crate::time::duration::NtpDuration;
 /// setting without a panic limit (`-g`).
 pub fn lines(config: &Config) -> Vec<String> {
     let mut lines: Vec<String> = config.sources.iter().map(source).collect();
-    if let Some(clock) = config.local_clock {
+    if let Some(clock) = config.local_clock.filter(|_| config.orphan) {
+        lines.push(format!("tos orphan {}", clock.stratum + 1));
+    } else if let Some(clock) = config.local_clock {
         lines.push("server 127.127.1.0".into());
         lines.push(format!("fudge 127.127.1.0 stratum {}", clock.stratum));
     }
@@ -96,9 +101,20 @@ pub fn lines(config: &Config) -> Vec<String> {
     } else {
         "disable ntp".into()
     });
+    let mut heard = config.sources.iter().filter_map(|s| s.options.heard);
+    if heard.any(|heard| !heard.signed) {
+        lines.push("disable auth".into());
+    }
     lines.extend(statistics(&config.statistics));
     lines.extend(config.stamping.cards.iter().map(card));
     lines.push(format!("hwtstimeout {}", seconds(config.stamping.timeout)));
+    lines.extend(
+        config
+            .xdp
+            .lines
+            .iter()
+            .map(|line| xdp(line, config.xdp.prefixes)),
+    );
     lines.push(match &config.listen {
         Listen::Everywhere => "listen everywhere".into(),
         Listen::Loopback => "listen loopback".into(),
@@ -118,6 +134,7 @@ pub fn lines(config: &Config) -> Vec<String> {
             .map(|clients| format!("mru maxdepth {clients}")),
     );
     lines.extend(config.disciplined.iter().map(phc));
+    lines.extend(config.broadcasts.iter().map(broadcast));
     lines.extend(config.port.map(|port| format!("port {port}")));
     lines.push(format!("ptpport {}", config.ptp_port.unwrap_or(0)));
     lines.push(format!("ptpdomain {}", config.ptp_domain));
@@ -244,18 +261,38 @@ pub fn clock(source: &SourceConfig, clock: &ClockOptions) -> String {
     )
 }
 
+fn broadcast(line: &BroadcastLine) -> String {
+    let key = line.key.map(|id| format!(" key {id}")).unwrap_or_default();
+    format!(
+        "broadcast {} interval {} version {} ttl {} port {}{key}",
+        line.to.ip(),
+        seconds(line.interval),
+        line.version,
+        line.hops,
+        line.to.port()
+    )
+}
+
 fn phc(phc: &PhcLine) -> String {
     let scale = if phc.tai { "tai" } else { "utc" };
     let (device, step) = (word(&phc.device), seconds(phc.step));
     format!("phc discipline {device} {scale} step {step}")
 }
 
-fn source(source: &SourceConfig) -> String {
+/// A `server`, `pool`, `peer`, `refclock` or `broadcastclient` line.
+pub fn source(source: &SourceConfig) -> String {
     if let Some(clock) = &source.options.clock {
         return self::clock(source, clock);
     }
+    if source.kind == SourceKind::Heard {
+        return match source.name.parse::<IpAddr>() {
+            Ok(group) => format!("multicastclient {group}"),
+            Err(_) => "broadcastclient".to_owned(),
+        };
+    }
     let mut words = vec![match source.kind {
-        SourceKind::Server | SourceKind::Clock => "server".to_owned(),
+        SourceKind::Server | SourceKind::Clock | SourceKind::Heard => "server".to_owned(),
+        SourceKind::Peer => "peer".to_owned(),
         SourceKind::Pool => "pool".to_owned(),
     }];
     words.extend(source.family.map(|family| match family {
@@ -313,6 +350,16 @@ pub fn card(card: &CardLine) -> String {
         line += " restore";
     }
     line
+}
+
+fn xdp(line: &XdpLine, prefixes: Option<u32>) -> String {
+    let (name, mode) = (line.interface.word(), line.mode.word());
+    let prefixes = prefixes.map(|prefixes| format!(" prefixes {prefixes}"));
+    format!(
+        "xdp {} mode {mode}{}",
+        quoted(Path::new(name)),
+        prefixes.unwrap_or_default()
+    )
 }
 
 fn rule(rule: &Rule) -> String {

@@ -87,18 +87,7 @@ pub fn tos(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
             "mindist" => Tos::Mindist(line.seconds(&word)?),
             "floor" => Tos::Floor(line.integer(&word, 0..=16)?),
             "ceiling" => Tos::Ceiling(line.integer(&word, 1..=16)?),
-            "orphan" => {
-                let stratum = line.integer(&word, 0..=16)?;
-                if stratum < 16 {
-                    let message =
-                        "orphan mode is not supported yet: without sources nobody is served";
-                    let help = format!(
-                        "write `server 127.127.1.0` and `fudge 127.127.1.0 stratum {stratum}` on one of the servers"
-                    );
-                    line.warning(&word, message.into(), help);
-                }
-                continue;
-            }
+            "orphan" => Tos::Orphan(line.integer(&word, 1..=16)?),
             "cohort" | "beacon" | "orphanwait" | "maxhop" | "basedate" | "bcpollbstep" => {
                 line.argument(&word, "a value")?;
                 let message = format!("`tos {}` has no effect here", word.text);
@@ -138,8 +127,8 @@ pub fn disable(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
 /// What `enable` and `disable` know, and why it has no effect (empty: it has).
 const SWITCHES: [(&str, &str); 13] = [
     ("ntp", ""),
-    ("auth", "strangers never become sources, with or without it"),
-    ("bclient", "broadcasts are not listened to"),
+    ("auth", ""),
+    ("bclient", "`broadcastclient` is what listens to broadcasts"),
     ("calibrate", "it belongs to reference clocks"),
     (
         "kernel",
@@ -161,19 +150,17 @@ fn switch(line: &mut Line<'_>, directive: &Word, on: bool) -> Option<Statement> 
         line.argument(directive, "a word like `ntp` or `monitor`");
         return None;
     }
-    let (mut discipline, mut monitor, mut statistics) = (false, false, false);
+    let (mut discipline, mut monitor) = (false, false);
+    let (mut auth, mut statistics) = (false, false);
     while let Some(word) = line.take() {
         match SWITCHES.iter().find(|(known, _)| *known == word.text) {
             Some(("ntp", _)) => discipline = true,
             Some(("monitor", _)) => monitor = true,
+            Some(("auth", _)) => auth = true,
             Some(("stats", _)) => statistics = true,
             Some(("bclient", why)) if on => {
                 let message = format!("`enable bclient` has no effect: {why}");
-                line.warning(
-                    &word,
-                    message,
-                    "name the time source on a `server` line".into(),
-                );
+                line.warning(&word, message, "write `broadcastclient` instead".into());
             }
             Some((known, why)) => {
                 line.note(&word, format!("`{name} {known}` has no effect: {why}"))
@@ -188,6 +175,7 @@ fn switch(line: &mut Line<'_>, directive: &Word, on: bool) -> Option<Statement> 
         on,
         discipline,
         monitor,
+        auth,
         statistics,
     })
 }

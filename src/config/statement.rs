@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::config::BroadcastLine;
 use crate::config::allow::Order;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::keys::{KeyFormat, Trust};
@@ -13,6 +14,7 @@ use crate::config::nic::NicRule;
 use crate::config::stamping::CardLine;
 use crate::config::statistics::StatisticsSetting;
 use crate::config::words::{self, Malformed, Word};
+use crate::config::xdp::XdpLine;
 use crate::config::{Listen, Location, PhcLine, SourceConfig};
 use crate::server::respond::BadMac;
 use crate::server::rule::{RateLimit, Rule};
@@ -42,7 +44,12 @@ pub enum Statement {
     /// `allow` and `deny` of chrony.conf.
     Allow(Order),
     /// `local` of chrony.conf: the stratum that clients are told.
-    Local(u8),
+    Local {
+        /// What they are told.
+        stratum: u8,
+        /// See [`Config`](crate::config::Config::orphan).
+        orphan: bool,
+    },
     /// `limit`, and `ratelimit` of chrony.conf.
     RateLimit(RateLimit),
     /// `discard`.
@@ -78,11 +85,13 @@ pub enum Statement {
     LeapFile(PathBuf),
     /// `leapseconds` (native), and `leapsecmode` of chrony.conf: does the kernel step?
     KernelLeaps(bool),
+    /// `broadcast`.
+    Broadcast(BroadcastLine),
     /// `bindaddress` of chrony.conf.
     BindAddress(IpAddr),
     /// `statsdir`, `statistics`, `filegen`; `logdir`, `log` and their like.
     Statistics(StatisticsSetting),
-    /// `enable` or `disable`; only `ntp`, `monitor` and `stats` have an effect.
+    /// `enable` or `disable`; only `ntp`, `monitor`, `auth` and `stats` have an effect.
     Switch {
         /// `enable`?
         on: bool,
@@ -90,6 +99,8 @@ pub enum Statement {
         discipline: bool,
         /// Does it speak of `monitor`?
         monitor: bool,
+        /// Of `auth`?
+        auth: bool,
         /// Does it speak of `stats`?
         statistics: bool,
     },
@@ -99,6 +110,8 @@ pub enum Statement {
     Card(CardLine),
     /// `hwtstimeout` (native, after chrony).
     StampTimeout(NtpDuration),
+    /// `xdp` (native); how many prefixes there has to be room for, if it says so.
+    Xdp(XdpLine, Option<u32>),
     /// `listen` (native).
     Listen(Listen),
     /// `interface`, `nic`.
@@ -239,6 +252,8 @@ pub enum Tos {
     Floor(u8),
     /// `ceiling`.
     Ceiling(u8),
+    /// `orphan`: the stratum that clients are told; 16: none.
+    Orphan(u8),
 }
 
 /// The words of a line, taken one after the other, and what was found wrong.

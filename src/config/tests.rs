@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use crate::client::options::SourceOptions;
 use crate::client::refclock::ClockOptions;
+use crate::config::BroadcastLine;
 use crate::config::allow::{self, Order};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
@@ -16,6 +17,7 @@ use crate::config::keys::{KeyFormat, KeysConfig, Trust};
 use crate::config::load::{Loaded, load, load_text};
 use crate::config::stamping::{CardLine, Filter, StampingConfig, Which};
 use crate::config::statistics::{FileConfig, FileKind, Rotation, StatisticsConfig};
+use crate::config::xdp::{Mode, PREFIXES_MAX, XdpConfig, XdpLine};
 use crate::config::{
     Commands, Config, Family, Listen, LocalClock, RtcConfig, SourceConfig, SourceKind, convert,
     explain, native,
@@ -148,7 +150,7 @@ const REAL: [(&str, Dialect, usize); 19] = [
     ("ubuntu.conf", Dialect::Ntp, 0),
     ("rhel.conf", Dialect::Ntp, 0),
     ("ntpsec.conf", Dialect::Ntp, 1),
-    ("lan.conf", Dialect::Ntp, 1),
+    ("lan.conf", Dialect::Ntp, 0),
     ("chrony.conf", Dialect::Chrony, 0),
     ("debian-chrony.conf", Dialect::Chrony, 0),
     ("ubuntu-chrony.conf", Dialect::Chrony, 0),
@@ -244,10 +246,12 @@ fn sources_take_their_options() {
         noselect: true,
         version: 3,
         xleave: true,
+        symmetric: false,
         port: 1123,
         key: None,
         offset: NtpDuration::ZERO,
         clock: None,
+        heard: None,
         over_ptp: None,
         correction: false,
     };
@@ -255,7 +259,8 @@ fn sources_take_their_options() {
     assert_eq!(config.sources[0].family, Some(Family::V6));
     assert_eq!(config.sources[1].kind, SourceKind::Pool);
     assert_eq!(config.sources[1].family, Some(Family::V4));
-    assert_eq!(config.sources[2].kind, SourceKind::Server);
+    assert_eq!(config.sources[2].kind, SourceKind::Peer);
+    assert!(config.sources[2].options.symmetric);
     assert_eq!(config.sources[3].name, "fe80::1%eth0");
 }
 
@@ -487,7 +492,12 @@ fn errors_name_line_word_and_remedy() {
         ("interface ignore eth0", "`restrict`"),
         ("nic drop 10.0.0.0/8", "interface listen"),
         ("interface use eth0", "knows: listen"),
-        ("broadcast 10.0.0.255", "broadcasts"),
+        ("broadcast 10.0.0.x", "no address"),
+        ("multicastclient 10.0.0.255", "group"),
+        ("multicastclient 224.0.1.1 224.0.1.2", "a line"),
+        ("broadcast 10.0.0.255 maxpoll", "needs"),
+        ("broadcast 10.0.0.255 key 5", "no `keys` line"),
+        ("peer a.example ptp", "`server`"),
         ("manycastserver 239.1.1.1", "manycast"),
         ("extra port 1123", "second port"),
         ("nts enable", "NTS"),
@@ -549,12 +559,12 @@ fn lines_without_effect_say_so() {
         "trap 10.0.0.1",
         "dscp 46",
         "mdnstries 5",
-        "broadcastclient",
-        "multicastclient 224.0.1.1",
+        "broadcastclient novolley",
+        "enable bclient",
         "manycastclient 239.1.1.1",
         "interface ignore wildcard",
         "enable mode7 calibrate",
-        "tos orphan 5",
+        "tos orphanwait 5",
         "tos cohort 1",
         "tinker allan 10",
         "restrict default kod",
@@ -589,8 +599,8 @@ fn diagnostics_come_in_the_order_of_the_lines() {
 
 #[test]
 fn the_only_source_is_never_dropped_with_a_warning() {
-    assert_eq!(error("broadcastclient").location.line, 1);
-    let loaded = good("broadcastclient\nserver a.example");
+    assert_eq!(error("manycastclient 239.1.1.1").location.line, 1);
+    let loaded = good("manycastclient 239.1.1.1\nserver a.example");
     assert_eq!(loaded.notes[0].severity, Severity::Warning);
 }
 
@@ -786,7 +796,9 @@ fn errors_in_chrony_conf_name_line_word_and_remedy() {
         ("ratelimit leak 9", "1 to 4"),
         ("initstepslew 30 a", "makestep"),
         ("refclock PPS /dev/pps0", "not supported yet"),
-        ("broadcast 30 10.0.0.255", "listeners"),
+        ("broadcast 10.0.0.255", "1 to 65536"),
+        ("broadcast 30 name.example", "no address"),
+        ("peer a.example port 319\nptpport 319", "over PTP"),
         ("ntsserverkey /k", "NTS"),
         (
             "authselectmode require\nserver a.example",
@@ -1101,6 +1113,10 @@ fn effective_configuration_of_real_files_loads_to_the_same() {
         let config = load(&file(name), Dialect::Auto).unwrap().config;
         assert_eq!(written(&config), config, "{name}");
     }
+    for heard in ["broadcastclient", "multicastclient\ndisable auth"] {
+        let config = good(heard).config;
+        assert_eq!(written(&config), config, "{heard}");
+    }
     assert_eq!(written(&Config::default()), Config::default());
     let lines = native::lines(&Config::default()).join("\n");
     assert!(
@@ -1132,26 +1148,29 @@ fn any_source() -> impl Strategy<Value = SourceConfig> {
         any::<u32>().prop_map(|bits| format!("fe80::{:x}", bits >> 16)),
     ];
     let family = prop_oneof![Just(None), Just(Some(Family::V6))];
-    (name, family, any::<bool>(), switches, numbers, more).prop_map(
-        |(name, family, pool, switches, (a, b, version, port), (most, offset, sign))| {
+    let kind = prop_oneof![
+        Just(SourceKind::Server),
+        Just(SourceKind::Peer),
+        Just(SourceKind::Pool)
+    ];
+    (name, family, kind, switches, numbers, more).prop_map(
+        |(name, family, kind, switches, (a, b, version, port), (most, offset, sign))| {
+            let (pool, peer) = (kind == SourceKind::Pool, kind == SourceKind::Peer);
             SourceConfig {
-                kind: if pool {
-                    SourceKind::Pool
-                } else {
-                    SourceKind::Server
-                },
+                kind,
                 name,
                 family,
                 most: most.filter(|_| pool),
                 options: SourceOptions {
                     minpoll: PollExponent::new(a.min(b)),
                     maxpoll: PollExponent::new(a.max(b)),
-                    iburst: switches.0,
-                    burst: switches.1,
+                    iburst: switches.0 && !peer,
+                    burst: switches.1 && !peer,
                     prefer: switches.2,
                     noselect: switches.3,
                     version,
-                    xleave: switches.4,
+                    xleave: switches.4 && !peer,
+                    symmetric: peer,
                     port,
                     key: None,
                     offset: match sign {
@@ -1160,8 +1179,9 @@ fn any_source() -> impl Strategy<Value = SourceConfig> {
                         _ => -offset,
                     },
                     clock: None,
-                    over_ptp: switches.5.then_some(0),
-                    correction: switches.6,
+                    heard: None,
+                    over_ptp: (switches.5 && !peer).then_some(0),
+                    correction: switches.6 && !peer,
                 },
             }
         },
@@ -1261,6 +1281,22 @@ fn any_stamping() -> impl Strategy<Value = StampingConfig> {
     })
 }
 
+fn any_xdp() -> impl Strategy<Value = XdpConfig> {
+    let mode = prop::sample::select(Mode::EVERY.to_vec());
+    let name = prop_oneof![
+        Just(Which::All),
+        "[a-z]{1,5}[0-9.]{0,3}".prop_map(Which::Named)
+    ];
+    let line = (name, mode).prop_map(|(interface, mode)| XdpLine { interface, mode });
+    let lines = prop::collection::vec(line, 0..4);
+    (lines, prop::option::of(1..=PREFIXES_MAX)).prop_map(|(mut lines, prefixes)| {
+        lines.sort_by(|a, b| a.interface.cmp(&b.interface));
+        lines.dedup_by(|a, b| a.interface == b.interface);
+        let prefixes = prefixes.filter(|_| !lines.is_empty());
+        XdpConfig { lines, prefixes }
+    })
+}
+
 fn any_config() -> impl Strategy<Value = Config> {
     let sources = prop::collection::vec(any_source(), 0..5);
     let rules = prop::collection::vec(any_rule(), 0..8);
@@ -1305,6 +1341,20 @@ fn any_config() -> impl Strategy<Value = Config> {
         prop::collection::btree_set(any::<std::net::IpAddr>(), 1..4)
             .prop_map(|all| Listen::At(all.into_iter().collect())),
     ];
+    let broadcast = (
+        any::<std::net::Ipv4Addr>(),
+        (1_u16.., 1_u8..=4, 1_u8..),
+        8_i64..131_072_000,
+    );
+    let broadcast = broadcast.prop_map(|(ip, (port, version, hops), ms)| BroadcastLine {
+        to: (ip, port).into(),
+        interval: NtpDuration::from_seconds(ms as f64 / 1000.0),
+        key: None,
+        version,
+        hops,
+    });
+    let broadcast = broadcast.prop_filter("an address", |b| !b.to.ip().is_unspecified());
+    let broadcasts = prop::collection::vec(broadcast, 0..3);
     let paths = (
         prop::option::of("/[a-z #=ü']{1,20}"),
         prop::option::of("/[a-z #]{1,20}"),
@@ -1313,7 +1363,7 @@ fn any_config() -> impl Strategy<Value = Config> {
     );
     let rest = (
         any::<bool>(),
-        (any::<bool>(), any::<bool>(), listen),
+        (any::<bool>(), any::<bool>(), listen, broadcasts),
         prop::option::of(1_u16..),
         prop::option::of(any::<std::net::SocketAddrV4>()),
         (1..=1_usize << 24, 1..=1_usize << 24),
@@ -1324,6 +1374,7 @@ fn any_config() -> impl Strategy<Value = Config> {
             prop::option::of(prop::sample::select(vec![319, 1124])),
             any::<u8>(),
         ),
+        any_xdp(),
         any_statistics(),
     );
     (sources, rules, step, select, strata, limit, paths, rest).prop_map(
@@ -1331,6 +1382,9 @@ fn any_config() -> impl Strategy<Value = Config> {
             let (stamping, (ptp_port, ptp_domain)) = (rest.6, rest.8);
             let ptp_port = ptp_port.filter(|port| Some(*port) != rest.2);
             for SourceConfig { options, .. } in &mut sources {
+                if options.symmetric && ptp_port == Some(options.port) {
+                    options.port = 123;
+                }
                 let over_ptp = options.over_ptp.is_some() || ptp_port == Some(options.port);
                 options.over_ptp = over_ptp.then_some(ptp_domain);
             }
@@ -1339,7 +1393,10 @@ fn any_config() -> impl Strategy<Value = Config> {
             Config {
                 sources,
                 disciplined: Vec::new(),
+                broadcasts: rest.1.3,
+                // 16 is nobody's stratum, and `tos orphan 16` none at all.
                 local_clock: strata.2.map(|stratum| LocalClock { stratum }),
+                orphan: rest.0 && strata.2.is_some_and(|stratum| stratum < 15),
                 rules,
                 rate_limit: limit,
                 keys: paths.3,
@@ -1368,6 +1425,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 leap_file: paths.2.map(Into::into),
                 discipline: rest.0,
                 stamping,
+                xdp: rest.9,
                 listen: rest.1.2,
                 clients: Sizes {
                     interleaved: rest.4.0,
@@ -1380,7 +1438,7 @@ fn any_config() -> impl Strategy<Value = Config> {
                 busy_poll: rest.0,
                 rtc: rest.7,
                 manual: rest.0,
-                statistics: rest.9,
+                statistics: rest.10,
                 control: paths.1.map(Into::into),
                 metrics: rest.3.map(Into::into),
             }
@@ -1470,6 +1528,9 @@ fn any_lines() -> impl Strategy<Value = String> {
     let directives: Vec<&str> = both.map(|directive| directive.name).collect();
     let words = prop::sample::select(vec![
         "PHC",
+        "mode",
+        "generic",
+        "prefixes",
         "/dev/ptp0:nocrossts",
         "discipline",
         "dpoll",
@@ -1665,6 +1726,52 @@ fn authselectmode_says_whether_unsigned_time_is_followed() {
         assert_eq!(followed(mode, both), [true, unsigned, true], "{mode}");
     }
     assert_eq!(followed("prefer", "server b\n"), [true]);
+}
+
+#[test]
+fn xdp_names_interfaces_once_and_the_largest_room_counts() {
+    let text = "\
+restrict default
+server a
+xdp eth0 prefixes 10
+xdp * mode generic prefixes 100000
+xdp eth1 Prefixes 20
+xdp eth0
+";
+    let loaded = good(text);
+    let XdpConfig { lines, prefixes } = &loaded.config.xdp;
+    let found: Vec<_> = lines
+        .iter()
+        .map(|line| (line.interface.word(), line.mode))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("eth0", Mode::Native),
+            ("*", Mode::Generic),
+            ("eth1", Mode::Native)
+        ]
+    );
+    assert_eq!(*prefixes, Some(100_000));
+    let said = listed(&loaded.notes);
+    assert!(said.contains("eth0` was named before"), "{said}");
+    let sentences = explain::sentences(&loaded.lines[2].statement, &loaded.config).join("\n");
+    for words in ["10 narrow prefixes", "in the driver", "firewall"] {
+        assert!(sentences.contains(words), "{sentences}");
+    }
+    let nobody = listed(&good("server a\nlisten nowhere\nxdp eth0\n").notes);
+    assert!(nobody.contains("`xdp` has nothing to do"), "{nobody}");
+    for (line, words) in [
+        ("xdp", "name of an interface"),
+        ("xdp eth0 mode offload", "offload"),
+        ("xdp eth0 prefixes 0", "prefixes"),
+        ("xdp eth0 prefixes 4194305", "prefixes"),
+        ("xdp eth0 native", "mode"),
+        ("xdp a/b", "can't be the name"),
+    ] {
+        let said = error(&format!("server a\n{line}\n")).to_string();
+        assert!(said.contains(words), "{line}: {said}");
+    }
 }
 
 #[test]

@@ -162,6 +162,8 @@ pub fn collect<'a>(workers: impl IntoIterator<Item = &'a WorkerCounters>) -> Ser
             latency.map(|(bucket, count)| (top_of(bucket), count)),
             latency_sum_ns,
         ),
+        xdp: Vec::new(),
+        xdp_passed: Vec::new(),
     }
 }
 

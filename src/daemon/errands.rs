@@ -20,6 +20,7 @@ use crate::daemon::statistics::hourly::Hourly;
 use crate::daemon::statistics::{Entry, Needs, RtcFact, What};
 use crate::daemon::status::{ClockKind, Collect, IoBackend, Reloads, Report};
 use crate::daemon::time_loop::{Errand, TimeLoop};
+use crate::daemon::xdp::Tier;
 use crate::hardware::card::Cards;
 use crate::linux::clock;
 use crate::linux::netlink::Interface;
@@ -171,6 +172,7 @@ fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
         old.stamping == new.stamping,
         "network cards (`hwtimestamp`, `hwtstimeout`)",
     );
+    keep(old.xdp == new.xdp, "where XDP answers (`xdp`)");
     let clocks = |config: &Config| -> Vec<SourceConfig> {
         let sources = config.sources.iter();
         let clocks = sources.filter(|source| source.kind == SourceKind::Clock);
@@ -201,6 +203,7 @@ fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
     new.ptp_domain = old.ptp_domain;
     new.recent = Some(old.recent_clients());
     new.stamping.clone_from(&old.stamping);
+    new.xdp.clone_from(&old.xdp);
     new.sources
         .retain(|source| source.kind != SourceKind::Clock);
     new.sources.extend(clocks(old));
@@ -238,6 +241,8 @@ pub struct Errands {
     reload: Option<Reload>,
     /// Who looks after the real-time clock.
     rtc: Option<Keeper>,
+    /// Who answers before the sockets do.
+    xdp: Option<Arc<Tier>>,
     /// What the files are about.
     needs: Needs,
     hourly: Hourly,
@@ -253,6 +258,7 @@ impl Errands {
         identity: Identity,
         notifier: Notifier,
         rtc: Option<Keeper>,
+        xdp: Option<Arc<Tier>>,
     ) -> Self {
         let unresolved = vec![false; config.sources.len()];
         let needs = Needs::of(&config.statistics);
@@ -269,11 +275,19 @@ impl Errands {
             upstreams: Vec::new(),
             reload,
             rtc,
+            xdp,
             needs,
             hourly,
             rtc_kept: None,
         }
         .counted()
+    }
+
+    /// `wake` is called when the XDP tier has something for the next [`run`](Self::run).
+    pub fn wake_by(&self, wake: impl Fn() + Send + Sync + 'static) {
+        if let Some(xdp) = &self.xdp {
+            xdp.wake_by(Box::new(wake));
+        }
     }
 
     /// Everything serves: systemd may start what waits for us.
@@ -296,10 +310,16 @@ impl Errands {
         core: &mut TimeLoop,
         hands: &mut impl Hands,
     ) -> Option<End> {
+        if let Some(xdp) = self.xdp.as_ref().filter(|xdp| xdp.has_news()) {
+            xdp.publish(&core.snapshot());
+        }
         for errand in errands.drain(..) {
             match errand {
                 Errand::Publish { snapshot, stepped } => {
                     hands.publish(&snapshot, stepped);
+                    if let Some(xdp) = &self.xdp {
+                        xdp.publish(&snapshot);
+                    }
                     if let Some(rtc) = &self.rtc {
                         rtc.tell(&snapshot, stepped);
                     }
@@ -323,6 +343,9 @@ impl Errands {
                     if let Some(sentence) = hands.failure() {
                         return Some(End::Bad(sentence));
                     }
+                    if let Some(xdp) = &self.xdp {
+                        xdp.publish(&core.snapshot());
+                    }
                     hands.tell(self.report(core));
                     self.tell_systemd(core);
                     self.read_leaps(core, hands);
@@ -344,6 +367,9 @@ impl Errands {
         let policy = Arc::new(policy(&self.config, &self.upstreams));
         core.set_policy(Arc::clone(&policy));
         hands.set_policy(&policy);
+        if let Some(xdp) = &self.xdp {
+            xdp.set_policy(&policy);
+        }
     }
 
     /// What the operator asked for by a signal. True: to end.
@@ -446,6 +472,7 @@ impl Errands {
                 kept,
                 new,
                 local_stratum: self.config.local_clock.map(|local| local.stratum),
+                orphan: self.config.orphan,
                 step: self.config.step,
                 select: self.config.select,
                 steer: self.config.discipline,
@@ -454,6 +481,7 @@ impl Errands {
             },
             errands,
         );
+        core.set_broadcasts(&self.config.broadcasts, self.config.groups());
         // What is written.
         if old.statistics != self.config.statistics {
             self.needs = Needs::of(&self.config.statistics);
@@ -569,6 +597,9 @@ impl Errands {
     /// The end: says so, and leaves clocks and their files in good order.
     pub fn finish(&mut self, end: &End, core: &mut TimeLoop, hands: &mut impl Hands) {
         self.notifier.stopping();
+        if let Some(xdp) = &self.xdp {
+            xdp.end();
+        }
         core.finish();
         self.keep_hour(core, hands);
         if let Some(frequency) = core.drift() {

@@ -6,8 +6,10 @@
 //! what a packet spends in the kernel, always to the same side. So an answer that the
 //! card stamped waits a moment for the card's stamp of the request.
 
+use std::net::SocketAddr;
+
 use crate::linux::cmsg::CardStamp;
-use crate::linux::udp::{Answer, ClientSocket};
+use crate::linux::udp::{Answer, ClientSocket, SendId};
 use crate::time::instant::MonoInstant;
 use crate::time::stamp::Stamp;
 
@@ -21,6 +23,8 @@ pub struct Exchange {
     departure: Stamp,
     card_departure: Option<CardStamp>,
     held: Option<Held>,
+    /// If the socket stays open for a peer: which datagram the departure is of.
+    peer: Option<(SocketAddr, SendId)>,
 }
 
 /// An answer that waits for the departure stamp of its request.
@@ -50,7 +54,28 @@ impl Exchange {
             departure: sent,
             card_departure: None,
             held: None,
+            peer: None,
         }
+    }
+
+    /// This datagram was sent to the peer `to`, not before `sent`; its departure is what
+    /// counts from here on. An answer that still waits for the last one's is delivered.
+    pub fn sent_to_peer(&mut self, to: SocketAddr, id: SendId, sent: Stamp) -> Option<Delivery> {
+        let held = self.held.take().map(|held| self.deliver(held));
+        self.departure = sent;
+        self.card_departure = None;
+        self.peer = Some((to, id));
+        held
+    }
+
+    /// Whom the socket stays open for.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer.map(|(to, _)| to)
+    }
+
+    /// Is the departure of this datagram the one that counts?
+    pub fn awaits(&self, id: SendId) -> bool {
+        self.peer.is_none_or(|(_, last)| last == id)
     }
 
     /// The kernel stamped the departure.

@@ -198,6 +198,18 @@ const RING_EVENTS: Metric = counter(
     "ptntp_server_ring_events_total",
     "What happened in the workers' rings besides requests and replies, by the event's name.",
 );
+const XDP_ATTACHED: Metric = gauge(
+    "ptntp_xdp_attached",
+    "1 while an interface of an xdp line answers by XDP (label mode: native or generic), 0 while it can't.",
+);
+const XDP_REQUESTS: Metric = counter(
+    "ptntp_xdp_requests_total",
+    "Those of ptntp_server_requests_total that never came to a socket.",
+);
+const XDP_PASSED: Metric = counter(
+    "ptntp_xdp_passed_total",
+    "Packets to us that the XDP program left to the sockets, by what it saw in them.",
+);
 const SERVER_CARD_STAMPS: Metric = counter(
     "ptntp_server_card_stamps_total",
     "What came of network cards' stamps of requests and replies (label event: arrival or departure if used, doubted if not).",
@@ -249,7 +261,7 @@ const CARD_LATENCY: Metric = histogram(
 );
 
 /// Every metric there can be.
-pub const METRICS: [Metric; 47] = [
+pub const METRICS: [Metric; 50] = [
     BUILD_INFO,
     UPTIME,
     SYNCHRONISED,
@@ -286,6 +298,9 @@ pub const METRICS: [Metric; 47] = [
     SERVER_REQUESTS,
     RING_EVENTS,
     SERVER_CARD_STAMPS,
+    XDP_ATTACHED,
+    XDP_REQUESTS,
+    XDP_PASSED,
     CARD_STAMPS,
     CARD_DOUBTED,
     CARD_ERROR,
@@ -365,6 +380,18 @@ impl Exporter {
             }
             for (event, count) in &server.card_stamps {
                 counter!(SERVER_CARD_STAMPS.name, "event" => *event).absolute(*count);
+            }
+            for (verdict, count) in &server.xdp {
+                counter!(XDP_REQUESTS.name, "verdict" => *verdict).absolute(*count);
+            }
+            for (reason, count) in &server.xdp_passed {
+                counter!(XDP_PASSED.name, "reason" => *reason).absolute(*count);
+            }
+            for link in report.server.xdp() {
+                let mode = link.mode.clone().unwrap_or_default();
+                let labels = [("interface", link.interface), ("mode", mode)];
+                let attached = f64::from(u8::from(link.mode.is_some()));
+                gauge!(XDP_ATTACHED.name, &labels).set(attached);
             }
             for card in &report.cards {
                 record_card(&card.status);

@@ -2,6 +2,7 @@
 //! engine inside, and everything slow (names, files, people's questions) kept
 //! away from the time loop.
 
+pub mod broadcast;
 pub mod cards;
 pub mod clock;
 pub mod cmdmon;
@@ -38,3 +39,4 @@ pub mod survey;
 pub mod threads;
 pub mod time_loop;
 pub mod worker;
+pub mod xdp;

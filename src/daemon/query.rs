@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::daemon::status::Report;
 use crate::measurement::PHI;
-use crate::node::report::{LOCAL, SampleReport, SourceReport, SystemReport};
+use crate::node::report::{LOCAL, PEER, SampleReport, SourceReport, SystemReport};
 use crate::server::recent::{RECENT_LEN, RecentClient};
 use crate::server::rule::Flags;
 use crate::sync::select::Tally;
@@ -678,7 +678,8 @@ fn peer_variables(source: &SourceReport, report: &Report) -> Vec<Variable> {
     let offset = ms(source.offset_s.unwrap_or(0.0));
     let jitter = ms(source.jitter_s.unwrap_or(0.0));
     // A name, unless that is the address or one name of several hosts.
-    let is_name = local || source.kind == 'u' && source.name.parse::<IpAddr>().is_err();
+    let is_name =
+        local || matches!(source.kind, 'u' | PEER) && source.name.parse::<IpAddr>().is_err();
     vec![
         ("config", Asked, Number(1)),
         ("authenable", Asked, Number(0)),
@@ -688,7 +689,11 @@ fn peer_variables(source: &SourceReport, report: &Report) -> Vec<Variable> {
         ("dstadr", Always, Bare(our.to_string())),
         ("dstport", Always, Number(0)),
         ("leap", Always, Number(leap.into())),
-        ("hmode", Always, Number(3)),
+        (
+            "hmode",
+            Always,
+            Number(if source.kind == PEER { 1 } else { 3 }),
+        ),
         ("stratum", Always, Number(source.stratum.into())),
         (
             "ppoll",

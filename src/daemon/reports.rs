@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::daemon::status::Report;
 use crate::linux::clock;
-use crate::node::report::{CLOCK, LOCAL, ReplyReport, SampleReport, SourceReport};
+use crate::node::report::{CLOCK, LOCAL, PEER, ReplyReport, SampleReport, SourceReport};
 use crate::server::recent::RecentClient;
 use crate::sync::select::Tally;
 use crate::time::instant::WallInstant;
@@ -136,10 +136,10 @@ pub fn source_data(index: u32, source: &SourceReport) -> SourceData {
             Tally::Falseticker => SourceState::Falseticker,
             Tally::Rejected => SourceState::NonSelectable,
         },
-        mode: if source.kind == CLOCK {
-            SourceMode::Reference
-        } else {
-            SourceMode::Server
+        mode: match source.kind {
+            CLOCK => SourceMode::Reference,
+            PEER => SourceMode::Peer,
+            _ => SourceMode::Server,
         },
         reach: source.reach.into(),
         since_sample_s: age_s(source),

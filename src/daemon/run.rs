@@ -34,8 +34,10 @@ use crate::daemon::status::{Collect, IoBackend, Reloads, ServerCounts};
 use crate::daemon::threads;
 use crate::daemon::time_loop::TimeLoop;
 use crate::daemon::worker::{Setup as WorkerSetup, Workers};
+use crate::daemon::xdp::{Both, Tier};
 use crate::linux::caps::{self, Capabilities, Capability};
 use crate::linux::clock;
+use crate::linux::netlink;
 use crate::linux::reuseport::{self, ListenError, listen_error};
 use crate::linux::ring;
 use crate::linux::signal::Signals;
@@ -45,7 +47,7 @@ use crate::mechanisms::Mechanisms;
 use crate::node::action::SourceId;
 use crate::node::engine::{Node, NodeConfig};
 use crate::server::over_ptp::PtpService;
-use crate::server::respond::{Policy, Responder};
+use crate::server::respond::{Policy, Responder, Sizes};
 use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
 
@@ -69,9 +71,12 @@ pub fn run(options: Options) -> Result<End, String> {
     // Before anything can go wrong in a way that takes a signal to end.
     let signals = Signals::install(io == IoBackend::Uring)
         .map_err(|error| format!("signals can't be caught: {error}"))?;
-    shed_privileges(&options.config);
-
     let config = &options.config;
+    let rules = Arc::new(policy(config, &[]));
+    // Takes rights that are not kept.
+    let xdp = load_xdp(&options, &rules, &mut without);
+    shed_privileges(config);
+
     if options.once && config.sources.is_empty() {
         return Err(
             "--once is to set the clock, and no source is named to set it by: name one with \
@@ -89,7 +94,6 @@ pub fn run(options: Options) -> Result<End, String> {
     node.set_manual(config.manual);
     let mut core = TimeLoop::new(node, clock);
     // Nobody is served before the rules stand.
-    let rules = Arc::new(policy(config, &[]));
     core.set_policy(Arc::clone(&rules));
     core.set_needs(Needs::of(&config.statistics));
     check_phcs(config)?;
@@ -117,8 +121,18 @@ pub fn run(options: Options) -> Result<End, String> {
         started,
         degraded: without.0,
         serving,
-        server,
+        server: match &xdp {
+            Some(tier) => Arc::new(Both {
+                tier: Arc::clone(tier),
+                sockets: server,
+            }),
+            None => server,
+        },
         reloads: Reloads::default(),
+    };
+    let reload = match (&xdp, &options.reload) {
+        (Some(tier), Some(reload)) => Some(tier.guard(reload.clone())),
+        (_, reload) => reload.clone(),
     };
     let end = match io {
         IoBackend::Uring => {
@@ -134,17 +148,20 @@ pub fn run(options: Options) -> Result<End, String> {
                 Some(workers) => (workers.addresses().to_vec(), Arc::clone(workers) as _),
                 None => (Vec::new(), Arc::new(ServerCounts::default())),
             };
+            serve_peers(&mut core, &options, &serving)?;
             let desks = open_desks(config, options.once);
             let posts = open_posts(config, options.once, &mut without);
             announce(&serving, config.ptp_port);
+            open_xdp(xdp.as_deref(), &serving, config, &core)?;
             threads::run(threads::Parts {
                 core,
                 errands: Errands::new(
                     config.clone(),
-                    options.reload.clone(),
+                    reload,
                     identity(serving, server, without),
                     notifier,
                     keeper,
+                    xdp.clone(),
                 ),
                 service: ServiceSetup {
                     control: desks.control?,
@@ -157,6 +174,7 @@ pub fn run(options: Options) -> Result<End, String> {
                     started,
                     cards: config.stamping.cards.clone(),
                     workers: workers.clone(),
+                    xdp: xdp.clone(),
                     secret: random()?,
                 },
                 workers,
@@ -172,6 +190,7 @@ pub fn run(options: Options) -> Result<End, String> {
             let counters = Arc::new(single::Counted::new(random_u64()?, config.recent_clients()));
             let sockets = bind_single(config, options.once, &mut without)?;
             let serving: Vec<_> = sockets.iter().map(ServerSocket::local_addr).collect();
+            serve_peers(&mut core, &options, &serving)?;
             let responder = Responder::new(random_u64()?, config.clients);
             let asked = single::Asked::new(random()?);
             let server = single::Server::new(
@@ -186,14 +205,16 @@ pub fn run(options: Options) -> Result<End, String> {
             let desks = open_desks(config, options.once).for_one_thread(&mut without);
             let posts = open_posts(config, options.once, &mut without);
             announce(&serving, config.ptp_port);
+            open_xdp(xdp.as_deref(), &serving, config, &core)?;
             single::run(single::Parts {
                 core,
                 errands: Errands::new(
                     config.clone(),
-                    options.reload.clone(),
+                    reload,
                     identity(serving, counters, without),
                     notifier,
                     keeper,
+                    xdp.clone(),
                 ),
                 server,
                 desks,
@@ -202,6 +223,7 @@ pub fn run(options: Options) -> Result<End, String> {
                 drift_file: config.drift_file.clone(),
                 scribe: Scribe::new(&config.statistics, started),
                 cards: Keeper::new(&config.stamping.cards),
+                xdp: xdp.clone(),
                 signals,
             })
         }
@@ -248,6 +270,43 @@ impl Without {
         warn!("{sentence}");
         self.0.push(sentence);
     }
+}
+
+/// The XDP tier, if the configuration asks for it and it can be had.
+fn load_xdp(options: &Options, rules: &Policy, without: &mut Without) -> Option<Arc<Tier>> {
+    let config = &options.config;
+    let nobody = matches!(config.listen, Listen::Nowhere | Listen::Loopback);
+    if options.once || nobody || config.xdp.lines.is_empty() {
+        return None;
+    }
+    match Tier::load(config, rules) {
+        Ok(tier) => Some(Arc::new(tier)),
+        Err(sentence) => {
+            without.say(sentence);
+            None
+        }
+    }
+}
+
+/// Has it answer where the sockets do, on all interfaces that are there.
+fn open_xdp(
+    tier: Option<&Tier>,
+    serving: &[SocketAddr],
+    config: &Config,
+    core: &TimeLoop,
+) -> Result<(), String> {
+    let mut ports = serving.iter().map(SocketAddr::port);
+    let port = ports.find(|port| Some(*port) != config.ptp_port);
+    if let (Some(tier), Some(port)) = (tier, port) {
+        tier.open(port)
+            .map_err(|error| format!("no thread for the tables of `xdp`: {error}"))?;
+        tier.publish(&core.snapshot());
+        match netlink::interfaces() {
+            Ok(interfaces) => tier.follow(&interfaces),
+            Err(error) => warn!("netlink: interfaces can't be listed: {error}"),
+        }
+    }
+    Ok(())
 }
 
 /// `--io poll` looks at nothing of io_uring.
@@ -389,6 +448,7 @@ fn node_config(
     Ok(NodeConfig {
         sources: config.sources.iter().map(spec).collect(),
         local_stratum: config.local_clock.map(|local| local.stratum),
+        orphan: config.orphan,
         step: config.step,
         select: config.select,
         mechanisms: Mechanisms::default(),
@@ -540,14 +600,42 @@ fn bind_single(
         addresses
             .iter()
             .map(|&address| {
-                // Requests of our own leave by the port of PTP too.
-                if Some(address.port()) == config.ptp_port {
+                // Requests of our own leave by the port of PTP too, and what is sent unasked.
+                if Some(address.port()) == config.ptp_port || config.shares_served_port() {
                     return reuseport::bind_alone(address);
                 }
                 ServerSocket::bind(address, false).map_err(|error| listen_error(address, error))
             })
             .collect()
     })
+}
+
+/// How many peers' requests are remembered at a time, should they ask as clients.
+const PEER_CLIENTS: usize = 64;
+
+/// What peers get leaves from where we serve; or from where we would, if anybody were
+/// served.
+fn serve_peers(
+    core: &mut TimeLoop,
+    options: &Options,
+    serving: &[SocketAddr],
+) -> Result<(), String> {
+    let config = &options.config;
+    let mut ours = serving.iter().map(SocketAddr::port);
+    let served = ours.find(|&port| Some(port) != config.ptp_port);
+    let sizes = Sizes {
+        interleaved: PEER_CLIENTS,
+        limited: PEER_CLIENTS,
+    };
+    let responder = match served {
+        Some(_) => Some(Responder::new(random_u64()?, sizes)),
+        None => None,
+    };
+    core.serve_peers(served.or(config.port).unwrap_or(PORT), responder);
+    if !options.once {
+        core.set_broadcasts(&config.broadcasts, config.groups());
+    }
+    Ok(())
 }
 
 fn announce(serving: &[SocketAddr], ptp_port: Option<u16>) {

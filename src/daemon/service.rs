@@ -42,6 +42,7 @@ use crate::daemon::resolve::{Outcome, Question, Resolver};
 use crate::daemon::statistics::ring::{Clerks, Entries};
 use crate::daemon::status::Report;
 use crate::daemon::worker::Workers;
+use crate::daemon::xdp::Tier;
 use crate::linux::clock;
 use crate::linux::netlink::{self, Interface};
 use crate::server::rule::Prefix;
@@ -138,6 +139,8 @@ pub struct Setup {
     pub cards: Vec<CardLine>,
     /// Who serves on addresses that come and go.
     pub workers: Option<Arc<Workers>>,
+    /// And on links.
+    pub xdp: Option<Arc<Tier>>,
     /// What nobody can guess, for ntpq's nonces.
     pub secret: [u8; 32],
 }
@@ -304,8 +307,14 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
         drop(tokio_uring::spawn(serving));
     }
     let cards = Cards::new(&setup.cards);
-    tokio_uring::spawn(watch_links(setup.workers, cards.clone(), answers.clone()));
-    tokio_uring::spawn(watch_cards(cards.clone(), answers.clone()));
+    let audience = Audience {
+        workers: setup.workers,
+        xdp: setup.xdp,
+        cards: cards.clone(),
+        answers: answers.clone(),
+    };
+    tokio_uring::spawn(watch_links(audience.clone()));
+    tokio_uring::spawn(watch_cards(audience));
 
     let resolver = Resolver::new();
     while let Some(order) = orders.recv().await {
@@ -760,8 +769,17 @@ async fn converse(
     stream.hang_up();
 }
 
-/// Tells workers and time loop of every change of links, addresses and routes.
-async fn watch_links(workers: Option<Arc<Workers>>, cards: Cards, answers: Answers) {
+/// Who is told of links.
+#[derive(Clone)]
+struct Audience {
+    workers: Option<Arc<Workers>>,
+    xdp: Option<Arc<Tier>>,
+    cards: Cards,
+    answers: Answers,
+}
+
+/// Tells everybody of every change of links, addresses and routes.
+async fn watch_links(audience: Audience) {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
@@ -777,10 +795,10 @@ async fn watch_links(workers: Option<Arc<Workers>>, cards: Cards, answers: Answe
                 let _handle = handle;
                 let connection = tokio_uring::spawn(connection);
                 // Whatever happened before we listened.
-                tell_links(workers.as_deref(), &cards, &answers);
+                audience.tell_links();
                 while news.next().await.is_some() {
                     while let Ok(Some(_)) = timeout(SETTLE, news.next()).await {}
-                    tell_links(workers.as_deref(), &cards, &answers);
+                    audience.tell_links();
                 }
                 connection.abort();
             }
@@ -789,7 +807,7 @@ async fn watch_links(workers: Option<Arc<Workers>>, cards: Cards, answers: Answe
                 log::warn!(
                     "netlink: {error}; interfaces that come and go are noticed after a restart"
                 );
-                tell_links(workers.as_deref(), &cards, &answers);
+                audience.tell_links();
             }
             Err(_) => {}
         }
@@ -797,17 +815,26 @@ async fn watch_links(workers: Option<Arc<Workers>>, cards: Cards, answers: Answe
     }
 }
 
-fn tell_links(workers: Option<&Workers>, cards: &Cards, answers: &Answers) {
-    match netlink::interfaces() {
-        Ok(interfaces) => {
-            if let Some(workers) = workers {
-                let addresses = interfaces.iter().flat_map(|one| &one.addresses);
-                workers.follow(&addresses.map(|address| address.ip).collect::<Vec<_>>());
+impl Audience {
+    fn tell_links(&self) {
+        match netlink::interfaces() {
+            Ok(interfaces) => {
+                if let Some(workers) = &self.workers {
+                    let addresses = interfaces.iter().flat_map(|one| &one.addresses);
+                    workers.follow(&addresses.map(|address| address.ip).collect::<Vec<_>>());
+                }
+                self.tell_drivers(&interfaces);
+                self.answers.send(ToLoop::LinksChanged(interfaces));
             }
-            cards.follow(&interfaces, answers);
-            answers.send(ToLoop::LinksChanged(interfaces));
+            Err(error) => log::warn!("netlink: interfaces can't be listed: {error}"),
         }
-        Err(error) => log::warn!("netlink: interfaces can't be listed: {error}"),
+    }
+
+    fn tell_drivers(&self, interfaces: &[Interface]) {
+        self.cards.follow(interfaces, &self.answers);
+        if let Some(xdp) = &self.xdp {
+            xdp.follow(interfaces);
+        }
     }
 }
 
@@ -841,11 +868,11 @@ impl Cards {
 }
 
 /// Sees to it that drivers don't forget what they were told.
-async fn watch_cards(cards: Cards, answers: Answers) {
-    while !cards.is_none() {
+async fn watch_cards(audience: Audience) {
+    while audience.xdp.is_some() || !audience.cards.is_none() {
         sleep(Duration::from_secs_f64(CHECK_INTERVAL.as_seconds())).await;
         if let Ok(interfaces) = netlink::interfaces() {
-            cards.follow(&interfaces, &answers);
+            audience.tell_drivers(&interfaces);
         }
     }
 }
@@ -898,6 +925,7 @@ mod tests {
             heard: Vec::new(),
             cards: Vec::new(),
             workers: None,
+            xdp: None,
             secret: [0; 32],
             ..Setup::default()
         };

@@ -27,6 +27,7 @@ use crate::daemon::statistics::Entry;
 use crate::daemon::statistics::files::Scribe;
 use crate::daemon::status::{Collect, Report, ServerCounts};
 use crate::daemon::time_loop::{Errand, TimeLoop};
+use crate::daemon::xdp::Tier;
 use crate::hardware::card::Cards;
 use crate::linux::clock;
 use crate::linux::netlink::{self, Changes};
@@ -457,6 +458,8 @@ pub struct Parts {
     pub scribe: Scribe,
     /// Who sets network cards up, if any are to stamp packets.
     pub cards: Option<Keeper>,
+    /// Who answers before the sockets do.
+    pub xdp: Option<Arc<Tier>>,
     /// Caught signals.
     pub signals: Signals,
 }
@@ -473,9 +476,10 @@ pub fn run(parts: Parts) -> io::Result<End> {
         drift_file,
         scribe,
         cards,
+        xdp,
         signals,
     } = parts;
-    let mut cards = CardWatch::new(cards);
+    let mut cards = CardWatch::new(cards, xdp);
     let (resolved, answers) = mpsc::channel();
     let mut hands = Own {
         server,
@@ -563,40 +567,46 @@ pub fn run(parts: Parts) -> io::Result<End> {
     Ok(end)
 }
 
-/// The keeper of cards, and when to turn to it.
+/// Who speaks with drivers, and when to turn to them.
 struct CardWatch {
     keeper: Option<Keeper>,
+    xdp: Option<Arc<Tier>>,
     due: MonoInstant,
 }
 
 impl CardWatch {
     /// First of all cards are set up.
-    fn new(keeper: Option<Keeper>) -> Self {
-        let due = if keeper.is_some() {
+    fn new(keeper: Option<Keeper>, xdp: Option<Arc<Tier>>) -> Self {
+        let due = if keeper.is_some() || xdp.is_some() {
             clock::monotonic()
         } else {
             MonoInstant::MAX
         };
-        Self { keeper, due }
+        Self { keeper, xdp, due }
     }
 
     /// Links that change, change several times in a row.
     fn links_changed(&mut self) {
-        if self.keeper.is_some() {
+        if self.due != MonoInstant::MAX {
             self.due = self.due.min(clock::monotonic() + SETTLE);
         }
     }
 
     fn turn(&mut self, core: &mut TimeLoop, errands: &Errands) {
         let now = clock::monotonic();
-        let Some(keeper) = self.keeper.as_mut().filter(|_| self.due <= now) else {
+        if now < self.due {
+            return;
+        }
+        self.due = now + CHECK_INTERVAL;
+        let Ok(interfaces) = netlink::interfaces() else {
             return;
         };
-        self.due = now + CHECK_INTERVAL;
-        if let Ok(interfaces) = netlink::interfaces()
-            && let Some(cards) = keeper.follow(&interfaces)
-        {
+        let cards = self.keeper.as_mut().and_then(|k| k.follow(&interfaces));
+        if let Some(cards) = cards {
             errands.cards_changed(cards, core);
+        }
+        if let Some(xdp) = &self.xdp {
+            xdp.follow(&interfaces);
         }
     }
 

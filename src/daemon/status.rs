@@ -73,6 +73,10 @@ pub struct ServerCounts {
     pub ring_events: Vec<(&'static str, u64)>,
     /// What came of the stamps of network cards, by name; each name once.
     pub card_stamps: Vec<(&'static str, u64)>,
+    /// Those of `requests` that never came to a socket.
+    pub xdp: Vec<(&'static str, u64)>,
+    /// Packets to us that the XDP program left to the sockets, by what it saw in them.
+    pub xdp_passed: Vec<(&'static str, u64)>,
 }
 
 /// Gathers what the fast path counts in its own memory. Called by whoever is
@@ -85,6 +89,12 @@ pub trait Collect: Send + Sync {
     /// there for each of them. None: nobody is.
     fn recent_clients(&self) -> Option<Vec<RecentClient>> {
         None
+    }
+
+    /// Where requests are answered before they come to a socket, and where not, though that
+    /// was asked for.
+    fn xdp(&self) -> Vec<XdpStatus> {
+        Vec::new()
     }
 }
 
@@ -171,6 +181,7 @@ impl Report {
             serving: self.serving.clone(),
             reloads: self.reloads.clone(),
             cards: self.cards.iter().map(|card| card.status.clone()).collect(),
+            xdp: self.server.xdp(),
         }
     }
 
@@ -181,6 +192,8 @@ impl Report {
             requests: named(&counts.requests),
             ring_events: named(&counts.ring_events),
             card_stamps: named(&counts.card_stamps),
+            xdp: named(&counts.xdp),
+            xdp_passed: named(&counts.xdp_passed),
             latency_count: counts.latency.count(),
             latency_median_s: counts.latency.quantile_s(0.5),
             latency_p99_s: counts.latency.quantile_s(0.99),
@@ -225,6 +238,20 @@ pub struct Status {
     /// The network cards whose stamps it uses.
     #[serde(default)]
     pub cards: Vec<CardStatus>,
+    /// The interfaces of `xdp` lines.
+    #[serde(default)]
+    pub xdp: Vec<XdpStatus>,
+}
+
+/// How an interface of an `xdp` line stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct XdpStatus {
+    /// Its name, or `*` for a line that means all and found none.
+    pub interface: String,
+    /// Where its program runs, `native` or `generic`; none: it has none of ours.
+    pub mode: Option<String>,
+    /// Why it has none.
+    pub problem: Option<String>,
 }
 
 /// The server's counters as JSON.
@@ -237,6 +264,12 @@ pub struct ServerStatus {
     /// What came of the stamps of network cards.
     #[serde(default)]
     pub card_stamps: BTreeMap<String, u64>,
+    /// Those of `requests` that never came to a socket.
+    #[serde(default)]
+    pub xdp: BTreeMap<String, u64>,
+    /// Packets to us that the XDP program left to the sockets, by what it saw in them.
+    #[serde(default)]
+    pub xdp_passed: BTreeMap<String, u64>,
     /// Replies whose latency is known.
     pub latency_count: u64,
     /// From a request's arrival until the reply left: half were faster.
@@ -251,6 +284,27 @@ pub(crate) mod tests {
     use crate::node::report::SourceReport;
     use crate::sync::select::Tally;
     use crate::time::units::Ppm;
+
+    /// A server with an interface that its program could be attached to, and one that not.
+    struct Server(ServerCounts);
+
+    impl Collect for Server {
+        fn collect(&self) -> ServerCounts {
+            self.0.clone()
+        }
+
+        fn xdp(&self) -> Vec<XdpStatus> {
+            let status = |interface: &str, mode: Option<&str>, problem: Option<&str>| XdpStatus {
+                interface: interface.to_owned(),
+                mode: mode.map(str::to_owned),
+                problem: problem.map(str::to_owned),
+            };
+            vec![
+                status("eth0", Some("native"), None),
+                status("eth1", None, Some("its driver runs no XDP programs")),
+            ]
+        }
+    }
 
     /// A synchronised daemon with one source and a virtual clock 2 µs fast.
     pub(crate) fn example() -> Report {
@@ -325,12 +379,14 @@ pub(crate) mod tests {
             offsets,
             cards: vec![crate::daemon::hardware::tests::example()],
             rtc: None,
-            server: Arc::new(ServerCounts {
+            server: Arc::new(Server(ServerCounts {
                 requests: vec![("reply", 3), ("ignore", 2)],
                 latency,
                 ring_events: vec![("send_error", 1)],
                 card_stamps: vec![("arrival", 2)],
-            }),
+                xdp: vec![("reply", 1)],
+                xdp_passed: vec![("length", 4)],
+            })),
         }
     }
 
@@ -352,6 +408,7 @@ pub(crate) mod tests {
         }
         assert!((status.true_error_s.unwrap() - 2e-6).abs() < 1e-9);
         assert_eq!(value["clock"], "virtual");
+        assert_eq!(value["xdp"][0]["mode"], "native");
         assert_eq!(value["degraded"][0], "no right to port 123");
         assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
     }

@@ -19,6 +19,7 @@ use crate::measurement::Measurement;
 use crate::mechanisms::Mechanisms;
 use crate::sync::filter::{Estimate, Filter, Start};
 use crate::sync::ledger::Ledger;
+use crate::system::SystemState;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::MonoInstant;
 use crate::time::stamp::Stamp;
@@ -68,13 +69,15 @@ pub fn survey(
     let start = clock.now();
     let ledger = Ledger::new(start.mono, clock.frequency(), clock.monotonic());
     let precision = clock::precision();
+    // We offer nobody our time.
+    let nobody = SystemState::unsynchronised(precision);
     let mut asked: Vec<Asked> = servers
         .iter()
         .map(|&address| Asked::new(address, plan, start.mono))
         .collect();
     loop {
         for one in &mut asked {
-            one.turn(plan, keys, clock)?;
+            one.turn(plan, keys, clock, &nobody)?;
         }
         let Some(until) = asked.iter().filter_map(Asked::deadline).min() else {
             break;
@@ -136,7 +139,13 @@ impl Asked {
     }
 
     /// Asks if it is time to, and gives up waiting if it is time for that.
-    fn turn(&mut self, plan: &Plan, keys: &KeyTable, clock: &Clock) -> io::Result<()> {
+    fn turn(
+        &mut self,
+        plan: &Plan,
+        keys: &KeyTable,
+        clock: &Clock,
+        ours: &SystemState,
+    ) -> io::Result<()> {
         let now = clock.now();
         if self.awaited.is_some_and(|until| until <= now.mono) {
             self.awaited = None;
@@ -147,7 +156,7 @@ impl Asked {
             return Ok(());
         }
         self.association.expire(now.mono);
-        let Some(request) = self.association.poll(now, dice()?, keys) else {
+        let Some(request) = self.association.poll(now, dice()?, keys, ours) else {
             return Ok(());
         };
         let address = self.association.address();

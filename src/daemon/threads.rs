@@ -143,6 +143,8 @@ pub fn run(parts: Parts) -> io::Result<End> {
         ..service
     };
     let waker = wake.clone();
+    let xdp_waker = wake.clone();
+    errands.wake_by(move || xdp_waker.wake());
     let service = Service::start(service, sender, Box::new(move || waker.wake()))?;
     let mut hands = Others {
         snapshot,

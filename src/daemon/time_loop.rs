@@ -12,6 +12,9 @@ use std::sync::Arc;
 
 use log::{error, info, warn};
 
+use crate::client::association::Whence;
+use crate::config::BroadcastLine;
+use crate::daemon::broadcast::{Broadcast, Ears, Teller};
 use crate::daemon::cards::Card;
 use crate::daemon::clock::{Clock, StepWatch};
 use crate::daemon::distribution::Distribution;
@@ -30,7 +33,8 @@ use crate::node::action::{Action, AssociationId, SourceId};
 use crate::node::engine::Node;
 use crate::node::engine::reload::Changes;
 use crate::node::report::NodeReport;
-use crate::server::respond::Policy;
+use crate::server::respond::{Policy, Request, Responder, complete};
+use crate::server::verdict::Verdict;
 use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
 use crate::sync::leap::LeapTable;
@@ -38,7 +42,13 @@ use crate::system::SystemState;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, Now, WallInstant};
 use crate::time::stamp::Stamp;
-use crate::wire::packet::PACKET_LEN_MAX;
+use crate::wire::packet::{Mode, PACKET_LEN_MAX};
+
+/// The port of NTP, until it is known which one is served on.
+const PORT: u16 = 123;
+
+/// Numbers of the sockets that hear broadcasts, above those of associations.
+const EARS: u64 = 1 << 40;
 
 /// Histograms, the report and the watchdog are served this often.
 const TICK: NtpDuration = NtpDuration::from_whole_seconds(1);
@@ -96,6 +106,28 @@ pub struct TimeLoop {
     refused: Option<String>,
     /// Are events kept in a file?
     keeps_events: bool,
+    served: Served,
+    broadcasts: Vec<Broadcast>,
+    /// Where broadcasts are listened to: the groups, and how.
+    heard: Option<(Vec<IpAddr>, Ears)>,
+}
+
+/// The port we serve on, which peers are spoken with by.
+struct Served {
+    port: u16,
+    /// Answers peers that ask as clients, since their requests arrive where their other
+    /// packets do; none if nobody is served.
+    responder: Option<Responder>,
+    policy: Arc<Policy>,
+    reply: Box<[u8; PACKET_LEN_MAX]>,
+}
+
+impl std::fmt::Debug for Served {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Served")
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
 }
 
 impl TimeLoop {
@@ -117,8 +149,23 @@ impl TimeLoop {
             buffer: Box::new([0; PACKET_LEN_MAX]),
             unsendable: BTreeSet::new(),
             refused: None,
+            served: Served {
+                port: PORT,
+                responder: None,
+                policy: Arc::default(),
+                reply: Box::new([0; PACKET_LEN_MAX]),
+            },
+            broadcasts: Vec::new(),
+            heard: None,
             keeps_events: false,
         }
+    }
+
+    /// Peers are spoken with by this port of ours; `responder` answers those that ask as
+    /// clients from theirs, if anybody is served.
+    pub fn serve_peers(&mut self, port: u16, responder: Option<Responder>) {
+        self.served.port = port;
+        self.served.responder = responder;
     }
 
     /// Does what is due now. What is for others is appended to `errands`.
@@ -139,6 +186,7 @@ impl TimeLoop {
             errands.push(self.cards_publication());
         }
         self.give_up_waiting(now.mono);
+        self.broadcast(now.mono);
         self.node.on_timer(now);
         self.act(errands);
         if now.mono >= self.next_tick {
@@ -152,7 +200,9 @@ impl TimeLoop {
     pub fn deadline(&self) -> MonoInstant {
         let held = self.exchanges.values().filter_map(Exchange::deadline);
         let followers = self.followers.iter().map(Follower::deadline);
+        let broadcasts = self.broadcasts.iter().map(Broadcast::deadline);
         held.chain(followers)
+            .chain(broadcasts)
             .chain([
                 self.node.deadline(),
                 self.next_tick,
@@ -173,6 +223,24 @@ impl TimeLoop {
         self.followers = followers;
     }
 
+    /// These are told the time unasked from now on, and others are listened to: those who
+    /// broadcast, and in `groups`. To be called after [`serve_peers`](Self::serve_peers).
+    pub fn set_broadcasts(&mut self, lines: &[BroadcastLine], groups: Option<Vec<IpAddr>>) {
+        let now = clock::monotonic();
+        let told = lines.iter().map(|&line| Broadcast::new(line, now));
+        self.broadcasts = told.collect();
+        self.listen(groups);
+    }
+
+    fn listen(&mut self, groups: Option<Vec<IpAddr>>) {
+        // Before others of the port are opened, the old ones have to be closed.
+        self.heard = None;
+        self.heard = groups.map(|groups| {
+            let ears = Ears::open(self.served.port, &groups);
+            (groups, ears)
+        });
+    }
+
     /// The network cards in use, as they do.
     pub fn cards(&self) -> Vec<CardReport> {
         self.hardware.report()
@@ -185,13 +253,21 @@ impl TimeLoop {
                 .iter()
                 .map(|(id, exchange)| Interest::socket(exchange.socket.fd(), first_token + id.0)),
         );
+        let ears = self.heard.iter().flat_map(|(_, ears)| ears.fds());
+        let numbered = (first_token + EARS..).zip(ears);
+        interests.extend(numbered.map(|(token, fd)| Interest::read(fd, token)));
     }
 
     /// A client socket is ready; `first_token` as given to
     /// [`interests`](Self::interests). Departures are read before arrivals, so that
     /// T1 is the kernel's when the reply is judged.
     pub fn on_ready(&mut self, ready: &Ready, first_token: u64, errands: &mut Vec<Errand>) {
-        let id = AssociationId(ready.token - first_token);
+        let number = ready.token - first_token;
+        if number >= EARS {
+            self.hear((number - EARS) as usize);
+            return self.act(errands);
+        }
+        let id = AssociationId(number);
         if ready.error {
             self.read_departure(id);
         }
@@ -199,6 +275,16 @@ impl TimeLoop {
             self.read_reply(id);
         }
         self.act(errands);
+    }
+
+    fn hear(&mut self, index: usize) {
+        let Some((_, ears)) = &self.heard else {
+            return;
+        };
+        if let Some((len, from)) = ears.hear(index, &mut self.buffer[..]) {
+            let now = self.clock.now();
+            self.node.on_broadcast(&self.buffer[..len], from, now);
+        }
     }
 
     /// A name was looked up.
@@ -215,6 +301,9 @@ impl TimeLoop {
     /// Interfaces or addresses changed.
     pub fn on_network_change(&mut self, own: Vec<IpAddr>, errands: &mut Vec<Errand>) {
         self.node.on_network_change(own, self.clock.now());
+        if let Some((groups, _)) = self.heard.take() {
+            self.listen(Some(groups));
+        }
         self.act(errands);
     }
 
@@ -238,6 +327,7 @@ impl TimeLoop {
 
     /// New access rules, for our own servers' packets.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.served.policy = Arc::clone(&policy);
         self.node.set_policy(policy);
     }
 
@@ -333,9 +423,13 @@ impl TimeLoop {
                 Action::Send {
                     association,
                     to,
-                    from_port,
+                    from,
                     bytes,
-                } => self.send(association, to, from_port, &bytes),
+                } => match from {
+                    Whence::Served => self.send_to_peer(association, to, &bytes),
+                    Whence::Fresh => self.send(association, to, None, &bytes),
+                    Whence::Port(port) => self.send(association, to, Some(port), &bytes),
+                },
                 Action::Close(association) => {
                     self.exchanges.remove(&association);
                 }
@@ -435,21 +529,98 @@ impl TimeLoop {
             Ok(socket)
         });
         match sent {
-            Ok(socket) => {
-                self.unsendable.remove(&to);
-                if let Ok(local) = socket.local_addr() {
-                    self.node.on_sent(id, local.ip());
-                }
-                self.exchanges
-                    .insert(id, Exchange::new(socket, Stamp::daemon(now)));
-            }
-            Err(error) => {
-                if self.unsendable.insert(to) {
-                    warn!("cannot send to {to}: {error}; trying again at each poll");
-                }
-                self.node.on_send_failed(id, self.clock.now());
-            }
+            Ok(socket) => self.note_sent(id, to, Exchange::new(socket, Stamp::daemon(now))),
+            Err(error) => self.note_unsent(id, to, &error),
         }
+    }
+
+    /// Sends from the port we serve on, by a socket that stays open and that the kernel
+    /// prefers for what comes from there. It is opened anew after each packet that was not
+    /// answered: sockets of an address that came up since may stand before it.
+    fn send_to_peer(&mut self, id: AssociationId, to: std::net::SocketAddr, bytes: &[u8]) {
+        let by_card = !self.hardware.is_empty();
+        let port = self.served.port;
+        let open = self.exchanges.remove(&id).map(Ok).unwrap_or_else(|| {
+            let socket = ClientSocket::connect_from(port, to, by_card)?;
+            Ok(Exchange::new(socket, Stamp::daemon(clock::realtime())))
+        });
+        let sent = open.and_then(|mut exchange| {
+            let late = self.node.restamp(id, self.clock.now());
+            let now = Stamp::daemon(clock::realtime());
+            let sent = exchange.socket.send(late.as_deref().unwrap_or(bytes))?;
+            let held = exchange.sent_to_peer(to, sent, now);
+            Ok((exchange, held))
+        });
+        match sent {
+            Ok((exchange, held)) => {
+                self.note_sent(id, to, exchange);
+                if let Some(delivery) = held {
+                    self.deliver(id, &delivery);
+                }
+            }
+            Err(error) => self.note_unsent(id, to, &error),
+        }
+    }
+
+    fn broadcast(&mut self, now: MonoInstant) {
+        let teller = Teller {
+            port: self.served.port,
+            state: self.node.state(),
+            clock: &self.clock,
+            keys: &self.served.policy.keys,
+        };
+        for broadcast in &mut self.broadcasts {
+            broadcast.turn(now, &teller);
+        }
+    }
+
+    fn note_sent(&mut self, id: AssociationId, to: std::net::SocketAddr, exchange: Exchange) {
+        self.unsendable.remove(&to);
+        if let Ok(local) = exchange.socket.local_addr() {
+            self.node.on_sent(id, local.ip());
+        }
+        self.exchanges.insert(id, exchange);
+    }
+
+    fn note_unsent(&mut self, id: AssociationId, to: std::net::SocketAddr, error: &io::Error) {
+        if self.unsendable.insert(to) {
+            warn!("cannot send to {to}: {error}; trying again at each poll");
+        }
+        self.node.on_send_failed(id, self.clock.now());
+    }
+
+    /// A request that a peer sends as a client from its port comes by the socket of our
+    /// association with it. True if `bytes` are one.
+    fn answer_client(&mut self, id: AssociationId, delivery: &Delivery) -> bool {
+        let is_request = delivery
+            .bytes
+            .first()
+            .is_some_and(|&first| Mode::from_bits(first) == Mode::Client);
+        let Some(exchange) = self.exchanges.get_mut(&id).filter(|_| is_request) else {
+            return false;
+        };
+        let (Some(responder), Some(from)) = (&mut self.served.responder, exchange.peer()) else {
+            return false;
+        };
+        let request = Request {
+            bytes: &delivery.bytes,
+            from,
+            group: false,
+            received: self.clock.localise(delivery.answer.stamp).at,
+        };
+        let (policy, state) = (&self.served.policy, self.node.state());
+        let (now, out) = (clock::monotonic(), &mut *self.served.reply);
+        if let Verdict::Reply { len, kind, .. } =
+            responder.respond(policy, state, &request, now, out)
+        {
+            let reply = &mut self.served.reply[..len];
+            if kind.wants_transmit() {
+                complete(&policy.keys, reply, self.clock.now().wall);
+            }
+            // Lost like any other datagram.
+            let _ = exchange.socket.send(reply);
+        }
+        true
     }
 
     fn read_departure(&mut self, id: AssociationId) {
@@ -457,6 +628,7 @@ impl TimeLoop {
             return;
         };
         match exchange.socket.receive_departure() {
+            Ok(Some(departure)) if !exchange.awaits(departure.id) => {}
             Ok(Some(departure)) => {
                 if let Some(stamp) = departure.kernel {
                     exchange.departed_kernel(stamp);
@@ -512,6 +684,9 @@ impl TimeLoop {
 
     /// T4 and T1 by the card if it took both, else by the kernel.
     fn deliver(&mut self, id: AssociationId, delivery: &Delivery) {
+        if self.answer_client(id, delivery) {
+            return;
+        }
         let answer = &delivery.answer;
         let by_card = self.hardware.arrival(answer);
         let departure = delivery
@@ -553,9 +728,10 @@ impl TimeLoop {
                 }
                 if !matches!(command, ClockCommand::SetStatus(_)) {
                     self.node.on_applied(&applied);
-                    let stepped = applied.stepped != NtpDuration::ZERO;
-                    errands.push(self.publication(*self.node.state(), stepped));
                 }
+                // A status too: CLOCK_TAI may be another by it, which XDP tells the time from.
+                let stepped = applied.stepped != NtpDuration::ZERO;
+                errands.push(self.publication(*self.node.state(), stepped));
             }
             Err(failure) => self.report_steering(command, &failure),
         }

@@ -25,6 +25,8 @@ pub enum Capability {
     SysNice = 23,
     /// Setting and steering the clock.
     SysTime = 25,
+    /// BPF programs that compute with pointers.
+    Perfmon = 38,
     /// Loading BPF programs.
     Bpf = 39,
 }
@@ -40,6 +42,7 @@ impl Capability {
             Self::IpcLock => "CAP_IPC_LOCK",
             Self::SysNice => "CAP_SYS_NICE",
             Self::SysTime => "CAP_SYS_TIME",
+            Self::Perfmon => "CAP_PERFMON",
             Self::Bpf => "CAP_BPF",
         }
     }

@@ -215,6 +215,15 @@ pub struct HardwareConfig {
     pub rx_filter: RxFilter,
 }
 
+/// What hardware does to frames on their way in, before anybody sees them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Offloads {
+    /// It takes VLAN tags off and tells of them beside (`rx-vlan-offload`).
+    pub strips_vlan: bool,
+    /// It makes one of several (`large-receive-offload`).
+    pub joins: bool,
+}
+
 /// A way to ask about interfaces.
 #[derive(Debug)]
 pub struct Ethtool {
@@ -398,6 +407,33 @@ impl Ethtool {
         })
     }
 
+    /// What the hardware does to frames on their way in (ETHTOOL_GFLAGS). `None` if the
+    /// driver doesn't say.
+    ///
+    /// # Errors
+    /// NotFound if there is no such interface; else what ioctl(2) says.
+    pub fn offloads(&self, interface: &str) -> io::Result<Option<Offloads>> {
+        /// `struct ethtool_value`.
+        #[repr(C)]
+        struct Value {
+            cmd: u32,
+            data: u32,
+        }
+        const ETHTOOL_GFLAGS: u32 = 0x25;
+        const ETH_FLAG_RXVLAN: u32 = 1 << 8;
+        const ETH_FLAG_LRO: u32 = 1 << 15;
+        let mut value = Value {
+            cmd: ETHTOOL_GFLAGS,
+            data: 0,
+        };
+        // SAFETY: this command fills a `struct ethtool_value`.
+        let answered = unsafe { self.ask(interface, libc::SIOCETHTOOL, &mut value) }?;
+        Ok(answered.then_some(Offloads {
+            strips_vlan: value.data & ETH_FLAG_RXVLAN != 0,
+            joins: value.data & ETH_FLAG_LRO != 0,
+        }))
+    }
+
     /// Puts `argument` to the interface's driver. False if it doesn't know the question.
     ///
     /// # Safety
@@ -480,6 +516,13 @@ mod tests {
         assert_eq!(stamping.phc, None);
         assert_eq!(ethtool.hardware_config("lo").unwrap(), None);
         assert_eq!(ethtool.speed("lo").unwrap(), None);
+        let untouched = Offloads {
+            strips_vlan: false,
+            joins: false,
+        };
+        assert_eq!(ethtool.offloads("lo").unwrap(), Some(untouched));
+        let nobody = ethtool.offloads("nonesuch0").unwrap_err();
+        assert_eq!(nobody.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

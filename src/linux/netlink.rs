@@ -12,7 +12,9 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use crate::linux::socket::retry;
@@ -54,6 +56,10 @@ pub struct Interface {
     /// The interface that carries its packets, by index, if it is a VLAN or the like on
     /// one of this namespace.
     pub below: Option<u32>,
+    /// The identifier in its frames' tag, if it is a VLAN.
+    pub vlan: Option<u16>,
+    /// Octets of the largest packet that it sends.
+    pub mtu: u32,
     /// Its addresses that can be bound: not those still (or in vain) being
     /// checked for a duplicate.
     pub addresses: Vec<Address>,
@@ -94,6 +100,8 @@ fn interface(link: &LinkMessage) -> Interface {
         kind: None,
         master: None,
         below: None,
+        vlan: None,
+        mtu: 0,
         addresses: Vec::new(),
     };
     let mut elsewhere = false;
@@ -102,10 +110,15 @@ fn interface(link: &LinkMessage) -> Interface {
             LinkAttribute::IfName(name) => interface.name.clone_from(name),
             LinkAttribute::Controller(index) if *index != 0 => interface.master = Some(*index),
             LinkAttribute::Link(index) => interface.below = Some(*index),
+            LinkAttribute::Mtu(octets) => interface.mtu = *octets,
             LinkAttribute::LinkNetNsId(_) => elsewhere = true,
             LinkAttribute::LinkInfo(infos) => {
                 interface.kind = infos.iter().find_map(|info| match info {
                     LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
+                interface.vlan = infos.iter().find_map(|info| match info {
+                    LinkInfo::Data(InfoData::Vlan(words)) => words.iter().find_map(vlan_id),
                     _ => None,
                 });
             }
@@ -121,6 +134,13 @@ fn interface(link: &LinkMessage) -> Interface {
         interface.below = None;
     }
     interface
+}
+
+fn vlan_id(word: &InfoVlan) -> Option<u16> {
+    match word {
+        InfoVlan::Id(id) => Some(*id),
+        _ => None,
+    }
 }
 
 fn address(message: &AddressMessage) -> Option<Address> {
@@ -251,6 +271,12 @@ mod tests {
         };
         let vlan = link(InfoKind::Vlan, &[LinkAttribute::Link(2)]);
         assert_eq!((vlan.below, vlan.kind.as_deref()), (Some(2), Some("vlan")));
+        let id = LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(10)]));
+        let tagged = [LinkAttribute::LinkInfo(vec![id]), LinkAttribute::Mtu(1496)];
+        let mut message = LinkMessage::default();
+        message.attributes = tagged.to_vec();
+        let tagged = interface(&message);
+        assert_eq!((tagged.vlan, tagged.mtu), (Some(10), 1496));
         let lent = [LinkAttribute::Link(2), LinkAttribute::LinkNetNsId(0)];
         assert_eq!(link(InfoKind::Vlan, &lent).below, None);
         assert_eq!(link(InfoKind::Veth, &[LinkAttribute::Link(6)]).below, None);

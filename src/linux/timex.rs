@@ -22,6 +22,10 @@ const TOTAL_PPM_MAX: f64 = 100_000.0;
 /// the kernel (it sets STA_UNSYNC) and to those who ask it, timedatectl included.
 const ERROR_US_MAX: i64 = 16_000_000;
 
+/// What adjtimex(2) answers while a second is inserted, and after that.
+const TIME_OOP: libc::c_int = 3;
+const TIME_WAIT: libc::c_int = 4;
+
 /// A second to insert or delete at the end of the UTC day.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum LeapSecond {
@@ -62,6 +66,9 @@ pub struct KernelClock {
     pub synchronised: bool,
     /// STA_INS or STA_DEL.
     pub leap: LeapSecond,
+    /// TIME_OOP or TIME_WAIT: that second has been inserted or deleted already, and the
+    /// flag is still set.
+    pub leap_done: bool,
     /// `maxerror`.
     pub error_max: NtpDuration,
     /// `esterror`.
@@ -137,8 +144,8 @@ impl Timex {
     /// What adjtimex(2) says; only sandboxes have a reason to.
     pub fn read(&self) -> io::Result<KernelClock> {
         let mut timex = empty();
-        call(&mut timex, "read")?;
-        Ok(self.decode(&timex))
+        let state = call(&mut timex, "read")?;
+        Ok(self.decode(&timex, state))
     }
 
     /// Takes the clock over from whoever steered it: the kernel's PLL is switched
@@ -162,8 +169,8 @@ impl Timex {
     /// PermissionDenied without CAP_SYS_TIME; else what adjtimex(2) says.
     pub fn set_frequency(&self, total: Ppm) -> io::Result<Ppm> {
         let mut order = self.encode_frequency(total);
-        call(&mut order, "frequency")?;
-        Ok(self.decode(&order).frequency)
+        let state = call(&mut order, "frequency")?;
+        Ok(self.decode(&order, state).frequency)
     }
 
     /// Adds `step` to the clock at once; positive is forward. Returns what was
@@ -199,8 +206,8 @@ impl Timex {
     /// PermissionDenied without CAP_SYS_TIME; else what adjtimex(2) says.
     pub fn set_status(&self, status: &Status) -> io::Result<KernelClock> {
         let mut order = encode_status(status);
-        call(&mut order, "status")?;
-        Ok(self.decode(&order))
+        let state = call(&mut order, "status")?;
+        Ok(self.decode(&order, state))
     }
 
     fn tick_nominal_us(&self) -> i64 {
@@ -230,7 +237,7 @@ impl Timex {
 
     /// c_long and friends have 64 bits here, but not everywhere.
     #[allow(clippy::unnecessary_cast)]
-    fn decode(&self, timex: &libc::timex) -> KernelClock {
+    fn decode(&self, timex: &libc::timex, state: libc::c_int) -> KernelClock {
         let ticks = timex.tick as i64 - self.tick_nominal_us();
         let tick_ppm = ticks as f64 * self.user_hz as f64;
         let has = |flag| timex.status & flag != 0;
@@ -246,6 +253,7 @@ impl Timex {
                 (true, true) => LeapSecond::Insert,
                 (false, false) => LeapSecond::None,
             },
+            leap_done: matches!(state, TIME_OOP | TIME_WAIT),
             error_max: microseconds(timex.maxerror as i64),
             error_estimate: microseconds(timex.esterror as i64),
             tai_offset: timex.tai,
@@ -338,13 +346,13 @@ fn empty() -> libc::timex {
     unsafe { std::mem::zeroed() }
 }
 
-/// The only call of this file. `order` comes back as the kernel's state after it.
-fn call(order: &mut libc::timex, what: &str) -> io::Result<()> {
+/// The only call of this file. `order` comes back as the kernel's state after it; TIME_OK,
+/// TIME_INS ... TIME_ERROR, what it is about, is returned.
+fn call(order: &mut libc::timex, what: &str) -> io::Result<libc::c_int> {
     // SAFETY: `order` is a valid timex, read and written during the call only.
     let result = unsafe { libc::adjtimex(order) };
-    // The other answers are TIME_OK, TIME_INS ... TIME_ERROR: the clock's state.
     if result != -1 {
-        return Ok(());
+        return Ok(result);
     }
     let error = io::Error::last_os_error();
     let why = match error.raw_os_error() {
@@ -416,7 +424,7 @@ mod tests {
         for user_hz in [100, 1024] {
             let timex = Timex { user_hz };
             for ppm in [0.0, 12.345_678, -499.99, 777.7, -23_456.789] {
-                let clock = timex.decode(&timex.encode_frequency(Ppm(ppm)));
+                let clock = timex.decode(&timex.encode_frequency(Ppm(ppm)), 0);
                 assert!((clock.frequency.0 - ppm).abs() <= 0.5 / 65_536.0, "{ppm}");
             }
         }
@@ -457,7 +465,7 @@ mod tests {
         assert_eq!((order.maxerror, order.esterror), (1_501, 20));
         assert_eq!(order.modes & libc::ADJ_TAI, libc::ADJ_TAI);
         assert_eq!(order.constant, 37);
-        let clock = HZ_100.decode(&order);
+        let clock = HZ_100.decode(&order, 0);
         assert!(clock.synchronised && !clock.pll);
         assert_eq!(clock.leap, LeapSecond::Insert);
         assert_eq!(clock.error_max.as_nanos(), 1_501_000);
@@ -472,7 +480,10 @@ mod tests {
         assert_eq!(order.status, libc::STA_DEL | libc::STA_UNSYNC);
         assert_eq!((order.maxerror, order.esterror), (16_000_000, 16_000_000));
         assert_eq!(order.modes & libc::ADJ_TAI, 0);
-        assert!(!HZ_100.decode(&order).synchronised);
+        assert!(!HZ_100.decode(&order, 0).synchronised);
+        let done =
+            [0, 1, 2, TIME_OOP, TIME_WAIT, 5].map(|state| HZ_100.decode(&order, state).leap_done);
+        assert_eq!(done, [false, false, false, true, true, false]);
 
         // Good time that the kernel is not to copy to the RTC.
         let order = encode_status(&Status {

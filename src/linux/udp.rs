@@ -117,17 +117,23 @@ impl ClientSocket {
     ///
     /// [`bind_group`]: crate::linux::reuseport::bind_group
     pub fn connect_from(port: u16, to: SocketAddr, by_card: bool) -> io::Result<Self> {
-        let fd = open(to)?;
-        set(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
-        let any: IpAddr = match to {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => {
-                set(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
-                Ipv6Addr::UNSPECIFIED.into()
-            }
+        Self::connect_by(open_sharing(port, to)?, to, by_card)
+    }
+
+    /// To send to a broadcast address or a group, as far as `hops` networks, from a port
+    /// as [`connect_from`](Self::connect_from).
+    ///
+    /// # Errors
+    /// As `connect_from`; ENETUNREACH if no route leads to a group.
+    pub fn broadcast_from(port: u16, to: SocketAddr, hops: u8) -> io::Result<Self> {
+        let fd = open_sharing(port, to)?;
+        let (level, option) = match to {
+            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MULTICAST_TTL),
+            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS),
         };
-        bind(&fd, SocketAddr::new(any, port))?;
-        Self::connect_by(fd, to, by_card)
+        set(&fd, level, option, hops.into())?;
+        set(&fd, libc::SOL_SOCKET, libc::SO_BROADCAST, 1)?;
+        Self::connect_by(fd, to, false)
     }
 
     fn connect_by(fd: OwnedFd, to: SocketAddr, by_card: bool) -> io::Result<Self> {
@@ -246,6 +252,40 @@ impl ServerSocket {
             flags as libc::c_int,
         )
         .is_ok();
+    }
+
+    /// Takes what is sent to a group too, on the interface that leads to it.
+    ///
+    /// # Errors
+    /// What setsockopt(2) says: ENODEV if no route leads there, EADDRINUSE if it does already.
+    pub fn join(&self, group: IpAddr) -> io::Result<()> {
+        match group {
+            IpAddr::V4(group) => {
+                let request = libc::ip_mreqn {
+                    imr_multiaddr: libc::in_addr {
+                        s_addr: u32::from(group).to_be(),
+                    },
+                    imr_address: libc::in_addr { s_addr: 0 },
+                    imr_ifindex: 0,
+                };
+                socket::set(
+                    self.fd(),
+                    libc::IPPROTO_IP,
+                    libc::IP_ADD_MEMBERSHIP,
+                    request,
+                )
+            }
+            IpAddr::V6(group) => {
+                let request = libc::ipv6_mreq {
+                    ipv6mr_multiaddr: libc::in6_addr {
+                        s6_addr: group.octets(),
+                    },
+                    ipv6mr_interface: 0,
+                };
+                let option = libc::IPV6_ADD_MEMBERSHIP;
+                socket::set(self.fd(), libc::IPPROTO_IPV6, option, request)
+            }
+        }
     }
 
     /// The next request, or `None` if there is none. A datagram longer than
@@ -370,6 +410,21 @@ impl ReplySocket {
     ) -> io::Result<()> {
         send_from(&self.fd, payload, to, from, interface, 0)
     }
+}
+
+/// Of the family of `to`, bound to `port`, which sockets of this process may have already.
+fn open_sharing(port: u16, to: SocketAddr) -> io::Result<OwnedFd> {
+    let fd = open(to)?;
+    set(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    let any: IpAddr = match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => {
+            set(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+            Ipv6Addr::UNSPECIFIED.into()
+        }
+    };
+    bind(&fd, SocketAddr::new(any, port))?;
+    Ok(fd)
 }
 
 /// A bare socket that others of the same user may share its address with, and the

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::client::association::Whence;
 use crate::node::record::Record;
 use crate::sync::command::ClockCommand;
 use crate::sync::filter::Start;
@@ -22,14 +23,16 @@ pub struct AssociationId(pub u64);
 /// One thing to do, in the order given.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Action {
-    /// Send a request from a fresh socket, which replaces the association's last one.
+    /// Send a request from a fresh socket, which replaces the association's last one; to a
+    /// peer from the socket that is open still, after
+    /// [`restamp`](crate::node::engine::Node::restamp).
     Send {
         /// On whose behalf.
         association: AssociationId,
         /// Where to.
         to: SocketAddr,
-        /// The port it leaves from; none: whichever the kernel chooses.
-        from_port: Option<u16>,
+        /// The port it leaves from.
+        from: Whence,
         /// The datagram.
         bytes: Vec<u8>,
     },

@@ -12,7 +12,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::client::association::{Association, Dice, Received};
-use crate::client::packet_test::PacketTest;
+use crate::client::options::SourceOptions;
+use crate::client::packet_test::{PacketTest, check_broadcast};
 use crate::client::refclock::{Reading, Readings};
 use crate::measurement::{Measurement, PHI};
 use crate::mechanisms::Mechanisms;
@@ -21,8 +22,8 @@ use crate::node::manual::Manual;
 use crate::node::pool::{Name, SourceSpec};
 use crate::node::record::{Fact, ReadingFact, Record, ReplyFact, SampleFact, UpdateFact, Wanted};
 use crate::node::report::{
-    CLOCK, KeyReport, LOCAL, NodeReport, ReplyReport, SampleReport, SourceDetail, SourceReport,
-    SystemDetail, SystemReport,
+    CLOCK, HEARD, KeyReport, LOCAL, NodeReport, PEER, ReplyReport, SampleReport, SourceDetail,
+    SourceReport, SystemDetail, SystemReport,
 };
 use crate::node::updates::Updates;
 use crate::server::respond::Policy;
@@ -59,6 +60,9 @@ pub struct NodeConfig {
     pub sources: Vec<SourceSpec>,
     /// Stratum of the undisciplined local clock as a last resort.
     pub local_stratum: Option<u8>,
+    /// Of several nodes that serve their local clocks as of that stratum, those follow that
+    /// don't have the lowest address (chrony's `local ... orphan`).
+    pub orphan: bool,
     /// When the clock may be stepped.
     pub step: StepPolicy,
     /// How sources are selected.
@@ -209,6 +213,7 @@ struct Policies {
     select: SelectPolicy,
     mechanisms: Mechanisms,
     local_stratum: Option<u8>,
+    orphan: bool,
     steer: bool,
     once: bool,
     kernel_leaps: bool,
@@ -274,6 +279,7 @@ impl Node {
                 select: config.select,
                 mechanisms: config.mechanisms,
                 local_stratum: config.local_stratum,
+                orphan: config.orphan,
                 steer: config.steer,
                 once: config.once,
                 kernel_leaps: config.kernel_leaps,
@@ -358,14 +364,16 @@ impl Node {
                 receive: self.dice.next_u64(),
                 spread: self.dice.next_u32(),
             };
-            let request = peer.association.poll(now, dice, &self.policy.keys);
+            let request = peer
+                .association
+                .poll(now, dice, &self.policy.keys, &self.state);
             if let Some(clock) = &mut peer.clock {
                 clock.readings.close();
             } else if let Some(request) = request {
                 self.actions.push_back(Action::Send {
                     association: peer.id,
                     to: peer.association.address(),
-                    from_port: request.from_port,
+                    from: request.from,
                     bytes: request.bytes,
                 });
             }
@@ -415,6 +423,13 @@ impl Node {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
             peer.association.note_local(from);
         }
+    }
+
+    /// The datagram for a peer that is about to leave, telling the time of `now`; none if it
+    /// is to be sent as it is.
+    pub fn restamp(&mut self, id: AssociationId, now: Now) -> Option<Vec<u8>> {
+        let peer = self.peers.iter_mut().find(|peer| peer.id == id)?;
+        peer.association.restamp(now, &self.policy.keys)
     }
 
     /// The request could not leave, or an ICMP error came instead of a reply.
@@ -481,7 +496,48 @@ impl Node {
                 self.take_sample(index, &sample, now);
             }
         }
-        self.actions.push_back(Action::Close(id));
+        let is_over = |peer: &Peer| !peer.association.options().symmetric;
+        if self.peers.iter().any(|peer| peer.id == id && is_over(peer)) {
+            self.actions.push_back(Action::Close(id));
+        }
+    }
+
+    /// A broadcast came. If the operator wants to know of such servers, and it is signed as
+    /// they have to be, its sender is asked from now on, like any other server: what was
+    /// broadcast does not say how long it took.
+    pub fn on_broadcast(&mut self, bytes: &[u8], from: SocketAddr, now: Now) {
+        let spec = |name: &Name| (!name.is_retired()).then_some(name.spec.options);
+        let mut wanted = (0..).zip(self.names.iter().map(spec));
+        let found = wanted.find_map(|(index, options)| {
+            let options = options?;
+            Some((SourceId(index), options, options.heard?))
+        });
+        let Some((source, options, heard)) = found.filter(|_| !self.over) else {
+            return;
+        };
+        let is_known = |peer: &Peer| peer.association.address().ip() == from.ip();
+        let is_known = self.peers.iter().any(is_known) || self.own_addresses.contains(&from.ip());
+        if is_known || self.peers.len() >= self.config.select.maxclock {
+            return;
+        }
+        let flags = self.policy.access.lookup(from.ip(), from.port());
+        if flags.intersects(Flags::IGNORE | Flags::NOSERVE) {
+            return;
+        }
+        let Ok((version, key)) = check_broadcast(bytes, &self.policy.keys) else {
+            return;
+        };
+        let signed_only = heard.signed || flags.intersects(Flags::NOTRUST | Flags::NOPEER);
+        if signed_only && key.is_none() {
+            return;
+        }
+        let options = SourceOptions {
+            key,
+            version,
+            ..options
+        };
+        self.mobilise_as(source, from, options, now.mono);
+        self.tell_upstreams();
     }
 
     /// A clock was read (see [`Action::ReadClock`]).
@@ -700,12 +756,14 @@ impl Node {
 
     /// Select, combine, discipline, and tell the world.
     fn synchronise(&mut self, now: Now) {
-        let candidates: Vec<Candidate> = self
+        let mut candidates: Vec<Candidate> = self
             .peers
             .iter()
             .map(|peer| Candidate {
                 estimate: peer.filter.estimate(now.mono, &self.ledger),
-                fit: peer.association.reach() != 0 && peer.association.denied().is_none(),
+                fit: peer.association.reach() != 0
+                    && peer.association.denied().is_none()
+                    && !peer.association.follows_us(),
                 prefer: peer.association.options().prefer,
                 noselect: peer.association.options().noselect,
             })
@@ -715,7 +773,12 @@ impl Node {
             Reference::None | Reference::Local => None,
         };
         let mechanisms = self.config.mechanisms;
-        let selection = select(&candidates, &self.config.select, mechanisms, previous);
+        let elected = self.set_orphans_aside(&mut candidates);
+        let mut selection = select(&candidates, &self.config.select, mechanisms, previous);
+        if let (None, Some(elected)) = (selection.system, elected) {
+            candidates[elected].fit = true;
+            selection = select(&candidates, &self.config.select, mechanisms, previous);
+        }
         for (peer, &tally) in self.peers.iter_mut().zip(&selection.tallies) {
             peer.tally = tally;
             // Without a majority nobody can say who lies.
@@ -778,6 +841,28 @@ impl Node {
         if self.wanted.updates {
             self.record_update(&combined, selection.survivors.len(), before, now);
         }
+    }
+
+    /// Who serves a local clock as we would, or follows one who does, is no source while
+    /// there are others: such are not fit. Then the one whom all follow if there are none,
+    /// unless that is us: the one of the lowest refid, which is the address.
+    fn set_orphans_aside(&self, candidates: &mut [Candidate]) -> Option<usize> {
+        let told = self.config.local_stratum.filter(|_| self.config.orphan)? + 1;
+        let mut lowest: Option<([u8; 4], usize)> = None;
+        for (index, (peer, candidate)) in self.peers.iter().zip(candidates).enumerate() {
+            let stratum = candidate.estimate.as_ref().map(|estimate| estimate.stratum);
+            if peer.clock.is_some() || stratum.is_none_or(|stratum| stratum < told) {
+                continue;
+            }
+            let fit = std::mem::replace(&mut candidate.fit, false) && !candidate.noselect;
+            let refid = RefId::from_address(peer.association.address().ip()).bytes();
+            if fit && stratum == Some(told) && lowest.is_none_or(|(other, _)| refid < other) {
+                lowest = Some((refid, index));
+            }
+        }
+        let (refid, index) = lowest?;
+        let own = RefId::from_address(self.peers[index].association.local()?);
+        (refid < own.bytes()).then_some(index)
     }
 
     /// The system variables, from the system peer and the combination.
@@ -1118,7 +1203,16 @@ impl Node {
     }
 
     fn mobilise(&mut self, source: SourceId, address: SocketAddr, now: MonoInstant) {
-        let mut options = self.names[source.0].spec.options;
+        self.mobilise_as(source, address, self.names[source.0].spec.options, now);
+    }
+
+    fn mobilise_as(
+        &mut self,
+        source: SourceId,
+        address: SocketAddr,
+        mut options: SourceOptions,
+        now: MonoInstant,
+    ) {
         let clock = options.clock.map(|clock| Clock {
             name: self.names[source.0].spec.name.clone(),
             readings: Readings::new(clock, now),
@@ -1128,6 +1222,7 @@ impl Node {
         options.iburst |= clock.is_some();
         // Whoever waits for `-q` wants to wait seconds, not polls.
         options.iburst |= self.config.once;
+        options.symmetric &= !self.config.once;
         let id = AssociationId(self.next_id);
         self.next_id += 1;
         let start = now + FIRST_WAIT;
@@ -1216,6 +1311,15 @@ impl Node {
     fn reconsider(&mut self, now: Now) {
         for peer in self.peers.iter().filter(|peer| peer.is_dead()) {
             self.names[peer.source.0].refresh(now.mono);
+        }
+        // Who was heard and does not answer is asked again when he is heard again.
+        let is_gone = |peer: &&Peer| {
+            let silent = peer.association.misses() >= MISSES_UNREACHABLE;
+            silent && peer.association.options().heard.is_some()
+        };
+        let gone: Vec<_> = self.peers.iter().filter(is_gone).map(|p| p.id).collect();
+        for id in gone {
+            self.demobilise(id);
         }
         self.synchronise(now);
     }
@@ -1308,7 +1412,7 @@ impl Node {
             if !name.is_retired() && !self.peers.iter().any(|peer| peer.source.0 == index) {
                 reports.push(SourceReport {
                     id: u16::MAX - 1 - (index % NAMES_MAX) as u16,
-                    ..SourceReport::silent(&name.spec, 'u')
+                    ..SourceReport::silent(&name.spec, unicast(&name.spec))
                 });
             }
         }
@@ -1331,7 +1435,7 @@ impl Node {
         let kind = match (&peer.clock, spec.pool) {
             (Some(_), _) => CLOCK,
             (None, true) => 'p',
-            (None, false) => 'u',
+            (None, false) => unicast(spec),
         };
         let silent = SourceReport::silent(spec, kind);
         SourceReport {
@@ -1377,6 +1481,15 @@ impl Node {
             detail: self.source_detail(peer, estimate.as_ref(), now),
             ..silent
         }
+    }
+}
+
+/// What one server or peer is, in reports.
+fn unicast(spec: &SourceSpec) -> char {
+    match spec.options.heard {
+        Some(_) => HEARD,
+        None if spec.options.symmetric => PEER,
+        None => 'u',
     }
 }
 

@@ -87,6 +87,7 @@ impl World {
                 })
                 .collect(),
             local_stratum: None,
+            orphan: false,
             step: StepPolicy::default(),
             select: SelectPolicy::default(),
             mechanisms: Mechanisms::default(),
@@ -733,6 +734,7 @@ fn a_new_configuration_leaves_alone_what_stays() {
         ],
         new: vec![spec(4, iburst())],
         local_stratum: None,
+        orphan: false,
         step: StepPolicy::default(),
         select: SelectPolicy::default(),
         steer: true,

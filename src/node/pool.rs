@@ -30,6 +30,14 @@ pub struct SourceSpec {
     pub options: SourceOptions,
 }
 
+impl SourceSpec {
+    /// Is there anything to be looked up? A clock of this host's has no address, and who
+    /// broadcasts says his himself.
+    pub fn has_name(&self) -> bool {
+        self.options.clock.is_none() && self.options.heard.is_none()
+    }
+}
+
 /// A name's state.
 #[derive(Clone, Debug)]
 pub struct Name {
@@ -56,10 +64,10 @@ enum Lookup {
 impl Name {
     /// To be looked up at once, if it is a name.
     pub fn new(spec: SourceSpec, now: MonoInstant) -> Self {
-        // A clock of this host's has no address.
-        let lookup = match spec.options.clock {
-            Some(_) => Lookup::Done(now),
-            None => Lookup::Due(now),
+        let lookup = if spec.has_name() {
+            Lookup::Due(now)
+        } else {
+            Lookup::Done(now)
         };
         Self {
             spec,
@@ -90,7 +98,7 @@ impl Name {
     /// addresses gain nothing from it, and cost nothing either.
     pub fn refresh(&mut self, now: MonoInstant) {
         if let Lookup::Done(at) = self.lookup
-            && self.spec.options.clock.is_none()
+            && self.spec.has_name()
         {
             self.lookup = Lookup::Due(now.max(at + REFRESH_MIN));
         }
@@ -98,7 +106,9 @@ impl Name {
 
     /// The operator wants it looked up again now.
     pub fn refresh_now(&mut self, now: MonoInstant) {
-        if let Lookup::Done(_) | Lookup::Due(_) = self.lookup {
+        if let Lookup::Done(_) | Lookup::Due(_) = self.lookup
+            && self.spec.has_name()
+        {
             self.lookup = Lookup::Due(now);
         }
     }

@@ -18,6 +18,10 @@ pub const LOCAL: &str = "local";
 
 /// [`SourceReport::kind`] of a reference clock: it has no address, and its own refid.
 pub const CLOCK: char = 'r';
+/// [`SourceReport::kind`] of a server that was heard broadcasting.
+pub const HEARD: char = 'b';
+/// [`SourceReport::kind`] of a peer.
+pub const PEER: char = 's';
 
 /// One source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,7 +37,8 @@ pub struct SourceReport {
     /// Our address that the last request left from.
     #[serde(default)]
     pub local: Option<IpAddr>,
-    /// `u` unicast, `p` one of a pool, `l` the local clock, `r` a reference clock.
+    /// `u` unicast, `p` one of a pool, `s` a symmetric peer, `b` heard
+    /// broadcasting, `l` the local clock, `r` a reference clock.
     pub kind: char,
     /// Selection's verdict.
     pub tally: Tally,

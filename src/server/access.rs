@@ -10,7 +10,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::server::ranges::{Ranges, halves};
+use crate::server::ranges::{Ranges, halves, whole};
 use crate::server::rule::{Flags, Prefix, Rule, Who};
 
 /// The source port that `ntpport` rules speak of.
@@ -80,6 +80,16 @@ impl AccessTable {
         (&self.v4, &self.v6)
     }
 
+    /// The IPv4 addresses from which another answer holds, as numbers, ascending from zero.
+    pub fn changes_v4(&self) -> impl Iterator<Item = (u128, ByPort)> {
+        self.v4.iter().map(|(start, answer)| (start.into(), answer))
+    }
+
+    /// The same of IPv6. What it says of IPv4-mapped addresses is never asked.
+    pub fn changes_v6(&self) -> impl Iterator<Item = (u128, ByPort)> {
+        self.v6.iter().map(|(start, answer)| (whole(start), answer))
+    }
+
     /// The flags for a packet from this address and port. IPv4-mapped IPv6
     /// addresses are IPv4.
     pub fn lookup(&self, address: IpAddr, source_port: u16) -> Flags {
@@ -107,11 +117,11 @@ impl Default for AccessTable {
 
 /// The answer for a range of addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct ByPort {
+pub struct ByPort {
     /// For source port 123.
-    ntp: Flags,
+    pub ntp: Flags,
     /// For every other port.
-    other: Flags,
+    pub other: Flags,
 }
 
 /// What one line does to its entry.

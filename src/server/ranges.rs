@@ -71,7 +71,8 @@ pub fn halves(number: u128) -> [u64; 2] {
     [(number >> 64) as u64, number as u64]
 }
 
-fn whole([high, low]: [u64; 2]) -> u128 {
+/// The number of which these are the [`halves`].
+pub fn whole([high, low]: [u64; 2]) -> u128 {
     u128::from(high) << 64 | u128::from(low)
 }
 
@@ -169,6 +170,11 @@ impl<N: Number, A: Copy> Ranges<N, A> {
     /// sides.
     pub fn lists(&self) -> (&[impl Copy], &[impl Copy], &[impl Copy]) {
         (&self.ranges.whole, &self.nodes.whole, &self.ways.whole)
+    }
+
+    /// Where each range starts, ascending from zero, and its answer.
+    pub fn iter(&self) -> impl Iterator<Item = (N, A)> {
+        self.ranges.iter().map(|range| (range.start, range.answer))
     }
 
     /// The answer for `number`.

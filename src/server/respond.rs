@@ -25,7 +25,7 @@ use crate::system::SystemState;
 use crate::time::instant::{MonoInstant, WallInstant};
 use crate::time::timestamp::{NtpShort, NtpTimestamp};
 use crate::wire::key::{ID_LEN, Key, KeyTable};
-use crate::wire::packet::{HEADER_LEN, Header, Leap, Mode, PACKET_LEN_MAX, Packet, STRATUM_MAX};
+use crate::wire::packet::{HEADER_LEN, Header, Leap, Mode, PACKET_LEN_MAX, Packet};
 use crate::wire::refid::KissCode;
 use crate::wire::trailer::Trailer;
 
@@ -312,34 +312,13 @@ impl Responder {
 
 /// The time, in basic mode.
 fn time(asked: &Asked, state: &SystemState, request: &Request) -> Header {
-    let synchronised = state.is_synchronised();
     Header {
-        leap: if synchronised {
-            state.leap
-        } else {
-            Leap::Unknown
-        },
         version: asked.packet.version(),
-        mode: asked.reply_mode,
-        // 16 has no place on the wire (RFC 5905 figure 11); ntpd sends 0.
-        stratum: if state.stratum < STRATUM_MAX {
-            state.stratum
-        } else {
-            0
-        },
         poll: asked.packet.poll(),
-        precision: state.precision,
-        root_delay: NtpShort::from_duration(state.root_delay),
-        root_dispersion: NtpShort::from_duration(state.root_dispersion_at(request.received)),
-        refid: state.refid,
-        reference: if state.reference == WallInstant::default() {
-            NtpTimestamp::ZERO
-        } else {
-            NtpTimestamp::from_wall(state.reference)
-        },
         origin: asked.packet.transmit(),
         receive: mark_receive(request.received),
         transmit: mark_transmit(request.received),
+        ..state.header(asked.reply_mode, request.received)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::sim::dice;
 use crate::sim::engine::Engine;
 use crate::sync::command::{Applied, ClockCommand};
 use crate::sync::ledger::Ledger;
+use crate::system::SystemState;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, Now};
 use crate::time::stamp::Stamp;
@@ -243,11 +244,16 @@ impl Engine for Reference {
             receive: self.dice.bits(),
             spread: self.dice.bits() as u32,
         };
-        if let Some(request) = self.association.poll(now, dice, &KeyTable::default()) {
+        if let Some(request) = self.association.poll(
+            now,
+            dice,
+            &KeyTable::default(),
+            &SystemState::unsynchronised(self.precision),
+        ) {
             self.actions.push_back(Action::Send {
                 association: ID,
                 to: self.association.address(),
-                from_port: request.from_port,
+                from: request.from,
                 bytes: request.bytes,
             });
         }

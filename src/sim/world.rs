@@ -176,6 +176,7 @@ impl World {
                 })
                 .collect(),
             local_stratum: None,
+            orphan: false,
             step: scenario.step,
             select: scenario.select,
             mechanisms: scenario.mechanisms,

@@ -1,5 +1,6 @@
 //! The directives of chrony.conf (chrony.conf(5)), as of chrony 4.9.
 
+use crate::config::broadcast::broadcast_chrony;
 use crate::config::chrony_lines::{
     allow, bind_address, client_log_limit, conf_dir, deny, drift_file, include, leap_mode,
     leap_zone, local, make_step, max_change, max_distance, max_stratum, min_sources, no_client_log,
@@ -42,7 +43,7 @@ pub const DIRECTIVES: &[Directive] = &[
     works(
         "peer",
         "HOST [OPTION]...",
-        "asks like `server` does; our time is not offered to the peer unasked",
+        "exchanges the time with a peer: each follows the other if that has better time (ntpsec's ntpd does not answer peers: name it with `server`)",
         peer,
         "a.example",
     ),
@@ -336,11 +337,11 @@ pub const DIRECTIVES: &[Directive] = &[
         no_client_log,
         "",
     ),
-    refused(
+    works(
         "broadcast",
         "INTERVAL ADDRESS [PORT]",
-        "broadcasts are not sent, and their listeners would lose their time",
-        "let the clients ask: `server` with this machine's address",
+        "tells a network or a group the time, while it is known",
+        broadcast_chrony,
         "30 192.0.2.255",
     ),
     missing(
@@ -685,6 +686,13 @@ pub const DIRECTIVES: &[Directive] = &[
         "whether a request with a wrong MAC is told so [off]",
         crypto_nak,
         "on",
+    ),
+    works(
+        "xdp",
+        "INTERFACE|* [mode native|generic] [prefixes N]",
+        "plain requests are answered before the network stack",
+        crate::config::xdp_line::xdp,
+        "eth0 mode native prefixes 100000\nallow",
     ),
     works(
         "busypoll",

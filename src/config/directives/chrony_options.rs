@@ -206,13 +206,11 @@ pub const LOCAL: Choices = Choices {
             Some(SECONDS),
             "the local clock waits for 16 s at the start",
         ),
-        Choice {
-            name: "orphan",
-            value: None,
-            state: State::Missing,
-            why: "servers don't elect one among them, so each would serve its own clock",
-            instead: "write `local` on one server only, and name that one as a `server` on the others",
-        },
+        on(
+            "orphan",
+            None,
+            "of several such servers the one with the lowest address serves, and the others follow it",
+        ),
     ],
 };
 

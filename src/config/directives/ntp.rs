@@ -2,6 +2,7 @@
 
 use crate::config::access::{discard, limit, restrict, unrestrict};
 use crate::config::association::{fudge, peer, pool, server, unpeer};
+use crate::config::broadcast::{broadcast, broadcast_client, multicast_client};
 use crate::config::directives::{Directive, Kind, Reads, State, inert, missing, refused, works};
 use crate::config::key_lines::{crypto_nak, keys, trusted_key};
 use crate::config::refclock::{phc, refclock};
@@ -57,7 +58,7 @@ pub const DIRECTIVES: &[Directive] = &[
     works(
         "peer",
         "[-4|-6] HOST [OPTION]...",
-        "asks like `server` does; our time is not offered to the peer unasked",
+        "exchanges the time with a peer: each follows the other if that has better time (ntpsec's ntpd does not answer peers: name it with `server`)",
         peer,
         "a.example",
     ),
@@ -82,11 +83,18 @@ pub const DIRECTIVES: &[Directive] = &[
         refclock,
         "PHC /dev/ptp0",
     ),
-    source("broadcastclient", "", "broadcasts are not listened to", ""),
-    source(
+    works(
+        "broadcastclient",
+        "[novolley]",
+        "who broadcasts the time is asked for it; signed with a trusted key, unless there is `disable auth`",
+        broadcast_client,
+        "",
+    ),
+    works(
         "multicastclient",
-        "[ADDRESS]...",
-        "multicasts are not listened to",
+        "[ADDRESS]",
+        "as `broadcastclient`, of a group [224.0.1.1]",
+        multicast_client,
         "224.0.1.1",
     ),
     source(
@@ -98,7 +106,7 @@ pub const DIRECTIVES: &[Directive] = &[
     inert(
         "broadcastdelay",
         "SECONDS",
-        "broadcasts are not listened to",
+        "the delay is measured",
         ANY,
         "0.004",
     ),
@@ -161,11 +169,11 @@ pub const DIRECTIVES: &[Directive] = &[
         "write `port N` to serve on another port instead of 123",
         "port 1123",
     ),
-    refused(
+    works(
         "broadcast",
         "ADDRESS [OPTION]...",
-        "broadcasts are not sent, and their listeners would lose their time",
-        "let the clients ask: `server` with this machine's address",
+        "tells a network or a group the time, while it is known",
+        broadcast,
         "10.0.0.255",
     ),
     refused(
@@ -570,6 +578,13 @@ pub const DIRECTIVES: &[Directive] = &[
         "whether a request with a wrong MAC is told so [on]",
         crypto_nak,
         "on",
+    ),
+    works(
+        "xdp",
+        "INTERFACE|* [mode native|generic] [prefixes N]",
+        "plain requests are answered before the network stack",
+        crate::config::xdp_line::xdp,
+        "eth0 mode native prefixes 100000",
     ),
     works(
         "busypoll",

@@ -112,6 +112,44 @@ pub const SOURCE: Choices = Choices {
     ],
 };
 
+/// Of `broadcast`.
+pub const BROADCAST: Choices = Choices {
+    of: &["broadcast"],
+    before: "broadcast 192.0.2.255",
+    after: "",
+    choices: &[
+        on("minpoll", POLL, "the interval, as a power of two [6]"),
+        idle("maxpoll", POLL, "the interval does not change"),
+        on(
+            "interval",
+            Some(Kind::Num(0.0078, 131_072.0)),
+            "ptntp's own: the interval in seconds",
+        ),
+        on(
+            "key",
+            Some(Kind::Int(1, 0xffff_ffff)),
+            "the key to sign with",
+        ),
+        on("version", Some(Kind::Int(1, 4)), "the NTP version to speak"),
+        on(
+            "ttl",
+            Some(Kind::Int(1, 255)),
+            "how many networks far, to a group [127]",
+        ),
+        on(
+            "port",
+            Some(Kind::Int(1, 65535)),
+            "ptntp's own: the port to send to",
+        ),
+        choice("autokey", None, State::Refused, "Autokey is broken"),
+        idle(
+            "xleave",
+            None,
+            "nobody but classic ntpd hears interleaved broadcasts",
+        ),
+    ],
+};
+
 /// Flags of `restrict`.
 pub const RESTRICT: Choices = Choices {
     of: &["restrict", "unrestrict"],
@@ -266,13 +304,16 @@ pub const TOS: Choices = Choices {
             Some(Kind::Int(1, 16)),
             "this stratum and higher ones are not followed [16]",
         ),
-        choice(
+        on(
             "orphan",
-            Some(Kind::Int(0, 15)),
-            State::Missing,
-            "servers don't elect one among them; write `server 127.127.1.0` on one",
+            Some(Kind::Int(1, 16)),
+            "the stratum of the local clock; of several such servers the one with the lowest address serves, and the others follow it",
         ),
-        idle("orphanwait", SECONDS, "there is no orphan mode"),
+        idle(
+            "orphanwait",
+            SECONDS,
+            "the local clock takes over 16 s after the start, or once the last server's time is worth nothing",
+        ),
         idle("cohort", COUNT, "it belongs to manycast"),
         idle("beacon", COUNT, "it belongs to manycast"),
         idle("maxhop", COUNT, "it belongs to manycast"),
@@ -292,12 +333,16 @@ pub const SWITCHES: Choices = Choices {
     after: "",
     choices: &[
         on("ntp", None, "the clock is steered"),
-        idle(
+        on(
             "auth",
             None,
-            "strangers never become sources, with or without it",
+            "broadcasts have to be signed by those who are to be asked",
         ),
-        idle("bclient", None, "broadcasts are not listened to"),
+        idle(
+            "bclient",
+            None,
+            "`broadcastclient` is what listens to broadcasts",
+        ),
         idle("calibrate", None, "it belongs to reference clocks"),
         idle(
             "kernel",
@@ -392,6 +437,6 @@ pub const FUDGE: Choices = Choices {
 };
 
 /// All of them.
-pub const ALL: [Choices; 9] = [
-    SOURCE, RESTRICT, DISCARD, LIMIT, TINKER, TOS, SWITCHES, FUDGE, REFCLOCK,
+pub const ALL: [Choices; 10] = [
+    SOURCE, BROADCAST, RESTRICT, DISCARD, LIMIT, TINKER, TOS, SWITCHES, FUDGE, REFCLOCK,
 ];

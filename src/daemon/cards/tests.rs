@@ -36,6 +36,8 @@ fn interface(index: u32, name: &str) -> Interface {
         kind: None,
         master: None,
         below: None,
+        vlan: None,
+        mtu: 1500,
         addresses: Vec::new(),
     }
 }

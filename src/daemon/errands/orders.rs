@@ -98,7 +98,8 @@ impl Errands {
         let beyond = ADDSRC_NTS | ADDSRC_TRUST | ADDSRC_REQUIRE;
         let is_offline = flags & ADDSRC_ONLINE == 0;
         let kind = match source.kind {
-            1 | 2 => SourceKind::Server,
+            1 => SourceKind::Server,
+            2 => SourceKind::Peer,
             3 => SourceKind::Pool,
             _ => return Status::Invalid,
         };
@@ -132,6 +133,7 @@ impl Errands {
             over_ptp: None,
             correction: false,
             xleave: flags & ADDSRC_INTERLEAVED != 0,
+            symmetric: kind == SourceKind::Peer,
             port,
             ..SourceOptions::default()
         };

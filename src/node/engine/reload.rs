@@ -2,6 +2,7 @@
 //! filter and its place; clock, frequency and leap seconds are as they were.
 
 use super::{Node, Reference};
+use crate::client::options::SourceOptions;
 use crate::node::action::{AssociationId, SourceId};
 use crate::node::pool::{Name, SourceSpec};
 use crate::sync::policy::{SelectPolicy, StepPolicy};
@@ -16,6 +17,8 @@ pub struct Changes {
     pub new: Vec<SourceSpec>,
     /// Stratum of the undisciplined local clock as a last resort.
     pub local_stratum: Option<u8>,
+    /// See [`NodeConfig`](crate::node::engine::NodeConfig::orphan).
+    pub orphan: bool,
     /// When the clock may be stepped.
     pub step: StepPolicy,
     /// How sources are selected.
@@ -51,6 +54,14 @@ impl Node {
             name.spec = spec;
             if changed {
                 for peer in self.peers.iter_mut().filter(|peer| peer.source == source) {
+                    let options = SourceOptions {
+                        // Of who was heard, it is the key he signs with.
+                        key: match options.heard {
+                            Some(_) => peer.association.options().key,
+                            None => options.key,
+                        },
+                        ..options
+                    };
                     let exponent = peer.poll.set_limits(options.minpoll, options.maxpoll);
                     peer.association.set_options(options);
                     peer.association.set_poll(exponent);
@@ -67,6 +78,7 @@ impl Node {
         self.config.steer = changes.steer;
         self.config.kernel_leaps = changes.kernel_leaps;
         self.config.local_stratum = changes.local_stratum;
+        self.config.orphan = changes.orphan;
         self.discipline.set_policy(changes.step);
         if !changes.has_leap_file {
             self.leap_table = None;

@@ -1,0 +1,452 @@
+//! The access table as the BPF program reads it: an octet of the sender's address chooses
+//! one of the 256 entries of a row, and that holds either the flags that apply to him or
+//! the row for his next octet. So a look-up takes one to four loads for IPv4 and a few
+//! more for IPv6, however many rules there are. First step of a request's way in the XDP
+//! tier, as `server/access` is in the sockets'.
+//!
+//! Rows of the same content are one row. So the rows for the last octets of a million
+//! single addresses are few, and a CPU's cache holds them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::iter::Peekable;
+
+use crate::server::access::{AccessTable, ByPort};
+use crate::xdp::layout::{IS_ROW, ROOT_V4, ROOT_V6, Row, access_entry};
+
+/// Entries of a row.
+const ROW_LEN: u32 = 256;
+/// Where each family begins.
+const ROOTS: u32 = 2;
+
+/// A compiled [`AccessTable`], in a form that takes memory by its rules.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rows {
+    rows: Vec<Runs>,
+}
+
+/// A row, as runs of equal entries: ascending from zero, and each differs from the next.
+type Runs = Box<[Run]>;
+
+/// From one value of the octet on, this entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Run {
+    from: u8,
+    entry: u32,
+}
+
+impl Rows {
+    /// Walks the ranges of `access` once. A million of them take a second, or a few for IPv6.
+    pub fn new(access: &AccessTable) -> Self {
+        let mut places = HashMap::new();
+        let mut root = |changes: &mut dyn Iterator<Item = (u128, ByPort)>, width: u32| {
+            let mut builder = Builder {
+                changes: changes
+                    .map(|(start, answer)| (start, access_entry(answer.ntp, answer.other)))
+                    .peekable(),
+                present: 0,
+                places: &mut places,
+            };
+            builder.row(0, width - 8)
+        };
+        let v4 = root(&mut access.changes_v4(), 32);
+        let v6 = root(&mut access.changes_v6(), 128);
+        let mut rows = vec![Runs::default(); ROOTS as usize + places.len()];
+        for (runs, place) in places {
+            rows[place as usize] = runs;
+        }
+        rows[ROOT_V4 as usize] = v4;
+        rows[ROOT_V6 as usize] = v6;
+        Self { rows }
+    }
+
+    /// How many rows they are.
+    pub fn count(&self) -> u32 {
+        // An entry has no more bits for a place, and no machine the memory.
+        u32::try_from(self.rows.len()).expect("less than 2^31")
+    }
+
+    /// How many rows to make room for at start: one for each prefix that the operator
+    /// speaks of (`prefixes`), and twice what there are in any case.
+    pub fn room(&self, prefixes: u32) -> u32 {
+        self.count().saturating_mul(2).max(prefixes)
+    }
+
+    /// Do they fit in `room` rows?
+    ///
+    /// # Errors
+    /// [`TooMany`], to be told to the operator.
+    pub fn fit(&self, room: u32) -> Result<(), TooMany> {
+        let needed = self.count();
+        if needed <= room {
+            Ok(())
+        } else {
+            Err(TooMany { needed, room })
+        }
+    }
+
+    /// Writes them over the first of `rows`.
+    ///
+    /// # Panics
+    /// Unless they [`fit`](Self::fit).
+    pub fn write(&self, rows: &mut [Row]) {
+        for (runs, row) in self.rows.iter().zip(&mut rows[..self.rows.len()]) {
+            let ends = runs[1..].iter().map(|next| next.from.into());
+            for (run, end) in runs.iter().zip(ends.chain([row.len()])) {
+                row[usize::from(run.from)..end].fill(run.entry);
+            }
+        }
+    }
+}
+
+/// More rules than there was room made for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooMany {
+    /// Rows that they take.
+    pub needed: u32,
+    /// Rows that there are.
+    pub room: u32,
+}
+
+impl fmt::Display for TooMany {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { needed, room } = self;
+        write!(
+            f,
+            "the access rules take {needed} rows of the XDP table, which has had room for \
+             {room} since the start: restart ptntp, with `prefixes {needed}` or more on its \
+             `xdp` line"
+        )
+    }
+}
+
+impl std::error::Error for TooMany {}
+
+struct Builder<'a, I: Iterator> {
+    /// The addresses where the entry changes that are still to come.
+    changes: Peekable<I>,
+    /// The entry of the change before those.
+    present: u32,
+    /// The rows that are complete, and where they are.
+    places: &'a mut HashMap<Runs, u32>,
+}
+
+impl<I: Iterator<Item = (u128, u32)>> Builder<'_, I> {
+    /// The row for the addresses from `base` on, 2^`bits` for each entry.
+    fn row(&mut self, base: u128, bits: u32) -> Runs {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut octet = 0;
+        while octet < ROW_LEN {
+            let first = base + (u128::from(octet) << bits);
+            let last = first | ((1 << bits) - 1);
+            while let Some((_, entry)) = self.changes.next_if(|(start, _)| *start <= first) {
+                self.present = entry;
+            }
+            // Rules may differ in what makes no difference here.
+            while let Some(_same) = self.changes.next_if(|(_, entry)| *entry == self.present) {}
+            let (entry, next) = match self.changes.peek() {
+                Some((start, _)) if *start <= last => (self.place(first, bits - 8), octet + 1),
+                Some((start, _)) => {
+                    let next = (start - base) >> bits;
+                    (self.present, next.min(ROW_LEN.into()) as u32)
+                }
+                None => (self.present, ROW_LEN),
+            };
+            if runs.last().is_none_or(|run| run.entry != entry) {
+                let from = octet as u8;
+                runs.push(Run { from, entry });
+            }
+            octet = next;
+        }
+        runs.into()
+    }
+
+    /// The entry that leads to the row for the addresses from `base` on.
+    fn place(&mut self, base: u128, bits: u32) -> u32 {
+        let runs = self.row(base, bits);
+        let next = ROOTS + self.places.len() as u32;
+        IS_ROW | *self.places.entry(runs).or_insert(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    use std::sync::{LazyLock, Mutex, PoisonError};
+
+    use crate::dice::Dice;
+    use crate::server::rule::{Flags, Prefix, Rule, Who};
+    use crate::xdp::layout::OTHER_PORTS_SHIFT;
+    use proptest::prelude::*;
+
+    /// What the program finds for a sender by his address and port, by its own steps: bits
+    /// in the order of `ACCESS_FLAGS`. IPv4-mapped addresses, which no network carries, are
+    /// IPv4 as in [`AccessTable::lookup`].
+    fn lookup(rows: &[Row], address: IpAddr, port: u16) -> u32 {
+        let (root, octets) = match address.to_canonical() {
+            IpAddr::V4(v4) => (ROOT_V4, &v4.octets()[..]),
+            IpAddr::V6(v6) => (ROOT_V6, &v6.octets()[..]),
+        };
+        let mut entry = IS_ROW | root;
+        for octet in octets {
+            if entry & IS_ROW == 0 {
+                break;
+            }
+            entry = rows[(entry & !IS_ROW) as usize][usize::from(*octet)];
+        }
+        let ours = if port == 123 {
+            entry
+        } else {
+            entry >> OTHER_PORTS_SHIFT
+        };
+        ours & 0xff
+    }
+
+    /// Memory that keeps what was last written there, and has enough in it to spoil the
+    /// next test.
+    static MEMORY: LazyLock<Mutex<Vec<Row>>> =
+        LazyLock::new(|| Mutex::new(vec![[IS_ROW; 256]; 8000]));
+
+    /// Writes what `rules` come to and hands it to `look`. All of the first and last few
+    /// addresses of each rule's block and beside it are compared before.
+    fn with_tables(rules: &[Rule], sources: &[IpAddr], look: impl FnOnce(&AccessTable, &[Row])) {
+        let access = AccessTable::compile(rules, sources);
+        let encoded = Rows::new(&access);
+        let mut memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
+        encoded.write(&mut memory);
+        let blocks = rules.iter().filter_map(|rule| match rule {
+            Rule::Restrict(Who::Block { prefix, .. }, _)
+            | Rule::Unrestrict(Who::Block { prefix, .. }, _) => Some(*prefix),
+            _ => None,
+        });
+        let hosts = sources.iter().map(|source| Prefix::host(*source));
+        for prefix in blocks.chain(hosts) {
+            for address in ends(prefix) {
+                agree(&access, &memory, address);
+            }
+        }
+        look(&access, &memory);
+    }
+
+    fn bits(flags: Flags) -> u32 {
+        access_entry(flags, Flags::NONE)
+    }
+
+    #[track_caller]
+    fn agree(access: &AccessTable, rows: &[Row], address: IpAddr) {
+        for port in [123, 124, 50000] {
+            let (here, there) = (lookup(rows, address, port), access.lookup(address, port));
+            assert_eq!(here, bits(there), "{address} port {port}: {there}");
+        }
+    }
+
+    /// The first and the last address of a block, and their neighbours.
+    fn ends(prefix: Prefix) -> Vec<IpAddr> {
+        let around = [-1_i128, 0, 1];
+        match prefix.address() {
+            IpAddr::V4(v4) => {
+                let first = u32::from(v4);
+                let last = first | u32::MAX.checked_shr(prefix.bits().into()).unwrap_or(0);
+                let all = around.map(|by| [first, last].map(|end| end.wrapping_add(by as u32)));
+                let all = all.as_flattened().iter();
+                all.map(|end| Ipv4Addr::from(*end).into()).collect()
+            }
+            IpAddr::V6(v6) => {
+                let first = u128::from(v6);
+                let last = first | u128::MAX.checked_shr(prefix.bits().into()).unwrap_or(0);
+                let all = around.map(|by| [first, last].map(|end| end.wrapping_add(by as u128)));
+                let all = all.as_flattened().iter();
+                all.map(|end| Ipv6Addr::from(*end).into()).collect()
+            }
+        }
+    }
+
+    fn restrict(prefix: &str, flags: Flags) -> Rule {
+        let (address, len) = prefix.split_once('/').expect("a slash");
+        let address = address.parse().expect("an address");
+        let prefix = Prefix::new(address, len.parse().expect("a length")).expect("short enough");
+        let ntpport = false;
+        Rule::Restrict(Who::Block { prefix, ntpport }, flags)
+    }
+
+    #[test]
+    fn nobody_is_restricted_without_rules() {
+        with_tables(&[], &[], |access, rows| {
+            for address in [
+                "0.0.0.0",
+                "255.255.255.255",
+                "::",
+                "ffff::1",
+                "::ffff:10.0.0.1",
+            ] {
+                agree(access, rows, address.parse().expect("an address"));
+            }
+        });
+        assert_eq!(Rows::new(&AccessTable::default()).count(), ROOTS);
+    }
+
+    #[test]
+    fn the_first_and_the_last_address_have_rules_of_their_own() {
+        let rules = [
+            restrict("0.0.0.0/0", Flags::LIMITED),
+            restrict("0.0.0.0/32", Flags::IGNORE),
+            restrict("255.255.255.255/32", Flags::KOD),
+            restrict("255.255.254.0/24", Flags::FLAKE),
+            restrict("::/0", Flags::NOTRUST),
+            restrict("::/128", Flags::IGNORE),
+            restrict(
+                "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128",
+                Flags::NOCLIENT,
+            ),
+            restrict("fffe::/16", Flags::VERSION),
+        ];
+        with_tables(&rules, &[], |_, rows| {
+            let look = |address: &str| lookup(rows, address.parse().expect("an address"), 1);
+            assert_eq!(look("0.0.0.0"), bits(Flags::IGNORE));
+            assert_eq!(look("0.0.0.1"), bits(Flags::LIMITED));
+            assert_eq!(look("255.255.255.255"), bits(Flags::KOD));
+            assert_eq!(look("::"), bits(Flags::IGNORE));
+            assert_eq!(
+                look("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+                bits(Flags::NOCLIENT)
+            );
+            assert_eq!(
+                look("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe"),
+                bits(Flags::NOTRUST)
+            );
+        });
+    }
+
+    #[test]
+    fn what_differs_elsewhere_only_takes_no_room() {
+        let rules = [
+            restrict("10.0.0.1/32", Flags::NOQUERY),
+            restrict("10.0.0.9/32", Flags::MSSNTP),
+            restrict("2001:db8::1/128", Flags::NOMODIFY),
+        ];
+        assert_eq!(Rows::new(&AccessTable::compile(&rules, &[])).count(), ROOTS);
+    }
+
+    /// Ten thousand hosts, a /24 or a /64 apart.
+    #[test]
+    fn equal_rows_are_one() {
+        let hosts = (0..10_000_u32).flat_map(|n| {
+            let v4 = Ipv4Addr::from(10 << 24 | n << 8 | 7);
+            let v6 = Ipv6Addr::from(0x2001_0db8 << 96 | u128::from(n) << 64 | 7);
+            [IpAddr::from(v4), v6.into()]
+        });
+        let rules: Vec<Rule> = hosts
+            .map(|host| {
+                let (prefix, ntpport) = (Prefix::host(host), false);
+                Rule::Restrict(Who::Block { prefix, ntpport }, Flags::IGNORE)
+            })
+            .collect();
+        let encoded = Rows::new(&AccessTable::compile(&rules, &[]));
+        // IPv4: one for the second octet, two for the third, as the last is not full,
+        // and one for the fourth. IPv6: one for each octet after the first, a second for
+        // the eighth, and for the last that of IPv4.
+        assert_eq!(encoded.count(), ROOTS + 4 + 15);
+        with_tables(&rules, &[], |_, _| {});
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_the_number_to_write() {
+        let host = restrict("192.0.2.1/32", Flags::IGNORE);
+        let encoded = Rows::new(&AccessTable::compile(&[host], &[]));
+        assert_eq!(encoded.fit(5), Ok(()));
+        let refused = encoded.fit(4).expect_err("too many");
+        assert!(
+            refused.to_string().contains("`prefixes 5` or more"),
+            "{refused}"
+        );
+        assert_eq!(encoded.room(4096), 4096);
+        assert_eq!(encoded.room(6), 10);
+    }
+
+    /// Crowded around few addresses, of all lengths, so that blocks nest and touch.
+    fn any_rule() -> impl Strategy<Value = Rule> {
+        let len = (0_u8..=128, any::<bool>());
+        (
+            any_address(),
+            len,
+            any::<[bool; 2]>(),
+            any::<u16>(),
+            0_u8..12,
+        )
+            .prop_map(|(address, (len, narrow), [ntpport, all], flags, kind)| {
+                let width = if address.is_ipv4() { 32 } else { 128 };
+                let len = if narrow {
+                    width - len % 17
+                } else {
+                    len % (width + 1)
+                };
+                let prefix = Prefix::new(address, len).expect("short enough");
+                let who = match kind {
+                    0 => Who::Source,
+                    _ => Who::Block { prefix, ntpport },
+                };
+                let flags = Flags::from_bits(flags);
+                match kind {
+                    1 if all => Rule::Unrestrict(who, Flags::NONE),
+                    1 => Rule::Unrestrict(who, flags),
+                    _ => Rule::Restrict(who, flags),
+                }
+            })
+    }
+
+    fn any_address() -> impl Strategy<Value = IpAddr> {
+        let octet = || prop_oneof![Just(0_u8), Just(255), Just(10), any::<u8>()];
+        prop_oneof![
+            3 => [octet(), octet(), octet(), octet()].prop_map(IpAddr::from),
+            3 => (any::<[bool; 13]>(), [octet(), octet(), octet()]).prop_map(|(all, low)| {
+                let mut octets = [0; 16];
+                octets[..13].copy_from_slice(&all.map(|all| if all { 0xff } else { 0x20 }));
+                octets[13..].copy_from_slice(&low);
+                octets.into()
+            }),
+            1 => any::<u32>().prop_map(|v4| Ipv4Addr::from(v4).to_ipv6_mapped().into()),
+            1 => any::<u128>().prop_map(|v6| Ipv6Addr::from(v6).into()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn judges_as_the_access_table(
+            rules in prop::collection::vec(any_rule(), 0..100),
+            sources in prop::collection::vec(any_address(), 0..4),
+            addresses in prop::collection::vec(any_address(), 50),
+        ) {
+            with_tables(&rules, &sources, |access, rows| {
+                for address in addresses {
+                    agree(access, rows, address);
+                }
+            });
+        }
+    }
+
+    /// Every address of a /16 and of a /112 whose last two octets are full of hosts.
+    #[test]
+    fn crowded_hosts_are_told_apart() {
+        let mut dice = Dice::new(3);
+        let rules: Vec<Rule> = (0..4000)
+            .map(|n| {
+                let (low, flags) = (dice.roll() as u16, dice.roll() as u16);
+                let host = match n % 2 {
+                    0 => IpAddr::V4((0xc612_0000 | u32::from(low)).into()),
+                    _ => IpAddr::V6((0x2001_0db8 << 96 | u128::from(low)).into()),
+                };
+                let (prefix, ntpport) = (Prefix::host(host), n % 3 == 0);
+                Rule::Restrict(Who::Block { prefix, ntpport }, Flags::from_bits(flags))
+            })
+            .collect();
+        with_tables(&rules, &[], |access, rows| {
+            for low in 0..=u16::MAX {
+                let v4 = Ipv4Addr::from(0xc612_0000 | u32::from(low));
+                agree(access, rows, v4.into());
+                let v6 = Ipv6Addr::from(0x2001_0db8 << 96 | u128::from(low));
+                agree(access, rows, v6.into());
+            }
+        });
+    }
+}
