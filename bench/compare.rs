@@ -11,8 +11,12 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "capacity/spinner.rs"]
+mod spinner;
 #[path = "capacity/table.rs"]
 mod table;
+#[path = "capacity/xdp.rs"]
+mod xdp;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -52,6 +56,10 @@ struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     seconds: u32,
 
+    /// What is measured: sockets, or the XDP tier beside them
+    #[arg(long, value_name = "TIER", default_value = "sockets")]
+    tier: Tier,
+
     /// Only these servers, first the one the others are compared with
     #[arg(
         long,
@@ -74,12 +82,22 @@ struct Args {
     _bench: bool,
 }
 
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Tier {
+    Sockets,
+    Xdp,
+}
+
 fn main() -> ExitCode {
     let mut args = Args::parse();
     if args.other.is_some() {
         args.servers.push("other".into());
     }
-    match run(&args) {
+    let done = match args.tier {
+        Tier::Sockets => run(&args),
+        Tier::Xdp => xdp::run(&args),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench/compare: {error}");

@@ -92,7 +92,7 @@ fn place(load: Load) -> usize {
 }
 
 /// Least, median, most.
-fn spread(mut values: Vec<f64>) -> [f64; 3] {
+pub fn spread(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
     match values.as_slice() {
         [] => [f64::NAN; 3],
@@ -240,17 +240,25 @@ fn with(measured: &[Measured], load: Load) -> impl Iterator<Item = &Measured> {
 
 /// Rewrites what stands between the marks in `docs/PERFORMANCE.md`, and the plot.
 pub fn write_docs(measured: &[Measured], text: &str) -> std::io::Result<()> {
-    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    let path = docs.join("PERFORMANCE.md");
+    rewrite(BEGIN, END, text)?;
+    std::fs::write(docs().join("performance.svg"), plot(measured))
+}
+
+/// Rewrites what stands between two marks in `docs/PERFORMANCE.md`.
+pub fn rewrite(begin: &str, end: &str, text: &str) -> std::io::Result<()> {
+    let path = docs().join("PERFORMANCE.md");
     let old = std::fs::read_to_string(&path)?;
     let cut = |mark: &str| {
         old.find(mark)
             .ok_or_else(|| std::io::Error::other(format!("{} has no {mark}", path.display())))
     };
-    let (begin, end) = (cut(BEGIN)? + BEGIN.len(), cut(END)?);
+    let (begin, end) = (cut(begin)? + begin.len(), cut(end)?);
     let new = format!("{}\n\n{}\n{}", &old[..begin], text.trim_end(), &old[end..]);
-    std::fs::write(&path, new)?;
-    std::fs::write(docs.join("performance.svg"), plot(measured))
+    std::fs::write(&path, new)
+}
+
+fn docs() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")
 }
 
 const BEGIN: &str = "<!-- bench/compare --docs writes from here -->";
@@ -293,6 +301,7 @@ fn plot(measured: &[Measured]) -> String {
     )
 }
 
-fn ratio([least, median, most]: [f64; 3]) -> String {
+/// As text: the median, then least and most.
+pub fn ratio([least, median, most]: [f64; 3]) -> String {
     format!("{median:.2} [{least:.2} {most:.2}]")
 }

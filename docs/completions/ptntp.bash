@@ -286,7 +286,7 @@ _ptntp() {
             return 0
             ;;
         ptntp__subcmd__bench)
-            opts="-4 -6 -r -d -h --ipv4 --ipv6 --rate --closed --burst --ramp --search --max-loss --duration --timeout --ports --sources --clients --threads --ntp-version --interleaved --key --mix --realtime --self-test --i-own-this-server --json --html --help"
+            opts="-4 -6 -r -d -h --ipv4 --ipv6 --rate --closed --burst --ramp --search --max-loss --duration --timeout --ports --sources --clients --xdp --threads --ntp-version --interleaved --key --mix --realtime --self-test --i-own-this-server --json --html --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -337,6 +337,10 @@ _ptntp() {
                     return 0
                     ;;
                 --clients)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --xdp)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

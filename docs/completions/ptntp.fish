@@ -206,6 +206,7 @@ complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l timeout -d 'How lo
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l ports -d 'Send from so many ports [default: 64; with --sources 4096]' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l sources -d 'Send from the addresses of this prefix, as raw frames (needs CAP_NET_RAW)' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l clients -d 'Of --sources, use so many addresses [default: all, at most 1,000,000]' -r
+complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l xdp -d 'Send and receive by XDP programs on this interface, for rates that sockets can\'t reach (as root)' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l threads -d 'Generate from so many cores' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l ntp-version -d 'NTP version of the requests' -r
 complete -c ptntp -n "__fish_ptntp_using_subcommand bench" -l key -d 'Sign with this key, ID:TYPE:SECRET such as 10:SHA1:HEX:6b6579 (others may see it in the list of processes); TYPE is MD5, SHA1, SHA256, SHA384, SHA512, AES128 or AES256' -r

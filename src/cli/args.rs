@@ -741,6 +741,12 @@ pub struct BenchArgs {
           value_parser = clap::value_parser!(u32).range(1..=16_000_000))]
     pub clients: Option<u32>,
 
+    /// Send and receive by XDP programs on this interface, for rates that sockets can't reach (as
+    /// root)
+    #[arg(long, value_name = "IF", help_heading = "Clients",
+          conflicts_with_all = ["closed", "interleaved", "key", "mix"])]
+    pub xdp: Option<String>,
+
     /// Generate from so many cores
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Clients",
           value_parser = clap::value_parser!(u32).range(1..=64))]

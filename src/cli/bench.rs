@@ -15,6 +15,7 @@ use crate::cli::args::BenchArgs;
 use crate::cli::ask;
 use crate::cli::bench::drive::{Generator, Line, Raw, Watch};
 use crate::cli::bench::progress::Progress;
+use crate::cli::bench::xdp::Live;
 use crate::linux::clock;
 use crate::linux::frames::Frames;
 use crate::linux::frames::ring::Wanted;
@@ -26,14 +27,16 @@ use crate::load::engine::{Engine, Setup};
 use crate::load::frame::Template;
 use crate::load::mix::{Ask, Kind, Mix};
 use crate::load::page;
-use crate::load::prefix::is_public;
+use crate::load::prefix::{Prefix, is_public};
 use crate::load::report::{self, Limit, Report, Step};
 use crate::load::schedule::Pace;
 use crate::load::search::{Outcome, Search};
 use crate::load::tally::Tally;
+use crate::load::xdp::Setup as LiveSetup;
 
 pub mod drive;
 pub mod progress;
+pub mod xdp;
 
 /// errno: too many open files.
 const EMFILE: i32 = 24;
@@ -67,6 +70,8 @@ const RAW_PORT_FIRST: u16 = 32_768;
 const CLIENTS_MAX: u32 = 1_000_000;
 /// A rate that no generator reaches: what it does then is its ceiling.
 const CEILING_RATE: f64 = 1e7;
+/// By XDP, where a rate is not known beforehand: that many requests are remembered.
+const LIVE_RATE: f64 = 2e6;
 /// How long it tries.
 const CEILING_S: f64 = 0.5;
 /// Frames that a thread has room for: at least 1 MiB, at most 16 (a tenth of a second's
@@ -262,8 +267,10 @@ fn measure(
 
 /// Requests a second that this generator can send where nobody reads them.
 fn measure_ceiling(args: &BenchArgs, ask: &Ask, stage: &Stage) -> Result<f64, Failure> {
-    let sink = Sink::open(args)?;
-    let mut bench = sink.bench(args, ask)?;
+    let mut bench = match args.xdp {
+        Some(_) => Bench::dry(args, ask)?,
+        None => Sink::open(args)?.bench(args, ask)?,
+    };
     let pace = Pace::Open {
         rate: CEILING_RATE * f64::from(args.threads),
     };
@@ -277,18 +284,28 @@ fn measure_ceiling(args: &BenchArgs, ask: &Ask, stage: &Stage) -> Result<f64, Fa
 /// Prints the generator's own ceiling.
 fn self_test(args: &BenchArgs, ask: &Ask, stage: &Stage) -> Result<u8, Failure> {
     let rate = measure_ceiling(args, ask, stage)?;
-    let way = match args.sources {
-        Some(_) => "raw frames",
-        None => "sockets",
+    let way = match (&args.xdp, args.sources) {
+        (Some(_), _) => "XDP",
+        (None, Some(_)) => "raw frames",
+        (None, None) => "sockets",
     };
     ask::print(&match args.json {
         true => format!("{}\n", serde_json::json!({ "ceiling_per_s": rate })),
         false => format!(
-            "This generator sends {} requests/s by {way} from {} thread{}, to a sink that answers \
-             nothing.\nTaking answers costs about as much again, and so does a slower way out.\n",
+            "This generator {} {} requests/s by {way} from {} thread{}, {}.\nTaking answers costs \
+             about as much again, and so does a slower way out.\n",
+            if args.xdp.is_some() {
+                "writes"
+            } else {
+                "sends"
+            },
             report::count(rate),
             args.threads,
-            if args.threads == 1 { "" } else { "s" }
+            if args.threads == 1 { "" } else { "s" },
+            match args.xdp {
+                Some(_) => "none of which is sent",
+                None => "to a sink that answers nothing",
+            }
         ),
     });
     Ok(match stage.interrupted.get() {
@@ -303,17 +320,23 @@ fn unanswered(args: &BenchArgs, ask: &Ask, server: SocketAddr) -> String {
         true => " Does it have the key? chronyd is silent if not.",
         false => "",
     };
+    let far = match args.xdp {
+        Some(_) => {
+            " (veth takes frames from XDP only where the far end has a program, or GRO, on.)"
+        }
+        None => "",
+    };
     match args.sources {
         None => format!(
             "no answer from {server}: is it an NTP server, and does it let this host in (firewall, \
-             `restrict`, `allow`)?{keyed}"
+             `restrict`, `allow`)?{keyed}{far}"
         ),
         Some(sources) => {
             let ours = route::find(server).ok().and_then(|way| way.source);
             let ours = ours.map_or("THIS-HOST".to_owned(), |ip| ip.to_string());
             format!(
                 "no answer from {server} to clients of {sources}: its host must let them in, and must \
-                 route them back here.{keyed} There:\n  ip route add {sources} via {ours}"
+                 route them back here.{keyed}{far} There:\n  ip route add {sources} via {ours}"
             )
         }
     }
@@ -502,6 +525,8 @@ struct Bench {
     origin: String,
     clients: u32,
     generators: Vec<Generator>,
+    /// Instead of those.
+    live: Option<Box<Live>>,
 }
 
 impl Bench {
@@ -511,12 +536,112 @@ impl Bench {
             true => None,
             false => args.rate.or(top).or(Some(RATE_DEFAULT)),
         };
+        if let Some(interface) = &args.xdp {
+            return Self::live(args, server, ask, known.unwrap_or(LIVE_RATE), interface);
+        }
         let setup = SetupArgs {
             rate: known.unwrap_or(FAST_GUESS),
             answers_max: known,
             patience_ns: (args.timeout * 1e9) as i64,
         };
         Self::towards(args, server, ask, &setup, || route::find(server))
+    }
+
+    /// By XDP on this interface, by which the server must be reached.
+    fn live(
+        args: &BenchArgs,
+        server: SocketAddr,
+        ask: &Ask,
+        rate: f64,
+        interface: &str,
+    ) -> Result<Self, Failure> {
+        let way = route::find(server)
+            .map_err(|e| Failure::of(&format!("no way to {} for --xdp", server.ip()), &e))?;
+        if way.name != interface {
+            return Err(Failure::usage(format!(
+                "--xdp {interface}: the way to {} is by {}",
+                server.ip(),
+                way.name
+            )));
+        }
+        let from = match (args.sources, way.source) {
+            (Some(sources), _) => sources,
+            (None, Some(ours)) => Prefix::only(ours),
+            (None, None) => {
+                return Err(Failure::because(format!(
+                    "this host has no address on {interface} to ask from: name --sources"
+                )));
+            }
+        };
+        let mut setup = Self::live_setup(args, server, ask, from)?;
+        setup.template = Template::new(way.ours, way.next_hop, server);
+        let by = match args.sources {
+            Some(_) => format!(
+                "{} addresses of {from}, by {interface} (XDP)",
+                setup.clients
+            ),
+            None => format!("{} ports, by {interface} (XDP)", setup.ports),
+        };
+        let clients = setup.clients;
+        let place = Some((way.interface, &*way.name));
+        let live = Live::open(setup, place, rate, args.realtime).map_err(|e| live_failure(&e))?;
+        Ok(Self {
+            server,
+            origin: match args.threads {
+                1 => by,
+                n => format!("{by}, {n} threads"),
+            },
+            clients,
+            generators: Vec::new(),
+            live: Some(Box::new(live)),
+        })
+    }
+
+    /// By XDP, but nothing leaves.
+    fn dry(args: &BenchArgs, ask: &Ask) -> Result<Self, Failure> {
+        let v6 = args.ipv6 || args.sources.is_some_and(|s| !s.is_ipv4());
+        let local: IpAddr = match v6 {
+            true => Ipv6Addr::LOCALHOST.into(),
+            false => Ipv4Addr::LOCALHOST.into(),
+        };
+        let server = SocketAddr::new(local, NTP_PORT);
+        let from = args.sources.unwrap_or_else(|| Prefix::only(local));
+        let mut setup = Self::live_setup(args, server, ask, from)?;
+        setup.is_dry = true;
+        let clients = setup.clients;
+        let live = Live::open(setup, None, RATE_DEFAULT, args.realtime);
+        Ok(Self {
+            server,
+            origin: "XDP".to_owned(),
+            clients,
+            generators: Vec::new(),
+            live: Some(Box::new(live.map_err(|e| live_failure(&e))?)),
+        })
+    }
+
+    /// What XDP programs are told, but for link addresses.
+    fn live_setup(
+        args: &BenchArgs,
+        server: SocketAddr,
+        ask: &Ask,
+        sources: Prefix,
+    ) -> Result<LiveSetup, Failure> {
+        let all = sources.hosts();
+        let clients = args.clients.unwrap_or(all.min(CLIENTS_MAX));
+        Ok(LiveSetup {
+            sources,
+            clients: clients.min(all),
+            ports: args.ports.unwrap_or(RAW_PORTS_DEFAULT).max(args.threads) as u16,
+            port_first: RAW_PORT_FIRST,
+            template: Template::new([0; 6], [0; 6], server),
+            server: (server.ip(), server.port()),
+            version: ask.mix.kind_of(0).version,
+            burst: args.burst,
+            patience_ns: (args.timeout * 1e9) as i64,
+            lines: args.threads,
+            key: unguessable()?,
+            is_dry: false,
+        })
     }
 
     fn towards(
@@ -617,6 +742,7 @@ impl Bench {
             origin,
             clients,
             generators,
+            live: None,
         })
     }
 
@@ -640,7 +766,7 @@ impl Bench {
         let mut sum: Option<Tally> = None;
         let mut no_priority = None;
         std::thread::scope(|scope| {
-            let handles: Vec<_> = self
+            let mut handles: Vec<_> = self
                 .generators
                 .iter_mut()
                 .enumerate()
@@ -660,6 +786,17 @@ impl Bench {
                     })
                 })
                 .collect();
+            if let (Some(live), Pace::Open { rate }) = (&mut self.live, pace) {
+                let watch = &watch;
+                handles.push(scope.spawn(move || {
+                    let _ = signal::block_in_this_thread();
+                    if live.realtime {
+                        // Or it could not stop what runs on its core.
+                        priority::above_realtime()?;
+                    }
+                    Ok(live.measure(rate, length_ns, watch))
+                }));
+            }
             while handles.iter().any(|handle| !handle.is_finished()) {
                 std::thread::sleep(LOOK_EVERY.min(Duration::from_secs_f64(length_s / 4.0)));
                 if let Some(signal::Signal::Stop) = stage.signals.take() {
@@ -712,6 +849,16 @@ fn raw_failure(interface: &str, error: &io::Error) -> Failure {
         );
     }
     Failure::of(&format!("can't open {interface} for raw frames"), error)
+}
+
+fn live_failure(error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Failure::because(
+            "--xdp loads programs into the kernel, which needs CAP_BPF, CAP_NET_ADMIN and \
+             CAP_PERFMON: run it as root",
+        );
+    }
+    Failure::because(error.to_string())
 }
 
 fn ports_failure(server: SocketAddr, error: &io::Error) -> Failure {

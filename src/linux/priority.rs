@@ -1,6 +1,9 @@
-//! How soon the calling thread gets its core when it wants it: sched(7), prctl(2).
+//! Which core the calling thread gets, and how soon when it wants it: sched(7), prctl(2).
 
 use std::io;
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 use crate::linux::socket::check;
 
@@ -21,16 +24,65 @@ pub fn wake_on_time() -> io::Result<()> {
 /// # Errors
 /// EPERM without CAP_SYS_NICE or RLIMIT_RTPRIO.
 pub fn realtime() -> io::Result<()> {
+    fifo(1)
+}
+
+/// Puts the thread before those of [`realtime`] too: it is to stop them.
+///
+/// # Errors
+/// As [`realtime`].
+pub fn above_realtime() -> io::Result<()> {
+    fifo(2)
+}
+
+fn fifo(priority: libc::c_int) -> io::Result<()> {
     // SAFETY: an all-zero sched_param is valid (musl's has more fields).
     let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
-    parameters.sched_priority = 1;
+    parameters.sched_priority = priority;
     // SAFETY: `parameters` is valid for the length of the call; 0 is this thread.
     check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters) }).map(drop)
+}
+
+/// The cores that this thread may run on, by the kernel's numbers, rising.
+///
+/// # Errors
+/// None is expected.
+pub fn cores() -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(Pid::from_raw(0))?;
+    let all = 0..CpuSet::count();
+    Ok(all.filter(|core| set.is_set(*core) == Ok(true)).collect())
+}
+
+/// Keeps this thread on one core.
+///
+/// # Errors
+/// EINVAL if there is no such core for us.
+pub fn stay_on(core: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+}
+
+/// How many cores the kernel counts, whoever may use them.
+pub fn cores_count() -> usize {
+    // SAFETY: no pointers.
+    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
+    usize::try_from(count).unwrap_or(1).max(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_stays_where_it_is_told_to() {
+        let thread = std::thread::spawn(|| {
+            let last = *cores().unwrap().last().unwrap();
+            stay_on(last).unwrap();
+            assert_eq!(cores().unwrap(), [last]);
+        });
+        thread.join().unwrap();
+    }
 
     /// In a thread of its own, which takes its priority along when it ends.
     #[test]

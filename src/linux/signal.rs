@@ -25,6 +25,9 @@ static PIPE: AtomicI32 = AtomicI32::new(-1);
 /// The signals that [`Signals`] catches.
 const CAUGHT: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
+/// Of [`interrupt`]: nobody else has a use for it, and who does not catch it ignores it.
+const INTERRUPT: libc::c_int = libc::SIGURG;
+
 /// The handlers, installed. They stay for the life of the process.
 #[derive(Debug)]
 pub struct Signals {
@@ -97,6 +100,30 @@ pub fn block_in_this_thread() -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Makes [`interrupt`] end whatever system call a thread is in (EINTR), and nothing more.
+///
+/// # Errors
+/// What sigaction(2) says.
+pub fn make_interruptible() -> io::Result<()> {
+    set_handler(INTERRUPT, ignore as *const () as libc::sighandler_t)
+}
+
+/// The calling thread, for [`interrupt`].
+pub fn this_thread() -> i32 {
+    // SAFETY: no pointers, and it can't fail.
+    unsafe { libc::gettid() }
+}
+
+/// Ends the system call that a thread of this process is in, if it is in one: who wants
+/// it ended does this until it is. Does nothing to a thread that has ended.
+pub fn interrupt(thread: i32) {
+    // SAFETY: no pointers; at worst there is no such thread. The signal has a handler
+    // that does nothing, or by default no effect at all.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, INTERRUPT) };
+}
+
+extern "C" fn ignore(_: libc::c_int) {}
 
 /// Runs in the middle of anything: atomics and write(2) only, errno as it was.
 extern "C" fn handler(signal: libc::c_int) {

@@ -18,6 +18,7 @@ use crate::linux::xdp::map::Map;
 use crate::linux::xdp::object::Object;
 
 mod call;
+pub mod live;
 pub mod map;
 pub mod object;
 

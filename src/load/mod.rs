@@ -14,3 +14,4 @@ pub mod schedule;
 pub mod search;
 pub mod stamps;
 pub mod tally;
+pub mod xdp;

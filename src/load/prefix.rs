@@ -12,6 +12,14 @@ pub struct Prefix {
 }
 
 impl Prefix {
+    /// One address alone.
+    pub fn only(address: IpAddr) -> Self {
+        Self {
+            base: address,
+            len: if address.is_ipv4() { 32 } else { 128 },
+        }
+    }
+
     /// How many addresses a client may have: not the first and the last of an IPv4
     /// prefix, which may be no host's. As many as can be said, for larger ones.
     pub fn hosts(&self) -> u32 {

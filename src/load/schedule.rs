@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 
 /// Requests that were meant to leave before the end and are late may still leave so
 /// long after it.
-const GRACE_NS: i64 = 50_000_000;
+pub const GRACE_NS: i64 = 50_000_000;
 
 /// How fast to ask.
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -38,11 +38,14 @@ pub enum Invalid {
     /// A crypto-NAK instead of a signature (RFC 5905 section 9.2): the server does not
     /// have the key.
     Nak,
+    /// A wrong IPv4 or UDP checksum, where answers are taken before the kernel looks at
+    /// those.
+    Checksum,
 }
 
 impl Invalid {
     /// All, with their names in JSON.
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (Self::Short, "short"),
         (Self::Mode, "mode"),
         (Self::Version, "version"),
@@ -51,6 +54,7 @@ impl Invalid {
         (Self::Stamps, "stamps"),
         (Self::Unsigned, "unsigned"),
         (Self::Nak, "crypto_nak"),
+        (Self::Checksum, "checksum"),
     ];
 }
 

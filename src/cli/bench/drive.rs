@@ -241,7 +241,7 @@ fn tell(watch: &Watch, told: &mut (u64, u64, u64), now: (u64, u64, u64)) {
 }
 
 /// CLOCK_REALTIME less CLOCK_MONOTONIC, to some ten nanoseconds.
-fn realtime_ahead_ns() -> i64 {
+pub fn realtime_ahead_ns() -> i64 {
     let before_ns = clock::monotonic().nanos();
     let real_ns = clock::realtime().unix_ns();
     let after_ns = clock::monotonic().nanos();

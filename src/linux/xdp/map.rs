@@ -171,8 +171,7 @@ impl AsRawFd for Map {
     }
 }
 
-/// An array whose memory is ours too. Either the program writes it or we do; what it
-/// writes, we only ever [`clear`](Self::clear).
+/// An array whose memory is ours too.
 #[derive(Debug)]
 pub struct Array {
     map: Map,
@@ -197,8 +196,8 @@ impl Array {
         &self.map
     }
 
-    /// The memory, as numbers that we alone write. A program that runs meanwhile may see
-    /// some of them changed and others not.
+    /// The memory, as numbers that we alone write: not for arrays that the program writes.
+    /// One that runs meanwhile may see some of them changed and others not.
     pub fn words_mut(&mut self) -> &mut [u32] {
         let len = self.mapping.len() / size_of::<u32>();
         // SAFETY: the mapping is page-aligned, `len` words long, and always holds
@@ -214,7 +213,8 @@ impl Array {
         }
     }
 
-    fn atomics(&self) -> &[AtomicU64] {
+    /// The memory, as numbers that the program may write too, one by one.
+    pub fn atomics(&self) -> &[AtomicU64] {
         let len = self.mapping.len() / size_of::<u64>();
         // SAFETY: as above, and shared references to atomics may be many.
         unsafe { std::slice::from_raw_parts(self.mapping.start(), len) }

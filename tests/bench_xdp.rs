@@ -1,0 +1,313 @@
+//! `ptntp bench --xdp` over veth, against a real chronyd and against a server that gets
+//! everything wrong in turn: what it says is held against what is known to be true.
+
+mod common;
+
+use std::net::{IpAddr, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use common::net::{Namespace, Star, hub_v4, hub_v6, spoke_v4, spoke_v6};
+use common::peers::ChronyServer;
+use common::process;
+use common::ptntp::{BINARY, ptntp};
+use common::{TempDir, secs, wait_until};
+use ptntp::linux::xdp::object::Object;
+use ptntp::linux::xdp::{Link, Mode, PASS, Program};
+use serde_json::Value;
+
+/// What Debian 12 calls clang.
+const CLANG: &str = "14.0.6";
+const CLANG_FLAGS: [&str; 6] = ["-O2", "-g0", "-target", "bpf", "-mcpu=v3", "-c"];
+
+#[test]
+fn the_objects_are_what_clang_makes_of_their_sources() {
+    let version = Command::new("clang").arg("--version").output();
+    let version = version.map(|output| process::stdout(&output));
+    if !version.is_ok_and(|text| text.contains(CLANG)) {
+        return common::require::skip(&format!("needs clang {CLANG} (run tests/setup as root)"));
+    }
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+    for name in [
+        "src/load/xdp/generate",
+        "src/load/xdp/receive",
+        "bench/echo",
+    ] {
+        let directory = TempDir::new();
+        let made = directory.path().join("made.o");
+        let mut clang = Command::new("clang");
+        clang.args(CLANG_FLAGS).arg(format!("{root}{name}.bpf.c"));
+        assert!(clang.arg("-o").arg(&made).status().expect("run").success());
+        let parse = |path: &std::path::Path| {
+            Object::parse(&std::fs::read(path).expect("an object")).expect("one of ours")
+        };
+        let kept = parse(format!("{root}{name}.bpf.o").as_ref());
+        assert!(parse(&made) == kept, "{name}.bpf.o is not of its source");
+    }
+}
+
+/// A veth's far end takes frames of XDP only with a program of its own; none where we
+/// may not load one.
+fn pass(namespace: &Namespace, interface: &str) -> Result<Link, String> {
+    common::require::root()?;
+    let index = namespace.index(interface);
+    let program = Program::assemble("pass", &PASS, "Dual MIT/GPL");
+    match program {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            Err("may not load BPF programs".into())
+        }
+        program => {
+            let program = program.expect("loaded");
+            let link = namespace.inside(|| program.attach(index, Mode::Native));
+            Ok(link.expect("attached"))
+        }
+    }
+}
+
+/// Returns from the test, saying why, unless the hub's interface can have a program.
+macro_rules! pass {
+    ($star:expr) => {
+        match pass(&$star.hub, "s0") {
+            Ok(link) => link,
+            Err(why) => return common::require::skip(&why),
+        }
+    };
+}
+
+fn bench(from: &Namespace, server: IpAddr, args: &[&str]) -> Output {
+    let mut command = process::command(Some(from), BINARY);
+    command.args(["bench", &server.to_string(), "--xdp", "eth"]);
+    command.args(args);
+    process::run(command, secs(60))
+}
+
+fn json(from: &Namespace, server: IpAddr, args: &[&str]) -> Value {
+    let output = bench(
+        from,
+        server,
+        &[args, &["--json", "--timeout", "5s"]].concat(),
+    );
+    let text = process::stdout(&output);
+    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{args:?}: {}", process::all(&output)))
+}
+
+fn number(value: &Value, path: &str) -> f64 {
+    let found = value.pointer(path).and_then(Value::as_f64);
+    found.unwrap_or_else(|| panic!("no {path} in {value}"))
+}
+
+#[test]
+fn a_real_server_is_asked_by_both_families_and_judged() {
+    require!(root, peers);
+    let star = Star::new(1);
+    let _pass = pass!(star);
+    let _chronyd = ChronyServer::start(&star.hub);
+    star.hub
+        .ip(&format!("route add 10.61.0.0/16 via {}", spoke_v4(0)));
+    star.hub
+        .ip(&format!("route add fd61::/64 via {}", spoke_v6(0)));
+    let ways: [(IpAddr, &[&str]); 4] = [
+        (hub_v4(0), &["--rate", "400"]),
+        (hub_v6(0), &["--rate", "400", "--burst", "8"]),
+        (
+            hub_v4(0),
+            &[
+                "--rate",
+                "400",
+                "--sources",
+                "10.61.0.0/16",
+                "--ntp-version",
+                "3",
+            ],
+        ),
+        (
+            hub_v6(0),
+            &["--rate", "400", "--sources", "fd61::/64", "--clients", "7"],
+        ),
+    ];
+    for (server, args) in ways {
+        let args = [args, &["--duration", "500ms"]].concat();
+        let report = json(&star.spokes[0], server, &args);
+        let result = &report["result"];
+        // Few enough for a socket buffer, as others may have the cores meanwhile.
+        assert_eq!(number(result, "/sent"), 200.0, "{report}");
+        assert_eq!(number(result, "/basic"), 200.0, "{report}");
+        for (reason, count) in result["invalid"].as_object().expect("an object") {
+            assert_eq!(count.as_f64(), Some(0.0), "{reason}: {report}");
+        }
+        assert_eq!(number(result, "/duplicates"), 0.0, "{report}");
+        // One clock: what is around is the way alone, which is not negative.
+        let way_us = number(result, "/stamps/receive/median_us");
+        assert!((0.0..50_000.0).contains(&way_us), "{report}");
+        let back_us = number(result, "/stamps/transmit_basic/median_us");
+        assert!((0.0..50_000.0).contains(&back_us), "{report}");
+        let p50_us = number(result, "/delay_us/p50");
+        assert!(p50_us > 0.0 && p50_us < 500_000.0, "{report}");
+    }
+}
+
+/// How many ways there are to answer.
+const WAYS: usize = 12;
+
+/// Answers the n-th request in the n-th way: what it returns is sent, once each.
+fn answers(n: usize, request: &[u8; 48]) -> Vec<Vec<u8>> {
+    let mut answer = [0; 48];
+    answer[0] = request[0] & 0o70 | 4;
+    answer[1] = 1;
+    answer[24..32].copy_from_slice(&request[40..48]);
+    answer[32..48].fill(0x77);
+    match n % WAYS {
+        0 => return vec![answer.into(), answer.into()],
+        1 => answer[0] = request[0],
+        2 => answer[0] = 0o54,
+        3 => answer[31] ^= 1,
+        4 | 5 => {
+            let code = if n % WAYS == 4 { b"RATE" } else { b"NEVR" };
+            answer[1] = 0;
+            answer[12..16].copy_from_slice(code);
+        }
+        6 => answer[0] |= 0o300,
+        7 => answer[1] = 16,
+        8 => return vec![answer[..40].into()],
+        9 => answer[32..40].fill(0),
+        10 => return vec![],
+        _ => {}
+    }
+    vec![answer.into()]
+}
+
+#[test]
+fn every_kind_of_answer_is_told_from_the_others() {
+    require!(root);
+    let star = Star::new(1);
+    let _pass = pass!(star);
+    let socket = star.hub.udp((hub_v4(0), 123).into());
+    let report = while_answering(&socket, || {
+        json(
+            &star.spokes[0],
+            hub_v4(0),
+            &["--rate", "600", "--duration", "1s"],
+        )
+    });
+    let result = &report["result"];
+    let each = 600.0 / WAYS as f64;
+    for (what, ways) in [
+        ("/sent", WAYS as f64),
+        ("/basic", 2.0),
+        ("/duplicates", 1.0),
+        ("/unsynchronised", 2.0),
+        ("/kisses/RATE", 1.0),
+        ("/kisses/NEVR", 1.0),
+        ("/invalid/mode", 1.0),
+        ("/invalid/version", 1.0),
+        ("/invalid/origin", 1.0),
+        ("/invalid/short", 1.0),
+        ("/invalid/stamps", 1.0),
+        ("/lost", 6.0),
+    ] {
+        assert_eq!(number(result, what), ways * each, "{what}: {report}");
+    }
+}
+
+/// The server answers what comes while `work` goes on.
+fn while_answering<T>(socket: &UdpSocket, work: impl FnOnce() -> T) -> T {
+    let patience = Some(Duration::from_millis(50));
+    socket.set_read_timeout(patience).expect("a time limit");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut n, mut request) = (0, [0; 48]);
+            while !stop.load(Ordering::Relaxed) {
+                if let Ok((48, from)) = socket.recv_from(&mut request) {
+                    for answer in answers(n, &request) {
+                        socket.send_to(&answer, from).expect("sent");
+                    }
+                    n += 1;
+                }
+            }
+        });
+        // However it ends.
+        let result = catch_unwind(AssertUnwindSafe(work));
+        stop.store(true, Ordering::Relaxed);
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+#[test]
+fn it_leaves_nothing_behind_and_others_alone() {
+    require!(root);
+    let star = Star::new(1);
+    let _pass = pass!(star);
+    let from = &star.spokes[0];
+    let attached = || {
+        let index = from.index("eth");
+        from.inside(|| ptntp::linux::xdp::attached(index))
+            .expect("asked")
+    };
+    // Nobody answers; the way is known by ARP.
+    let load = ["--rate", "1k", "--duration", "100ms", "--timeout", "100ms"];
+    let output = bench(from, hub_v4(0), &load);
+    assert_eq!(output.status.code(), Some(1), "{}", process::all(&output));
+    assert!(process::all(&output).contains("no answer from"));
+    assert_eq!(attached(), None);
+
+    let theirs = pass(from, "eth").expect("attached");
+    let output = bench(from, hub_v4(0), &load);
+    let text = process::all(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("eth has program") && text.contains("(pass, native)"),
+        "{text}"
+    );
+    assert!(attached().is_some());
+    drop(theirs);
+
+    for (args, said) in [
+        (["--xdp", "lo"], "the way to"),
+        (["--threads", "64"], "as many cores"),
+    ] {
+        let mut command = process::command(Some(from), BINARY);
+        command.args(["bench", &hub_v4(0).to_string()]).args(args);
+        if args[0] != "--xdp" {
+            command.args(["--xdp", "eth"]);
+        }
+        let text = process::all(&process::run(command, secs(20)));
+        assert!(text.contains(said), "{text}");
+    }
+}
+
+#[test]
+fn interrupted_it_tells_what_it_has() {
+    require!(root, peers);
+    let star = Star::new(1);
+    let _pass = pass!(star);
+    let _chronyd = ChronyServer::start(&star.hub);
+    let directory = TempDir::new();
+    let mut command = process::command(Some(&star.spokes[0]), BINARY);
+    command.args(["bench", &hub_v4(0).to_string(), "--xdp", "eth", "--json"]);
+    command.args(["--rate", "500", "--duration", "60s", "--timeout", "20s"]);
+    let log = directory.path().join("log");
+    let mut running = process::Process::start("bench", command, &log);
+    std::thread::sleep(secs(3));
+    running.signal(nix::sys::signal::Signal::SIGINT);
+    assert!(wait_until(secs(10), || running.ended().is_some()));
+    assert_eq!(running.ended().and_then(|s| s.code()), Some(130));
+    let report: Value = serde_json::from_str(&running.log()).expect("JSON");
+    assert!(number(&report, "/result/answered") > 100.0, "{report}");
+    assert_eq!(number(&report, "/result/lost"), 0.0, "{report}");
+    assert!(number(&report, "/result/length_s") < 30.0, "{report}");
+}
+
+#[test]
+fn the_generator_knows_its_ceiling() {
+    if let Err(why) = common::require::root() {
+        return common::require::skip(&why);
+    }
+    let text = process::all(&ptntp(&["bench", "--self-test", "--xdp", "lo"]));
+    if text.contains("CAP_BPF") {
+        return common::require::skip("may not load BPF programs");
+    }
+    assert!(text.contains("requests/s by XDP"), "{text}");
+}
