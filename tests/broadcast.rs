@@ -4,11 +4,14 @@
 mod common;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::Instant;
 
 use common::net::{Namespace, Star, hub_v4};
 use common::ntp::{Client, Reply};
 use common::ptntp::{OPEN, in_namespace};
 use common::secs;
+use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, sockopt};
 use ptntp::wire::key::Key;
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 1, 1);
@@ -59,7 +62,7 @@ fn who_listens_asks_who_broadcasts() {
     let group = in_namespace(&star.spokes[1])
         .args(&["--io", "poll"])
         .config(&format!(
-            "multicastclient {GROUP}\ndisable auth\nrestrict default\n"
+            "multicastclient {GROUP}\nenable auth\ndisable auth\nrestrict default\n"
         ))
         .start();
     let wary = in_namespace(&star.spokes[2])
@@ -131,4 +134,43 @@ fn a_chrony_conf_may_broadcast_and_serve_nobody() {
     let (packet, from) = hear(&ears, 48);
     check(&packet, from, 0);
     assert!(Client::new(&star.spokes[0], hub_v4(0)).time().is_none());
+}
+
+/// `interval`, `version` and `port` in what is heard, and `ttl` in the frame that it came in.
+#[test]
+fn a_broadcast_is_sent_as_its_options_say() {
+    require!(root);
+    let star = Star::new(1);
+    star.hub.ip("route add 224.0.0.0/4 dev s0");
+    let frames = star.spokes[0].inside(|| {
+        let (family, kind) = (AddressFamily::Packet, SockType::Raw);
+        let all = SockProtocol::EthAll;
+        socket::socket(family, kind, SockFlag::empty(), all).expect("a raw socket")
+    });
+    let patience = nix::sys::time::TimeVal::new(20, 0);
+    socket::setsockopt(&frames, sockopt::ReceiveTimeout, &patience).expect("a timeout");
+    let _ptntp = in_namespace(&star.hub)
+        .clock("virtual:0.25,0")
+        .config(&format!(
+            "{OPEN}broadcast {GROUP} interval 0.5 version 3 port 1124 ttl 3\n"
+        ))
+        .start();
+    let mut heard = Vec::new();
+    while heard.len() < 6 {
+        let mut frame = [0; 256];
+        let len = socket::recv(frames.as_raw_fd(), &mut frame, MsgFlags::empty());
+        let frame = &frame[..len.expect("a frame")];
+        // IPv4 without options, UDP, to the group: its packets to this port.
+        let is_ours = frame.len() == 14 + 20 + 8 + 48
+            && frame[12..14] == [8, 0]
+            && frame[30..34] == GROUP.octets()
+            && frame[36..38] == 1124_u16.to_be_bytes();
+        if is_ours {
+            assert_eq!(frame[22], 3, "time to live");
+            assert_eq!(frame[42] & 0o77, 3 << 3 | 5, "version and mode");
+            heard.push(Instant::now());
+        }
+    }
+    let gap_s = (heard[5] - heard[0]).as_secs_f64() / 5.0;
+    assert!((0.4..0.7).contains(&gap_s), "{gap_s} s");
 }

@@ -134,6 +134,13 @@ fn cards_are_qualified() {
     run_suite("real");
 }
 
+/// Every option of cards and of hardware clocks, by what it changes.
+#[test]
+fn options_of_cards_and_clocks_do_what_they_say() {
+    require!(guest);
+    run_suite("options");
+}
+
 /// Requests answered before the network stack: on a veth and on the cards that QEMU has.
 #[test]
 fn requests_are_answered_by_xdp() {

@@ -351,7 +351,7 @@ fn disable_stats_writes_nothing() {
     require!(root, peers);
     let star = Star::new(1);
     let _server = ChronyServer::start(&star.spokes[0]);
-    let lines = "statsdir @DIR@/s\nstatistics loopstats peerstats\ndisable stats\n";
+    let lines = "statsdir @DIR@/s\nstatistics loopstats peerstats\nenable stats\ndisable stats\n";
     let ptntp = start(&star, lines, "auto", "none");
     let asked = || ptntp.sources()[0]["received"].as_u64() > Some(3);
     assert!(wait_until(secs(20), asked));
@@ -361,17 +361,22 @@ fn disable_stats_writes_nothing() {
 #[test]
 fn chronyds_logs_are_cycled_and_large_corrections_told() {
     require!(root, peers);
+    chronyds_logs("chrony", "makestep 0.1 1");
+    chronyds_logs("ntp", "tinker step 0.1 stepupdates 1");
+}
+
+fn chronyds_logs(dialect: &str, step: &str) {
     let star = Star::new(1);
     let _server = ChronyServer::start(&star.spokes[0]);
     // chronyd's file: the directory is made.
     let setup = in_namespace(&star.hub)
         .clock("virtual:0.3,0")
         .config(&format!(
-            "server {} iburst minpoll 0 maxpoll 0\nmakestep 0.1 1\nlogchange 0.2\nlogbanner 4\n\
+            "server {} iburst minpoll 0 maxpoll 0\n{step}\nlogchange 0.2\nlogbanner 4\n\
          logdir @DIR@/l/l\nlog tracking\nbindcmdaddress @DIR@/chronyd.sock\ncmdport 0\n",
             spoke_v4(0)
         ));
-    let ptntp = setup.args(&["--dialect", "chrony"]).start();
+    let ptntp = setup.args(&["--dialect", dialect]).start();
     let log = ptntp.directory.path().join("l/l/tracking.log");
     let old = ptntp.directory.path().join("l/l/old");
     assert!(wait_until(secs(30), || rows(&log).len() >= 5));

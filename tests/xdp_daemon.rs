@@ -176,6 +176,18 @@ fn plain_requests_are_answered_before_the_one_thread() {
 }
 
 #[test]
+fn a_chrony_conf_may_ask_for_it() {
+    let net = net!();
+    let ptntp = in_namespace(net.hub())
+        .config("local\nallow\nxdp s0\n")
+        .args(&["--dialect", "chrony"])
+        .start();
+    let client = Client::new(net.spoke(), hub_v4(0));
+    assert!(wait_until(secs(30), || client.time().is_some()));
+    assert!(wait_until(secs(5), || basic(&ptntp).1 > 0), "not by XDP");
+}
+
+#[test]
 fn generic_mode_answers_too() {
     answers_before_the_sockets("uring", "generic");
 }

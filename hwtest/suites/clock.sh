@@ -3,6 +3,8 @@
 # The truth starts 0.4 s ahead of the guest's clock and runs 30 ppm faster; ptntp
 # follows its NTP server on loopback. What the kernel really does is read with timex
 # and how far it is off with truth, neither of which knows ptntp.
+#
+# limit: 1200
 
 port=1123
 cat >ntp.conf <<-END
@@ -189,7 +191,7 @@ leap_second() {
 
 # A server that says nothing of the leap second that a file knows of.
 leap_file() {
-    local midnight=$((20819 * 86400)) ntp_to_unix=2208988800
+    local midnight=$((20819 * 86400)) ntp_to_unix=2208988800 line dialect
     date -s "@$((midnight - 600))" >/dev/null
     begin 0 30
     cat >leaps <<-END
@@ -202,7 +204,29 @@ leap_file() {
     start leap-file.log
     check "leap file: the kernel is told of tonight" within 30 kernel_says leap insert
     check "leap file: the kernel is told TAI" kernel_says tai_s 37
-    stop
+    stop "leap file"
+    # In both dialects, with what has the kernel told, and with what takes it back.
+    cp ntp.conf kept.conf
+    for line in "leapsecmode system" "leapsecmode slew" "leapseconds kernel" "leapseconds slew"; do
+        case "$line" in
+        leapseconds*) dialect=ntp ;;
+        *) dialect=chrony ;;
+        esac
+        {
+            echo "server 127.0.0.1 port $port iburst minpoll 0 maxpoll 2"
+            [ $dialect = ntp ] && echo "leapfile $PWD/leaps" || echo "leapseclist $PWD/leaps"
+            echo "$line"
+        } >ntp.conf
+        start leap-told.log --dialect $dialect
+        check "$line: it synchronises" within 60 is_synchronised
+        sleep 20
+        case "$line" in
+        *slew) check "$line: the kernel is not told" kernel_says leap none ;;
+        *) check "$line: the kernel is told" kernel_says leap insert ;;
+        esac
+        stop "$line"
+    done
+    mv kept.conf ntp.conf
     unserve
 }
 

@@ -1,6 +1,8 @@
 # The real-time clock: `ptntp rtc`, `rtcfile`, `-s`, and the kernel's own 11 minutes.
 # Where its seconds begin is read with rtchand (guest/rtchand.c), what the time really is with
 # truth; neither knows ptntp.
+#
+# limit: 1200
 
 . /guest/rtc.sh
 
@@ -125,7 +127,53 @@ kernels_own() {
     check "rtcsync and rtcfile: an error with both lines" grep "rtc.*both.conf:4" both.log
 }
 
+# What single lines change, in both dialects. Local time is three hours ahead.
+by_lines() {
+    local dialect on
+    begin 0 0
+    export TZ=EAST-3
+    for dialect in ntp chrony; do
+        # asked LOG LINE...: our server, and further lines.
+        asked() {
+            printf '%s\n' "server 127.0.0.1 port $port iburst minpoll 2 maxpoll 4" >lines.conf
+            local log="$1"
+            shift
+            printf '%s\n' "$@" >>lines.conf
+            rm -f kept.rtc
+            start "$log" -c lines.conf --dialect $dialect
+            check "$dialect $*: it synchronises" within 60 is_synchronised
+        }
+        rtchand push 0.3
+        asked never.log "rtcfile $PWD/kept.rtc" rtconutc "rtcautotrim 0"
+        sleep 240
+        check "$dialect rtcautotrim 0: it is not set" lines_with 0 "real-time clock .* set;" never.log
+        stop "$dialect rtcautotrim 0"
+        asked utc.log "rtcfile $PWD/kept.rtc" rtconutc "rtcautotrim 0.01"
+        check "$dialect rtcautotrim 0.01: it is set" patiently 240 grep "real-time clock .* set;" utc.log
+        check "$dialect rtconutc: to UTC" edge_between -0.01 0.01
+        stop "$dialect rtcautotrim 0.01"
+        asked none.log "rtcfile $PWD/kept.rtc" "rtcdevice /nonexistent/rtc"
+        check "$dialect rtcdevice: the one that is named" within 30 grep "/nonexistent/rtc" none.log
+        stop "$dialect rtcdevice"
+        on=rtcsync
+        [ $dialect = chrony ] || on="rtcsync on"
+        asked sync.log "$on"
+        check "$dialect rtcsync: the kernel is to set it" within 60 kernel_says unsync 0
+        stop "$dialect rtcsync"
+        on=
+        [ $dialect = chrony ] || on="rtcsync off"
+        asked sync.log "$on"
+        sleep 30
+        check "$dialect without rtcsync: the kernel is not" kernel_says unsync 1
+        stop "$dialect without rtcsync"
+    done
+    unset TZ
+    unserve
+    rm -f kept.rtc
+}
+
 by_hand
 disciplined
 from_rtc
 kernels_own
+by_lines

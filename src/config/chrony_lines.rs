@@ -155,12 +155,8 @@ fn seconds(line: &mut Line<'_>, directive: &Word, low: f64) -> Option<NtpDuratio
     let word = take_kind(line, directive, Kind::Num(low, 1e9))?;
     let seconds: f64 = word.text.parse().ok()?;
     let duration = NtpDuration::from_seconds(seconds);
-    let vanished = seconds > 0.0 && duration == NtpDuration::ZERO;
-    Some(if vanished {
-        NtpDuration::from_units(1)
-    } else {
-        duration
-    })
+    // As a limit, 0 is what every offset is beyond; where `tinker` has a 0 there is none.
+    Some(duration.max(NtpDuration::from_units(1)))
 }
 
 /// `makestep threshold limit`.

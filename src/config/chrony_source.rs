@@ -1,5 +1,7 @@
 //! `server`, `pool` and `peer` of chrony.conf: whom to ask.
 
+use std::net::Ipv4Addr;
+
 use crate::client::options::SourceOptions;
 use crate::config::association::{check_host, of_peer};
 use crate::config::directives::chrony_options::SOURCE;
@@ -40,6 +42,12 @@ fn source(line: &mut Line<'_>, directive: &Word, kind: SourceKind) -> Option<Sta
     let mut good = true;
     while let Some(word) = line.take() {
         good &= option(line, directive, &word, &mut source).is_some();
+    }
+    if host.text.starts_with("127.127.") && host.text.parse::<Ipv4Addr>().is_ok() {
+        let message = format!("`{}` is a reference clock of ntp.conf's", host.text);
+        let help = "write `local stratum 10` for the local clock, or `refclock` for a card's";
+        line.error(&host, message, help.into());
+        return None;
     }
     check_host(line, &host, host.text.parse().ok(), source.family)?;
     let options = &mut source.options;

@@ -16,7 +16,14 @@ use crate::wire::ptp::DOMAIN_DEFAULT;
 /// The lines, and what they don't say.
 pub fn to_chrony(config: &Config) -> (Vec<String>, Vec<String>) {
     let (mut lines, mut lost) = (Vec::new(), Vec::new());
-    lines.extend(config.sources.iter().map(source));
+    for heard in &config.sources {
+        if heard.kind == SourceKind::Heard {
+            let line = native::source(heard);
+            lost.push(format!("`{line}`: chronyd does not listen to broadcasts"));
+        } else {
+            lines.push(source(heard));
+        }
+    }
     for source in config.sources.iter().filter(|s| s.options.burst) {
         lost.push(format!(
             "`burst` of {}: chronyd sends several requests only after failures",
@@ -81,8 +88,14 @@ fn hardware(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
     }
     for line in &config.broadcasts {
         let (ip, port) = (line.to.ip(), line.to.port());
-        let interval_s = line.interval.as_seconds().max(1.0).round();
+        let own_s = line.interval.as_seconds();
+        let interval_s = own_s.clamp(1.0, 65_536.0).round();
         lines.push(format!("broadcast {interval_s} {ip} {port}"));
+        if interval_s != own_s {
+            lost.push(format!(
+                "`broadcast {ip}` each {own_s} s: chronyd takes whole seconds up to 65536"
+            ));
+        }
         if let Some(id) = line.key {
             lost.push(format!(
                 "`key {id}` of `broadcast {ip}`: chronyd does not sign broadcasts"

@@ -237,10 +237,9 @@ pub fn clock(source: &SourceConfig, clock: &ClockOptions) -> String {
     let refid = clock.refid.bytes();
     let letters = refid.iter().take_while(|&&octet| octet != 0);
     let refid: String = letters.map(|&octet| char::from(octet)).collect();
-    let mut line = format!("refclock PHC {}", source.name);
-    if clock.nocrossts {
-        line += ":nocrossts";
-    }
+    let suffix = if clock.nocrossts { ":nocrossts" } else { "" };
+    let device = format!("{}{suffix}", source.name);
+    let mut line = format!("refclock PHC {}", word(&device));
     let switches = [
         (options.prefer, "prefer"),
         (options.noselect, "noselect"),
@@ -276,11 +275,12 @@ fn broadcast(line: &BroadcastLine) -> String {
 
 fn phc(phc: &PhcLine) -> String {
     let scale = if phc.tai { "tai" } else { "utc" };
-    let (device, step) = (&phc.device, seconds(phc.step));
+    let (device, step) = (word(&phc.device), seconds(phc.step));
     format!("phc discipline {device} {scale} step {step}")
 }
 
-fn source(source: &SourceConfig) -> String {
+/// A `server`, `pool`, `peer`, `refclock` or `broadcastclient` line.
+pub fn source(source: &SourceConfig) -> String {
     if let Some(clock) = &source.options.clock {
         return self::clock(source, clock);
     }
@@ -299,7 +299,7 @@ fn source(source: &SourceConfig) -> String {
         Family::V4 => "-4".to_owned(),
         Family::V6 => "-6".to_owned(),
     }));
-    words.push(source.name.clone());
+    words.push(word(&source.name));
     let options = &source.options;
     let switches = [
         (options.iburst, "iburst"),
@@ -401,10 +401,14 @@ pub fn seconds(duration: NtpDuration) -> String {
 }
 
 fn quoted(path: &Path) -> String {
-    let path = path.display().to_string();
-    if path.contains([' ', '#']) {
-        format!("\"{path}\"")
+    word(&path.display().to_string())
+}
+
+/// As one word: nothing in it has a quote.
+fn word(text: &str) -> String {
+    if text.is_empty() || text.contains([' ', '#']) {
+        format!("\"{text}\"")
     } else {
-        path
+        text.to_owned()
     }
 }

@@ -84,6 +84,13 @@ pub fn split_chrony(line: &str) -> Result<Vec<Word>, Malformed> {
     }
     for word in &words {
         refuse_odd_characters(word)?;
+        if word.text.contains('"') {
+            return Err(Malformed {
+                span: word.span.clone(),
+                message: "chronyd takes a quote for a part of the word".into(),
+                help: "leave it out, and choose names of files that have none".into(),
+            });
+        }
     }
     Ok(words)
 }

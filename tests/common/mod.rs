@@ -22,6 +22,7 @@ pub mod peers;
 pub mod process;
 pub mod ptntp;
 pub mod require;
+pub mod witness;
 
 /// The mission's claim: a clock on a LAN is this close to its server.
 pub const GOOD_S: f64 = 100e-6;

@@ -44,6 +44,9 @@ const NO_NTS: &str = "it belongs to NTS, which this line does not use";
 const UNTRUST: &str = "delete it only if the source may be asked without authentication";
 const SECONDS: Kind = Kind::Num(0.0, 1e6);
 
+/// Written, understood, and applied; but by which test was it seen?
+pub const EXTENSION_FIELD: &str = "it takes a transparent clock on the way, and no test has had one; 10A and F324 are applied all the same";
+
 /// Of `server`, `pool` and `peer`.
 pub const SOURCE: Choices = Choices {
     of: &["server", "pool", "peer"],
@@ -149,10 +152,10 @@ pub const SOURCE: Choices = Choices {
             Some(Kind::Int(0, 15)),
             "sources are weighed by their distance, not by their stratum",
         ),
-        on(
+        idle(
             "extfield",
             Some(Kind::OneOf(&["10A", "F324", "F323"])),
-            "over PTP: what transparent clocks on the way took is taken out (10A, F324); F323 has no effect",
+            EXTENSION_FIELD,
         ),
         idle(
             "copy",

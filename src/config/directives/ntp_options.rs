@@ -1,5 +1,6 @@
 //! Options of ntp.conf's directives.
 
+use crate::config::directives::chrony_options::EXTENSION_FIELD;
 use crate::config::directives::clock_options::REFCLOCK;
 use crate::config::directives::{Choice, Choices, Kind, State};
 
@@ -69,10 +70,10 @@ pub const SOURCE: Choices = Choices {
             None,
             "ptntp's own: asked over PTP, on port 319 unless `port` says otherwise",
         ),
-        on(
+        idle(
             "extfield",
             Some(Kind::OneOf(&["10A", "F324", "F323"])),
-            "chrony's: what transparent clocks on the way took is taken out (10A, F324); F323 has no effect",
+            EXTENSION_FIELD,
         ),
         on(
             "offset",
