@@ -117,7 +117,7 @@ pub fn all_flags(rules: &[Rule]) -> HashMap<Who, Flags> {
         match *rule {
             Rule::Restrict(who, flags) => {
                 let entry = entries.entry(who).or_insert(Flags::NONE);
-                *entry = *entry | flags;
+                *entry |= flags;
             }
             Rule::Unrestrict(who, Flags::NONE) => {
                 entries.remove(&who);
