@@ -36,6 +36,9 @@ fn shape(word: &str) -> String {
     let digit = |c: char| if c.is_ascii_digit() { '9' } else { c };
     let whole = if whole.bytes().all(|byte| byte.is_ascii_digit()) {
         "9".to_owned()
+    } else if whole.bytes().all(|byte| b"0123456789:-".contains(&byte)) {
+        // A date or a time of day, which differ where two ask a moment apart.
+        whole.chars().map(digit).collect()
     } else {
         whole.to_owned()
     };
