@@ -59,7 +59,9 @@ pub fn of_peer(line: &mut Line<'_>, directive: &Word, options: &mut SourceOption
 }
 
 /// Options of an association that take no value, in the order they are written out.
-const SWITCHES: [&str; 6] = ["iburst", "burst", "prefer", "noselect", "xleave", "ptp"];
+const SWITCHES: [&str; 7] = [
+    "iburst", "burst", "prefer", "noselect", "offline", "xleave", "ptp",
+];
 
 /// Options that are understood and have no effect: word, whether a value follows, why.
 const INERT: [(&str, bool, &str); 7] = [
@@ -228,6 +230,7 @@ fn option(
         "burst" => options.burst = true,
         "prefer" => options.prefer = true,
         "noselect" => options.noselect = true,
+        "offline" => options.offline = true,
         "xleave" => options.xleave = true,
         "ptp" => options.over_ptp = Some(DOMAIN_DEFAULT),
         "extfield" => extfield(line, word, options)?,

@@ -80,6 +80,7 @@ fn option(
         "iburst" => options.iburst = true,
         "prefer" => options.prefer = true,
         "noselect" => options.noselect = true,
+        "offline" => options.offline = true,
         "xleave" => options.xleave = true,
         "version" => options.version = number as u8,
         "port" => options.port = number as u16,

@@ -119,7 +119,6 @@ const CHRONY: &[(&str, &str)] = &[
     ("fallbackdrift", DELETE),
     ("generatecommandkey", NO_COMMANDS),
     ("include", "write `includefile`, one line for each file"),
-    ("initstepslew", "start with `-g`; see also `tinker step`"),
     ("keyfile", "write `keys FILE chrony` and `trustedkey all`"),
     ("leapseclist", "write `leapfile FILE`"),
     (

@@ -136,6 +136,15 @@ pub struct LocalClock {
     pub stratum: u8,
 }
 
+/// `initstepslew`: whom to ask at the start alone, before others have a say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InitialSetting {
+    /// From this offset on the clock is stepped; below it is slewed.
+    pub threshold: NtpDuration,
+    /// Names or addresses.
+    pub hosts: Vec<String>,
+}
+
 /// One `phc discipline` line: a hardware clock that is to follow ours.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PhcLine {
@@ -284,6 +293,8 @@ pub struct Config {
     pub keys: KeysConfig,
     /// When the clock may be stepped.
     pub step: StepPolicy,
+    /// By whom the clock is set at the start.
+    pub initial: Option<InitialSetting>,
     /// How sources are selected.
     pub select: SelectPolicy,
     /// Where the clock's frequency error is kept over restarts.
@@ -349,6 +360,24 @@ impl Config {
         (!names.is_empty()).then(|| groups.collect())
     }
 
+    /// Whom a start asks, as the node numbers them: behind those that it keeps asking come
+    /// those of `initstepslew`.
+    pub fn asked_at_start(&self) -> Vec<SourceConfig> {
+        let hosts = self.initial.iter().flat_map(|initial| &initial.hosts);
+        let initial = hosts.map(|host| SourceConfig {
+            kind: SourceKind::Server,
+            name: host.clone(),
+            family: None,
+            most: None,
+            options: SourceOptions {
+                iburst: true,
+                initial: true,
+                ..SourceOptions::default()
+            },
+        });
+        self.sources.iter().cloned().chain(initial).collect()
+    }
+
     /// Does anything but requests and replies pass the port that we serve on?
     pub fn shares_served_port(&self) -> bool {
         let mut kinds = self.sources.iter().map(|source| source.kind);
@@ -403,6 +432,7 @@ impl Default for Config {
             rate_limit: RateLimit::default(),
             keys: KeysConfig::default(),
             step: StepPolicy::default(),
+            initial: None,
             select: SelectPolicy::default(),
             drift_file: None,
             drift_gains: false,

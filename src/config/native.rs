@@ -10,7 +10,9 @@ use crate::config::keys::{KeyFormat, Trust, trust_as_text};
 use crate::config::stamping::CardLine;
 use crate::config::statistics::{FileKind, StatisticsConfig};
 use crate::config::xdp::XdpLine;
-use crate::config::{Config, Family, Listen, PhcLine, RtcConfig, SourceConfig, SourceKind};
+use crate::config::{
+    Config, Family, InitialSetting, Listen, PhcLine, RtcConfig, SourceConfig, SourceKind,
+};
 use crate::server::respond::BadMac;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use crate::time::duration::NtpDuration;
@@ -61,6 +63,10 @@ pub fn lines(config: &Config) -> Vec<String> {
         seconds(step.panic.unwrap_or(NtpDuration::ZERO)),
         seconds(step.stepout)
     );
+    if step.threshold_back != step.threshold {
+        let back = step.threshold_back.unwrap_or(NtpDuration::ZERO);
+        tinker += &format!(" stepback {}", seconds(back));
+    }
     if let Some(updates) = step.step_updates {
         tinker += &format!(" stepupdates {updates}");
     }
@@ -73,6 +79,7 @@ pub fn lines(config: &Config) -> Vec<String> {
         None => tinker += " panicignore -1",
     }
     lines.push(tinker);
+    lines.extend(config.initial.as_ref().map(init_step_slew));
     let select = config.select;
     lines.push(format!(
         "tos minsane {} minclock {} maxclock {} maxdist {} mindist {} floor {} ceiling {}",
@@ -168,6 +175,12 @@ pub fn lines(config: &Config) -> Vec<String> {
         None => "bindcmdaddress /".into(),
     });
     lines
+}
+
+/// The `initstepslew` line.
+pub fn init_step_slew(initial: &InitialSetting) -> String {
+    let threshold = seconds(initial.threshold);
+    format!("initstepslew {threshold} {}", initial.hosts.join(" "))
 }
 
 /// The lines about files of measurements.
@@ -306,6 +319,7 @@ pub fn source(source: &SourceConfig) -> String {
         (options.burst, "burst"),
         (options.prefer, "prefer"),
         (options.noselect, "noselect"),
+        (options.offline, "offline"),
         (options.xleave, "xleave"),
         (options.over_ptp.is_some(), "ptp"),
         (options.correction, "extfield 10A"),

@@ -15,7 +15,9 @@ use crate::wire::ptp::EVENT_PORT;
 
 /// `tinker word value ...`.
 pub fn tinker(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
-    const KNOWN: [&str; 11] = [
+    const KNOWN: [&str; 13] = [
+        "stepfwd",
+        "stepback",
         "stepupdates",
         "panicafter",
         "panicignore",
@@ -34,6 +36,8 @@ pub fn tinker(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
         let limit = |value: NtpDuration| Some(value).filter(|v| *v > NtpDuration::ZERO);
         match word.text.as_str() {
             "step" => settings.push(Tinker::Step(limit(line.seconds(&word)?))),
+            "stepfwd" => settings.push(Tinker::StepForward(limit(line.seconds(&word)?))),
+            "stepback" => settings.push(Tinker::StepBack(limit(line.seconds(&word)?))),
             "panic" => settings.push(Tinker::Panic(limit(line.seconds(&word)?))),
             "stepout" => settings.push(Tinker::Stepout(line.seconds(&word)?)),
             "stepupdates" => {
@@ -53,14 +57,6 @@ pub fn tinker(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
                     word.text
                 );
                 line.note(&word, message);
-            }
-            "stepfwd" | "stepback" => {
-                let message = format!(
-                    "`{}` is not supported: steps have one limit for both directions",
-                    word.text
-                );
-                line.error(&word, message, "write `tinker step SECONDS`".into());
-                return None;
             }
             _ => {
                 line.unknown(&word, "tinker", KNOWN);

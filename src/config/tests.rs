@@ -19,8 +19,8 @@ use crate::config::stamping::{CardLine, Filter, StampingConfig, Which};
 use crate::config::statistics::{FileConfig, FileKind, Rotation, StatisticsConfig};
 use crate::config::xdp::{Mode, PREFIXES_MAX, XdpConfig, XdpLine};
 use crate::config::{
-    Commands, Config, Family, Listen, LocalClock, RtcConfig, SourceConfig, SourceKind, convert,
-    explain, native,
+    Commands, Config, Family, InitialSetting, Listen, LocalClock, RtcConfig, SourceConfig,
+    SourceKind, convert, explain, native,
 };
 use crate::server::respond::{BadMac, Sizes};
 use crate::server::rule::{Bucket, Flags, Headway, Prefix, RateLimit, Rule, Who};
@@ -238,6 +238,8 @@ fn sources_take_their_options() {
     )
     .config;
     let options = SourceOptions {
+        offline: false,
+        initial: false,
         minpoll: PollExponent::new(3),
         maxpoll: PollExponent::new(9),
         iburst: true,
@@ -473,7 +475,7 @@ fn errors_name_line_word_and_remedy() {
         ("tinker step fast", "`fast`"),
         ("tinker step -1", "not negative"),
         ("tinker panic nan", "`nan`"),
-        ("tinker stepback 0", "`stepback`"),
+        ("tinker stepback x", "`x`"),
         ("tinker stp 0", "`step`"),
         ("tinker nonsense 0", "`tinker` knows"),
         ("tos minclock x", "`x`"),
@@ -729,6 +731,7 @@ fn chrony_conf_means_what_chronyd_makes_of_it() {
     );
     let step = StepPolicy {
         threshold: Some(NtpDuration::from_seconds(0.5)),
+        threshold_back: Some(NtpDuration::from_seconds(0.5)),
         panic: Some(NtpDuration::from_whole_seconds(1000)),
         stepout: NtpDuration::ZERO,
         first_unlimited: false,
@@ -794,7 +797,8 @@ fn errors_in_chrony_conf_name_line_word_and_remedy() {
         ("port 70000", "65535"),
         ("local stratum 16", "1 to 15"),
         ("ratelimit leak 9", "1 to 4"),
-        ("initstepslew 30 a", "makestep"),
+        ("initstepslew x a", "`x`"),
+        ("initstepslew 30 a;b", "neither a host name"),
         ("refclock PPS /dev/pps0", "not supported yet"),
         ("broadcast 10.0.0.255", "1 to 65536"),
         ("broadcast 30 name.example", "no address"),
@@ -1162,6 +1166,8 @@ fn any_source() -> impl Strategy<Value = SourceConfig> {
                 family,
                 most: most.filter(|_| pool),
                 options: SourceOptions {
+                    offline: false,
+                    initial: false,
                     minpoll: PollExponent::new(a.min(b)),
                     maxpoll: PollExponent::new(a.max(b)),
                     iburst: switches.0 && !peer,
@@ -1301,7 +1307,10 @@ fn any_config() -> impl Strategy<Value = Config> {
     let sources = prop::collection::vec(any_source(), 0..5);
     let rules = prop::collection::vec(any_rule(), 0..8);
     let step = (
-        prop::option::of(any_duration()),
+        (
+            prop::option::of(any_duration()),
+            prop::option::of(any_duration()),
+        ),
         prop::option::of(any_duration()),
         any_duration(),
         prop::option::of(any::<u32>()),
@@ -1401,7 +1410,8 @@ fn any_config() -> impl Strategy<Value = Config> {
                 rate_limit: limit,
                 keys: paths.3,
                 step: StepPolicy {
-                    threshold: step.0,
+                    threshold: step.0.0,
+                    threshold_back: step.0.1,
                     panic: step.1,
                     stepout: step.2,
                     first_unlimited: false,
@@ -1409,6 +1419,10 @@ fn any_config() -> impl Strategy<Value = Config> {
                     panic_after: step.4,
                     panic_ignored: step.5,
                 },
+                initial: strata.0.checked_sub(9).map(|seconds| InitialSetting {
+                    threshold: NtpDuration::from_whole_seconds(i64::from(seconds) + 1),
+                    hosts: vec!["a.example".into(), "10.0.0.1".into()],
+                }),
                 select: SelectPolicy {
                     minsane: select.0,
                     minclock: select.1,

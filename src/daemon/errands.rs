@@ -190,6 +190,7 @@ fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
         old.commands == new.commands && old.manual == new.manual,
         "what chronyc asks (`cmdport`, `bindcmdaddress`, `cmdallow`, `manual`)",
     );
+    keep(old.initial == new.initial, "`initstepslew`");
     keep(old.busy_poll == new.busy_poll, "`busypoll`");
     keep(old.control == new.control, "`control`");
     keep(old.metrics == new.metrics, "`metrics`");
@@ -517,7 +518,8 @@ impl Errands {
 
     /// The sources of the start have the first numbers.
     fn counted(mut self) -> Self {
-        self.asked = self.config.sources.clone();
+        self.asked = self.config.asked_at_start();
+        self.unresolved.resize(self.asked.len(), false);
         self
     }
 

@@ -446,7 +446,8 @@ fn node_config(
 ) -> Result<NodeConfig, String> {
     let config = &options.config;
     Ok(NodeConfig {
-        sources: config.sources.iter().map(spec).collect(),
+        sources: config.asked_at_start().iter().map(spec).collect(),
+        initial: config.initial.as_ref().map(|initial| initial.threshold),
         local_stratum: config.local_clock.map(|local| local.stratum),
         orphan: config.orphan,
         step: config.step,

@@ -2,9 +2,9 @@
 
 use crate::config::broadcast::broadcast_chrony;
 use crate::config::chrony_lines::{
-    allow, bind_address, client_log_limit, conf_dir, deny, drift_file, include, leap_mode,
-    leap_zone, local, make_step, max_change, max_distance, max_stratum, min_sources, no_client_log,
-    other_limit, port, rate_limit, source_dir,
+    allow, bind_address, client_log_limit, conf_dir, deny, drift_file, include, init_step_slew,
+    leap_mode, leap_zone, local, make_step, max_change, max_distance, max_stratum, min_sources,
+    no_client_log, other_limit, port, rate_limit, source_dir,
 };
 use crate::config::chrony_source::{peer, pool, server};
 use crate::config::directives::{Directive, Kind, inert, missing, refused, works};
@@ -54,11 +54,11 @@ pub const DIRECTIVES: &[Directive] = &[
         refclock,
         "PHC /dev/ptp0 refid GPS",
     ),
-    refused(
+    works(
         "initstepslew",
         "THRESHOLD [HOST]...",
-        "the clock would not be stepped at the start",
-        "write `server HOST iburst` for each host, and `makestep THRESHOLD 1`",
+        "these set the clock at the start, before others have a say: it is stepped if it is off by so many seconds, else slewed",
+        init_step_slew,
         "30 a.example",
     ),
     works(

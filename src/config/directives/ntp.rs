@@ -283,6 +283,13 @@ pub const DIRECTIVES: &[Directive] = &[
         "panic 0",
     ),
     works(
+        "initstepslew",
+        "THRESHOLD [HOST]...",
+        "chrony's word: these set the clock at the start, before others have a say; by a step from this offset on",
+        crate::config::chrony_lines::init_step_slew,
+        "30 a.example",
+    ),
+    works(
         "tos",
         "[OPTION VALUE]...",
         "rules of selection",
