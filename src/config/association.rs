@@ -108,6 +108,9 @@ fn association(line: &mut Line<'_>, directive: &Word, kind: SourceKind) -> Optio
         return reference_clock(line, directive, &host, v4, kind);
     }
     check_host(line, &host, literal, family)?;
+    if kind == SourceKind::Peer {
+        not_ourselves(line, &host, literal)?;
+    }
     let mut most = None;
     let mut options = options(line, directive, &mut most)?;
     if kind == SourceKind::Peer {
@@ -161,6 +164,20 @@ pub fn check_host(
     };
     line.error(host, message, help.into());
     None
+}
+
+/// What is said from our own port to our own port, we would say to ourselves.
+pub fn not_ourselves(line: &mut Line<'_>, host: &Word, literal: Option<IpAddr>) -> Option<()> {
+    if literal.is_some_and(|address| address.is_loopback()) {
+        let message = format!(
+            "`{}` is this machine itself: what is sent there comes back to us",
+            host.text
+        );
+        let help = "name another machine, or write `server` to ask a daemon on another port";
+        line.error(host, message, help.into());
+        return None;
+    }
+    Some(())
 }
 
 /// Is `address` of `family`?

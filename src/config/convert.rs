@@ -35,6 +35,7 @@ pub fn to_chrony(config: &Config) -> (Vec<String>, Vec<String>) {
     serving(config, &mut lines, &mut lost);
     over_ptp(config, &mut lines, &mut lost);
     hardware(config, &mut lines, &mut lost);
+    lines.extend(native::leaving(config));
     commands(config, &mut lines);
     statistics(config, &mut lines, &mut lost);
     (lines, lost)

@@ -101,7 +101,6 @@ const CHRONY: &[(&str, &str)] = &[
     ),
     ("deny", "write `restrict ADDRESS/LEN ignore`"),
     ("authselectmode", DELETE),
-    ("bindacqaddress", DELETE),
     ("bindaddress", "write `listen ADDRESS`"),
     ("binddevice", DELETE),
     (

@@ -90,6 +90,22 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
         Statement::BindAddress(address) => vec![format!(
             "requests to {address} alone are answered, of that family"
         )],
+        Statement::Dscp(dscp) => vec![format!(
+            "what is sent has the code point {dscp} of differentiated services"
+        )],
+        Statement::AcquisitionAddress(address) => {
+            vec![format!(
+                "requests leave from {address}, to servers of its family"
+            )]
+        }
+        Statement::AcquisitionDevice(device) => {
+            vec![format!("requests leave by {device} alone")]
+        }
+        Statement::PidFile(Some(path)) => vec![format!(
+            "the number of the process is in {} for as long as it runs",
+            path.display()
+        )],
+        Statement::PidFile(None) => vec!["no pid file is written".into()],
         Statement::InitialSetting(setting) if setting.hosts.is_empty() => Vec::new(),
         Statement::InitialSetting(setting) => vec![format!(
             "at the start {} are asked, before others have a say: if the clock is off by {} or \

@@ -425,6 +425,15 @@ impl Loader {
                 clients.interleaved = interleaved.unwrap_or(clients.interleaved);
                 clients.limited = limited.unwrap_or(clients.limited);
             }
+            Statement::Dscp(dscp) => config.leaving.dscp = *dscp,
+            Statement::AcquisitionAddress(IpAddr::V4(v4)) => {
+                config.leaving.v4 = Some(*v4).filter(|v4| !v4.is_unspecified());
+            }
+            Statement::AcquisitionAddress(IpAddr::V6(v6)) => {
+                config.leaving.v6 = Some(*v6).filter(|v6| !v6.is_unspecified());
+            }
+            Statement::AcquisitionDevice(device) => config.leaving.device = Some(device.clone()),
+            Statement::PidFile(path) => config.pid_file.clone_from(path),
             Statement::Statistics(setting) => config.statistics.take(setting),
             Statement::Recent(clients) => config.recent = Some(*clients),
             Statement::BusyPoll(on) => config.busy_poll = *on,

@@ -136,6 +136,19 @@ pub struct LocalClock {
     pub stratum: u8,
 }
 
+/// `dscp`, `bindacqaddress` and `bindacqdevice`.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct LeavingConfig {
+    /// Code point of differentiated services (RFC 2474) of all that leaves, 0 to 63.
+    pub dscp: u8,
+    /// Requests leave by this interface; none: the routes choose.
+    pub device: Option<String>,
+    /// From this address; none: the routes choose.
+    pub v4: Option<Ipv4Addr>,
+    /// See `v4`.
+    pub v6: Option<Ipv6Addr>,
+}
+
 /// `initstepslew`: whom to ask at the start alone, before others have a say.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct InitialSetting {
@@ -333,6 +346,10 @@ pub struct Config {
     /// Do the server's threads look for requests all the time instead of sleeping
     /// until there are some?
     pub busy_poll: bool,
+    /// How what we send leaves.
+    pub leaving: LeavingConfig,
+    /// Where the number of the process is written; none: nowhere.
+    pub pid_file: Option<PathBuf>,
     /// The real-time clock.
     pub rtc: RtcConfig,
     /// May the time be typed in from the start (`chronyc settime`)?
@@ -450,6 +467,8 @@ impl Default for Config {
             ptp_port: None,
             ptp_domain: DOMAIN_DEFAULT,
             busy_poll: false,
+            leaving: LeavingConfig::default(),
+            pid_file: None,
             rtc: RtcConfig::default(),
             manual: false,
             statistics: StatisticsConfig::default(),

@@ -150,6 +150,7 @@ pub fn lines(config: &Config) -> Vec<String> {
     } else {
         "busypoll off".into()
     });
+    lines.extend(leaving(config));
     lines.extend(rtc(&config.rtc));
     let control = config.control.as_deref();
     lines.extend(control.map(|path| format!("control {}", quoted(path))));
@@ -224,6 +225,19 @@ pub fn logs(config: &StatisticsConfig) -> Vec<String> {
     lines.push(format!("logbanner {}", config.banner));
     let change = config.change;
     lines.extend(change.map(|limit| format!("logchange {}", seconds(limit))));
+    lines
+}
+
+/// How packets leave, and `pidfile`; both dialects have the words.
+pub fn leaving(config: &Config) -> Vec<String> {
+    let leaving = &config.leaving;
+    let mut lines = vec![format!("dscp {}", leaving.dscp)];
+    lines.extend(leaving.v4.map(|v4| format!("bindacqaddress {v4}")));
+    lines.extend(leaving.v6.map(|v6| format!("bindacqaddress {v6}")));
+    let device = leaving.device.as_deref();
+    lines.extend(device.map(|device| format!("bindacqdevice {}", word(device))));
+    let pid_file = config.pid_file.as_deref();
+    lines.extend(pid_file.map(|path| format!("pidfile {}", quoted(path))));
     lines
 }
 

@@ -317,6 +317,43 @@ pub fn port(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     Some(Statement::Port(port))
 }
 
+/// `dscp n`.
+pub fn dscp(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let dscp = line.integer(directive, 0..=63)?;
+    line.end()?;
+    Some(Statement::Dscp(dscp))
+}
+
+/// `bindacqaddress address`, chrony's word.
+pub fn bindacqaddress(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let word = line.argument(directive, "an address of this machine")?;
+    line.end()?;
+    let Ok(address) = word.text.parse() else {
+        let message = format!("`{}` is not an address", word.text);
+        let help = "write one like `192.0.2.1` or `2001:db8::1`";
+        line.error(&word, message, help.into());
+        return None;
+    };
+    Some(Statement::AcquisitionAddress(address))
+}
+
+/// `bindacqdevice interface`, chrony's word.
+pub fn bindacqdevice(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let word = line.argument(directive, "an interface")?;
+    line.end()?;
+    Some(Statement::AcquisitionDevice(word.text))
+}
+
+/// `pidfile path`; `/` alone is none.
+pub fn pid_file(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let word = line.argument(directive, "a file name")?;
+    line.end()?;
+    let path = PathBuf::from(word.text);
+    Some(Statement::PidFile(
+        Some(path).filter(|path| path.file_name().is_some()),
+    ))
+}
+
 /// `ptpport n`, chrony's word.
 pub fn ptpport(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let port = line.integer(directive, 0..=u16::MAX)?;

@@ -59,6 +59,14 @@ pub enum Statement {
         /// See [`Headway`](crate::server::rule::Headway).
         minimum_s: Option<u8>,
     },
+    /// `dscp`.
+    Dscp(u8),
+    /// `bindacqaddress`.
+    AcquisitionAddress(IpAddr),
+    /// `bindacqdevice`.
+    AcquisitionDevice(String),
+    /// `pidfile`; none: there is none.
+    PidFile(Option<PathBuf>),
     /// `initstepslew`.
     InitialSetting(InitialSetting),
     /// `tinker`.

@@ -19,8 +19,8 @@ use crate::config::stamping::{CardLine, Filter, StampingConfig, Which};
 use crate::config::statistics::{FileConfig, FileKind, Rotation, StatisticsConfig};
 use crate::config::xdp::{Mode, PREFIXES_MAX, XdpConfig, XdpLine};
 use crate::config::{
-    Commands, Config, Family, InitialSetting, Listen, LocalClock, RtcConfig, SourceConfig,
-    SourceKind, convert, explain, native,
+    Commands, Config, Family, InitialSetting, LeavingConfig, Listen, LocalClock, RtcConfig,
+    SourceConfig, SourceKind, convert, explain, native,
 };
 use crate::server::respond::{BadMac, Sizes};
 use crate::server::rule::{Bucket, Flags, Headway, Prefix, RateLimit, Rule, Who};
@@ -476,6 +476,10 @@ fn errors_name_line_word_and_remedy() {
         ("tinker step -1", "not negative"),
         ("tinker panic nan", "`nan`"),
         ("tinker stepback x", "`x`"),
+        ("peer 127.0.0.1", "this machine itself"),
+        ("peer ::1 iburst", "this machine itself"),
+        ("broadcast 127.0.0.1", "this machine itself"),
+        ("dscp 64", "from 0 to 63"),
         ("tinker stp 0", "`step`"),
         ("tinker nonsense 0", "`tinker` knows"),
         ("tos minclock x", "`x`"),
@@ -548,7 +552,6 @@ fn lines_without_effect_say_so() {
         "logfile /var/log/ntp",
         "logconfig =syncall +clockall",
         "leapsmearinterval 86400",
-        "pidfile /run/ntpd.pid",
         "crypto pw secret",
         "keysdir /k",
         "controlkey 1",
@@ -559,7 +562,6 @@ fn lines_without_effect_say_so() {
         "setvar a = b default",
         "phone 123",
         "trap 10.0.0.1",
-        "dscp 46",
         "mdnstries 5",
         "broadcastclient novolley",
         "enable bclient",
@@ -798,6 +800,9 @@ fn errors_in_chrony_conf_name_line_word_and_remedy() {
         ("local stratum 16", "1 to 15"),
         ("ratelimit leak 9", "1 to 4"),
         ("initstepslew x a", "`x`"),
+        ("peer 127.0.0.1", "this machine itself"),
+        ("broadcast 30 127.0.0.1", "this machine itself"),
+        ("bindacqaddress a", "not an address"),
         ("initstepslew 30 a;b", "neither a host name"),
         ("refclock PPS /dev/pps0", "not supported yet"),
         ("broadcast 10.0.0.255", "1 to 65536"),
@@ -1450,6 +1455,13 @@ fn any_config() -> impl Strategy<Value = Config> {
                 ptp_port,
                 ptp_domain,
                 busy_poll: rest.0,
+                leaving: LeavingConfig {
+                    dscp: strata.1,
+                    device: rest.0.then(|| "eth0".to_owned()),
+                    v4: rest.0.then_some([192, 0, 2, 1].into()),
+                    v6: (!rest.0).then_some(std::net::Ipv6Addr::LOCALHOST),
+                },
+                pid_file: rest.0.then(|| "/run/a b.pid".into()),
                 rtc: rest.7,
                 manual: rest.0,
                 statistics: rest.10,

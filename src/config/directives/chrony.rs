@@ -75,25 +75,25 @@ pub const DIRECTIVES: &[Directive] = &[
         &[Kind::Int(0, 65535)],
         "1123",
     ),
-    inert(
+    works(
         "bindacqaddress",
         "ADDRESS",
-        "the routing table chooses the address that requests leave from",
-        &[Kind::Text("an address")],
+        "the address that requests leave from; one for each family",
+        crate::config::settings::bindacqaddress,
         "192.0.2.1",
     ),
-    inert(
+    works(
         "bindacqdevice",
         "INTERFACE",
-        "the routing table chooses the interface",
-        &[Kind::Text("an interface")],
+        "the interface that requests leave by",
+        crate::config::settings::bindacqdevice,
         "eth0",
     ),
-    inert(
+    works(
         "dscp",
         "NUMBER",
-        "packets leave with the system's default priority",
-        &[Kind::Int(0, 63)],
+        "code point of differentiated services of what is sent [0]; answers of `xdp` don't have it",
+        crate::config::settings::dscp,
         "46",
     ),
     inert(
@@ -630,11 +630,11 @@ pub const DIRECTIVES: &[Directive] = &[
         &[Kind::Text("an address"), SECONDS],
         "root@localhost 0.5",
     ),
-    inert(
+    works(
         "pidfile",
         "FILE",
-        "systemd knows the process, and so does `ptntp stat --json`",
-        &[PATH],
+        "the number of the process, for as long as it runs; none is written without this line",
+        crate::config::settings::pid_file,
         "/run/chrony/chronyd.pid",
     ),
     inert(
