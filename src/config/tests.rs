@@ -1367,7 +1367,9 @@ fn any_config() -> impl Strategy<Value = Config> {
         version,
         hops,
     });
-    let broadcast = broadcast.prop_filter("an address", |b| !b.to.ip().is_unspecified());
+    let broadcast = broadcast.prop_filter("another's address", |b| {
+        !b.to.ip().is_unspecified() && !b.to.ip().is_loopback()
+    });
     let broadcasts = prop::collection::vec(broadcast, 0..3);
     let paths = (
         prop::option::of("/[a-z #=ü']{1,20}"),
