@@ -162,11 +162,7 @@ pub const SOURCE: Choices = Choices {
             None,
             "the stratum and the reference we tell are our own",
         ),
-        idle(
-            "offline",
-            None,
-            "sources are asked from the start; a network that is not there yet costs nothing",
-        ),
+        on("offline", None, "not asked until `chronyc online`"),
         idle(
             "auto_offline",
             None,
