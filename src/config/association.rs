@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::client::options::SourceOptions;
-use crate::config::directives::chrony_options::EXTENSION_FIELD;
 use crate::config::statement::{Line, Statement};
 use crate::config::words::Word;
 use crate::config::{Family, SourceConfig, SourceKind};
@@ -277,12 +276,7 @@ fn option(
 fn extfield(line: &mut Line<'_>, word: &Word, options: &mut SourceOptions) -> Option<()> {
     let kind = line.argument(word, "the type of an extension field")?;
     match kind.text.to_ascii_uppercase().as_str() {
-        "10A" | "F324" => {
-            options.correction = true;
-            let message =
-                format!("`extfield` is accepted and has no effect here, because {EXTENSION_FIELD}");
-            line.note(word, message);
-        }
+        "10A" | "F324" => options.correction = true,
         "F323" => line.note(
             &kind,
             "`extfield F323` has no effect: it is an experiment of chrony's".into(),

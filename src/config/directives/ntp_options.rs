@@ -75,7 +75,7 @@ pub const SOURCE: Choices = Choices {
             None,
             "ptntp's own: asked over PTP, on port 319 unless `port` says otherwise",
         ),
-        idle(
+        on(
             "extfield",
             Some(Kind::OneOf(&["10A", "F324", "F323"])),
             EXTENSION_FIELD,
