@@ -7,12 +7,13 @@
 //! Rows of the same content are one row. So the rows for the last octets of a million
 //! single addresses are few, and a CPU's cache holds them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::iter::Peekable;
+use std::net::IpAddr;
 
 use crate::server::access::{AccessTable, ByPort};
-use crate::xdp::layout::{IS_ROW, ROOT_V4, ROOT_V6, Row, access_entry};
+use crate::xdp::layout::{IS_ROW, ODD_SOURCE, ROOT_V4, ROOT_V6, Row, access_entry};
 
 /// Entries of a row.
 const ROW_LEN: u32 = 256;
@@ -37,13 +38,18 @@ struct Run {
 
 impl Rows {
     /// Walks the ranges of `access` once. A million of them take a second, or a few for IPv6.
-    pub fn new(access: &AccessTable) -> Self {
+    /// What comes from `odd` addresses passes, whatever the rules say.
+    pub fn new(access: &AccessTable, odd: &BTreeSet<IpAddr>) -> Self {
         let mut places = HashMap::new();
         let mut root = |changes: &mut dyn Iterator<Item = (u128, ByPort)>, width: u32| {
+            let odd = odd.iter().filter_map(|ip| match ip {
+                IpAddr::V4(v4) => (width == 32).then_some(u32::from(*v4).into()),
+                IpAddr::V6(v6) => (width == 128).then_some(u128::from(*v6)),
+            });
+            let changes =
+                changes.map(|(start, answer)| (start, access_entry(answer.ntp, answer.other)));
             let mut builder = Builder {
-                changes: changes
-                    .map(|(start, answer)| (start, access_entry(answer.ntp, answer.other)))
-                    .peekable(),
+                changes: overlaid(changes, odd.collect()).peekable(),
                 present: 0,
                 places: &mut places,
             };
@@ -99,6 +105,33 @@ impl Rows {
     }
 }
 
+/// `changes`, but [`ODD_SOURCE`] for the addresses `odd`, which ascend.
+fn overlaid(
+    changes: impl Iterator<Item = (u128, u32)>,
+    odd: Vec<u128>,
+) -> impl Iterator<Item = (u128, u32)> {
+    let mut changes = changes.peekable();
+    let marks = odd.iter().flat_map(|address| {
+        let next = address.checked_add(1);
+        let ends = next.filter(|next| odd.binary_search(next).is_err());
+        [Some((*address, true)), ends.map(|end| (end, false))]
+    });
+    let mut marks = marks.flatten().collect::<Vec<_>>().into_iter().peekable();
+    let (mut entry, mut is_odd) = (0, false);
+    std::iter::from_fn(move || {
+        let change = changes.peek().map(|(start, _)| *start);
+        let mark = marks.peek().map(|(start, _)| *start);
+        let start = change.into_iter().chain(mark).min()?;
+        if let Some((_, new)) = changes.next_if(|(at, _)| *at == start) {
+            entry = new;
+        }
+        if let Some((_, new)) = marks.next_if(|(at, _)| *at == start) {
+            is_odd = new;
+        }
+        Some((start, if is_odd { ODD_SOURCE } else { entry }))
+    })
+}
+
 /// More rules than there was room made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TooMany {
@@ -113,8 +146,8 @@ impl fmt::Display for TooMany {
         let Self { needed, room } = self;
         write!(
             f,
-            "the access rules take {needed} rows of the XDP table, which has had room for \
-             {room} since the start: restart ptntp, with `prefixes {needed}` or more on its \
+            "the access rules and this host's addresses take {needed} rows of the XDP table, \
+             which has had room for {room} since the start: restart ptntp, with `prefixes {needed}` or more on its \
              `xdp` line"
         )
     }
@@ -172,13 +205,15 @@ impl<I: Iterator<Item = (u128, u32)>> Builder<'_, I> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    use std::net::{Ipv4Addr, Ipv6Addr};
     use std::sync::{LazyLock, Mutex, PoisonError};
 
     use crate::dice::Dice;
     use crate::server::rule::{Flags, Prefix, Rule, Who};
     use crate::xdp::layout::OTHER_PORTS_SHIFT;
     use proptest::prelude::*;
+
+    const NONE: BTreeSet<IpAddr> = BTreeSet::new();
 
     /// What the program finds for a sender by his address and port, by its own steps: bits
     /// in the order of `ACCESS_FLAGS`. IPv4-mapped addresses, which no network carries, are
@@ -212,7 +247,7 @@ mod tests {
     /// addresses of each rule's block and beside it are compared before.
     fn with_tables(rules: &[Rule], sources: &[IpAddr], look: impl FnOnce(&AccessTable, &[Row])) {
         let access = AccessTable::compile(rules, sources);
-        let encoded = Rows::new(&access);
+        let encoded = Rows::new(&access, &NONE);
         let mut memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
         encoded.write(&mut memory);
         let blocks = rules.iter().filter_map(|rule| match rule {
@@ -283,7 +318,7 @@ mod tests {
                 agree(access, rows, address.parse().expect("an address"));
             }
         });
-        assert_eq!(Rows::new(&AccessTable::default()).count(), ROOTS);
+        assert_eq!(Rows::new(&AccessTable::default(), &NONE).count(), ROOTS);
     }
 
     #[test]
@@ -325,7 +360,10 @@ mod tests {
             restrict("10.0.0.9/32", Flags::MSSNTP),
             restrict("2001:db8::1/128", Flags::NOMODIFY),
         ];
-        assert_eq!(Rows::new(&AccessTable::compile(&rules, &[])).count(), ROOTS);
+        assert_eq!(
+            Rows::new(&AccessTable::compile(&rules, &[]), &NONE).count(),
+            ROOTS
+        );
     }
 
     /// Ten thousand hosts, a /24 or a /64 apart.
@@ -342,7 +380,7 @@ mod tests {
                 Rule::Restrict(Who::Block { prefix, ntpport }, Flags::IGNORE)
             })
             .collect();
-        let encoded = Rows::new(&AccessTable::compile(&rules, &[]));
+        let encoded = Rows::new(&AccessTable::compile(&rules, &[]), &NONE);
         // IPv4: one for the second octet, two for the third, as the last is not full,
         // and one for the fourth. IPv6: one for each octet after the first, a second for
         // the eighth, and for the last that of IPv4.
@@ -351,9 +389,44 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_from_odd_addresses_passes_and_nothing_else() {
+        let rules = [
+            restrict("192.0.2.0/24", Flags::IGNORE),
+            restrict("192.0.2.9/32", Flags::LIMITED),
+            restrict("2001:db8::/32", Flags::KOD),
+        ];
+        let access = AccessTable::compile(&rules, &[]);
+        let odd = [
+            "0.0.0.0",
+            "192.0.2.1",
+            "192.0.2.8",
+            "192.0.2.9",
+            "192.0.2.255",
+            "255.255.255.255",
+            "2001:db8::7",
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        ];
+        let odd: BTreeSet<IpAddr> = odd.map(|ip| ip.parse().expect("one")).into();
+        let encoded = Rows::new(&access, &odd);
+        let mut rows = vec![[0; 256]; encoded.count() as usize];
+        encoded.write(&mut rows);
+        for ip in &odd {
+            for beside in ends(Prefix::host(*ip)) {
+                for port in [123, 124] {
+                    let expected = match odd.contains(&beside) {
+                        true => ODD_SOURCE & 0xff,
+                        false => bits(access.lookup(beside, port)),
+                    };
+                    assert_eq!(lookup(&rows, beside, port), expected, "{beside}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused_with_the_number_to_write() {
         let host = restrict("192.0.2.1/32", Flags::IGNORE);
-        let encoded = Rows::new(&AccessTable::compile(&[host], &[]));
+        let encoded = Rows::new(&AccessTable::compile(&[host], &[]), &NONE);
         assert_eq!(encoded.fit(5), Ok(()));
         let refused = encoded.fit(4).expect_err("too many");
         assert!(
