@@ -297,7 +297,7 @@ fn rules_change_under_load() {
     assert!(ignored("ptntp_xdp_requests_total") < 10, "of {asked}");
 
     let before = basic(&ptntp);
-    let output = write(&rules(2000, "restrict 10.77.0.2 ignore\n"));
+    let output = write(&rules(12_000, "restrict 10.77.0.2 ignore\n"));
     assert_eq!(output.status.code(), Some(1));
     let said = process::all(&output);
     assert!(said.contains("`prefixes "), "{said}");

@@ -114,12 +114,25 @@ pub const COUNTS: usize = Verdict::COUNT + PASSED.len();
 /// 256 entries of an access table: the next octet of an address chooses one.
 pub type Row = [u32; 256];
 
+/// A row of few runs of equal entries, which are flags, in a line of cache: four words
+/// of 64 bits, where bit N says that a run begins with octet N; the class of each run's
+/// flags, an octet each; and how many runs begin before each of the words.
+pub type Line = [u8; 64];
+
 /// The row where a table begins for IPv4.
 pub const ROOT_V4: u32 = 0;
 /// The row where a table begins for IPv6.
 pub const ROOT_V6: u32 = 1;
-/// Marks an entry that is the number of a row; others are flags.
+/// The row of all flags that [`Line`]s name: their classes.
+pub const CLASSES: u32 = 2;
+/// Marks an entry that is the number of a row.
 pub const IS_ROW: u32 = 1 << 31;
+/// Marks an entry that is the number of a [`Line`]; those without a mark are flags.
+pub const IS_LINE: u32 = 1 << 30;
+/// What a [`Row`] has room for.
+pub const LINES_PER_ROW: usize = 16;
+/// Runs of equal entries that a [`Line`] has room for.
+pub const LINE_RUNS_MAX: usize = 28;
 /// Flags for source port 123 are in the lowest octet, those for others beside them.
 pub const OTHER_PORTS_SHIFT: u32 = 8;
 
@@ -260,6 +273,9 @@ mod tests {
         assert_eq!(access_entry(both, Flags::IGNORE), 0x0142);
         for (define, value) in [
             ("IS_ROW", "(1U << 31)"),
+            ("IS_LINE", "(1U << 30)"),
+            ("CLASSES", "2"),
+            ("LINES_PER_ROW", "16"),
             ("OTHER_PORTS_SHIFT", "8"),
             ("ROOT_V4", "0"),
             ("ROOT_V6", "1"),
