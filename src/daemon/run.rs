@@ -284,7 +284,7 @@ impl Without {
 }
 
 /// The XDP tier, if the configuration asks for it and it can be had.
-fn load_xdp(options: &Options, rules: &Policy, without: &mut Without) -> Option<Arc<Tier>> {
+fn load_xdp(options: &Options, rules: &Arc<Policy>, without: &mut Without) -> Option<Arc<Tier>> {
     let config = &options.config;
     let nobody = matches!(config.listen, Listen::Nowhere | Listen::Loopback);
     if options.once || nobody || config.xdp.lines.is_empty() {
