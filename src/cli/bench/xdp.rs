@@ -25,6 +25,11 @@ const LEAD_NS: i64 = 20_000_000;
 /// How often to look how far it is. A generator that is done goes on looking at the
 /// clock so long.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Of so much time real-time senders are ordinary threads in the second part, as the kernel
+/// stops those for 50 ms that are real-time ones for 95 % of a second. Whoever waits for
+/// their core has it then, so the less at once, the better.
+const TURN: Duration = Duration::from_millis(1);
+const REST: Duration = Duration::from_micros(80);
 /// EBUSY and EOPNOTSUPP.
 const EBUSY: i32 = 16;
 const EOPNOTSUPP: i32 = 95;
@@ -167,15 +172,12 @@ impl Live {
                     scope.spawn(move || {
                         let _ = signal::block_in_this_thread();
                         priority::stay_on(*core)?;
-                        if self.realtime {
-                            priority::realtime()?;
-                        }
                         sender.run()
                     })
                 })
                 .collect();
             loop {
-                std::thread::sleep(LOOK_EVERY);
+                self.let_run(&senders);
                 let counted = self.counted(SEEN_HEAD);
                 self.tell(&counted, watch);
                 if plan.start_ns == NOT_YET && counted.is_running() {
@@ -202,6 +204,22 @@ impl Live {
                 result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })
         })
+    }
+
+    /// Looks away for a moment.
+    fn let_run(&self, senders: &[Sender]) {
+        if !self.realtime {
+            return std::thread::sleep(LOOK_EVERY);
+        }
+        for _ in 0..LOOK_EVERY.as_millis() / TURN.as_millis() {
+            for (is_realtime, length) in [(true, TURN - REST), (false, REST)] {
+                for sender in senders {
+                    // One that has just ended is found out by who looks next.
+                    let _ = sender.set_realtime(is_realtime);
+                }
+                std::thread::sleep(length);
+            }
+        }
     }
 
     /// For the answers that may still come.
