@@ -5,8 +5,8 @@
 mod common;
 
 use std::net::IpAddr;
-use std::process::Output;
 
+use common::bench::{self, json, number};
 use common::net::{Namespace, Star, hub_v4, hub_v6, spoke_v4, spoke_v6};
 use common::ntp::{Client, Liar, Lie};
 use common::peers::ChronyServer;
@@ -14,29 +14,6 @@ use common::process;
 use common::ptntp::{BINARY, in_namespace, ptntp};
 use common::{TempDir, secs, wait_until};
 use serde_json::Value;
-
-/// A measurement from a namespace.
-fn bench(from: &Namespace, server: IpAddr, args: &[&str]) -> Output {
-    let mut command = process::command(Some(from), BINARY);
-    command.args(["bench", &server.to_string()]).args(args);
-    process::run(command, secs(60))
-}
-
-/// Its JSON; it must have measured.
-fn json(from: &Namespace, server: IpAddr, args: &[&str]) -> Value {
-    let mut patient = [args, &["--json"]].concat();
-    if !args.contains(&"--timeout") {
-        patient.extend(["--timeout", "5s"]);
-    }
-    let output = bench(from, server, &patient);
-    let text = process::stdout(&output);
-    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{args:?}: {}", process::all(&output)))
-}
-
-fn number(value: &Value, path: &str) -> f64 {
-    let found = value.pointer(path).and_then(Value::as_f64);
-    found.unwrap_or_else(|| panic!("no {path} in {value}"))
-}
 
 /// All was sent, and nearly all answered as asked.
 fn assert_good(report: &Value, kind: &str) {
@@ -150,7 +127,7 @@ fn chronyd_answers_basic_interleaved_and_signed_requests() {
     );
     assert_eq!(number(&wrong, "/result/basic"), 0.0, "{wrong}");
     let short = ["--rate", "100", "--duration", "100ms", "--timeout", "100ms"];
-    let silent = bench(
+    let silent = bench::run(
         from,
         server,
         &[&short[..], &["--key", "10:SHA1:other"]].concat(),
@@ -232,7 +209,7 @@ fn our_server_is_measured() {
     assert!((-251_000.0..-245_000.0).contains(&behind_us), "{report}");
 
     // It has no keys, and says so.
-    let output = bench(
+    let output = bench::run(
         from,
         hub_v4(0),
         &[&load[..], &["--key", "7:MD5:a"]].concat(),
@@ -295,7 +272,7 @@ fn a_generator_beyond_its_ceiling_says_so() {
     let _chronyd = ChronyServer::start(&star.hub);
     let from = &star.spokes[0];
     let short = ["--duration", "200ms", "--timeout", "1s"];
-    let output = bench(from, hub_v4(0), &[&["--rate", "20M"], &short[..]].concat());
+    let output = bench::run(from, hub_v4(0), &[&["--rate", "20M"], &short[..]].concat());
     let text = process::all(&output);
     assert_eq!(output.status.code(), Some(3), "{text}");
     assert!(text.contains("generator did not keep up"), "{text}");
@@ -327,18 +304,18 @@ fn silence_is_explained() {
     let star = Star::new(1);
     let from = &star.spokes[0];
     let load = ["--rate", "100", "--duration", "100ms", "--timeout", "100ms"];
-    let output = bench(from, hub_v4(0), &load);
+    let output = bench::run(from, hub_v4(0), &load);
     assert_eq!(output.status.code(), Some(1));
     assert!(process::all(&output).contains("is it an NTP server"));
     let sources = ["--sources", "10.61.0.0/16"];
-    let output = bench(from, hub_v4(0), &[&load[..], &sources[..]].concat());
+    let output = bench::run(from, hub_v4(0), &[&load[..], &sources[..]].concat());
     assert_eq!(output.status.code(), Some(1));
     let text = process::all(&output);
     let hint = format!("ip route add 10.61.0.0/16 via {}", spoke_v4(0));
     assert!(text.contains(&hint), "{text}");
     // Nobody is there at all.
     let gone = [&load[..], &sources[..]].concat();
-    let output = bench(from, common::net::host_v4(0, 77), &gone);
+    let output = bench::run(from, common::net::host_v4(0, 77), &gone);
     assert!(process::all(&output).contains("does not answer"));
 }
 
@@ -347,17 +324,10 @@ fn interrupted_it_tells_what_it_has() {
     require!(root, peers);
     let star = Star::new(1);
     let _chronyd = ChronyServer::start(&star.hub);
-    let directory = TempDir::new();
-    let mut command = process::command(Some(&star.spokes[0]), BINARY);
-    command.args(["bench", &hub_v4(0).to_string(), "--rate", "500"]);
-    command.args(["--duration", "60s"]);
-    let log = directory.path().join("log");
-    let mut running = process::Process::start("bench", command, &log);
-    std::thread::sleep(secs(2));
-    running.signal(nix::sys::signal::Signal::SIGINT);
-    assert!(wait_until(secs(10), || running.ended().is_some()));
-    assert_eq!(running.ended().and_then(|s| s.code()), Some(130));
-    let text = running.log();
+    let load = ["--rate", "500", "--duration", "60s"];
+    let from = &star.spokes[0];
+    let (code, text) = bench::disturbed(from, hub_v4(0), &load, secs(2), bench::interrupt);
+    assert_eq!(code, Some(130), "{text}");
     assert!(text.contains("result so far"), "{text}");
     assert!(text.contains("answered"), "{text}");
 }
@@ -368,17 +338,12 @@ fn ended_while_it_waits_it_calls_nothing_lost() {
     let star = Star::new(1);
     // Takes requests, and answers none.
     let _silent = star.hub.udp((hub_v4(0), 123).into());
-    let directory = TempDir::new();
-    let mut command = process::command(Some(&star.spokes[0]), BINARY);
-    command.args(["bench", &hub_v4(0).to_string(), "--rate", "100"]);
-    command.args(["--duration", "200ms", "--timeout", "60s", "--json"]);
-    let log = directory.path().join("log");
-    let mut running = process::Process::start("bench", command, &log);
-    std::thread::sleep(secs(3));
-    running.signal(nix::sys::signal::Signal::SIGINT);
-    assert!(wait_until(secs(10), || running.ended().is_some()));
-    assert_eq!(running.ended().and_then(|s| s.code()), Some(130));
-    let report: Value = serde_json::from_str(&running.log()).expect("JSON");
+    let load = ["--rate", "100", "--duration", "200ms", "--timeout", "60s"];
+    let load = [&load[..], &["--json"]].concat();
+    let from = &star.spokes[0];
+    let (code, text) = bench::disturbed(from, hub_v4(0), &load, secs(3), bench::interrupt);
+    assert_eq!(code, Some(130), "{text}");
+    let report = bench::report(&text);
     assert_eq!(report["result"]["lost"], 0, "{report}");
     let sent = number(&report, "/result/sent");
     assert!((1.0..=20.0).contains(&sent), "{report}");
@@ -390,29 +355,16 @@ fn an_error_midway_leaves_the_result_so_far() {
     require!(root, peers);
     let star = Star::new(1);
     let _chronyd = ChronyServer::start(&star.hub);
-    let directory = TempDir::new();
     star.hub
         .ip(&format!("route add 10.61.0.0/16 via {}", spoke_v4(0)));
+    let from = &star.spokes[0];
     for sources in [&[][..], &["--sources", "10.61.0.0/16"]] {
-        star.spokes[0].ip("link set eth up");
-        let mut command = process::command(Some(&star.spokes[0]), BINARY);
-        command.args(["bench", &hub_v4(0).to_string(), "--rate", "500"]);
-        command.args(["--duration", "60s", "--json"]).args(sources);
-        let log = directory.path().join("log");
-        let mut running = process::Process::start("bench", command, &log);
-        std::thread::sleep(secs(2));
-        star.spokes[0].ip("link set eth down");
-        assert!(wait_until(secs(10), || running.ended().is_some()));
-        assert_eq!(running.ended().and_then(|s| s.code()), Some(1));
-        let text = running.log();
-        let report = text.lines().find(|line| line.starts_with('{'));
-        let report: Value = serde_json::from_str(report.expect(&text)).expect("JSON");
-        let error = report["error"].as_str().expect("an error");
-        assert!(error.contains("can't send to"), "{report}");
-        assert!(text.contains(&format!("ptntp bench: {error}")), "{text}");
-        assert!(number(&report, "/result/answered") > 100.0, "{report}");
-        assert!(number(&report, "/result/length_s") < 50.0, "{report}");
-        assert!(number(&report, "/result/loss") < 0.1, "{report}");
+        from.ip("link set eth up");
+        let load = ["--rate", "500", "--duration", "60s", "--json"];
+        let load = [&load[..], sources].concat();
+        let down = |_: &mut process::Process| from.ip("link set eth down");
+        let (code, text) = bench::disturbed(from, hub_v4(0), &load, secs(2), down);
+        bench::assert_ended_midway(code, &text);
     }
 }
 
