@@ -112,7 +112,10 @@ pub fn spread(mut values: Vec<f64>) -> [f64; 3] {
     }
 }
 
-/// As text: the median, then least and most.
+/// As text: the median, then least and most; where all was lost on both sides there is none.
 pub fn ratio([least, median, most]: [f64; 3]) -> String {
+    if median.is_nan() {
+        return "–".into();
+    }
     format!("{median:.2} [{least:.2} {most:.2}]")
 }
