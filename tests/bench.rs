@@ -6,12 +6,12 @@ mod common;
 
 use std::net::IpAddr;
 
-use common::bench::{self, json, number};
+use common::bench;
 use common::net::{Namespace, Star, hub_v4, hub_v6, spoke_v4, spoke_v6};
 use common::ntp::{Client, Liar, Lie};
-use common::peers::ChronyServer;
+use common::peers::{ChronyServer, MUTE, chronyd};
 use common::process;
-use common::ptntp::{BINARY, in_namespace, ptntp};
+use common::ptntp::{BINARY, bench, bench_json as json, in_namespace, number, ptntp};
 use common::{TempDir, secs, wait_until};
 use serde_json::Value;
 
@@ -33,23 +33,13 @@ fn assert_good(report: &Value, kind: &str) {
 /// chronyd with keys.
 fn chronyd_with_keys(namespace: &Namespace) -> (process::Process, TempDir) {
     let directory = TempDir::new();
-    let path = directory.path().display().to_string();
     directory.write(
         "keys",
         "10 SHA1 HEX:6b6579\n11 MD5 ASCII:secret\n12 AES128 HEX:2b7e151628aed2a6abf7158809cf4f3c\n\
          13 SHA512 HEX:6b6579\n",
     );
-    let config = directory.write(
-        "chrony.conf",
-        format!(
-            "local stratum 1\nallow all\nuser root\npidfile {path}/pid\ncmdport 0\n\
-             bindcmdaddress /\nkeyfile {path}/keys\n"
-        ),
-    );
-    let program = common::peers::root().join("usr/sbin/chronyd");
-    let mut command = process::command(Some(namespace), program);
-    command.args(["-d", "-x", "-f"]).arg(config);
-    let process = process::Process::start("chronyd", command, &directory.path().join("log"));
+    let config = format!("local stratum 1\nallow all\n{MUTE}keyfile @DIR@/keys\n");
+    let process = chronyd(namespace, &directory, &config);
     let local = Client::new(namespace, IpAddr::from([127, 0, 0, 1]));
     assert!(
         wait_until(secs(10), || local.time().is_some()),
@@ -127,7 +117,7 @@ fn chronyd_answers_basic_interleaved_and_signed_requests() {
     );
     assert_eq!(number(&wrong, "/result/basic"), 0.0, "{wrong}");
     let short = ["--rate", "100", "--duration", "100ms", "--timeout", "100ms"];
-    let silent = bench::run(
+    let silent = bench(
         from,
         server,
         &[&short[..], &["--key", "10:SHA1:other"]].concat(),
@@ -209,7 +199,7 @@ fn our_server_is_measured() {
     assert!((-251_000.0..-245_000.0).contains(&behind_us), "{report}");
 
     // It has no keys, and says so.
-    let output = bench::run(
+    let output = bench(
         from,
         hub_v4(0),
         &[&load[..], &["--key", "7:MD5:a"]].concat(),
@@ -272,7 +262,7 @@ fn a_generator_beyond_its_ceiling_says_so() {
     let _chronyd = ChronyServer::start(&star.hub);
     let from = &star.spokes[0];
     let short = ["--duration", "200ms", "--timeout", "1s"];
-    let output = bench::run(from, hub_v4(0), &[&["--rate", "20M"], &short[..]].concat());
+    let output = bench(from, hub_v4(0), &[&["--rate", "20M"], &short[..]].concat());
     let text = process::all(&output);
     assert_eq!(output.status.code(), Some(3), "{text}");
     assert!(text.contains("generator did not keep up"), "{text}");
@@ -304,18 +294,18 @@ fn silence_is_explained() {
     let star = Star::new(1);
     let from = &star.spokes[0];
     let load = ["--rate", "100", "--duration", "100ms", "--timeout", "100ms"];
-    let output = bench::run(from, hub_v4(0), &load);
+    let output = bench(from, hub_v4(0), &load);
     assert_eq!(output.status.code(), Some(1));
     assert!(process::all(&output).contains("is it an NTP server"));
     let sources = ["--sources", "10.61.0.0/16"];
-    let output = bench::run(from, hub_v4(0), &[&load[..], &sources[..]].concat());
+    let output = bench(from, hub_v4(0), &[&load[..], &sources[..]].concat());
     assert_eq!(output.status.code(), Some(1));
     let text = process::all(&output);
     let hint = format!("ip route add 10.61.0.0/16 via {}", spoke_v4(0));
     assert!(text.contains(&hint), "{text}");
     // Nobody is there at all.
     let gone = [&load[..], &sources[..]].concat();
-    let output = bench::run(from, common::net::host_v4(0, 77), &gone);
+    let output = bench(from, common::net::host_v4(0, 77), &gone);
     assert!(process::all(&output).contains("does not answer"));
 }
 

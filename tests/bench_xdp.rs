@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::bench::{self, json, number};
+use common::bench;
 use common::frame::{Checksum, Datagram};
 use common::net::{Namespace, Star, host_v4, hub_v4, hub_v6, spoke_v4, spoke_v6};
 use common::peers::ChronyServer;
 use common::process;
-use common::ptntp::{BINARY, ptntp};
+use common::ptntp::{BINARY, bench, bench_json as json, number, ptntp};
 use common::{TempDir, secs, wait_until};
 use ptntp::linux::frames::xdp::TransmitRing;
 use ptntp::linux::priority;
@@ -251,13 +251,13 @@ fn it_leaves_nothing_behind_and_others_alone() {
     };
     // Nobody answers; the way is known by ARP.
     let load = ["--rate", "1k", "--duration", "100ms", "--timeout", "100ms"];
-    let output = bench::run(from, hub_v4(0), &by_xdp(&load));
+    let output = bench(from, hub_v4(0), &by_xdp(&load));
     assert_eq!(output.status.code(), Some(1), "{}", process::all(&output));
     assert!(process::all(&output).contains("no answer from"));
     assert_eq!(attached(), None);
 
     let theirs = pass(from, "eth").expect("attached");
-    let output = bench::run(from, hub_v4(0), &by_xdp(&load));
+    let output = bench(from, hub_v4(0), &by_xdp(&load));
     let text = process::all(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(
@@ -277,7 +277,7 @@ fn it_leaves_nothing_behind_and_others_alone() {
         // Nobody is there at all.
         (host_v4(0, 77), &by_xdp(&[])[..], "does not answer"),
     ] {
-        let output = bench::run(from, server, args);
+        let output = bench(from, server, args);
         let text = process::all(&output);
         assert!(matches!(output.status.code(), Some(1 | 2)), "{text}");
         assert!(text.contains(said), "{text}");

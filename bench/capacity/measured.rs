@@ -15,6 +15,8 @@ pub struct Cell {
     pub interleaved: f64,
     /// Delay from the intended time of the request: p50, p99, p99.9; microseconds.
     pub delays_us: [f64; 3],
+    /// From the transmit stamp of a reply to its arrival; p99, microseconds.
+    pub stamp_error_us: f64,
     /// The share of its time that the generator worked.
     pub generator_busy: f64,
     /// There would perhaps have been more answers, or sooner, with a better generator.
@@ -37,6 +39,9 @@ impl Cell {
             answered: number("answered") / number("sent"),
             interleaved: number("interleaved") / number("asked_interleaved"),
             delays_us: [delay("p50"), delay("p99"), delay("p99_9")],
+            stamp_error_us: result["stamps"]["transmit_basic"]["p99_us"]
+                .as_f64()
+                .unwrap_or(f64::NAN),
             generator_busy: result["generator"]["busy"].as_f64().unwrap_or(f64::NAN),
             generator_limits: match search["limit"].as_str() {
                 Some(limit) => limit != "server",

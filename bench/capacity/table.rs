@@ -17,7 +17,8 @@ pub fn text(measured: &[Measured<Load>], ceiling: f64, args: &Args) -> String {
         out,
         "Medians of {} rounds, with the least and the most in brackets; ratios are {}'s to the \
          row's, round by round. {CLIENTS} clients; {} has an access list of {PREFIXES} prefixes, \
-         the others none. {}\n",
+         the others none. T3 to T4 is the p99 of the time from a reply's transmit stamp to its \
+         arrival, which here is the error of the stamp. {}\n",
         args.rounds,
         first.name,
         first.name,
@@ -27,11 +28,11 @@ pub fn text(measured: &[Measured<Load>], ceiling: f64, args: &Args) -> String {
     let _ = writeln!(
         out,
         "| server | answers/s | generator | ratio | CPU a request | ratio | at 20k/s | ratio | \
-         memory |"
+         T3 to T4 | memory |"
     );
     let _ = writeln!(
         out,
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     );
     for one in with(measured, Load::Full) {
         let rate = |cell: &Cell| cell.answered_per_s;
@@ -39,7 +40,7 @@ pub fn text(measured: &[Measured<Load>], ceiling: f64, args: &Args) -> String {
         let _ = writeln!(
             out,
             "| {} | {:.0}k | {:.0} % busy, ceiling {:.0}k | {} | {:.2} µs | {} | {:.2} µs | {} | \
-             {:.0} MiB |",
+             {:.1} µs | {:.0} MiB |",
             one.name,
             one.median(Load::Full, rate) / 1e3,
             one.median(Load::Full, |cell| cell.generator_busy) * 100.0,
@@ -49,6 +50,7 @@ pub fn text(measured: &[Measured<Load>], ceiling: f64, args: &Args) -> String {
             ratio(first.part_of(one, Load::Full, cost)),
             one.median(Load::Light, cost),
             ratio(first.part_of(one, Load::Light, cost)),
+            one.median(Load::Full, |cell| cell.stamp_error_us),
             one.memory_kib as f64 / 1024.0
         );
     }

@@ -1,36 +1,20 @@
-//! `ptntp bench` from a namespace, and what it says.
+//! `ptntp bench` that something happens to, and what it says then.
 
 use std::net::IpAddr;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::net::Namespace;
 use super::process::{self, Process};
-use super::ptntp::BINARY;
+use super::ptntp::{BINARY, number};
 use super::{TempDir, secs, wait_until};
 
 fn command(from: &Namespace, server: IpAddr, args: &[&str]) -> Command {
     let mut command = process::command(Some(from), BINARY);
     command.args(["bench", &server.to_string()]).args(args);
     command
-}
-
-/// A measurement.
-pub fn run(from: &Namespace, server: IpAddr, args: &[&str]) -> Output {
-    process::run(command(from, server, args), secs(60))
-}
-
-/// Its JSON; it must have measured. Patient, unless it is told otherwise.
-pub fn json(from: &Namespace, server: IpAddr, args: &[&str]) -> Value {
-    let mut patient = [args, &["--json"]].concat();
-    if !args.contains(&"--timeout") {
-        patient.extend(["--timeout", "5s"]);
-    }
-    let output = run(from, server, &patient);
-    let text = process::stdout(&output);
-    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{args:?}: {}", process::all(&output)))
 }
 
 /// One that something happens to after a while, and that ends of it, soon. Its exit code
@@ -63,12 +47,6 @@ pub fn interrupt(running: &mut Process) {
 pub fn report(text: &str) -> Value {
     let line = text.lines().find(|line| line.starts_with('{'));
     serde_json::from_str(line.unwrap_or_else(|| panic!("{text}"))).expect("JSON")
-}
-
-/// A figure of the JSON.
-pub fn number(value: &Value, path: &str) -> f64 {
-    let found = value.pointer(path).and_then(Value::as_f64);
-    found.unwrap_or_else(|| panic!("no {path} in {value}"))
 }
 
 /// It was ended by an error on its side, which it tells with what it has.
