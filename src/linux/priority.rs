@@ -24,7 +24,7 @@ pub fn wake_on_time() -> io::Result<()> {
 /// # Errors
 /// EPERM without CAP_SYS_NICE or RLIMIT_RTPRIO.
 pub fn realtime() -> io::Result<()> {
-    fifo(1)
+    set_policy(THIS, libc::SCHED_FIFO, 1)
 }
 
 /// Puts the thread before those of [`realtime`] too: it is to stop them.
@@ -32,15 +32,31 @@ pub fn realtime() -> io::Result<()> {
 /// # Errors
 /// As [`realtime`].
 pub fn above_realtime() -> io::Result<()> {
-    fifo(2)
+    set_policy(THIS, libc::SCHED_FIFO, 2)
 }
 
-fn fifo(priority: libc::c_int) -> io::Result<()> {
+/// Gives a thread of this process what [`realtime`] gives, or takes it away. Real-time threads
+/// that never sleep are stopped for 50 ms in each second (`kernel.sched_rt_runtime_us`), unless
+/// they are ordinary ones for a twentieth of their time.
+///
+/// # Errors
+/// As [`realtime`]; ESRCH for a thread that has ended.
+pub fn set_realtime(thread: libc::pid_t, is_realtime: bool) -> io::Result<()> {
+    match is_realtime {
+        true => set_policy(thread, libc::SCHED_FIFO, 1),
+        false => set_policy(thread, libc::SCHED_OTHER, 0),
+    }
+}
+
+/// The calling thread, to sched_setscheduler(2).
+const THIS: libc::pid_t = 0;
+
+fn set_policy(thread: libc::pid_t, policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
     // SAFETY: an all-zero sched_param is valid (musl's has more fields).
     let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
     parameters.sched_priority = priority;
-    // SAFETY: `parameters` is valid for the length of the call; 0 is this thread.
-    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters) }).map(drop)
+    // SAFETY: `parameters` is valid for the length of the call.
+    check(unsafe { libc::sched_setscheduler(thread, policy, &parameters) }).map(drop)
 }
 
 /// The cores that this thread may run on, by the kernel's numbers, rising.

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use crate::linux::priority;
 use crate::linux::signal;
 use crate::linux::xdp::Program;
 use crate::linux::xdp::call::{TestRunOrder, test_run};
@@ -78,6 +79,17 @@ impl<'p> Sender<'p> {
             flags: LIVE_FRAMES,
             ..TestRunOrder::default()
         })
+    }
+
+    /// Has a run go before ordinary threads, or no longer; before and after one nothing.
+    ///
+    /// # Errors
+    /// As [`priority::realtime`].
+    pub fn set_realtime(&self, is_realtime: bool) -> io::Result<()> {
+        match self.thread.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            thread => priority::set_realtime(thread, is_realtime),
+        }
     }
 
     /// Ends a run, if the kernel has begun with it: to be called until it has ended.
