@@ -41,8 +41,6 @@ pub struct Book {
     written: u32,
     /// For which seconds the open file is good.
     good_for: Range<i64>,
-    /// It can't be written just now.
-    failing: bool,
     /// When the operator was told so last.
     told: Option<MonoInstant>,
     /// He waits for the good news.
@@ -63,7 +61,6 @@ impl Book {
                 started,
                 written: 0,
                 good_for: 0..0,
-                failing: false,
                 told: None,
                 owed: false,
                 lost: 0,
@@ -163,8 +160,7 @@ impl Book {
     /// full again.
     pub fn failed(&mut self, count: usize, why: &str, now: MonoInstant) {
         self.lost += count as u64;
-        let began = !std::mem::replace(&mut self.failing, true);
-        if began && self.told.is_none_or(|at| now.since(at) >= AGAIN) {
+        if !self.owed && self.told.is_none_or(|at| now.since(at) >= AGAIN) {
             self.told = Some(now);
             self.owed = true;
             warn!(
@@ -176,7 +172,7 @@ impl Book {
 
     /// Lines were written.
     pub fn succeeded(&mut self) {
-        if std::mem::take(&mut self.failing) && std::mem::take(&mut self.owed) {
+        if std::mem::take(&mut self.owed) {
             let lost = std::mem::take(&mut self.lost);
             info!("{} is written again; {lost} lines were lost", self.path());
         }
@@ -512,11 +508,11 @@ mod tests {
         scribe.write(&at(2026, 11, 22, 1, 0));
         scribe.write(&at(2026, 11, 22, 2, 0));
         let (book, file) = &scribe.files[0];
-        assert!(file.is_none() && book.failing);
+        assert!(file.is_none() && book.owed);
         assert_eq!(book.lost, 2);
         fs::create_dir(&room.0).unwrap();
         scribe.write(&at(2026, 11, 22, 3, 0));
-        assert!(!scribe.files[0].0.failing);
+        assert!(!scribe.files[0].0.owed);
         assert_eq!(room.lines("usestats"), 1);
     }
 
@@ -535,8 +531,12 @@ mod tests {
             assert_eq!((book.told, book.owed), (Some(at(10)), false));
             book.succeeded();
         }
+        // Full for good since within the hour: told when that is over.
+        book.failed(1, "full", at(3000));
+        assert!(!book.owed);
         book.failed(1, "full", at(4000));
-        assert_eq!((book.told, book.lost), (Some(at(4000)), 19));
+        assert_eq!((book.told, book.owed), (Some(at(4000)), true));
+        assert_eq!(book.lost, 20);
     }
 
     #[test]
