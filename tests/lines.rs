@@ -3,14 +3,22 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use common::net::{Namespace, Star, host_v4, hub_v4, spoke_v4};
-use common::ntp::{Client, read_variables, request};
-use common::peers::root;
+use nix::net::if_::if_indextoname;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
+};
+
+use common::frame;
+use common::net::{Namespace, Star, host_v4, hub_v4, hub_v6, spoke_v4, spoke_v6};
+use common::ntp::{Client, control, read_variables, request};
+use common::peers::chronyc;
 use common::process::{self, Process, all};
 use common::ptntp::{BINARY, OPEN, Ptntp, in_namespace};
 use common::witness::{TRUTH, Witnesses};
@@ -52,17 +60,9 @@ fn burst(client: &Client, count: usize) -> (usize, usize) {
     (replies.len() - kisses, kisses)
 }
 
-/// A message of mode 6.
-fn control(operation: u8, data: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0x16, operation, 0, 1, 0, 0, 0, 0, 0, 0, 0, data.len() as u8];
-    bytes.extend(data);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-/// Is it refused?
+/// Is a message of mode 6 refused?
 fn is_refused(client: &Client, operation: u8, data: &[u8]) -> bool {
-    let answer = client.ask(&control(operation, data)).expect("an answer");
+    let answer = client.ask(&control(operation, 0, data)).expect("an answer");
     answer[1] & 0xc0 == 0xc0
 }
 
@@ -96,7 +96,7 @@ fn what_restrict_forbids_is_refused() {
     assert_eq!(ptntp.sources().len(), 1, "{:?}", ptntp.sources());
     // READ_MRU by one who has a nonce, and by one who may not.
     let list = |client: &Client| {
-        let nonce = client.ask(&control(12, b"")).expect("a nonce");
+        let nonce = client.ask(&control(12, 0, b"")).expect("a nonce");
         let len = usize::from(nonce[11]);
         let asks = [nonce[12..12 + len].trim_ascii(), b", frags=2"].concat();
         !is_refused(client, 10, &asks)
@@ -329,14 +329,18 @@ fn sockets_are_where_the_lines_say() {
     }
 }
 
+/// `interface`, and `nic`, which is another name for it.
 #[test]
-fn nic_is_interface_by_another_name() {
+fn interface_lines_decide_where_it_answers() {
     require!(root);
-    let star = Star::new(2);
-    let lines = format!("nic ignore all\nnic listen {}\n", hub_v4(0));
-    let _ptntp = start(&star.hub, "ntp", &format!("{OPEN}{lines}"));
-    wait_served(&Client::new(&star.spokes[0], hub_v4(0)));
-    assert!(Client::new(&star.spokes[1], hub_v4(1)).time().is_none());
+    for name in ["interface", "nic"] {
+        let star = Star::new(2);
+        let lines = format!("{name} ignore all\n{name} listen {}\n", hub_v4(0));
+        let _ptntp = start(&star.hub, "ntp", &format!("{OPEN}{lines}"));
+        wait_served(&Client::new(&star.spokes[0], hub_v4(0)));
+        let other = Client::new(&star.spokes[1], hub_v4(1));
+        assert!(other.time().is_none(), "{name}");
+    }
 }
 
 /// `allow`, `deny` and `local stratum` from files that other files name.
@@ -444,13 +448,6 @@ fn leap_tables_are_believed() {
     }
 }
 
-/// `chronyc -h WHOM WORDS` inside a namespace.
-fn chronyc(from: &Namespace, whom: &str, words: &str) -> String {
-    let mut command = process::command(Some(from), root().join("usr/bin/chronyc"));
-    command.args(["-n", "-h", whom]).args(words.split(' '));
-    all(&process::run(command, secs(20)))
-}
-
 /// `cmdport`, `bindcmdaddress`, `cmdallow`, `cmddeny`, `manual`, in both dialects.
 #[test]
 fn chronyc_is_answered_where_the_lines_say() {
@@ -466,18 +463,15 @@ fn chronyc_is_answered_where_the_lines_say() {
         );
         let ptntp = start(&star.hub, dialect, &config);
         let socket = ptntp.directory.path().join("cmd.sock");
-        let socket = socket.to_str().expect("UTF-8");
         // Typed in: 505 where `manual` is not on.
-        let set = chronyc(&star.hub, socket, "settime 12:00:00");
+        let set = all(&chronyc(&star.hub, socket, "settime 12:00:00"));
         assert!(set.contains("Clock was"), "{dialect}: {set}");
         let hub = hub_v4(0).to_string();
         let from = |host: u8, port: &str| {
             let spoke = &star.spokes[0];
             let route = format!("route replace {hub}/32 dev eth src {}", host_v4(0, host));
             spoke.ip(&route);
-            let mut command = process::command(Some(spoke), root().join("usr/bin/chronyc"));
-            command.args(["-n", "-h", &hub, "-p", port, "tracking"]);
-            all(&process::run(command, secs(20)))
+            all(&chronyc(spoke, &hub, &format!("-p {port} tracking")))
         };
         assert!(from(2, "1323").contains("Leap status"), "{dialect}");
         assert!(from(10, "1323").contains("506 Cannot talk"), "{dialect}");
@@ -499,7 +493,7 @@ fn noclientlog_lists_nobody() {
         let ptntp = start(&star.hub, "chrony", &config);
         wait_served(&Client::new(&star.spokes[0], hub_v4(0)));
         let socket = ptntp.directory.path().join("cmd.sock");
-        let said = chronyc(&star.hub, socket.to_str().expect("UTF-8"), "clients");
+        let said = all(&chronyc(&star.hub, socket, "clients"));
         let address = spoke_v4(0).to_string();
         assert_eq!(said.contains(&address), listed, "{line}: {said}");
     }
@@ -509,31 +503,17 @@ fn noclientlog_lists_nobody() {
 #[test]
 fn cryptonak_says_whether_a_wrong_mac_is_told() {
     require!(root);
+    let ntp = "server 127.127.1.0\nrestrict default\nkeys @DIR@/keys\ntrustedkey 1";
+    let chrony = "local\nallow\nkeyfile @DIR@/keys";
     for (dialect, config, told) in [
-        (
-            "ntp",
-            "server 127.127.1.0\nrestrict default\nkeys @DIR@/keys\ntrustedkey 1\ncryptonak off\n",
-            false,
-        ),
-        (
-            "ntp",
-            "server 127.127.1.0\nrestrict default\nkeys @DIR@/keys\ntrustedkey 1\ncryptonak on\n",
-            true,
-        ),
-        (
-            "chrony",
-            "local\nallow\nkeyfile @DIR@/keys\ncryptonak off\n",
-            false,
-        ),
-        (
-            "chrony",
-            "local\nallow\nkeyfile @DIR@/keys\ncryptonak on\n",
-            true,
-        ),
+        ("ntp", format!("{ntp}\ncryptonak off\n"), false),
+        ("ntp", format!("{ntp}\ncryptonak on\n"), true),
+        ("chrony", format!("{chrony}\ncryptonak off\n"), false),
+        ("chrony", format!("{chrony}\ncryptonak on\n"), true),
     ] {
         let star = Star::new(1);
         let setup = in_namespace(&star.hub)
-            .config(config)
+            .config(&config)
             .args(&["--dialect", dialect]);
         setup
             .directory()
@@ -605,5 +585,125 @@ fn the_last_switch_counts() {
         let ptntp = start(&star.hub, "ntp", &config);
         let right = || ptntp.true_error_s().abs() < 0.01;
         assert_eq!(wait_until(secs(8), right), steers, "{lines}");
+    }
+}
+
+/// A socket for every frame that passes `interface`.
+fn tap(namespace: &Namespace, interface: &str) -> OwnedFd {
+    let index = namespace.index(interface);
+    namespace.inside(|| {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let kind = SockProtocol::EthAll;
+        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, kind).expect("a tap");
+        let name = if_indextoname(index).expect("its name");
+        let name = name.into_string().expect("text");
+        setsockopt(&socket, sockopt::BindToDevice, &name.into()).expect("one interface");
+        socket
+    })
+}
+
+/// Destination port and code point of what came by the tap, IPv4 and IPv6.
+fn code_points(tap: &OwnedFd) -> BTreeSet<(bool, u16, u8)> {
+    let mut buffer = [0; 2048];
+    let mut seen = BTreeSet::new();
+    while let Ok(len) = recv(tap.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+        if let Some(frame) = frame::read(&buffer[..len]) {
+            let to = frame.datagram.to;
+            seen.insert((to.is_ipv4(), to.port(), frame.tos >> 2));
+        }
+    }
+    seen
+}
+
+/// `dscp`: requests, and with both backends answers, have the code point, in IPv4 and IPv6.
+#[test]
+fn dscp_is_on_the_wire() {
+    require!(root);
+    for (dialect, io) in [("ntp", "uring"), ("ntp", "poll"), ("chrony", "uring")] {
+        let star = Star::new(1);
+        let tap = tap(&star.spokes[0], "eth");
+        let servers = format!(
+            "dscp 46\nserver {} minpoll -1 maxpoll -1\nserver {} minpoll -1 maxpoll -1\n",
+            spoke_v4(0),
+            spoke_v6(0)
+        );
+        let serving = match dialect {
+            "ntp" => OPEN,
+            _ => "allow all\nlocal\n",
+        };
+        let setup = in_namespace(&star.hub).config(&format!("{servers}{serving}"));
+        let ptntp = setup.args(&["--dialect", dialect, "--io", io]).start();
+        let v4 = Client::from(&star.spokes[0], (spoke_v4(0), 4000).into(), hub_v4(0));
+        let v6 = Client::from(&star.spokes[0], (spoke_v6(0), 4000).into(), hub_v6(0));
+        let mut seen = BTreeSet::new();
+        let all = || {
+            v4.send(&request(4, 3));
+            v6.send(&request(4, 3));
+            seen.extend(code_points(&tap));
+            let is_there = |is_v4, port| seen.contains(&(is_v4, port, 46));
+            [123, 4000]
+                .iter()
+                .all(|&port| is_there(true, port) && is_there(false, port))
+        };
+        let log = || ptntp.process.log();
+        assert!(wait_until(secs(40), all), "{dialect} {io}: {}", log());
+        let plain = |(_, port, point): &&(bool, u16, u8)| *port == 4000 && *point != 46;
+        assert_eq!(seen.iter().find(plain), None, "{dialect} {io}");
+    }
+}
+
+/// `bindacqaddress` and `bindacqdevice`: where requests leave.
+#[test]
+fn bindacq_says_where_requests_leave() {
+    require!(root);
+    for dialect in ["ntp", "chrony"] {
+        let star = Star::new(1);
+        star.hub
+            .add_address("s0", &format!("{}/24", host_v4(0, 20)));
+        let server = spoke_v4(0);
+        let witnesses = Witnesses::start(&star.spokes[0], [((server, 123).into(), TRUTH)]);
+        let ask = format!("server {server} minpoll -1 maxpoll -1\n");
+        let asked = || witnesses.seen(server).len();
+
+        let text = format!("bindacqaddress {}\n{ask}", host_v4(0, 20));
+        let ptntp = start(&star.hub, dialect, &text);
+        let measured = || ptntp.sources()[0]["received"].as_u64() >= Some(2);
+        assert!(wait_until(secs(20), measured), "{}", ptntp.process.log());
+        let local = ptntp.sources()[0]["local"].clone();
+        assert_eq!(local, host_v4(0, 20).to_string(), "{dialect}");
+        drop(ptntp);
+
+        let ptntp = start(&star.hub, dialect, &format!("bindacqdevice s0\n{ask}"));
+        let measured = || ptntp.sources()[0]["received"].as_u64() >= Some(2);
+        assert!(wait_until(secs(20), measured), "{}", ptntp.process.log());
+        drop(ptntp);
+
+        let before = asked();
+        let ptntp = start(&star.hub, dialect, &format!("bindacqdevice lo\n{ask}"));
+        let sent = || {
+            ptntp.process.log().contains("cannot send")
+                || ptntp.sources()[0]["sent"].as_u64() >= Some(3)
+        };
+        assert!(wait_until(secs(20), sent), "{}", ptntp.process.log());
+        assert_eq!(asked(), before, "{dialect}: nothing leaves by lo");
+    }
+}
+
+/// `pidfile` has the number of the process while it runs; one that can't be written is told.
+#[test]
+fn pidfile_is_there_while_the_daemon_runs() {
+    require!(root);
+    for dialect in ["ntp", "chrony"] {
+        let namespace = Namespace::new();
+        let mut ptntp = start(&namespace, dialect, "pidfile @DIR@/pid\n");
+        let path = ptntp.directory.path().join("pid");
+        let text = std::fs::read_to_string(&path).expect("a pid file");
+        assert_eq!(text, format!("{}\n", ptntp.process.pid()), "{dialect}");
+        ptntp.process.terminate(secs(10));
+        assert!(!path.exists(), "{dialect}");
+
+        let ptntp = start(&namespace, dialect, "pidfile @DIR@/nowhere/pid\n");
+        let log = ptntp.process.log();
+        assert!(log.contains("nowhere/pid: can't be written"), "{log}");
     }
 }

@@ -63,16 +63,44 @@ pub fn stay_on(core: usize) -> io::Result<()> {
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
-/// How many cores the kernel counts, whoever may use them.
-pub fn cores_count() -> usize {
-    // SAFETY: no pointers.
-    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
-    usize::try_from(count).unwrap_or(1).max(1)
+/// Where the kernel lists the cores that there could be.
+const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
+
+/// How many cores the kernel counts with, whoever may use them.
+///
+/// # Errors
+/// What reading the kernel's list says.
+pub fn cores_possible() -> io::Result<usize> {
+    let list = std::fs::read_to_string(POSSIBLE)?;
+    cores_in(&list).ok_or_else(|| {
+        let text = format!("{POSSIBLE} holds no list of cores: {list:?}");
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })
+}
+
+/// How many a list such as `0,2-3` names.
+fn cores_in(list: &str) -> Option<usize> {
+    let mut count = 0;
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        count += last.checked_sub(first)? + 1;
+    }
+    Some(count)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cores_are_counted() {
+        assert_eq!(cores_in("0\n"), Some(1));
+        assert_eq!(cores_in("0-7\n"), Some(8));
+        assert_eq!(cores_in("0,2-3\n"), Some(3));
+        assert_eq!(cores_in("\n"), None);
+        assert!(cores_possible().unwrap() >= cores().unwrap().len());
+    }
 
     #[test]
     fn a_thread_stays_where_it_is_told_to() {

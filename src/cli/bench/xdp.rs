@@ -75,7 +75,7 @@ impl Live {
         let count = cores
             .last()
             .map_or(0, |last| last + 1)
-            .max(priority::cores_count()) as u32;
+            .max(priority::cores_possible()?) as u32;
         let slots_each = setup.slots(rate);
         let array =
             |name, words: usize, entries| Array::new(name, words * size_of::<u64>(), entries);
