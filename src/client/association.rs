@@ -606,26 +606,17 @@ impl Association {
         own: &[IpAddr],
         keys: &KeyTable,
     ) -> Result<Received, PacketTest> {
-        if self.symmetric.is_some() {
-            return self.judge_peer(bytes, arrival, now, precision, own, keys);
-        }
         let (bytes, corrections) = match &self.carrier {
             None => (bytes, None),
             Some(carrier) => carrier.open(bytes, &arrival).ok_or(PacketTest::Transport)?,
         };
         let packet = Packet::new(bytes).ok_or(PacketTest::Short)?;
-        check_form(&packet, self.options.version)?;
-        // A copy of a reply finds no request any more. Equal T3 are no sign of one (RFC
-        // 5905 test 1): where a server stamps departures itself, an interleaved reply
-        // repeats the T3 of the basic one before.
-        let Some(pending) = self.pending else {
-            return Err(PacketTest::Duplicate);
+        let pending = if self.symmetric.is_some() {
+            self.answered_by_peer(bytes, &packet, arrival, now, keys)?
+        } else {
+            self.answered(bytes, &packet, keys)?
         };
         let interleaved = pending.receive == Some(packet.origin());
-        if !interleaved && packet.origin() != pending.transmit {
-            return Err(PacketTest::Origin);
-        }
-        self.check_key(bytes, &packet, keys)?;
         if let Some(carrier) = &mut self.carrier {
             carrier.note_answer();
         }
@@ -637,7 +628,18 @@ impl Association {
             return Ok(Received::Kiss(kiss));
         }
         check_server(&packet)?;
-        if follows(&packet, own) {
+        let follows_us = follows(&packet, own);
+        if let Some(symmetric) = &mut self.symmetric {
+            symmetric.note_loop(follows_us);
+        }
+        if follows_us && self.symmetric.is_some() {
+            // That is what peers are for, and it is there; we learn no time from it.
+            self.note_answer(now);
+            self.last_reply = Some(packet.to_header());
+            self.rejected[PacketTest::Loop.index()] += 1;
+            return Ok(Received::Nothing);
+        }
+        if follows_us {
             return Err(PacketTest::Loop);
         }
 
@@ -672,22 +674,39 @@ impl Association {
         Ok(self.sample(complete, &packet, precision, interleaved))
     }
 
-    /// A packet of the peer's, asked for or not.
-    fn judge_peer(
+    /// The request that a server answers with `packet`.
+    fn answered(
+        &self,
+        bytes: &[u8],
+        packet: &Packet<'_>,
+        keys: &KeyTable,
+    ) -> Result<Pending, PacketTest> {
+        check_form(packet, self.options.version)?;
+        // A copy of a reply finds no request any more. Equal T3 are no sign of one (RFC
+        // 5905 test 1): where a server stamps departures itself, an interleaved reply
+        // repeats the T3 of the basic one before.
+        let pending = self.pending.ok_or(PacketTest::Duplicate)?;
+        if ![Some(pending.transmit), pending.receive].contains(&Some(packet.origin())) {
+            return Err(PacketTest::Origin);
+        }
+        self.check_key(bytes, packet, keys)?;
+        Ok(pending)
+    }
+
+    /// The same of a peer's packet, asked for or not.
+    fn answered_by_peer(
         &mut self,
         bytes: &[u8],
+        packet: &Packet<'_>,
         arrival: Stamp,
         now: Now,
-        precision: Precision,
-        own: &[IpAddr],
         keys: &KeyTable,
-    ) -> Result<Received, PacketTest> {
-        let packet = Packet::new(bytes).ok_or(PacketTest::Short)?;
-        check_peer_form(&packet)?;
+    ) -> Result<Pending, PacketTest> {
+        check_peer_form(packet)?;
         // Before anything of it is kept: who has no key can't disturb those who have.
-        self.check_key(bytes, &packet, keys)?;
+        self.check_key(bytes, packet, keys)?;
         let symmetric = self.symmetric.as_mut().expect("asked of peers alone");
-        let taken = symmetric.take(&packet, arrival);
+        let taken = symmetric.take(packet, arrival);
         if taken != Err(PacketTest::Zero) && taken != Err(PacketTest::Duplicate) {
             let interval = ANSWER_INTERVAL.min(self.poll.interval().half());
             let is_due = |last: MonoInstant| now.mono.since(last) >= interval;
@@ -697,42 +716,7 @@ impl Association {
         }
         taken?;
         // What could not leave, or left before our clock was moved, has no T1.
-        let pending = self.pending.take().ok_or(PacketTest::Duplicate)?;
-        self.answer = Some(Answer::of(&packet, &pending, arrival, false));
-        if let Some(kiss) = kiss_of(&packet) {
-            self.obey(kiss, &packet);
-            return Ok(Received::Kiss(kiss));
-        }
-        check_server(&packet)?;
-        let follows_us = follows(&packet, own);
-        if let Some(symmetric) = &mut self.symmetric {
-            symmetric.note_loop(follows_us);
-        }
-        self.last_reply = Some(packet.to_header());
-        if follows_us {
-            // That is what peers are for, and it is there; we learn no time from it.
-            self.note_answer(now);
-            self.rejected[PacketTest::Loop.index()] += 1;
-            return Ok(Received::Nothing);
-        }
-        let halfway = Halfway {
-            departure: pending.departure,
-            receive: packet.receive(),
-            arrival,
-            arrived: now.mono,
-            corrections: None,
-            sampled: true,
-        };
-        let exchange = halfway.with_transmit(packet.transmit());
-        let reading = precision.to_duration() + packet.precision().to_duration();
-        check_exchange(&exchange, reading)?;
-        self.note_answer(now);
-        let complete = Complete {
-            halfway,
-            exchange,
-            excess_max: NtpDuration::ZERO,
-        };
-        Ok(self.sample(complete, &packet, precision, false))
+        self.pending.ok_or(PacketTest::Duplicate)
     }
 
     /// Is it signed as the operator wants it?

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use crate::client::association::{Association, Dice, Received};
 use crate::client::options::SourceOptions;
 use crate::client::packet_test::PacketTest;
-use crate::daemon::clock::Clock;
+use crate::daemon::clock::{Clock, StepWatch};
 use crate::linux::clock;
 use crate::linux::udp::{ClientSocket, StampingHold};
 use crate::linux::wait::{Interest, Ready, Waiter};
@@ -57,12 +57,24 @@ pub struct Found {
 /// `clock`.
 ///
 /// # Errors
-/// No random numbers; or what poll(2) says. A server that can't be asked is no error.
+/// No random numbers; what poll(2) says; or somebody moved the clock meanwhile (or the
+/// machine was suspended), so that samples of before and after speak of two clocks. A server
+/// that can't be asked is no error.
 pub fn survey(
     servers: &[SocketAddr],
     plan: &Plan,
     keys: &KeyTable,
     clock: &Clock,
+) -> io::Result<Vec<Found>> {
+    survey_of(servers, plan, keys, clock, StepWatch::new())
+}
+
+fn survey_of(
+    servers: &[SocketAddr],
+    plan: &Plan,
+    keys: &KeyTable,
+    clock: &Clock,
+    mut watch: StepWatch,
 ) -> io::Result<Vec<Found>> {
     let _warm = StampingHold::new()?;
     let mut waiter = Waiter::poll();
@@ -92,6 +104,11 @@ pub fn survey(
             let one = &mut asked[ready.token as usize];
             one.on_ready(ready, keys, clock, precision, &ledger);
         }
+    }
+    if let Some(moved) = watch.moved() {
+        let by_s = moved.as_seconds();
+        let sentence = format!("the clock was moved by {by_s:+.3} s meanwhile: run it again");
+        return Err(io::Error::other(sentence));
     }
     let now = clock.now();
     let found = asked.into_iter().map(|one| Found {
@@ -328,6 +345,18 @@ mod tests {
         assert_eq!((one.samples.len(), one.sent), (4, 4));
         let offset_s = one.estimate.unwrap().offset.as_seconds();
         assert!((offset_s + 0.7).abs() < 0.01, "{offset_s}");
+    }
+
+    #[test]
+    fn a_clock_that_is_moved_meanwhile_is_not_set_by_what_was_seen() {
+        let server = serve(1, 1, RefId::INIT);
+        let mut watch = StepWatch::new();
+        // Steps are not for tests; one that did not come looks the same.
+        watch.expect(NtpDuration::from_whole_seconds(5));
+        let keys = KeyTable::default();
+        let found = survey_of(&[server], &plan(1), &keys, &Clock::Observed, watch);
+        let sentence = found.unwrap_err().to_string();
+        assert!(sentence.contains("moved by -5.00"), "{sentence}");
     }
 
     #[test]

@@ -17,8 +17,6 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use tokio::sync::mpsc::{Receiver, Sender as QuerySender, channel};
 
 use crate::daemon::counters::{self, CardCounts, WorkerCounters};
@@ -28,6 +26,7 @@ use crate::daemon::status::{Collect, ServerCounts};
 use crate::dice::keyed_hash;
 use crate::hardware::card::Cards;
 use crate::linux::clock::{monotonic, realtime};
+use crate::linux::priority;
 use crate::linux::reuseport::{self, GroupWatch, ListenSocket};
 use crate::linux::ring::{self, Arrival, Event, MESSAGE_LEN_MAX, Outgoing, Ring};
 use crate::linux::sealed::{Lists, Sealed};
@@ -193,7 +192,12 @@ impl Workers {
             reply_sockets: Mutex::new(reply_sockets),
             queries: Mutex::new(Some(queries)),
         };
-        let cores = if setup.pin { cores() } else { Vec::new() };
+        let cores = if setup.pin {
+            // Pinned to none, if the kernel doesn't say.
+            priority::cores().unwrap_or_default()
+        } else {
+            Vec::new()
+        };
         for (number, sockets) in transpose(groups, count).into_iter().enumerate() {
             let core = cores.get(number % cores.len().max(1)).copied();
             let mut responder = Responder::new(seed(number), setup.sizes.shared_by(count));
@@ -433,7 +437,7 @@ fn run(
     let number = plan.number;
     if let Some(core) = plan.core {
         // A core that was taken from us since is no reason not to serve.
-        let _ = pin(core);
+        let _ = priority::stay_on(core);
     }
     // Signals are for the thread that asked for them. Should this fail, one that
     // comes here ends a wait early, no more.
@@ -714,23 +718,6 @@ fn transpose(groups: Vec<Vec<ListenSocket>>, count: usize) -> Vec<Vec<ListenSock
         }
     }
     lists
-}
-
-/// The cores we may run on; none if the kernel doesn't say.
-fn cores() -> Vec<usize> {
-    let Ok(allowed) = sched_getaffinity(Pid::from_raw(0)) else {
-        return Vec::new();
-    };
-    (0..CpuSet::count())
-        .filter(|&core| allowed.is_set(core).unwrap_or(false))
-        .collect()
-}
-
-/// Keeps the calling thread on a core.
-fn pin(core: usize) -> nix::Result<()> {
-    let mut set = CpuSet::new();
-    set.set(core)?;
-    sched_setaffinity(Pid::from_raw(0), &set)
 }
 
 /// What these mutexes guard is whole even if a thread panicked holding one.

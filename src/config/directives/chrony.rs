@@ -7,10 +7,10 @@ use crate::config::chrony_lines::{
     no_client_log, other_limit, port, rate_limit, source_dir,
 };
 use crate::config::chrony_source::{peer, pool, server};
-use crate::config::directives::{Directive, Kind, inert, missing, refused, works};
+use crate::config::directives::{Directive, Kind, inert, missing, own, refused, works};
 use crate::config::key_lines::{crypto_nak, key_file};
-use crate::config::refclock::{phc, refclock};
-use crate::config::settings::{busypoll, clients, control, leap_file_alone, listen, metrics};
+use crate::config::refclock::refclock;
+use crate::config::settings::leap_file_alone;
 use crate::config::statistics_lines::{log, logbanner, logchange, logdir};
 
 const DELETE: &str = "delete the line";
@@ -659,27 +659,9 @@ pub const DIRECTIVES: &[Directive] = &[
         "1",
     ),
     // ptntp's own.
-    works(
-        "listen",
-        "everywhere|loopback|nowhere|ADDRESS...",
-        "where to answer",
-        listen,
-        "loopback",
-    ),
-    works(
-        "phc",
-        "discipline DEVICE|INTERFACE [tai|utc] [step SECONDS]",
-        "makes a PTP hardware clock follow our time",
-        phc,
-        "discipline /dev/ptp0",
-    ),
-    works(
-        "clients",
-        "[interleaved N] [limited N]",
-        "how many clients are remembered",
-        clients,
-        "interleaved 7 limited 9",
-    ),
+    own::LISTEN,
+    own::PHC,
+    own::CLIENTS,
     works(
         "cryptonak",
         "on|off",
@@ -694,27 +676,9 @@ pub const DIRECTIVES: &[Directive] = &[
         crate::config::xdp_line::xdp,
         "eth0 mode native prefixes 100000\nallow",
     ),
-    works(
-        "busypoll",
-        "on|off",
-        "server threads that never sleep",
-        busypoll,
-        "on",
-    ),
-    works(
-        "control",
-        "PATH",
-        "where `ptntp stat` asks",
-        control,
-        "/run/a.sock",
-    ),
-    works(
-        "metrics",
-        "ADDRESS:PORT|off",
-        "where Prometheus asks",
-        metrics,
-        "off",
-    ),
+    own::BUSYPOLL,
+    own::CONTROL,
+    own::METRICS,
 ];
 
 /// The directive of this name; chrony.conf does not care for case.

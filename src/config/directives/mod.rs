@@ -8,6 +8,7 @@ pub mod chrony_options;
 pub mod clock_options;
 pub mod ntp;
 pub mod ntp_options;
+mod own;
 pub mod page;
 
 use crate::config::diagnostic::Severity;

@@ -3,12 +3,13 @@
 use crate::config::access::{discard, limit, restrict, unrestrict};
 use crate::config::association::{fudge, peer, pool, server, unpeer};
 use crate::config::broadcast::{broadcast, broadcast_client, multicast_client};
-use crate::config::directives::{Directive, Kind, Reads, State, inert, missing, refused, works};
+use crate::config::directives::{
+    Directive, Kind, Reads, State, inert, missing, own, refused, works,
+};
 use crate::config::key_lines::{crypto_nak, keys, trusted_key};
-use crate::config::refclock::{phc, refclock};
+use crate::config::refclock::refclock;
 use crate::config::settings::{
-    busypoll, clients, control, disable, drift_file, enable, include, interface, leap_file,
-    leap_seconds, listen, metrics, port, tinker, tos,
+    disable, drift_file, enable, include, interface, leap_file, leap_seconds, port, tinker, tos,
 };
 use crate::config::statistics_lines::{
     filegen, log, logbanner, logchange, logdir, statistics, statsdir,
@@ -459,13 +460,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "{ }",
     ),
     // ptntp's own.
-    works(
-        "listen",
-        "everywhere|loopback|nowhere|ADDRESS...",
-        "where to answer",
-        listen,
-        "loopback",
-    ),
+    own::LISTEN,
     works("port", "PORT", "the port to answer on", port, "1123"),
     works(
         "hwtimestamp",
@@ -523,13 +518,7 @@ pub const DIRECTIVES: &[Directive] = &[
         crate::config::rtc::hwclock_file,
         "/etc/adjtime",
     ),
-    works(
-        "phc",
-        "discipline DEVICE|INTERFACE [tai|utc] [step SECONDS]",
-        "makes a PTP hardware clock follow our time",
-        phc,
-        "discipline /dev/ptp0",
-    ),
+    own::PHC,
     works(
         "ptpport",
         "PORT",
@@ -586,13 +575,7 @@ pub const DIRECTIVES: &[Directive] = &[
         leap_seconds,
         "slew",
     ),
-    works(
-        "clients",
-        "[interleaved N] [limited N]",
-        "how many clients are remembered",
-        clients,
-        "interleaved 7 limited 9",
-    ),
+    own::CLIENTS,
     works(
         "cryptonak",
         "on|off",
@@ -607,27 +590,9 @@ pub const DIRECTIVES: &[Directive] = &[
         crate::config::xdp_line::xdp,
         "eth0 mode native prefixes 100000",
     ),
-    works(
-        "busypoll",
-        "on|off",
-        "server threads that never sleep",
-        busypoll,
-        "on",
-    ),
-    works(
-        "control",
-        "PATH",
-        "where `ptntp stat` asks",
-        control,
-        "/run/a.sock",
-    ),
-    works(
-        "metrics",
-        "ADDRESS:PORT|off",
-        "where Prometheus asks",
-        metrics,
-        "off",
-    ),
+    own::BUSYPOLL,
+    own::CONTROL,
+    own::METRICS,
 ];
 
 /// The directive of this name.

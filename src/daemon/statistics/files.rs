@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use log::{info, warn};
@@ -41,12 +41,12 @@ pub struct Book {
     written: u32,
     /// For which seconds the open file is good.
     good_for: Range<i64>,
-    /// It can't be written just now.
-    failing: bool,
     /// When the operator was told so last.
     told: Option<MonoInstant>,
     /// He waits for the good news.
     owed: bool,
+    /// It was opened before, or that was tried.
+    begun: bool,
     lost: u64,
 }
 
@@ -63,9 +63,9 @@ impl Book {
                 started,
                 written: 0,
                 good_for: 0..0,
-                failing: false,
                 told: None,
                 owed: false,
+                begun: false,
                 lost: 0,
             })
             .collect()
@@ -150,6 +150,7 @@ impl Book {
             path: path.into(),
             base: (self.config.rotation != Rotation::None).then_some(base),
             link: self.config.link,
+            is_first: !std::mem::replace(&mut self.begun, true),
             makes_directory: self.config.kind.is_chronys(),
         }
     }
@@ -163,8 +164,7 @@ impl Book {
     /// full again.
     pub fn failed(&mut self, count: usize, why: &str, now: MonoInstant) {
         self.lost += count as u64;
-        let began = !std::mem::replace(&mut self.failing, true);
-        if began && self.told.is_none_or(|at| now.since(at) >= AGAIN) {
+        if !self.owed && self.told.is_none_or(|at| now.since(at) >= AGAIN) {
             self.told = Some(now);
             self.owed = true;
             warn!(
@@ -176,7 +176,7 @@ impl Book {
 
     /// Lines were written.
     pub fn succeeded(&mut self) {
-        if std::mem::take(&mut self.failing) && std::mem::take(&mut self.owed) {
+        if std::mem::take(&mut self.owed) {
             let lost = std::mem::take(&mut self.lost);
             info!("{} is written again; {lost} lines were lost", self.path());
         }
@@ -200,12 +200,14 @@ pub struct Generation {
     /// The bare name, where the file has another.
     base: Option<PathBuf>,
     link: bool,
+    /// There was none before it.
+    is_first: bool,
     makes_directory: bool,
 }
 
 impl Generation {
-    /// Opens it for lines at its end, and puts the link of the bare name in order. This
-    /// may take as long as a disk takes. `at_once`: what would make us wait, a FIFO say, is an error.
+    /// Opens it for lines at its end, and puts the link of the bare name in order: where
+    /// there can be none (file systems of few talents), that is told once. This may take as long as a disk takes. `at_once`: what would make us wait, a FIFO say, is an error.
     pub fn open(&self, at_once: bool) -> io::Result<File> {
         if let Some(base) = &self.base {
             self.clear(base)?;
@@ -219,7 +221,7 @@ impl Generation {
                 .custom_flags(libc::O_NOFOLLOW | if at_once { libc::O_NONBLOCK } else { 0 })
                 .open(&self.path)
         };
-        let file = match open() {
+        let mut file = match open() {
             Err(error) if error.kind() == ErrorKind::NotFound && self.makes_directory => {
                 let directory = self.path.parent().unwrap_or(Path::new("."));
                 DirBuilder::new()
@@ -230,11 +232,16 @@ impl Generation {
             }
             opened => opened?,
         };
-        if let Some(base) = self.base.as_ref().filter(|_| self.link) {
-            match fs::hard_link(&self.path, base) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
-            }
+        if is_torn(&file, &self.path)? {
+            file.write_all(b"\n")?;
+        }
+        if let Some(base) = self.base.as_ref().filter(|_| self.link)
+            && let Err(error) = fs::hard_link(&self.path, base)
+            && error.kind() != ErrorKind::AlreadyExists
+            && self.is_first
+        {
+            let (base, path) = (base.display(), self.path.display());
+            warn!("{base} can't be a link to {path}: {error}; lines are written without it");
         }
         Ok(file)
     }
@@ -263,6 +270,23 @@ impl Generation {
             .find(|name| !name.exists());
         free.map_or(Ok(()), |name| fs::rename(base, name))
     }
+}
+
+/// Does `file`, at `path`, end within a line, as a full disk or a sudden end leaves it? Who
+/// counts columns should lose no second line by that.
+fn is_torn(file: &File, path: &Path) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    // `file` itself is for writing only, and what is read should be it.
+    let reader = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    reader.read_exact_at(&mut last, metadata.len() - 1)?;
+    Ok(last != *b"\n")
 }
 
 /// Writes with blocking calls, in the thread of the caller. What would make it wait for
@@ -485,6 +509,34 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_was_cut_off_spoils_no_other() {
+        let room = Room::new("torn");
+        fs::write(room.0.join("usestats"), "61366 3600.000 12").unwrap();
+        for hour in [1, 2] {
+            written(&room, Rotation::None, false, &[at(2026, 11, 22, hour, 0)]);
+        }
+        let text = fs::read_to_string(room.0.join("usestats")).unwrap();
+        let rows: Vec<&str> = text.lines().collect();
+        assert_eq!((rows[0], rows.len()), ("61366 3600.000 12", 3), "{text}");
+        assert!(rows[1].starts_with("61366 7199.000 0 "), "{text}");
+        assert!(text.ends_with('\n'));
+    }
+
+    #[test]
+    fn where_there_can_be_no_link_lines_are_written_without() {
+        let room = Room::new("unlinked");
+        let config = room.config(Rotation::Day, true);
+        let mut book = Book::of(&config, MonoInstant::ZERO).remove(0);
+        let mut generation = book.begin(at(2026, 11, 22, 1, 0).now);
+        // Nothing can be made in a directory that is not there.
+        generation.base = Some(room.0.join("nowhere/usestats"));
+        let mut file = generation.open(true).unwrap();
+        file.write_all(b"written\n").unwrap();
+        assert_eq!(room.lines("usestats.20261122"), 1);
+        assert!(generation.is_first && !book.begin(at(2026, 11, 23, 1, 0).now).is_first);
+    }
+
+    #[test]
     fn chronyds_banner_stands_before_each_so_many_lines() {
         let config = StatisticsConfig {
             log_directory: Some("/nonexistent".into()),
@@ -512,11 +564,11 @@ mod tests {
         scribe.write(&at(2026, 11, 22, 1, 0));
         scribe.write(&at(2026, 11, 22, 2, 0));
         let (book, file) = &scribe.files[0];
-        assert!(file.is_none() && book.failing);
+        assert!(file.is_none() && book.owed);
         assert_eq!(book.lost, 2);
         fs::create_dir(&room.0).unwrap();
         scribe.write(&at(2026, 11, 22, 3, 0));
-        assert!(!scribe.files[0].0.failing);
+        assert!(!scribe.files[0].0.owed);
         assert_eq!(room.lines("usestats"), 1);
     }
 
@@ -535,8 +587,12 @@ mod tests {
             assert_eq!((book.told, book.owed), (Some(at(10)), false));
             book.succeeded();
         }
+        // Full for good since within the hour: told when that is over.
+        book.failed(1, "full", at(3000));
+        assert!(!book.owed);
         book.failed(1, "full", at(4000));
-        assert_eq!((book.told, book.lost), (Some(at(4000)), 19));
+        assert_eq!((book.told, book.owed), (Some(at(4000)), true));
+        assert_eq!(book.lost, 20);
     }
 
     #[test]

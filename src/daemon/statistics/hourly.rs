@@ -65,13 +65,12 @@ impl Hourly {
             entries.push(Entry { now, what });
         }
         self.requests = requests;
-        if needs.used
-            && let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF)
-        {
-            let total = totals(&usage);
-            let what = What::Used(total.since(&self.used, period));
-            self.used = total;
-            entries.push(Entry { now, what });
+        if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
+            let before = std::mem::replace(&mut self.used, totals(&usage));
+            if needs.used {
+                let what = What::Used(self.used.since(&before, period));
+                entries.push(Entry { now, what });
+            }
         }
         entries
     }
@@ -140,5 +139,16 @@ mod tests {
             };
             assert!(used.maxrss_kib > 0 && used.cpu_s[0] >= 0.0, "{used:?}");
         }
+    }
+
+    #[test]
+    fn an_hour_that_nobody_asked_about_is_not_added_to_the_next() {
+        let now = Now {
+            mono: MonoInstant::ZERO,
+            wall: WallInstant::from_unix_ns(0),
+        };
+        let mut hourly = Hourly::new(now.mono);
+        assert!(hourly.entries(now, Needs::default(), Vec::new()).is_empty());
+        assert!(hourly.used.counts[0] > 0, "{:?}", hourly.used);
     }
 }
