@@ -4,7 +4,7 @@ use crate::config::access::{discard, limit, restrict, unrestrict};
 use crate::config::association::{fudge, peer, pool, server, unpeer};
 use crate::config::broadcast::{broadcast, broadcast_client, multicast_client};
 use crate::config::directives::{Directive, Kind, Reads, State, inert, missing, refused, works};
-use crate::config::key_lines::{crypto_nak, keys, trusted_key};
+use crate::config::key_lines::{control_key, crypto_nak, keys, trusted_key};
 use crate::config::refclock::{phc, refclock};
 use crate::config::settings::{
     busypoll, clients, control, disable, drift_file, enable, include, interface, leap_file,
@@ -248,7 +248,13 @@ pub const DIRECTIVES: &[Directive] = &[
         trusted_key,
         "1 (3 ... 5)",
     ),
-    inert("controlkey", "ID", NO_WRITES, ANY, "1"),
+    works(
+        "controlkey",
+        "ID",
+        "the key with which ntpq is shown the interfaces and restrictions [none]",
+        control_key,
+        "1",
+    ),
     inert("requestkey", "ID", NO_WRITES, ANY, "1"),
     inert("keysdir", "DIRECTORY", NO_AUTOKEY, ANY, "/k"),
     inert(
