@@ -1056,7 +1056,7 @@ impl Loader {
             _ => return,
         };
         let severity = match &read.statement {
-            Statement::ControlKey(_) => Severity::Warning,
+            Statement::ControlKey(_) => Severity::Note,
             _ => Severity::Error,
         };
         let keys = &self.config.keys;

@@ -972,7 +972,7 @@ fn keys_are_read_and_trusted_by_the_lines() {
     let loaded = good(&format!("server a\nkeys {ntp}\ntrustedkey 5\ncontrolkey 7"));
     let said = listed(&loaded.notes);
     assert!(
-        said.contains("ntp.conf:4: warning: there is no key 7 for ntpq"),
+        said.contains("ntp.conf:4: note: there is no key 7 for ntpq"),
         "{said}"
     );
     let why = error(&format!("keys {ntp}\ntrustedkey 9\nserver a key 9"));

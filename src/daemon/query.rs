@@ -14,7 +14,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::daemon::status::Report;
+use crate::daemon::status::{Report, ServerCounts};
+use crate::linux::timex::Timex;
 use crate::measurement::PHI;
 use crate::node::report::{LOCAL, PEER, SampleReport, SourceReport, SystemReport};
 use crate::server::recent::{RECENT_LEN, RecentClient};
@@ -49,6 +50,8 @@ const DISPERSION_MAX_S: f64 = 16.0;
 const STAGES: usize = 8;
 /// Over which a client's packets are averaged at least, for its score.
 const SCORE_SECONDS: f64 = 16.0;
+/// What of the rings' events is a message that did not leave.
+const SEND_FAILURES: [&str; 2] = ["send_error", "send_no_room"];
 /// In which order ntpd names what it asks of clients; what is not among them follows.
 const FLAGS_ORDER: [&str; 10] = [
     "ignore", "noserve", "notrust", "noquery", "nomodify", "nopeer", "limited", "version", "kod",
@@ -263,11 +266,10 @@ impl Answerer {
             Operation::ReadVariables => match source {
                 None => {
                     let mut variables = system_variables(knowledge.report, knowledge.now);
-                    let counted = |name: &str| {
-                        name.starts_with("ss_") || name.starts_with("mru_") || name == SYSTEM_LIST
-                    };
-                    if request.items().any(|(name, _)| counted(name)) {
+                    let is_known = |name| variables.iter().any(|(known, ..)| *known == name);
+                    if !request.items().all(|(name, _)| is_known(name)) {
                         variables.extend(self.statistics(knowledge));
+                        variables.extend(kernel_variables());
                     }
                     system(select(request, &variables, SYSTEM_LIST)?)
                 }
@@ -370,7 +372,7 @@ fn interfaces(report: &Report) -> Vec<u8> {
     const WILDCARD: u32 = 0x80;
     let counts = report.server.collect();
     let lost = counts.ring_events.iter();
-    let lost = lost.filter(|(name, _)| ["send_error", "send_no_room"].contains(name));
+    let lost = lost.filter(|(name, _)| SEND_FAILURES.contains(name));
     let mut sums = [
         counted(&counts.requests, "received"),
         counted(&counts.requests, "sent"),
@@ -571,20 +573,24 @@ pub fn peer_word(source: &SourceReport) -> u16 {
     if is_authentic(source) {
         bits |= PeerBits::AUTHENTIC;
     }
-    let selection = match source.tally {
-        Tally::Rejected => 0,
-        Tally::Falseticker => 1,
-        Tally::Outlier => 3,
-        Tally::Candidate => 4,
-        Tally::System => 6,
-    };
     let event = match source.tally {
         Tally::System => SYSTEM_PEER,
         _ if is_reachable(source) => REACHABLE,
         _ if source.received > 0 => UNREACHABLE,
         _ => MOBILIZE,
     };
-    peer_status(bits, selection, 1, event)
+    peer_status(bits, selection(source), 1, event)
+}
+
+/// By ntpq's characters.
+fn selection(source: &SourceReport) -> u8 {
+    match source.tally {
+        Tally::Rejected => 0,
+        Tally::Falseticker => 1,
+        Tally::Outlier => 3,
+        Tally::Candidate => 4,
+        Tally::System => 6,
+    }
 }
 
 /// The local clock is not asked, and always there.
@@ -625,7 +631,9 @@ fn system_variables(report: &Report, now: WallInstant) -> Vec<Variable> {
         let text = utsname.as_ref().map(|all| part(all).to_string_lossy());
         text.map_or_else(String::new, |text| text.into_owned())
     };
-    let distance_s = system.root_delay_s / 2.0 + system.root_dispersion_s;
+    // Endless while we follow nobody.
+    let dispersion_s = system.root_dispersion_s.min(DISPERSION_MAX_S);
+    let distance_s = system.root_delay_s / 2.0 + dispersion_s;
     let jitter = ms(system.jitter_s.unwrap_or(0.0));
     let offset = ms(system.offset_s.unwrap_or(0.0));
     let tc = system.poll_s.map_or(0, log2);
@@ -634,7 +642,7 @@ fn system_variables(report: &Report, now: WallInstant) -> Vec<Variable> {
         ("stratum", Always, Number(system.stratum.into())),
         ("precision", Always, Number(system.precision.into())),
         ("rootdelay", Always, Real(ms(system.root_delay_s), 3)),
-        ("rootdisp", Always, Real(ms(system.root_dispersion_s), 3)),
+        ("rootdisp", Always, Real(ms(dispersion_s), 3)),
         ("rootdist", Asked, Real(ms(distance_s), 3)),
         ("refid", Always, Bare(bare_refid(&system.refid))),
         ("reftime", Always, Stamp(reference)),
@@ -689,6 +697,50 @@ fn system_variables(report: &Report, now: WallInstant) -> Vec<Variable> {
     all
 }
 
+/// The kernel's clock, for `ntpq -c kerninfo`. Its own loop and its PPS discipline are not
+/// used. None in a sandbox that forbids the question.
+fn kernel_variables() -> Vec<Variable> {
+    const TOLERANCE_PPM: i64 = 500;
+    let Ok(kernel) = Timex::new().read() else {
+        return Vec::new();
+    };
+    let states = [
+        (kernel.pll, "pll"),
+        (!kernel.synchronised, "unsync"),
+        (kernel.nanoseconds, "nano"),
+    ];
+    let states: Vec<_> = states.iter().filter(|(is_so, _)| *is_so).collect();
+    let states: Vec<_> = states.iter().map(|(_, word)| *word).collect();
+    let mut all = vec![
+        ("koffset", Asked, Number(0)),
+        ("kfreq", Asked, Real(kernel.frequency.0, 3)),
+        ("kmaxerr", Asked, Real(kernel.error_max.as_seconds(), 6)),
+        (
+            "kesterr",
+            Asked,
+            Real(kernel.error_estimate.as_seconds(), 6),
+        ),
+        ("kstflags", Asked, Quoted(states.join(" "))),
+        ("ktimeconst", Asked, Number(0)),
+        ("kprecis", Asked, Real(1e-6, 6)),
+        ("kfreqtol", Asked, Number(TOLERANCE_PPM)),
+    ];
+    all.extend(
+        [
+            "kppsfreq",
+            "kppsstab",
+            "kppsjitter",
+            "kppscalibdur",
+            "kppscalibs",
+            "kppsjitexc",
+            "kppsstbexc",
+            "kppscaliberrs",
+        ]
+        .map(|name| (name, Asked, Number(0))),
+    );
+    all
+}
+
 /// One of ntpd's counters, by our name for it, of what became of all requests.
 pub fn counted(requests: &[(&'static str, u64)], counter: &str) -> u64 {
     let verdicts: &[&str] = match counter {
@@ -718,11 +770,50 @@ impl Answerer {
     /// Counts and the state of the list of clients: only gathered when asked for.
     fn statistics(&self, knowledge: &Knowledge<'_>) -> Vec<Variable> {
         let report = knowledge.report;
-        let counts = report.server.collect().requests;
+        let ServerCounts {
+            requests: counts,
+            ring_events,
+            ..
+        } = report.server.collect();
+        let ring = |names: &[&str]| {
+            let some = ring_events.iter().filter(|(name, _)| names.contains(name));
+            some.map(|(_, count)| *count as i64).sum::<i64>()
+        };
+        let sources = report.node.sources.iter();
         let uptime = report.uptime.as_seconds() as i64;
         let mut all = vec![
             ("ss_uptime", Asked, Number(uptime)),
             ("ss_numctlreq", Asked, Number(self.answered as i64)),
+            ("authreset", Asked, Number(uptime)),
+            (
+                "authkeys",
+                Asked,
+                Number(knowledge.policy.keys.iter().count() as i64),
+            ),
+            ("timerstats_reset", Asked, Number(uptime)),
+            ("timer_overruns", Asked, Number(0)),
+            (
+                "timer_xmts",
+                Asked,
+                Number(sources.map(|source| source.sent as i64).sum()),
+            ),
+            ("iostats_reset", Asked, Number(uptime)),
+            // There is no pool of buffers.
+            ("total_rbuf", Asked, Number(0)),
+            ("free_rbuf", Asked, Number(0)),
+            ("used_rbuf", Asked, Number(0)),
+            ("rbuf_lowater", Asked, Number(0)),
+            ("io_dropped", Asked, Number(ring(&["control_dropped"]))),
+            ("io_ignored", Asked, Number(0)),
+            (
+                "io_received",
+                Asked,
+                Number(counted(&counts, "received") as i64),
+            ),
+            ("io_sent", Asked, Number(counted(&counts, "sent") as i64)),
+            ("io_sendfailed", Asked, Number(ring(&SEND_FAILURES))),
+            ("io_wakeups", Asked, Number(0)),
+            ("io_goodwakeups", Asked, Number(0)),
         ];
         // Each twice: since the last reset, and in all. There is no reset.
         for [name, total, value] in [
@@ -748,9 +839,23 @@ impl Answerer {
         let oldest = clients.iter().map(|client| client.last).min();
         let age_s = oldest.map_or(0, |oldest| (knowledge.now - oldest).as_seconds() as i64);
         let (depth, max) = (clients.len() as i64, knowledge.clients_max as i64);
+        let packets = clients
+            .iter()
+            .map(|client| client.count as i64)
+            .sum::<i64>();
         let kilobytes = |clients: i64| clients * RECENT_LEN as i64 / 1024;
         all.extend([
             ("mru_enabled", Asked, Number(i64::from(max > 0))),
+            // Whoever is in the list stays until it is full.
+            ("mru_deepest", Asked, Number(depth)),
+            ("mru_mindepth", Asked, Number(max)),
+            ("mru_maxage", Asked, Number(0)),
+            ("mru_minage", Asked, Number(0)),
+            ("mru_exists", Asked, Number(packets - depth)),
+            ("mru_new", Asked, Number(depth)),
+            ("mru_recycleold", Asked, Number(0)),
+            ("mru_recyclefull", Asked, Number(0)),
+            ("mru_none", Asked, Number(0)),
             ("mru_hashslots", Asked, Number(depth)),
             ("mru_depth", Asked, Number(depth)),
             ("mru_maxdepth", Asked, Number(max)),
@@ -881,6 +986,16 @@ fn peer_variables(source: &SourceReport, report: &Report) -> Vec<Variable> {
         ("flash", Always, Hex(flash(source))),
         ("headway", Always, Number(0)),
         ("bias", Asked, Real(0.0, 3)),
+        (
+            "timer",
+            Asked,
+            Number((source.poll_s - source.when_s.unwrap_or(0.0)).max(0.0) as i64),
+        ),
+        ("seldisp", Asked, Number(0)),
+        ("selbroken", Asked, Number(0)),
+        ("candidate", Asked, Number(i64::from(selection(source)))),
+        // As ntpd says of who has no NTS.
+        ("ntscookies", Asked, Number(-1)),
         ("timereach", Asked, Number(0)),
         (
             "timerec",
