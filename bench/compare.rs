@@ -5,9 +5,10 @@
 //! `ptntp bench` plays thousands of clients. The generator has the first core; the
 //! second has the server and, by RPS, all that the kernel does for packets on their
 //! way to it, and from it until they lie in the generator's receive ring. (Handing
-//! them to the first core would cost the second an interrupt each, more than that.) What a request costs is the time the second core was not
-//! idle, divided by the answers. All servers are asked in turn, many rounds long, and
-//! what is printed are medians over the rounds.
+//! them to the first core would cost the second an interrupt each, more than that.) What
+//! a request costs is the time the second core was not idle, divided by the answers. All
+//! servers are asked in turn, many rounds long, and what is printed are medians over the
+//! rounds.
 
 #[path = "../tests/common/mod.rs"]
 mod common;

@@ -5,38 +5,14 @@
 mod common;
 
 use std::net::IpAddr;
-use std::process::Output;
 
 use common::net::{Namespace, Star, hub_v4, hub_v6, spoke_v4, spoke_v6};
 use common::ntp::{Client, Liar, Lie};
-use common::peers::ChronyServer;
+use common::peers::{ChronyServer, MUTE, chronyd};
 use common::process;
-use common::ptntp::{BINARY, in_namespace, ptntp};
+use common::ptntp::{BINARY, bench, bench_json as json, in_namespace, number, ptntp};
 use common::{TempDir, secs, wait_until};
 use serde_json::Value;
-
-/// A measurement from a namespace.
-fn bench(from: &Namespace, server: IpAddr, args: &[&str]) -> Output {
-    let mut command = process::command(Some(from), BINARY);
-    command.args(["bench", &server.to_string()]).args(args);
-    process::run(command, secs(60))
-}
-
-/// Its JSON; it must have measured.
-fn json(from: &Namespace, server: IpAddr, args: &[&str]) -> Value {
-    let mut patient = [args, &["--json"]].concat();
-    if !args.contains(&"--timeout") {
-        patient.extend(["--timeout", "5s"]);
-    }
-    let output = bench(from, server, &patient);
-    let text = process::stdout(&output);
-    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{args:?}: {}", process::all(&output)))
-}
-
-fn number(value: &Value, path: &str) -> f64 {
-    let found = value.pointer(path).and_then(Value::as_f64);
-    found.unwrap_or_else(|| panic!("no {path} in {value}"))
-}
 
 /// All was sent, and nearly all answered as asked.
 fn assert_good(report: &Value, kind: &str) {
@@ -56,23 +32,13 @@ fn assert_good(report: &Value, kind: &str) {
 /// chronyd with keys.
 fn chronyd_with_keys(namespace: &Namespace) -> (process::Process, TempDir) {
     let directory = TempDir::new();
-    let path = directory.path().display().to_string();
     directory.write(
         "keys",
         "10 SHA1 HEX:6b6579\n11 MD5 ASCII:secret\n12 AES128 HEX:2b7e151628aed2a6abf7158809cf4f3c\n\
          13 SHA512 HEX:6b6579\n",
     );
-    let config = directory.write(
-        "chrony.conf",
-        format!(
-            "local stratum 1\nallow all\nuser root\npidfile {path}/pid\ncmdport 0\n\
-             bindcmdaddress /\nkeyfile {path}/keys\n"
-        ),
-    );
-    let program = common::peers::root().join("usr/sbin/chronyd");
-    let mut command = process::command(Some(namespace), program);
-    command.args(["-d", "-x", "-f"]).arg(config);
-    let process = process::Process::start("chronyd", command, &directory.path().join("log"));
+    let config = format!("local stratum 1\nallow all\n{MUTE}keyfile @DIR@/keys\n");
+    let process = chronyd(namespace, &directory, &config);
     let local = Client::new(namespace, IpAddr::from([127, 0, 0, 1]));
     assert!(
         wait_until(secs(10), || local.time().is_some()),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::net::{Namespace, Star, hub_v4, hub_v6, spoke_v4, spoke_v6};
 use common::peers::ChronyServer;
 use common::process;
-use common::ptntp::{BINARY, ptntp};
+use common::ptntp::{BINARY, number, ptntp};
 use common::{TempDir, secs, wait_until};
 use ptntp::linux::xdp::object::Object;
 use ptntp::linux::xdp::{Link, Mode, PASS, Program};
@@ -77,25 +77,11 @@ macro_rules! pass {
 }
 
 fn bench(from: &Namespace, server: IpAddr, args: &[&str]) -> Output {
-    let mut command = process::command(Some(from), BINARY);
-    command.args(["bench", &server.to_string(), "--xdp", "eth"]);
-    command.args(args);
-    process::run(command, secs(60))
+    common::ptntp::bench(from, server, &[&["--xdp", "eth"], args].concat())
 }
 
 fn json(from: &Namespace, server: IpAddr, args: &[&str]) -> Value {
-    let output = bench(
-        from,
-        server,
-        &[args, &["--json", "--timeout", "5s"]].concat(),
-    );
-    let text = process::stdout(&output);
-    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{args:?}: {}", process::all(&output)))
-}
-
-fn number(value: &Value, path: &str) -> f64 {
-    let found = value.pointer(path).and_then(Value::as_f64);
-    found.unwrap_or_else(|| panic!("no {path} in {value}"))
+    common::ptntp::bench_json(from, server, &[&["--xdp", "eth"], args].concat())
 }
 
 #[test]

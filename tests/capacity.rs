@@ -12,9 +12,9 @@ use ::ptntp::linux::route;
 use ::ptntp::load::frame::Template;
 use common::net::{Namespace, Star, host_v4, hub_v4, spoke_v4};
 use common::ntp::{Client, request};
-use common::peers::{self, ChronyServer};
-use common::process::{self, Process};
-use common::ptntp::{BINARY, Ptntp, in_namespace};
+use common::peers::{ChronyServer, MUTE, chronyd};
+use common::process;
+use common::ptntp::{Ptntp, in_namespace};
 use common::{TempDir, secs, wait_until};
 use serde_json::Value;
 
@@ -29,10 +29,7 @@ fn verdicts(ptntp: &Ptntp, verdict: &str) -> f64 {
 
 /// What `ptntp bench --json` says of a server.
 fn bench(from: &Namespace, server: IpAddr, args: &[&str]) -> Value {
-    let mut command = process::command(Some(from), BINARY);
-    command.args(["bench", &server.to_string(), "--json"]);
-    command.args(args);
-    let output = process::run(command, secs(60));
+    let output = common::ptntp::bench(from, server, &[&["--json"], args].concat());
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", process::all(&output)))
 }
 
@@ -53,19 +50,11 @@ fn chronyd_asks_in_interleaved_mode() {
     assert!(wait_until(secs(30), || ptntp.sync()));
 
     let directory = TempDir::new();
-    let path = directory.path().display().to_string();
-    let config = directory.write(
-        "chrony.conf",
-        format!(
-            "server {} minpoll -1 maxpoll -1 xleave\nuser root\npidfile {path}/pid\ncmdport 0\n\
-             bindcmdaddress /\nlogdir {path}\nlog rawmeasurements\n",
-            hub_v4(0)
-        ),
+    let config = format!(
+        "server {} minpoll -1 maxpoll -1 xleave\n{MUTE}logdir @DIR@\nlog rawmeasurements\n",
+        hub_v4(0)
     );
-    let program = peers::root().join("usr/sbin/chronyd");
-    let mut command = process::command(Some(&star.spokes[0]), program);
-    command.args(["-d", "-x", "-f"]).arg(config);
-    let chronyd = Process::start("chronyd", command, &directory.path().join("log"));
+    let chronyd = chronyd(&star.spokes[0], &directory, &config);
 
     assert!(
         wait_until(secs(60), || verdicts(&ptntp, "interleaved") >= 20.0),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use common::net::{Namespace, Star, hub_v4, spoke_v4};
 use common::ntp::{Liar, Lie};
-use common::peers::{ChronyServer, root};
+use common::peers::{self, ChronyServer};
 use common::process::{self, Process};
 use common::ptntp::{BINARY, Ptntp, in_namespace};
 use common::{Random, TempDir, secs, wait_until};
@@ -23,11 +23,9 @@ const CONFIG: &str = "\
     bindcmdaddress 0.0.0.0\n\
     bindcmdaddress @DIR@/chronyd.sock\n";
 
-/// `chronyc -h whom words`: what it prints, and whether it is content.
+/// What chronyc prints, and whether it is content.
 fn chronyc(namespace: &Namespace, whom: &Path, words: &str) -> (String, bool) {
-    let mut command = process::command(Some(namespace), root().join("usr/bin/chronyc"));
-    command.arg("-n").arg("-h").arg(whom).args(words.split(' '));
-    let output = process::run(command, secs(20));
+    let output = peers::chronyc(namespace, whom, words);
     (process::all(&output), output.status.success())
 }
 
@@ -78,15 +76,9 @@ impl<'a> Chronyd<'a> {
         // It wants nobody else to be able to enter.
         DirBuilder::new().mode(0o770).create(&path).expect("create");
         let socket = path.join("chronyd.sock");
-        let config = format!(
-            "{config}\nuser root\npidfile {0}/pid\nport 0\ncmdport 0\nbindcmdaddress {1}\n",
-            path.display(),
-            socket.display()
-        );
-        let config = directory.write("chrony.conf", config);
-        let mut command = process::command(Some(namespace), root().join("usr/sbin/chronyd"));
-        command.args(["-d", "-x", "-f"]).arg(config);
-        let process = Process::start("chronyd", command, &directory.path().join("log"));
+        let config =
+            format!("{config}\nport 0\ncmdport 0\nbindcmdaddress @DIR@/run/chronyd.sock\n");
+        let process = peers::chronyd(namespace, &directory, &config);
         assert!(wait_until(secs(10), || socket.exists()), "chronyd");
         Self {
             asked: Asked { namespace, socket },

@@ -332,17 +332,3 @@ fn the_real_chronyd_reads_what_convert_writes() {
         );
     }
 }
-
-#[test]
-fn interface_lines_decide_where_it_answers() {
-    require!(root);
-    let star = Star::new(2);
-    let lines = format!("interface ignore all\ninterface listen {}\n", hub_v4(0));
-    let ptntp = in_namespace(&star.hub)
-        .config(&format!("{}{lines}", common::ptntp::OPEN))
-        .start();
-    let client = Client::new(&star.spokes[0], hub_v4(0));
-    let served = || client.time().is_some();
-    assert!(wait_until(secs(30), served), "{}", ptntp.stat());
-    assert!(Client::new(&star.spokes[1], hub_v4(1)).time().is_none());
-}

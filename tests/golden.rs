@@ -10,9 +10,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use common::net::{Namespace, Star, hub_v4, spoke_v4};
+use common::net::{Star, hub_v4, spoke_v4};
 use common::ntp::{Client, request};
-use common::peers::{ChronyServer, Ntpd, ntpq, root};
+use common::peers::{ChronyServer, Ntpd, chronyc, chronyd, ntpq};
 use common::process::{self, Process};
 use common::ptntp::{Ptntp, in_namespace};
 use common::{TempDir, secs, wait_until};
@@ -43,27 +43,12 @@ fn start<'a>(star: &'a Star, directory: &TempDir, ours: bool) -> (Daemon<'a>, Pa
             _ptntp: ptntp.start(),
         }
     } else {
-        let config = format!("{config}user root\npidfile {}/pid\n", run.display());
-        let config = directory.write("chrony.conf", config);
-        let mut command = process::command(Some(&star.hub), root().join("usr/sbin/chronyd"));
-        command.args(["-d", "-x", "-f"]).arg(config);
-        let log = directory.path().join("log");
         Daemon::Theirs {
-            _process: Process::start("chronyd", command, &log),
+            _process: chronyd(&star.hub, directory, &config),
         }
     };
     assert!(wait_until(secs(10), || socket.exists()), "no socket");
     (daemon, socket)
-}
-
-fn chronyc(namespace: &Namespace, socket: &Path, words: &str) -> String {
-    let mut command = process::command(Some(namespace), root().join("usr/bin/chronyc"));
-    command
-        .arg("-n")
-        .arg("-h")
-        .arg(socket)
-        .args(words.split(' '));
-    process::all(&process::run(command, secs(20)))
 }
 
 /// The reports, as text and by `-c`.
@@ -95,7 +80,7 @@ fn ask_all(ours: bool) -> Said {
     let _server = ChronyServer::start(&star.spokes[0]);
     let directory = TempDir::new();
     let (_daemon, socket) = start(&star, &directory, ours);
-    let ask = |words: &str| chronyc(&star.hub, &socket, words);
+    let ask = |words: &str| process::all(&chronyc(&star.hub, &socket, words));
     let follows = || ask("-c sources").contains("^,*,10.77.0.2,1,1,377");
     assert!(wait_until(secs(60), follows), "{}", ask("sources"));
     for (spoke, times) in [(0, 1), (1, 3)] {

@@ -186,6 +186,8 @@ fn attack(backend: &str) {
     assert!(answers > 20 && errors > 20, "{answers} {errors}");
 
     // cmdmon, of him who may ask: each answer is at most as long as its request.
+    // An answer that is still on its way to the first socket is none of cmdmon's.
+    let socket = open(0);
     let (mut sent, mut answers) = (Sent::default(), 0);
     let mut judge = |sent: &Sent| {
         for reply in replies(&socket) {

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use common::net::{Namespace, Star, hub_v4, spoke_v4};
-use common::peers::{Ntpd, chronyd_query, ntpq, root};
+use common::peers::{MUTE, Ntpd, chronyd_query, ntpq, root};
 use common::process::{self, Process};
 use common::ptntp::{Ptntp, in_namespace};
 use common::{TempDir, secs, wait_until};
@@ -289,18 +289,9 @@ fn we_take_chronyds_signed_time() {
 /// A chronyd that serves its clock, and has the keys.
 fn chronyd(namespace: &Namespace) -> (Process, TempDir) {
     let directory = TempDir::new();
-    let keys = directory.write("keys", chrony_keys());
-    let config = directory.write(
-        "chrony.conf",
-        format!(
-            "local stratum 1\nallow all\nuser root\npidfile {}/pid\ncmdport 0\nbindcmdaddress /\nkeyfile {}\n",
-            directory.path().display(),
-            keys.display()
-        ),
-    );
-    let mut command = process::command(Some(namespace), root().join("usr/sbin/chronyd"));
-    command.args(["-d", "-x", "-f"]).arg(config);
-    let process = Process::start("chronyd", command, &directory.path().join("log"));
+    directory.write("keys", chrony_keys());
+    let config = format!("local stratum 1\nallow all\n{MUTE}keyfile @DIR@/keys\n");
+    let process = common::peers::chronyd(namespace, &directory, &config);
     (process, directory)
 }
 

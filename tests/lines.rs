@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::net::{Namespace, Star, host_v4, hub_v4, spoke_v4};
-use common::ntp::{Client, read_variables, request};
-use common::peers::root;
+use common::ntp::{Client, control, read_variables, request};
+use common::peers::chronyc;
 use common::process::{self, Process, all};
 use common::ptntp::{BINARY, OPEN, Ptntp, in_namespace};
 use common::witness::{TRUTH, Witnesses};
@@ -52,17 +52,9 @@ fn burst(client: &Client, count: usize) -> (usize, usize) {
     (replies.len() - kisses, kisses)
 }
 
-/// A message of mode 6.
-fn control(operation: u8, data: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0x16, operation, 0, 1, 0, 0, 0, 0, 0, 0, 0, data.len() as u8];
-    bytes.extend(data);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-/// Is it refused?
+/// Is a message of mode 6 refused?
 fn is_refused(client: &Client, operation: u8, data: &[u8]) -> bool {
-    let answer = client.ask(&control(operation, data)).expect("an answer");
+    let answer = client.ask(&control(operation, 0, data)).expect("an answer");
     answer[1] & 0xc0 == 0xc0
 }
 
@@ -96,7 +88,7 @@ fn what_restrict_forbids_is_refused() {
     assert_eq!(ptntp.sources().len(), 1, "{:?}", ptntp.sources());
     // READ_MRU by one who has a nonce, and by one who may not.
     let list = |client: &Client| {
-        let nonce = client.ask(&control(12, b"")).expect("a nonce");
+        let nonce = client.ask(&control(12, 0, b"")).expect("a nonce");
         let len = usize::from(nonce[11]);
         let asks = [nonce[12..12 + len].trim_ascii(), b", frags=2"].concat();
         !is_refused(client, 10, &asks)
@@ -329,14 +321,18 @@ fn sockets_are_where_the_lines_say() {
     }
 }
 
+/// `interface`, and `nic`, which is another name for it.
 #[test]
-fn nic_is_interface_by_another_name() {
+fn interface_lines_decide_where_it_answers() {
     require!(root);
-    let star = Star::new(2);
-    let lines = format!("nic ignore all\nnic listen {}\n", hub_v4(0));
-    let _ptntp = start(&star.hub, "ntp", &format!("{OPEN}{lines}"));
-    wait_served(&Client::new(&star.spokes[0], hub_v4(0)));
-    assert!(Client::new(&star.spokes[1], hub_v4(1)).time().is_none());
+    for name in ["interface", "nic"] {
+        let star = Star::new(2);
+        let lines = format!("{name} ignore all\n{name} listen {}\n", hub_v4(0));
+        let _ptntp = start(&star.hub, "ntp", &format!("{OPEN}{lines}"));
+        wait_served(&Client::new(&star.spokes[0], hub_v4(0)));
+        let other = Client::new(&star.spokes[1], hub_v4(1));
+        assert!(other.time().is_none(), "{name}");
+    }
 }
 
 /// `allow`, `deny` and `local stratum` from files that other files name.
@@ -444,13 +440,6 @@ fn leap_tables_are_believed() {
     }
 }
 
-/// `chronyc -h WHOM WORDS` inside a namespace.
-fn chronyc(from: &Namespace, whom: &str, words: &str) -> String {
-    let mut command = process::command(Some(from), root().join("usr/bin/chronyc"));
-    command.args(["-n", "-h", whom]).args(words.split(' '));
-    all(&process::run(command, secs(20)))
-}
-
 /// `cmdport`, `bindcmdaddress`, `cmdallow`, `cmddeny`, `manual`, in both dialects.
 #[test]
 fn chronyc_is_answered_where_the_lines_say() {
@@ -466,18 +455,15 @@ fn chronyc_is_answered_where_the_lines_say() {
         );
         let ptntp = start(&star.hub, dialect, &config);
         let socket = ptntp.directory.path().join("cmd.sock");
-        let socket = socket.to_str().expect("UTF-8");
         // Typed in: 505 where `manual` is not on.
-        let set = chronyc(&star.hub, socket, "settime 12:00:00");
+        let set = all(&chronyc(&star.hub, socket, "settime 12:00:00"));
         assert!(set.contains("Clock was"), "{dialect}: {set}");
         let hub = hub_v4(0).to_string();
         let from = |host: u8, port: &str| {
             let spoke = &star.spokes[0];
             let route = format!("route replace {hub}/32 dev eth src {}", host_v4(0, host));
             spoke.ip(&route);
-            let mut command = process::command(Some(spoke), root().join("usr/bin/chronyc"));
-            command.args(["-n", "-h", &hub, "-p", port, "tracking"]);
-            all(&process::run(command, secs(20)))
+            all(&chronyc(spoke, &hub, &format!("-p {port} tracking")))
         };
         assert!(from(2, "1323").contains("Leap status"), "{dialect}");
         assert!(from(10, "1323").contains("506 Cannot talk"), "{dialect}");
@@ -499,7 +485,7 @@ fn noclientlog_lists_nobody() {
         let ptntp = start(&star.hub, "chrony", &config);
         wait_served(&Client::new(&star.spokes[0], hub_v4(0)));
         let socket = ptntp.directory.path().join("cmd.sock");
-        let said = chronyc(&star.hub, socket.to_str().expect("UTF-8"), "clients");
+        let said = all(&chronyc(&star.hub, socket, "clients"));
         let address = spoke_v4(0).to_string();
         assert_eq!(said.contains(&address), listed, "{line}: {said}");
     }
@@ -509,31 +495,17 @@ fn noclientlog_lists_nobody() {
 #[test]
 fn cryptonak_says_whether_a_wrong_mac_is_told() {
     require!(root);
+    let ntp = "server 127.127.1.0\nrestrict default\nkeys @DIR@/keys\ntrustedkey 1";
+    let chrony = "local\nallow\nkeyfile @DIR@/keys";
     for (dialect, config, told) in [
-        (
-            "ntp",
-            "server 127.127.1.0\nrestrict default\nkeys @DIR@/keys\ntrustedkey 1\ncryptonak off\n",
-            false,
-        ),
-        (
-            "ntp",
-            "server 127.127.1.0\nrestrict default\nkeys @DIR@/keys\ntrustedkey 1\ncryptonak on\n",
-            true,
-        ),
-        (
-            "chrony",
-            "local\nallow\nkeyfile @DIR@/keys\ncryptonak off\n",
-            false,
-        ),
-        (
-            "chrony",
-            "local\nallow\nkeyfile @DIR@/keys\ncryptonak on\n",
-            true,
-        ),
+        ("ntp", format!("{ntp}\ncryptonak off\n"), false),
+        ("ntp", format!("{ntp}\ncryptonak on\n"), true),
+        ("chrony", format!("{chrony}\ncryptonak off\n"), false),
+        ("chrony", format!("{chrony}\ncryptonak on\n"), true),
     ] {
         let star = Star::new(1);
         let setup = in_namespace(&star.hub)
-            .config(config)
+            .config(&config)
             .args(&["--dialect", dialect]);
         setup
             .directory()

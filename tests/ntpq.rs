@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use common::net::{Star, host_v4, hub_v4, hub_v6, spoke_v4, spoke_v6};
-use common::ntp::Client;
+use common::ntp::{Client, control};
 use common::peers::{ChronyServer, Ntpd, ntpq};
 use common::process::stdout;
 use common::ptntp::{Ptntp, in_namespace};
@@ -18,17 +18,6 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A server that answers, and one that does not.
 const SOURCES: &str = "server 10.77.0.2 iburst minpoll 3 maxpoll 3\nserver 10.77.0.9 iburst\n";
-
-/// A request of mode 6, padded as all programs pad it.
-fn control(operation: u8, association: u16, data: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0x16, operation, 0, 1, 0, 0];
-    bytes.extend(association.to_be_bytes());
-    bytes.extend([0, 0]);
-    bytes.extend(u16::try_from(data.len()).expect("short").to_be_bytes());
-    bytes.extend(data);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
 
 /// The data of a one-fragment answer; panics at an error.
 fn data(answer: &[u8]) -> &[u8] {

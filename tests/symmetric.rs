@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 
 use common::net::{Namespace, Star, hub_v4, hub_v6, spoke_v4, spoke_v6};
-use common::peers::{ChronyServer, Ntpd, ntpq, root};
+use common::peers::{self, ChronyServer, Ntpd, ntpq};
 use common::process::{self, Process};
 use common::ptntp::{OPEN, Ptntp, in_namespace};
 use common::{TempDir, secs, wait_until};
@@ -117,29 +117,18 @@ impl<'a> Chronyd<'a> {
         let directory = TempDir::new();
         // chronyd wants its socket's directory for itself.
         std::fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).expect("chmod");
-        let path = directory.path().display().to_string();
-        let config = directory.write(
-            "chrony.conf",
-            format!(
-                "allow all\nuser root\npidfile {path}/pid\ncmdport 0\n\
-                 bindcmdaddress {path}/socket\n{lines}\n"
-            ),
-        );
-        let mut command = process::command(Some(namespace), root().join("usr/sbin/chronyd"));
-        command.args(["-d", "-x", "-f"]).arg(config);
+        let config = format!("allow all\ncmdport 0\nbindcmdaddress @DIR@/socket\n{lines}\n");
         Self {
             namespace,
-            _process: Process::start("chronyd", command, &directory.path().join("log")),
+            _process: peers::chronyd(namespace, &directory, &config),
             directory,
         }
     }
 
     /// The first source: mode, state, and the rest of `chronyc -c sources`.
     fn source(&self) -> Vec<String> {
-        let mut command = process::command(Some(self.namespace), root().join("usr/bin/chronyc"));
-        command.arg("-h").arg(self.directory.path().join("socket"));
-        command.args(["-c", "-n", "sources"]);
-        let text = process::stdout(&process::run(command, secs(5)));
+        let socket = self.directory.path().join("socket");
+        let text = process::stdout(&peers::chronyc(self.namespace, socket, "-c sources"));
         text.trim().split(',').map(str::to_owned).collect()
     }
 }

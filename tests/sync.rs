@@ -314,7 +314,7 @@ fn p99_of_a_minute_is_good() {
     p99_is_good("auto", secs(60));
 }
 
-/// The mission's claim. `cargo test --test sync -- --ignored` runs it.
+/// The mission's claim. `tests/run` without arguments runs it, beside the rest.
 #[test]
 #[ignore = "takes ten minutes"]
 fn p99_of_ten_minutes_is_good() {

@@ -21,6 +21,8 @@ pub struct Cell {
     interleaved: f64,
     /// Delay from the intended time of the request: p50, p99, p99.9; microseconds.
     delays_us: [f64; 3],
+    /// From the transmit stamp of a reply to its arrival; p99, microseconds.
+    stamp_error_us: f64,
     /// The share of its time that the generator worked.
     generator_busy: f64,
     /// There would perhaps have been more answers, or sooner, with a better generator.
@@ -39,6 +41,9 @@ impl Cell {
             answered: number("answered") / number("sent"),
             interleaved: number("interleaved") / number("asked_interleaved"),
             delays_us: [delay("p50"), delay("p99"), delay("p99_9")],
+            stamp_error_us: result["stamps"]["transmit_basic"]["p99_us"]
+                .as_f64()
+                .unwrap_or(f64::NAN),
             generator_busy: result["generator"]["busy"].as_f64().unwrap_or(f64::NAN),
             generator_limits: result["limit"] == "generator",
         }
@@ -110,7 +115,8 @@ pub fn text(measured: &[Measured], ceiling: f64, args: &Args) -> String {
         out,
         "Medians of {} rounds, with the least and the most in brackets; ratios are {}'s to the \
          row's, round by round. {CLIENTS} clients; {} has an access list of {PREFIXES} prefixes, \
-         the others none. {}\n",
+         the others none. T3 to T4 is the p99 of the time from a reply's transmit stamp to its \
+         arrival, which here is the error of the stamp. {}\n",
         args.rounds,
         first.name,
         first.name,
@@ -120,11 +126,11 @@ pub fn text(measured: &[Measured], ceiling: f64, args: &Args) -> String {
     let _ = writeln!(
         out,
         "| server | answers/s | generator | ratio | CPU a request | ratio | at 20k/s | ratio | \
-         memory |"
+         T3 to T4 | memory |"
     );
     let _ = writeln!(
         out,
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     );
     for one in with(measured, Load::Full) {
         let rate = |cell: &Cell| cell.answered_per_s;
@@ -132,7 +138,7 @@ pub fn text(measured: &[Measured], ceiling: f64, args: &Args) -> String {
         let _ = writeln!(
             out,
             "| {} | {:.0}k | {:.0} % busy, ceiling {:.0}k | {} | {:.2} µs | {} | {:.2} µs | {} | \
-             {:.0} MiB |",
+             {:.1} µs | {:.0} MiB |",
             one.name,
             one.median(Load::Full, rate) / 1e3,
             one.median(Load::Full, |cell| cell.generator_busy) * 100.0,
@@ -142,6 +148,7 @@ pub fn text(measured: &[Measured], ceiling: f64, args: &Args) -> String {
             ratio(first.part_of(one, Load::Full, cost)),
             one.median(Load::Light, cost),
             ratio(first.part_of(one, Load::Light, cost)),
+            one.median(Load::Full, |cell| cell.stamp_error_us),
             one.memory_kib as f64 / 1024.0
         );
     }

@@ -9,10 +9,12 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::thread;
+use std::time::Duration;
 
 use crate::linux::cmsg::{self, ControlBuffer, Encoder, QueuedError};
-use crate::linux::epoll::Epoll;
 use crate::linux::frames::ring::{ReceiveRing, Wanted, bind};
 use crate::linux::frames::xdp::TransmitRing;
 use crate::linux::ports::{BATCH, DATAGRAM_LEN_MAX, Event, Stamped, is_full};
@@ -41,7 +43,6 @@ pub struct Frames {
     /// Why a frame that is stamped could not leave.
     failure: Option<io::Error>,
     receive: ReceiveRing,
-    epoll: Epoll,
 }
 
 impl Frames {
@@ -62,8 +63,6 @@ impl Frames {
         // Of protocol 0: it receives nothing.
         bind(fd, interface, 0)?;
         let receive = ReceiveRing::open(interface, wanted, room)?;
-        let epoll = Epoll::new()?;
-        epoll.watch(receive.fd(), 0)?;
         Ok(Self {
             // Without it (an old kernel, a queue that is taken) it works, but slower.
             fast: TransmitRing::open(interface, queue).ok(),
@@ -74,7 +73,6 @@ impl Frames {
             sent_fast: 0,
             failure: None,
             receive,
-            epoll,
         })
     }
 
@@ -208,19 +206,26 @@ impl Frames {
         Ok(())
     }
 
-    /// As [`Ports::receive`](crate::linux::ports::Ports::receive), of whole frames.
+    /// As [`Ports::receive`](crate::linux::ports::Ports::receive), of whole frames. Who
+    /// is `asleep` is not woken by what comes: to wake him would cost whoever sends it, on a
+    /// veth, more than the sending.
     ///
     /// # Errors
-    /// What epoll_wait(2) says.
+    /// What ppoll(2) says.
     pub fn receive(
         &mut self,
         patience_ns: i64,
+        asleep: bool,
         mut each: impl FnMut(Event<'_>),
     ) -> io::Result<bool> {
         while self.stamped.any() && self.departure(&mut each) {}
         let mut any = self.receive.drain(&mut each);
         if !any && patience_ns > 0 {
-            self.epoll.wait(patience_ns)?;
+            if asleep {
+                thread::sleep(Duration::from_nanos(patience_ns as u64));
+            } else {
+                await_input(self.receive.fd(), patience_ns)?;
+            }
             any = self.receive.drain(&mut each);
         }
         Ok(any)
@@ -256,5 +261,23 @@ impl Frames {
     /// we and not the server lost.
     pub fn overrun(&mut self) -> u64 {
         self.receive.overrun()
+    }
+}
+
+fn await_input(fd: RawFd, patience_ns: i64) -> io::Result<()> {
+    let mut one = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let patience = libc::timespec {
+        tv_sec: patience_ns / 1_000_000_000,
+        tv_nsec: patience_ns % 1_000_000_000,
+    };
+    // SAFETY: one pollfd, a valid timespec, no signal mask.
+    let polled = check(unsafe { libc::ppoll(&raw mut one, 1, &raw const patience, ptr::null()) });
+    match polled {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        _ => Ok(()),
     }
 }

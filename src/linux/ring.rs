@@ -71,8 +71,8 @@ const SOCKETS_MIN: usize = 80;
 const SUBMISSIONS: u32 = 256;
 /// Hardly an overflow: a completion is of a request, which takes one of the buffers, of
 /// a departure, or of a socket that is armed again. What overflows all the same is kept by the
-/// kernel and counted.
-const COMPLETIONS: u32 = 2048;
+/// kernel and counted. Few enough to stay in the cache, too.
+const COMPLETIONS: u32 = 512;
 /// Departure stamps asked for in one go.
 const DRAINS_MAX: usize = 16;
 

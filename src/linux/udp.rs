@@ -681,17 +681,20 @@ pub(crate) fn send_datagram(
     const FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
     if control.is_empty() {
         return retry(|| {
+            // By number: at the C library's a thread can be cancelled, which costs it
+            // two atomic writes.
             // SAFETY: both pointers are to what is borrowed, with its true length, and
             // are only read through.
             check_len(unsafe {
-                libc::sendto(
+                libc::syscall(
+                    libc::SYS_sendto,
                     fd,
-                    payload.as_ptr().cast(),
+                    payload.as_ptr(),
                     payload.len(),
                     FLAGS,
                     to.as_ptr(),
                     to.len(),
-                )
+                ) as isize
             })
         })
         .map(drop);

@@ -360,6 +360,11 @@ impl Engine {
         self.tally.lost += self.book.expire(now_ns - self.setup.patience_ns);
     }
 
+    /// How many requests wait for an answer.
+    pub fn waiting(&self) -> u64 {
+        self.book.waiting()
+    }
+
     /// When the next request is due, or the sending ends.
     pub fn next_ns(&self) -> i64 {
         self.schedule.next_ns(self.book.next() - self.first)

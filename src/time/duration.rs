@@ -49,8 +49,15 @@ impl NtpDuration {
 
     /// From nanoseconds, rounded to the nearest unit.
     pub fn from_nanos(ns: i64) -> Self {
-        let units = ((i128::from(ns) << 32) + 500_000_000).div_euclid(1_000_000_000);
-        Self(units.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
+        // No division of 128 bits: this is on a packet's way.
+        let seconds = ns.div_euclid(1_000_000_000);
+        let rest_ns = ns.rem_euclid(1_000_000_000);
+        let fraction = ((rest_ns << 32) + 500_000_000) / 1_000_000_000;
+        match i32::try_from(seconds) {
+            Ok(seconds) => Self((i64::from(seconds) << 32).saturating_add(fraction)),
+            Err(_) if seconds < 0 => Self(i64::MIN),
+            Err(_) => Self(i64::MAX),
+        }
     }
 
     /// In nanoseconds, rounded to the nearest.

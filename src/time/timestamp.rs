@@ -33,9 +33,10 @@ impl NtpTimestamp {
 
     /// The wire form of an absolute instant. Its era is dropped.
     pub fn from_wall(wall: WallInstant) -> Self {
-        let since_1900_ns =
-            i128::from(wall.unix_ns()) + i128::from(NTP_TO_UNIX_SECONDS) * 1_000_000_000;
-        Self(((since_1900_ns << 32).div_euclid(1_000_000_000)) as u64)
+        // No division of 128 bits: this is on a packet's way.
+        let seconds = wall.unix_ns().div_euclid(1_000_000_000) + NTP_TO_UNIX_SECONDS;
+        let rest_ns = wall.unix_ns().rem_euclid(1_000_000_000) as u64;
+        Self((seconds as u64) << 32 | (rest_ns << 32) / 1_000_000_000)
     }
 
     /// The absolute instant nearest to `pivot` that this stamp can mean.

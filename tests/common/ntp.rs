@@ -37,13 +37,20 @@ pub fn request(version: u8, mode: u8) -> [u8; 48] {
     packet
 }
 
+/// A request of mode 6, padded as all programs pad it.
+pub fn control(operation: u8, association: u16, data: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![2 << 3 | 6, operation, 0, 1, 0, 0];
+    bytes.extend(association.to_be_bytes());
+    bytes.extend([0, 0]);
+    bytes.extend(u16::try_from(data.len()).expect("short").to_be_bytes());
+    bytes.extend(data);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
 /// A mode 6 request to read the system's variables.
-pub fn read_variables() -> [u8; 12] {
-    let mut packet = [0; 12];
-    packet[0] = 2 << 3 | 6;
-    packet[1] = 2;
-    packet[3] = 1;
-    packet
+pub fn read_variables() -> Vec<u8> {
+    control(2, 0, b"")
 }
 
 /// A time reply, taken apart.

@@ -1,9 +1,10 @@
 //! The real NTP programs, as `tests/setup` has unpacked them: servers to take
 //! time from, and clients that judge the time ptntp gives.
 
+use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use super::net::Namespace;
 use super::process::{self, Process};
@@ -12,6 +13,28 @@ use super::{TempDir, secs, wait_until};
 /// Where the packages are unpacked.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/peers/root")
+}
+
+/// For chronyd, which then has no command sockets.
+pub const MUTE: &str = "cmdport 0\nbindcmdaddress /\n";
+
+/// A chronyd that can't touch the clock, with its files in `directory`, which `@DIR@` in
+/// the configuration becomes.
+pub fn chronyd(namespace: &Namespace, directory: &TempDir, config: &str) -> Process {
+    let path = directory.path().display().to_string();
+    let config = config.replace("@DIR@", &path);
+    let config = format!("{config}\nuser root\npidfile {path}/pid\n");
+    let config = directory.write("chrony.conf", config);
+    let mut command = process::command(Some(namespace), root().join("usr/sbin/chronyd"));
+    command.args(["-d", "-x", "-f"]).arg(config);
+    Process::start("chronyd", command, &directory.path().join("log"))
+}
+
+/// `chronyc -n -h WHOM WORDS`, where WHOM is an address or a socket's path.
+pub fn chronyc(from: &Namespace, whom: impl AsRef<OsStr>, words: &str) -> Output {
+    let mut command = process::command(Some(from), root().join("usr/bin/chronyc"));
+    command.arg("-n").arg("-h").arg(whom).args(words.split(' '));
+    process::run(command, secs(20))
 }
 
 /// A chronyd that serves this machine's clock at stratum 1 to all.
@@ -29,14 +52,8 @@ impl ChronyServer {
     /// With further lines of configuration.
     pub fn start_with(namespace: &Namespace, lines: &str) -> Self {
         let directory = TempDir::new();
-        let path = directory.path().display().to_string();
-        let config = format!(
-            "local stratum 1\nallow all\nuser root\npidfile {path}/pid\ncmdport 0\nbindcmdaddress /\n{lines}\n"
-        );
-        let config = directory.write("chrony.conf", config);
-        let mut command = process::command(Some(namespace), root().join("usr/sbin/chronyd"));
-        command.args(["-d", "-x", "-f"]).arg(config);
-        let process = Process::start("chronyd", command, &directory.path().join("log"));
+        let config = format!("local stratum 1\nallow all\n{MUTE}{lines}\n");
+        let process = chronyd(namespace, &directory, &config);
         let server = Self { process, directory };
         let address = IpAddr::from([127, 0, 0, 1]);
         assert!(

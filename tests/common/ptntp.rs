@@ -28,6 +28,30 @@ pub fn ptntp(args: &[&str]) -> Output {
     process::run(command, secs(20))
 }
 
+/// `ptntp bench` from a namespace.
+pub fn bench(from: &Namespace, server: IpAddr, args: &[&str]) -> Output {
+    let mut command = process::command(Some(from), BINARY);
+    command.args(["bench", &server.to_string()]).args(args);
+    process::run(command, secs(60))
+}
+
+/// Its JSON; it must have measured. It waits long for answers if it isn't told.
+pub fn bench_json(from: &Namespace, server: IpAddr, args: &[&str]) -> Value {
+    let mut patient = [args, &["--json"]].concat();
+    if !args.contains(&"--timeout") {
+        patient.extend(["--timeout", "5s"]);
+    }
+    let output = bench(from, server, &patient);
+    let json = serde_json::from_slice(&output.stdout);
+    json.unwrap_or_else(|_| panic!("{args:?}: {}", process::all(&output)))
+}
+
+/// The number at `path` (`/result/sent`) of a report.
+pub fn number(report: &Value, path: &str) -> f64 {
+    let found = report.pointer(path).and_then(Value::as_f64);
+    found.unwrap_or_else(|| panic!("no {path} in {report}"))
+}
+
 /// How to start a daemon. What isn't said has the tests' default: virtual clock
 /// 0.5 s off and 50 ppm fast, metrics on, port 123.
 pub struct Setup<'a> {

@@ -19,6 +19,12 @@ const WAKE_EARLY_NS: i64 = 40_000;
 /// The same for a thread that nobody keeps waiting. It should sleep when it can: the
 /// kernel stops real-time threads for 50 ms once they ran for 950 on end.
 const WAKE_EARLY_REALTIME_NS: i64 = 5_000;
+/// With so many answers outstanding, or with a request due as soon as that, it is no use
+/// to wake up for the next answer: it has the time of its arrival with it.
+const OUTSTANDING: u64 = 64;
+const SOON_NS: i64 = 1_000_000;
+/// How long to sleep then, if it is not for a request.
+const NAP_NS: i64 = 50_000;
 /// No wait is longer, so that an order to stop is heard.
 const WAIT_MAX_NS: i64 = 10_000_000;
 /// How often the slow things are done: expiry, progress, comparing clocks.
@@ -90,12 +96,13 @@ impl Line {
         }
     }
 
-    fn receive(&mut self, patience_ns: i64, mut each: impl FnMut(Event<'_>)) -> io::Result<bool> {
+    fn receive(&mut self, wait: Wait, mut each: impl FnMut(Event<'_>)) -> io::Result<bool> {
+        let Wait { ns, asleep } = wait;
         match self {
-            Self::Ports(ports) => ports.receive(patience_ns, each),
+            Self::Ports(ports) => ports.receive(ns, each),
             Self::Frames(raw) => {
                 let template = &raw.template;
-                raw.frames.receive(patience_ns, |event| match event {
+                raw.frames.receive(ns, asleep, |event| match event {
                     Event::Departed { .. } => each(event),
                     Event::Arrived { payload, at_ns } => {
                         // The filter let only UDP through; what is cut is none.
@@ -114,6 +121,14 @@ impl Line {
             Self::Frames(raw) => raw.frames.overrun(),
         }
     }
+}
+
+/// How long there is nothing to be done, unless an answer comes.
+#[derive(Clone, Copy)]
+struct Wait {
+    ns: i64,
+    /// And no matter whether one comes.
+    asleep: bool,
 }
 
 /// An engine and its line, which stay together from measurement to measurement.
@@ -166,12 +181,15 @@ impl Generator {
                 }
             }
             let sent = self.send(now_ns)?;
-            let patience_ns = match sent {
-                0 => self.patience_ns(now_ns),
-                _ => 0,
+            let wait = match sent {
+                0 => self.wait(now_ns),
+                _ => Wait {
+                    ns: 0,
+                    asleep: false,
+                },
             };
             let engine = &mut self.engine;
-            let any = self.line.receive(patience_ns, |event| match event {
+            let any = self.line.receive(wait, |event| match event {
                 Event::Departed { tag, at_ns } => engine.departed(tag, at_ns),
                 Event::Arrived { payload, at_ns } => engine.receive(payload, at_ns, ahead_ns),
             })?;
@@ -182,7 +200,7 @@ impl Generator {
                 let spent_ns = now_ns - before_ns;
                 tally.spent_ns += spent_ns;
                 // A wait that something ended counts as work: at most a moment of it was.
-                if sent > 0 || any && patience_ns == 0 {
+                if sent > 0 || any && wait.ns == 0 {
                     tally.busy_ns += spent_ns;
                 }
             }
@@ -216,16 +234,29 @@ impl Generator {
         Ok(count)
     }
 
-    /// How long may be waited for answers; 0 shortly before the next request.
-    fn patience_ns(&self, now_ns: i64) -> i64 {
+    /// No wait at all shortly before the next request.
+    fn wait(&self, now_ns: i64) -> Wait {
         if self.engine.is_over(now_ns) {
-            return CHORES_EVERY_NS;
+            return Wait {
+                ns: CHORES_EVERY_NS,
+                asleep: true,
+            };
         }
         let early_ns = match self.realtime {
             true => WAKE_EARLY_REALTIME_NS,
             false => WAKE_EARLY_NS,
         };
-        (self.engine.next_ns() - now_ns - early_ns).clamp(0, WAIT_MAX_NS)
+        let left_ns = self.engine.next_ns() - now_ns - early_ns;
+        if left_ns > SOON_NS && self.engine.waiting() >= OUTSTANDING {
+            return Wait {
+                ns: NAP_NS,
+                asleep: true,
+            };
+        }
+        Wait {
+            ns: left_ns.clamp(0, WAIT_MAX_NS),
+            asleep: left_ns <= SOON_NS,
+        }
     }
 }
 
