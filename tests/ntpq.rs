@@ -53,6 +53,8 @@ fn names(text: &str) -> BTreeSet<String> {
         let name = part.trim_end().rsplit(end).next();
         names.insert(name.expect("a name").to_owned());
     }
+    // One of those bytes may be a `=`.
+    names.remove("");
     names
 }
 
