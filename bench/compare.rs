@@ -12,6 +12,8 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "capacity/measured.rs"]
+mod measured;
 #[path = "capacity/spinner.rs"]
 mod spinner;
 #[path = "capacity/table.rs"]
@@ -20,7 +22,7 @@ mod table;
 mod xdp;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Parser;
@@ -30,7 +32,7 @@ use serde_json::Value;
 use common::net::{Namespace, Star, hub_v4, spoke_v4};
 use common::process::{self, Process};
 use common::{TempDir, secs, wait_until};
-use table::{Cell, Measured};
+use measured::{Cell, Measured};
 
 /// Who asks: more than any table of recent clients that is small.
 const CLIENTS: u32 = 16_384;
@@ -42,6 +44,10 @@ const MANY_RATE: &str = "60k";
 const MANY_SECONDS: u32 = 12;
 /// ptntp's access list; the others have none.
 const PREFIXES: u32 = 1_000_000;
+/// What every server of ours is told.
+const HEAD: &str = "listen everywhere\nserver 127.127.1.0\nrestrict default noquery\n";
+/// The kernel's rest of the load before has to be over.
+const BETWEEN: Duration = Duration::from_millis(200);
 const GENERATOR_CORE: &str = "0";
 const SERVER_CORE: &str = "1";
 
@@ -175,7 +181,7 @@ fn run(args: &Args) -> Result<(), String> {
         steer(spoke, "eth", SERVER_CORE)?;
         servers.push(Server::start(name, spoke, args)?);
     }
-    let mut measured: Vec<Measured> = args.servers.iter().map(|n| Measured::new(n)).collect();
+    let mut measured: Vec<_> = args.servers.iter().map(|n| Measured::new(n)).collect();
     let ceiling = ceiling(&star.hub)?;
     for round in 0..args.rounds {
         for load in LOADS {
@@ -216,14 +222,33 @@ fn measure(hub: &Namespace, n: usize, load: Load, seconds: u32) -> Result<Cell, 
     let mut command = on_core(hub, GENERATOR_CORE, Path::new(common::ptntp::BINARY));
     command.args(["bench", &spoke_v4(n).to_string(), "--json", "--realtime"]);
     command.args(load.args(seconds));
-    // The kernel's rest of the load before has to be over.
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(BETWEEN);
     let before = busy_s()?;
-    let output = process::run(command, secs(60));
-    let busy_s = busy_s()? - before;
-    let result: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|_| format!("ptntp bench: {}", process::all(&output)))?;
-    Ok(Cell::new(&result["result"], busy_s))
+    let report = report(command)?;
+    Ok(Cell::new(&report, busy_s()? - before))
+}
+
+/// What `ptntp bench --json` says.
+fn report(command: Command) -> Result<Value, String> {
+    let output = process::run(command, secs(120));
+    serde_json::from_slice(&output.stdout)
+        .map_err(|_| format!("ptntp bench: {}", process::all(&output)))
+}
+
+/// Runs what has to succeed; `what` it is for, in a few words.
+fn must(what: &str, command: Command) -> Result<(), String> {
+    let output = process::run(command, secs(5));
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("{what}: {}", process::all(&output))),
+    }
+}
+
+/// A shell's line in a namespace.
+fn shell(namespace: &Namespace, line: &str) -> Command {
+    let mut command = process::command(Some(namespace), "sh");
+    command.args(["-c", line]);
+    command
 }
 
 /// How many requests a second the generator can send, on its core.
@@ -237,9 +262,7 @@ fn ceiling(hub: &Namespace) -> Result<f64, String> {
         "--sources",
         SOURCES,
     ]);
-    let output = process::run(command, secs(60));
-    let result: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|_| format!("ptntp bench --self-test: {}", process::all(&output)))?;
+    let result = report(command)?;
     result["ceiling_per_s"]
         .as_f64()
         .ok_or_else(|| format!("no ceiling in {result}"))
@@ -276,19 +299,10 @@ fn steer(namespace: &Namespace, interface: &str, core: &str) -> Result<(), Strin
     let script = format!(
         "for queue in /sys/class/net/{interface}/queues/rx-*; do echo {mask:x} > $queue/rps_cpus; done"
     );
-    let mut command = process::command(Some(namespace), "sh");
-    command.args(["-c", &script]);
-    let output = process::run(command, secs(5));
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!(
-        "receive packet steering: {}",
-        process::all(&output)
-    ))
+    must("receive packet steering", shell(namespace, &script))
 }
 
-fn on_core(namespace: &Namespace, core: &str, program: &Path) -> std::process::Command {
+fn on_core(namespace: &Namespace, core: &str, program: &Path) -> Command {
     let mut command = process::command(Some(namespace), "taskset");
     command.args(["-c", core]).arg(program);
     command
@@ -413,8 +427,7 @@ fn access_list() -> String {
         let network = std::net::Ipv4Addr::from((100 << 24) + n * 32);
         format!("restrict {network} mask 255.255.255.240 noserve\n")
     });
-    let head = "listen everywhere\nserver 127.127.1.0\nrestrict default noquery\n";
-    std::iter::once(head.to_owned()).chain(lines).collect()
+    std::iter::once(HEAD.to_owned()).chain(lines).collect()
 }
 
 /// It gives up its rights to a user of its own, and has fixed places for its files.

@@ -4,6 +4,7 @@
 //! ask in turn, so that what the caches miss is in the figure, and so is whose turn
 //! it is: `draw` is what to take off.
 
+use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -211,13 +212,13 @@ mod xdp {
     #[divan::bench(args = KINDS.map(|(name, ..)| name), sample_count = 5, sample_size = 1)]
     fn encode(bencher: Bencher, name: &str) {
         let access = access(name);
-        bencher.bench_local(|| Rows::new(black_box(&access)));
+        bencher.bench_local(|| Rows::new(black_box(&access), &BTreeSet::new()));
     }
 
     /// And into the map.
     #[divan::bench(args = KINDS.map(|(name, ..)| name), sample_count = 5, sample_size = 1)]
     fn write(bencher: Bencher, name: &str) {
-        let encoded = Rows::new(&access(name));
+        let encoded = Rows::new(&access(name), &BTreeSet::new());
         let mut rows = vec![[0; 256]; encoded.count() as usize];
         bencher
             .counter(BytesCount::of_slice(&rows))

@@ -6,6 +6,7 @@
 //! small one that writes the request anew and ends with the one that is measured; what it
 //! costs with one that does nothing is taken off.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
@@ -22,6 +23,7 @@ use ptntp::system::SystemState;
 use ptntp::time::map::ClockMap;
 use ptntp::time::units::Precision;
 use ptntp::wire::packet::Leap;
+use ptntp::xdp::layout::Own;
 use ptntp::xdp::state::{Clocks, Entry, Envelope};
 use ptntp::xdp::tables::Rows;
 
@@ -37,6 +39,7 @@ const PORTS: i16 = 34;
 
 /// Who is asked.
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
 const TERMS: &str = "Dual MIT/GPL";
 
@@ -93,14 +96,21 @@ fn answerer(prefixes: usize, flags: Flags) -> io::Result<Answerer> {
         let kod = [Flags::NONE, Flags::KOD][n % 2];
         Rule::Restrict(block(prefix.expect("24 bits")), flags | kod)
     }));
-    let rows = Rows::new(&AccessTable::compile(&rules, &[]));
+    let rows = Rows::new(&AccessTable::compile(&rules, &[]), &BTreeSet::new());
     let mut answerer = Answerer::load(Sizes {
         rows: rows.count(),
         own: 1,
         clients: 1 << 20,
     })?;
     rows.write(answerer.tables.table_mut(0));
-    answerer.own.insert(SERVER.into(), 123, 0)?;
+    let own = Own {
+        address: SERVER.into(),
+        port: 123,
+        // The loopback, as in all runs without an interface.
+        interface: 1,
+        vlan: 0,
+    };
+    answerer.own.insert(&own, SERVER_MAC)?;
     Ok(answerer)
 }
 
@@ -157,7 +167,8 @@ fn measure(
 
 /// A plain request of a client, whose UDP carries no sum.
 fn request() -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+    let mut frame = SERVER_MAC.to_vec();
+    frame.extend([2, 0, 0, 0, 0, 2, 8, 0]);
     let mut header = vec![0x45, 0, 0, 76, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 1];
     header.extend(SERVER.octets());
     let mut sum: u32 = header

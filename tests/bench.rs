@@ -6,6 +6,7 @@ mod common;
 
 use std::net::IpAddr;
 
+use common::bench;
 use common::net::{Namespace, Star, hub_v4, hub_v6, spoke_v4, spoke_v6};
 use common::ntp::{Client, Liar, Lie};
 use common::peers::{ChronyServer, MUTE, chronyd};
@@ -313,17 +314,10 @@ fn interrupted_it_tells_what_it_has() {
     require!(root, peers);
     let star = Star::new(1);
     let _chronyd = ChronyServer::start(&star.hub);
-    let directory = TempDir::new();
-    let mut command = process::command(Some(&star.spokes[0]), BINARY);
-    command.args(["bench", &hub_v4(0).to_string(), "--rate", "500"]);
-    command.args(["--duration", "60s"]);
-    let log = directory.path().join("log");
-    let mut running = process::Process::start("bench", command, &log);
-    std::thread::sleep(secs(2));
-    running.signal(nix::sys::signal::Signal::SIGINT);
-    assert!(wait_until(secs(10), || running.ended().is_some()));
-    assert_eq!(running.ended().and_then(|s| s.code()), Some(130));
-    let text = running.log();
+    let load = ["--rate", "500", "--duration", "60s"];
+    let from = &star.spokes[0];
+    let (code, text) = bench::disturbed(from, hub_v4(0), &load, secs(2), bench::interrupt);
+    assert_eq!(code, Some(130), "{text}");
     assert!(text.contains("result so far"), "{text}");
     assert!(text.contains("answered"), "{text}");
 }
@@ -334,17 +328,12 @@ fn ended_while_it_waits_it_calls_nothing_lost() {
     let star = Star::new(1);
     // Takes requests, and answers none.
     let _silent = star.hub.udp((hub_v4(0), 123).into());
-    let directory = TempDir::new();
-    let mut command = process::command(Some(&star.spokes[0]), BINARY);
-    command.args(["bench", &hub_v4(0).to_string(), "--rate", "100"]);
-    command.args(["--duration", "200ms", "--timeout", "60s", "--json"]);
-    let log = directory.path().join("log");
-    let mut running = process::Process::start("bench", command, &log);
-    std::thread::sleep(secs(3));
-    running.signal(nix::sys::signal::Signal::SIGINT);
-    assert!(wait_until(secs(10), || running.ended().is_some()));
-    assert_eq!(running.ended().and_then(|s| s.code()), Some(130));
-    let report: Value = serde_json::from_str(&running.log()).expect("JSON");
+    let load = ["--rate", "100", "--duration", "200ms", "--timeout", "60s"];
+    let load = [&load[..], &["--json"]].concat();
+    let from = &star.spokes[0];
+    let (code, text) = bench::disturbed(from, hub_v4(0), &load, secs(3), bench::interrupt);
+    assert_eq!(code, Some(130), "{text}");
+    let report = bench::report(&text);
     assert_eq!(report["result"]["lost"], 0, "{report}");
     let sent = number(&report, "/result/sent");
     assert!((1.0..=20.0).contains(&sent), "{report}");
@@ -356,29 +345,16 @@ fn an_error_midway_leaves_the_result_so_far() {
     require!(root, peers);
     let star = Star::new(1);
     let _chronyd = ChronyServer::start(&star.hub);
-    let directory = TempDir::new();
     star.hub
         .ip(&format!("route add 10.61.0.0/16 via {}", spoke_v4(0)));
+    let from = &star.spokes[0];
     for sources in [&[][..], &["--sources", "10.61.0.0/16"]] {
-        star.spokes[0].ip("link set eth up");
-        let mut command = process::command(Some(&star.spokes[0]), BINARY);
-        command.args(["bench", &hub_v4(0).to_string(), "--rate", "500"]);
-        command.args(["--duration", "60s", "--json"]).args(sources);
-        let log = directory.path().join("log");
-        let mut running = process::Process::start("bench", command, &log);
-        std::thread::sleep(secs(2));
-        star.spokes[0].ip("link set eth down");
-        assert!(wait_until(secs(10), || running.ended().is_some()));
-        assert_eq!(running.ended().and_then(|s| s.code()), Some(1));
-        let text = running.log();
-        let report = text.lines().find(|line| line.starts_with('{'));
-        let report: Value = serde_json::from_str(report.expect(&text)).expect("JSON");
-        let error = report["error"].as_str().expect("an error");
-        assert!(error.contains("can't send to"), "{report}");
-        assert!(text.contains(&format!("ptntp bench: {error}")), "{text}");
-        assert!(number(&report, "/result/answered") > 100.0, "{report}");
-        assert!(number(&report, "/result/length_s") < 50.0, "{report}");
-        assert!(number(&report, "/result/loss") < 0.1, "{report}");
+        from.ip("link set eth up");
+        let load = ["--rate", "500", "--duration", "60s", "--json"];
+        let load = [&load[..], sources].concat();
+        let down = |_: &mut process::Process| from.ip("link set eth down");
+        let (code, text) = bench::disturbed(from, hub_v4(0), &load, secs(2), down);
+        bench::assert_ended_midway(code, &text);
     }
 }
 

@@ -230,6 +230,26 @@ fn compare_texts(ptntp: &Ptntp<'_>, ours: &Asked<'_>, theirs: &Asked<'_>) {
     }
 }
 
+#[test]
+fn who_is_offline_is_asked_once_chronyc_says_so() {
+    require!(root, peers);
+    for dialect in ["ntp", "chrony"] {
+        let star = Star::new(1);
+        let _server = ChronyServer::start(&star.spokes[0]);
+        let ptntp = in_namespace(&star.hub)
+            .config(&CONFIG.replace(" iburst", " offline iburst"))
+            .args(&["--dialect", dialect])
+            .start();
+        let chronyc = Asked::of(&ptntp, &star.hub);
+        let offline = || chronyc.ask("activity").contains("1 sources offline");
+        assert!(wait_until(secs(10), offline), "{}", chronyc.ask("activity"));
+        std::thread::sleep(secs(3));
+        assert_eq!(ptntp.sources()[0]["sent"], 0, "{dialect}");
+        chronyc.ok("online");
+        assert!(wait_until(secs(20), || ptntp.sync()), "{}", ptntp.stat());
+    }
+}
+
 /// With both backends, which have sockets and loops of their own.
 #[test]
 fn orders_are_carried_out() {

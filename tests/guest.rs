@@ -91,6 +91,13 @@ fn cards_for_ptp_stamp_ntp_over_it() {
     run_suite("ptpport");
 }
 
+/// And a switch on the way says for how long it kept each packet.
+#[test]
+fn what_a_transparent_clock_says_is_taken_out() {
+    require!(guest);
+    run_suite("transparent");
+}
+
 /// What is bad about the NICs that QEMU has.
 #[test]
 fn bad_nics_are_bad() {

@@ -3,12 +3,20 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use common::net::{Namespace, Star, host_v4, hub_v4, spoke_v4};
+use nix::net::if_::if_indextoname;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
+};
+
+use common::frame;
+use common::net::{Namespace, Star, host_v4, hub_v4, hub_v6, spoke_v4, spoke_v6};
 use common::ntp::{Client, control, read_variables, request};
 use common::peers::chronyc;
 use common::process::{self, Process, all};
@@ -577,5 +585,125 @@ fn the_last_switch_counts() {
         let ptntp = start(&star.hub, "ntp", &config);
         let right = || ptntp.true_error_s().abs() < 0.01;
         assert_eq!(wait_until(secs(8), right), steers, "{lines}");
+    }
+}
+
+/// A socket for every frame that passes `interface`.
+fn tap(namespace: &Namespace, interface: &str) -> OwnedFd {
+    let index = namespace.index(interface);
+    namespace.inside(|| {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let kind = SockProtocol::EthAll;
+        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, kind).expect("a tap");
+        let name = if_indextoname(index).expect("its name");
+        let name = name.into_string().expect("text");
+        setsockopt(&socket, sockopt::BindToDevice, &name.into()).expect("one interface");
+        socket
+    })
+}
+
+/// Destination port and code point of what came by the tap, IPv4 and IPv6.
+fn code_points(tap: &OwnedFd) -> BTreeSet<(bool, u16, u8)> {
+    let mut buffer = [0; 2048];
+    let mut seen = BTreeSet::new();
+    while let Ok(len) = recv(tap.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+        if let Some(frame) = frame::read(&buffer[..len]) {
+            let to = frame.datagram.to;
+            seen.insert((to.is_ipv4(), to.port(), frame.tos >> 2));
+        }
+    }
+    seen
+}
+
+/// `dscp`: requests, and with both backends answers, have the code point, in IPv4 and IPv6.
+#[test]
+fn dscp_is_on_the_wire() {
+    require!(root);
+    for (dialect, io) in [("ntp", "uring"), ("ntp", "poll"), ("chrony", "uring")] {
+        let star = Star::new(1);
+        let tap = tap(&star.spokes[0], "eth");
+        let servers = format!(
+            "dscp 46\nserver {} minpoll -1 maxpoll -1\nserver {} minpoll -1 maxpoll -1\n",
+            spoke_v4(0),
+            spoke_v6(0)
+        );
+        let serving = match dialect {
+            "ntp" => OPEN,
+            _ => "allow all\nlocal\n",
+        };
+        let setup = in_namespace(&star.hub).config(&format!("{servers}{serving}"));
+        let ptntp = setup.args(&["--dialect", dialect, "--io", io]).start();
+        let v4 = Client::from(&star.spokes[0], (spoke_v4(0), 4000).into(), hub_v4(0));
+        let v6 = Client::from(&star.spokes[0], (spoke_v6(0), 4000).into(), hub_v6(0));
+        let mut seen = BTreeSet::new();
+        let all = || {
+            v4.send(&request(4, 3));
+            v6.send(&request(4, 3));
+            seen.extend(code_points(&tap));
+            let is_there = |is_v4, port| seen.contains(&(is_v4, port, 46));
+            [123, 4000]
+                .iter()
+                .all(|&port| is_there(true, port) && is_there(false, port))
+        };
+        let log = || ptntp.process.log();
+        assert!(wait_until(secs(40), all), "{dialect} {io}: {}", log());
+        let plain = |(_, port, point): &&(bool, u16, u8)| *port == 4000 && *point != 46;
+        assert_eq!(seen.iter().find(plain), None, "{dialect} {io}");
+    }
+}
+
+/// `bindacqaddress` and `bindacqdevice`: where requests leave.
+#[test]
+fn bindacq_says_where_requests_leave() {
+    require!(root);
+    for dialect in ["ntp", "chrony"] {
+        let star = Star::new(1);
+        star.hub
+            .add_address("s0", &format!("{}/24", host_v4(0, 20)));
+        let server = spoke_v4(0);
+        let witnesses = Witnesses::start(&star.spokes[0], [((server, 123).into(), TRUTH)]);
+        let ask = format!("server {server} minpoll -1 maxpoll -1\n");
+        let asked = || witnesses.seen(server).len();
+
+        let text = format!("bindacqaddress {}\n{ask}", host_v4(0, 20));
+        let ptntp = start(&star.hub, dialect, &text);
+        let measured = || ptntp.sources()[0]["received"].as_u64() >= Some(2);
+        assert!(wait_until(secs(20), measured), "{}", ptntp.process.log());
+        let local = ptntp.sources()[0]["local"].clone();
+        assert_eq!(local, host_v4(0, 20).to_string(), "{dialect}");
+        drop(ptntp);
+
+        let ptntp = start(&star.hub, dialect, &format!("bindacqdevice s0\n{ask}"));
+        let measured = || ptntp.sources()[0]["received"].as_u64() >= Some(2);
+        assert!(wait_until(secs(20), measured), "{}", ptntp.process.log());
+        drop(ptntp);
+
+        let before = asked();
+        let ptntp = start(&star.hub, dialect, &format!("bindacqdevice lo\n{ask}"));
+        let sent = || {
+            ptntp.process.log().contains("cannot send")
+                || ptntp.sources()[0]["sent"].as_u64() >= Some(3)
+        };
+        assert!(wait_until(secs(20), sent), "{}", ptntp.process.log());
+        assert_eq!(asked(), before, "{dialect}: nothing leaves by lo");
+    }
+}
+
+/// `pidfile` has the number of the process while it runs; one that can't be written is told.
+#[test]
+fn pidfile_is_there_while_the_daemon_runs() {
+    require!(root);
+    for dialect in ["ntp", "chrony"] {
+        let namespace = Namespace::new();
+        let mut ptntp = start(&namespace, dialect, "pidfile @DIR@/pid\n");
+        let path = ptntp.directory.path().join("pid");
+        let text = std::fs::read_to_string(&path).expect("a pid file");
+        assert_eq!(text, format!("{}\n", ptntp.process.pid()), "{dialect}");
+        ptntp.process.terminate(secs(10));
+        assert!(!path.exists(), "{dialect}");
+
+        let ptntp = start(&namespace, dialect, "pidfile @DIR@/nowhere/pid\n");
+        let log = ptntp.process.log();
+        assert!(log.contains("nowhere/pid: can't be written"), "{log}");
     }
 }

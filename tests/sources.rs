@@ -382,9 +382,13 @@ fn minclock_keeps_so_many() {
 fn a_server_that_moves_is_dealt_with_as_the_lines_say() {
     require!(root);
     // (dialect, lines, steps after it has moved, the daemon's status if it ends)
-    let cases: [(&str, &str, u64, Option<i32>); 13] = [
+    let cases: [(&str, &str, u64, Option<i32>); 17] = [
         (NTP, "tinker step 0.128 stepout 0", 1, None),
         (NTP, "tinker step 0 stepout 0", 0, None),
+        (NTP, "tinker step 0 stepfwd 0.128 stepout 0", 1, None),
+        (NTP, "tinker step 0.128 stepfwd 0 stepout 0", 0, None),
+        (NTP, "tinker step 0 stepback 0.128 stepout 0", 1, None),
+        (NTP, "tinker step 0.128 stepback 0 stepout 0", 0, None),
         (NTP, "tinker step 0.128 stepout 300", 0, None),
         (NTP, "tinker step 0.128 stepout 0 stepupdates 1", 0, None),
         (NTP, "tinker step 0.128 stepout 0 panic 0.4", 0, Some(3)),
@@ -421,11 +425,16 @@ fn a_server_that_moves_is_dealt_with_as_the_lines_say() {
         assert!(wait_until(secs(30), || ptntp.sync()), "{}", ptntp.stat());
     }
     std::thread::sleep(secs(3));
-    for at in &all {
+    for (at, (_, lines, ..)) in all.iter().zip(cases) {
+        let sign = if lines.contains("stepback") {
+            -1.0
+        } else {
+            1.0
+        };
         witnesses.say(
             at.ip(),
             Says {
-                offset_s: 0.5,
+                offset_s: sign * 0.5,
                 ..TRUTH
             },
         );
@@ -445,4 +454,57 @@ fn a_server_that_moves_is_dealt_with_as_the_lines_say() {
             }
         }
     }
+}
+
+/// `initstepslew`: who is named there sets the clock once, by a step or not, and is asked no
+/// more; then the others have their say. If none of them answers the others don't wait for ever.
+#[test]
+fn the_clock_is_set_at_the_start_by_whom_initstepslew_names() {
+    require!(root);
+    // (dialect, threshold, does the first host answer, steps)
+    let cases = [
+        (CHRONY, "0.2", true, 1),
+        (NTP, "0.2", true, 1),
+        (CHRONY, "2", true, 0),
+        (CHRONY, "0.2", false, 0),
+    ];
+    std::thread::scope(|scope| {
+        for (dialect, threshold, answers, steps) in cases {
+            scope.spawn(move || {
+                let star = Star::new(1);
+                let ahead = Says {
+                    offset_s: 0.02,
+                    ..TRUTH
+                };
+                let witnesses = servers(&star, &[TRUTH, ahead]);
+                let host = if answers { 10 } else { 99 };
+                let mut config = format!(
+                    "initstepslew {threshold} {}\nserver {} iburst minpoll 1 maxpoll 1\n",
+                    host_v4(0, host),
+                    host_v4(0, 11)
+                );
+                if dialect == NTP {
+                    // What is stepped is not by this line.
+                    config += "tinker step 0\n";
+                }
+                let ptntp = start(&star.hub, dialect, "virtual:0.5,0", &config);
+                let set = || ptntp.process.log().contains("initstepslew");
+                assert!(wait_until(secs(40), set), "{}", ptntp.process.log());
+                assert!(wait_until(secs(20), || ptntp.sync()), "{}", ptntp.stat());
+                let case = format!("{dialect} {threshold} {answers}");
+                let stat = ptntp.stat();
+                assert_eq!(stat["steps"], steps, "{case}: {stat}");
+                assert_eq!(ptntp.sources().len(), 1, "{case}");
+                if steps == 1 {
+                    // By the one, and slewed to the other since.
+                    let error_s = ptntp.true_error_s();
+                    assert!((-0.005..0.025).contains(&error_s), "{case}: {error_s}");
+                }
+                let asked = witnesses.seen(host_v4(0, 10)).len();
+                assert_eq!(asked > 0, answers, "{case}");
+                std::thread::sleep(secs(5));
+                assert_eq!(witnesses.seen(host_v4(0, 10)).len(), asked, "{case}");
+            });
+        }
+    });
 }

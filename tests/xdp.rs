@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::frame::{self, Checksum, Datagram, Seen};
+use common::frame::{self, Checksum, Datagram, SERVER_MAC, Seen};
 use common::net::{Namespace, Star};
 use common::{Random, TempDir, secs, wait_until};
 use nix::sys::signal::{Signal, kill};
@@ -38,7 +38,7 @@ use ptntp::time::timestamp::NtpTimestamp;
 use ptntp::time::units::{Ppm, Precision};
 use ptntp::wire::packet::{HEADER_LEN, Leap, PACKET_LEN_MAX};
 use ptntp::wire::refid::RefId;
-use ptntp::xdp::layout::{OBJECT, PASSED, Word, Words};
+use ptntp::xdp::layout::{OBJECT, Own, PASSED, Word, Words};
 use ptntp::xdp::state::{Clocks, Entry, Envelope, LeapSecond, VALID_NS};
 use ptntp::xdp::tables::Rows;
 
@@ -131,6 +131,9 @@ fn source(v6: bool, network: usize, host: usize) -> IpAddr {
 const NETWORKS: usize = 16;
 const HOSTS: usize = 2;
 
+/// The interface that BPF_PROG_TEST_RUN says a frame came by.
+const LOOPBACK: u32 = 1;
+
 /// What a frame came to.
 struct Outcome {
     action: Action,
@@ -192,9 +195,17 @@ struct Tiers {
 }
 
 impl Tiers {
-    fn new(answerer: Answerer, served: &[(IpAddr, u16, u16)]) -> Self {
-        for (address, port, vlan) in served {
-            answerer.own.insert(*address, *port, *vlan).expect("room");
+    /// Frames come by this interface.
+    fn new(answerer: Answerer, interface: u32) -> Self {
+        let served = served();
+        for (address, port, vlan) in served.iter().copied() {
+            let own = Own {
+                address,
+                port,
+                interface,
+                vlan,
+            };
+            answerer.own.insert(&own, SERVER_MAC).expect("room");
         }
         let mut tiers = Self {
             answerer,
@@ -206,7 +217,7 @@ impl Tiers {
             mono: TICK_NS / 2,
             table: 0,
             late: 0,
-            served: served.to_vec(),
+            served,
         };
         tiers.set_policy(&[], RateLimit::default());
         tiers
@@ -247,7 +258,7 @@ impl Tiers {
         (self.policy, self.worker_policy) = (policy(Flags::NONE), policy(Flags::FLAKE));
         self.table ^= 1;
         let table = self.answerer.tables.table_mut(self.table);
-        Rows::new(&self.policy.access).write(table);
+        Rows::new(&self.policy.access, &ODD.map(ip).into()).write(table);
     }
 
     /// Both tiers know nobody.
@@ -289,7 +300,7 @@ impl Tiers {
         let seen = frame::read(frame).filter(|seen| {
             let Datagram { to, vlan, .. } = seen.datagram;
             let place = (to.ip(), to.port(), vlan.unwrap_or(0));
-            seen.plain && seen.to_mac[0] & 1 == 0 && self.served.contains(&place)
+            seen.plain && self.served.contains(&place)
         });
         let Some(seen) = seen else {
             assert_eq!(outcome.action, Action::Pass);
@@ -302,6 +313,7 @@ impl Tiers {
         if outcome.action == Action::Pass {
             let reason = PASSED[count - Verdict::COUNT];
             assert!(!must_be_answered(&seen), "passed for being {reason}");
+            assert_eq!(reason == "mac", !is_between_hosts(&seen), "{seen:?}");
             return Some(reason);
         }
         let name = Verdict::NAMES[count];
@@ -351,6 +363,11 @@ fn new_worker() -> Responder {
     Responder::new(7, sizes)
 }
 
+/// To us, by one who has a MAC address.
+fn is_between_hosts(seen: &Seen) -> bool {
+    seen.to_mac == SERVER_MAC && seen.from_mac[0] & 1 == 0 && seen.from_mac != [0; 6]
+}
+
 /// A plain request that no stack would drop and no worker needs to see.
 fn must_be_answered(seen: &Seen) -> bool {
     let Datagram { from, payload, .. } = &seen.datagram;
@@ -362,6 +379,7 @@ fn must_be_answered(seen: &Seen) -> bool {
         IpAddr::V4(v4) => !matches!(v4.octets()[0], 1..=126 | 128..=223),
         IpAddr::V6(v6) => v6.is_multicast() || v6.segments()[..4] == [0; 4],
     };
+    let odd = odd || ODD.map(ip).contains(&from.ip()) || !is_between_hosts(seen);
     let marked = version == 4 && origin_low & 1 == 1;
     seen.sums && first & 7 == 3 && (1..=4).contains(&version) && !marked && !odd && from.port() != 0
 }
@@ -418,6 +436,9 @@ const SERVED: [(&str, u16, u16); 5] = [
     ("fd09::1", 123, 0),
     ("fd09::1", 123, 10),
 ];
+
+/// Addresses that no client can have: ours, and that of all on a network.
+const ODD: [&str; 3] = ["10.9.0.1", "10.101.255.255", "fd09::1"];
 
 fn served() -> Vec<(IpAddr, u16, u16)> {
     SERVED
@@ -543,9 +564,9 @@ fn any_datagram(random: &mut Random) -> Datagram {
     let mut from = source(v6, random.below(NETWORKS), random.below(HOSTS));
     let mut vlan = (vlan != 0).then_some(vlan);
     let odd = if v6 {
-        ["::1", "ff02::1"]
+        ["::1", "ff02::1", "fd09::1"]
     } else {
-        ["127.0.0.1", "224.0.0.1"]
+        ["127.0.0.1", "224.0.0.1", one(random, &ODD[..2])]
     };
     match random.below(40) {
         0 => to = if v6 { ip("fd09::2") } else { ip("10.9.0.3") },
@@ -575,7 +596,7 @@ fn any_frame(random: &mut Random, datagram: &Datagram) -> Vec<u8> {
     let mut frame = datagram.frame(checksum);
     let ip = if datagram.vlan.is_some() { 18 } else { 14 };
     let v4 = datagram.to.is_ipv4();
-    match random.below(24) {
+    match random.below(32) {
         0 => {
             let at = random.below(frame.len());
             frame[at] ^= 1 << random.below(8);
@@ -583,6 +604,9 @@ fn any_frame(random: &mut Random, datagram: &Datagram) -> Vec<u8> {
         1 => frame.truncate(14 + random.below(frame.len() - 14)),
         2 => frame.extend([0xee; 17]),
         3 => frame[0] |= 1,
+        9 => frame[random.below(6)] ^= 2 << random.below(7),
+        10 => frame[6] |= 1,
+        11 => frame[6..12].fill(0),
         // A first part, or another, and sums that are right.
         4 if v4 => {
             let bits: u16 = one(random, &[0x2000, 0x2001, 0x0001, 0x1fff, 0x4000, 0x8000, 0]);
@@ -666,7 +690,7 @@ fn compare_many(tiers: &mut Tiers, path: &mut dyn Path, frames: usize, random: &
     let all = [
         "basic", "kiss", "ignore", "noserve", "flake", "version", "notrust", "limited",
     ];
-    let passed = ["source", "length", "form", "interleaved", "checksum"];
+    let passed = ["mac", "source", "length", "form", "interleaved", "checksum"];
     for name in all.into_iter().chain(passed) {
         assert!(met.contains(&Some(name)), "none was {name}");
     }
@@ -676,7 +700,7 @@ fn compare_many(tiers: &mut Tiers, path: &mut dyn Path, frames: usize, random: &
 #[test]
 fn the_program_judges_and_answers_as_a_worker_does() {
     let mut random = Random::unforeseen();
-    let mut tiers = Tiers::new(load!(), &served());
+    let mut tiers = Tiers::new(load!(), LOOPBACK);
     compare_many(&mut tiers, &mut TestRun, 20_000, &mut random);
 }
 
@@ -685,6 +709,8 @@ struct Veth {
     ring: TransmitRing,
     replies: std::os::fd::OwnedFd,
     asked: u64,
+    /// That the program is on.
+    interface: u32,
     _star: Star,
     _links: [Link; 2],
 }
@@ -696,7 +722,8 @@ impl Veth {
     fn new(program: &Program) -> Self {
         let star = Star::new(1);
         let (hub, spoke) = (&star.hub, &star.spokes[0]);
-        let link = hub.inside(|| program.attach(hub.index("s0"), Mode::Native));
+        let interface = hub.index("s0");
+        let link = hub.inside(|| program.attach(interface, Mode::Native));
         // XDP_TX goes nowhere on a veth unless its peer has a program too.
         let pass = Program::assemble("pass", &PASS, "Dual MIT/GPL").expect("a program");
         let peer = spoke.inside(|| pass.attach(spoke.index("eth"), Mode::Native));
@@ -718,6 +745,7 @@ impl Veth {
             ring,
             replies,
             asked: 0,
+            interface,
             _links: [link.expect("a veth takes it"), peer.expect("both ends do")],
             _star: star,
         }
@@ -800,8 +828,9 @@ impl Path for Veth {
 #[test]
 fn frames_over_a_veth_are_answered_as_a_worker_does_and_counted() {
     let mut random = Random::unforeseen();
-    let mut tiers = Tiers::new(load!(), &served());
-    let mut veth = Veth::new(&tiers.answerer.program);
+    let answerer = load!();
+    let mut veth = Veth::new(&answerer.program);
+    let mut tiers = Tiers::new(answerer, veth.interface);
     compare_many(&mut tiers, &mut veth, 4000, &mut random);
 }
 
@@ -823,7 +852,11 @@ fn request(v6: bool) -> Vec<u8> {
 impl Tiers {
     /// What becomes of a plain request now.
     fn ask(&self) -> (Action, &'static str) {
-        let outcome = TestRun.send(&self.answerer, &request(false));
+        self.ask_by(&request(false))
+    }
+
+    fn ask_by(&self, frame: &[u8]) -> (Action, &'static str) {
+        let outcome = TestRun.send(&self.answerer, frame);
         let [count] = outcome.counted[..] else {
             panic!("{:?} counts moved", outcome.counted);
         };
@@ -833,11 +866,38 @@ impl Tiers {
     }
 }
 
+/// Another host's, everybody's, and from everybody or nobody.
+#[test]
+fn a_frame_that_is_not_between_a_host_and_us_passes() {
+    let tiers = Tiers::new(load!(), LOOPBACK);
+    tiers.publish();
+    for v6 in [false, true] {
+        assert_eq!(tiers.ask_by(&request(v6)), (Action::Transmit, "basic"));
+        let (other, group) = ([2, 0, 0, 0, 0, 9], [1, 0, 0x5e, 0, 0, 1]);
+        for (at, mac) in [
+            (0, other),
+            (0, [2, 0, 0, 1, 0, 1]),
+            (0, [0xff; 6]),
+            (0, group),
+            (6, [0xff; 6]),
+            (6, group),
+            (6, [0; 6]),
+        ] {
+            let mut frame = request(v6);
+            frame[at..at + 6].copy_from_slice(&mac);
+            assert_eq!(tiers.ask_by(&frame), (Action::Pass, "mac"), "{at} {mac:x?}");
+        }
+        let mut frame = request(v6);
+        frame[6..12].copy_from_slice(&other);
+        assert_eq!(tiers.ask_by(&frame), (Action::Transmit, "basic"));
+    }
+}
+
 #[test]
 fn nobody_is_answered_by_what_was_not_renewed() {
     const STALE: (Action, &str) = (Action::Pass, "stale");
     const BASIC: (Action, &str) = (Action::Transmit, "basic");
-    let tiers = Tiers::new(load!(), &served());
+    let tiers = Tiers::new(load!(), LOOPBACK);
     assert_eq!(tiers.ask(), STALE, "nothing was ever published");
     tiers.publish();
     assert_eq!(tiers.ask(), BASIC);
@@ -865,7 +925,7 @@ fn nobody_is_answered_by_what_was_not_renewed() {
 
 #[test]
 fn a_leap_second_is_in_the_next_reply() {
-    let tiers = Tiers::new(load!(), &served());
+    let tiers = Tiers::new(load!(), LOOPBACK);
     for (inserted, gained_s) in [(true, -1), (false, 1)] {
         for (until_s, gained_s) in [(-1, gained_s), (1, 0)] {
             let mut entry = tiers.entry();
@@ -889,7 +949,7 @@ fn a_leap_second_is_in_the_next_reply() {
 
 #[test]
 fn no_reply_is_made_of_two_states() {
-    let tiers = Tiers::new(load!(), &served());
+    let tiers = Tiers::new(load!(), LOOPBACK);
     // Every word that a reply shows follows from one number.
     let numbered = |n: u32| {
         let mut words: Words = tiers.entry().words().expect("words");
@@ -946,7 +1006,7 @@ fn no_reply_is_made_of_two_states() {
 
 #[test]
 fn over_the_limit_chance_answers_and_tells_as_often_as_asked_for() {
-    let mut tiers = Tiers::new(load!(), &served());
+    let mut tiers = Tiers::new(load!(), LOOPBACK);
     let everyone = Who::Block {
         prefix: Prefix::ALL_V4,
         ntpport: false,

@@ -6,15 +6,18 @@ mod common;
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use common::frame::{Checksum, Datagram};
 use common::net::{Namespace, Star, host_v4, hub_v4, hub_v6, spoke_v4};
 use common::ntp::{Client, Liar, Lie, request};
 use common::process;
 use common::ptntp::{OPEN, Ptntp, in_namespace};
 use common::{secs, wait_until};
 use nix::sys::signal::Signal;
+use ptntp::linux::frames::xdp::TransmitRing;
 use ptntp::linux::xdp::{Link, Mode, PASS, Program, attached};
 
 /// What the daemon is not to have once it serves: SYS_ADMIN, NET_ADMIN, PERFMON, BPF.
@@ -34,17 +37,19 @@ fn passing(namespace: &Namespace, interface: &str, mode: Mode) -> Result<Link, S
     }
 }
 
-/// A hub with a spoke that can be answered by XDP_TX.
+/// A hub with spokes that can be answered by XDP_TX.
 struct Net {
     star: Star,
-    _far: Link,
+    _far: Vec<Link>,
 }
 
 impl Net {
-    fn new() -> Result<Self, String> {
+    fn new(spokes: usize) -> Result<Self, String> {
         common::require::root()?;
-        let star = Star::new(1);
-        let far = passing(&star.spokes[0], "eth", Mode::Native)?;
+        let star = Star::new(spokes);
+        let far = star.spokes.iter();
+        let far = far.map(|spoke| passing(spoke, "eth", Mode::Native));
+        let far = far.collect::<Result<_, _>>()?;
         Ok(Self { star, _far: far })
     }
 
@@ -70,7 +75,10 @@ impl Net {
 
 macro_rules! net {
     () => {
-        match Net::new() {
+        net!(1)
+    };
+    ($spokes:expr) => {
+        match Net::new($spokes) {
             Ok(net) => net,
             Err(why) => return common::require::skip(&why),
         }
@@ -289,7 +297,7 @@ fn rules_change_under_load() {
     assert!(ignored("ptntp_xdp_requests_total") < 10, "of {asked}");
 
     let before = basic(&ptntp);
-    let output = write(&rules(2000, "restrict 10.77.0.2 ignore\n"));
+    let output = write(&rules(12_000, "restrict 10.77.0.2 ignore\n"));
     assert_eq!(output.status.code(), Some(1));
     let said = process::all(&output);
     assert!(said.contains("`prefixes "), "{said}");
@@ -468,6 +476,160 @@ fn interfaces_and_addresses_come_and_go() {
 #[test]
 fn interfaces_and_addresses_come_and_go_by_poll() {
     comes_and_goes("poll");
+}
+
+fn passed(ptntp: &Ptntp<'_>, reason: &str) -> u64 {
+    count(ptntp, "ptntp_xdp_passed_total", &[("reason", reason)])
+}
+
+/// What is sent to another host is none of ours, though it is to our address. Which Ethernet
+/// address is ours may change.
+#[test]
+fn frames_to_another_host_are_left_to_it() {
+    let net = net!();
+    let ptntp = in_namespace(net.hub()).config(&open("xdp s0")).start();
+    let client = Client::new(net.spoke(), hub_v4(0));
+    assert!(wait_until(secs(5), || client.time().is_some()));
+    let send_to = |mac: &str| {
+        let words = format!("neigh replace 10.77.0.1 lladdr {mac} dev eth nud permanent");
+        net.spoke().ip(&words);
+    };
+    let by_xdp = || {
+        let before = basic(&ptntp).1;
+        client.time().is_some() && basic(&ptntp).1 == before + 1
+    };
+    let (old, new) = ("02:00:00:00:00:11", "02:00:00:00:00:12");
+    for (ours, theirs) in [(old, new), (new, old)] {
+        net.hub().ip(&format!("link set s0 address {ours}"));
+        send_to(ours);
+        assert!(wait_until(secs(5), by_xdp), "{ours}");
+        send_to(theirs);
+        let before = (basic(&ptntp), passed(&ptntp, "mac"));
+        assert!(client.time().is_none(), "{theirs}");
+        let after = (basic(&ptntp), passed(&ptntp, "mac"));
+        assert_eq!(after, (before.0, before.1 + 1));
+    }
+}
+
+/// Nobody out there can have our address, or the one that means the whole network.
+#[test]
+fn nobody_is_answered_at_an_address_that_no_host_can_have() {
+    let net = net!();
+    net.hub().ip("link set s0 address 02:00:00:00:00:01");
+    let ptntp = in_namespace(net.hub()).config(&open("xdp s0")).start();
+    let client = Client::new(net.spoke(), hub_v4(0));
+    assert!(wait_until(secs(5), || client.time().is_some()));
+    let mut ring = net
+        .spoke()
+        .inside(|| TransmitRing::open(net.spoke().index("eth"), 0).expect("AF_XDP"));
+    let mut ask_from = |from: IpAddr| {
+        let datagram = Datagram {
+            from: (from, 123).into(),
+            to: (hub_v4(0), 123).into(),
+            vlan: None,
+            payload: request(4, 3).to_vec(),
+        };
+        let frame = datagram.frame(Checksum::Right);
+        ring.stage(|place| {
+            place[..frame.len()].copy_from_slice(&frame);
+            frame.len()
+        });
+        ring.flush().expect("sent");
+    };
+    let counts = || (basic(&ptntp).1, passed(&ptntp, "source"));
+    let (answered, odd) = counts();
+    ask_from(host_v4(0, 99));
+    assert!(wait_until(secs(5), || counts() == (answered + 1, odd)));
+    for host in [1, 255] {
+        ask_from(host_v4(0, host));
+    }
+    assert!(wait_until(secs(5), || counts() == (answered + 1, odd + 2)));
+    // An address that comes is known a moment later.
+    net.hub().add_address("s0", "10.77.0.99/24");
+    assert!(wait_until(secs(5), || {
+        let before = counts();
+        ask_from(host_v4(0, 99));
+        assert!(wait_until(secs(5), || counts() != before));
+        counts() == (before.0, before.1 + 1)
+    }));
+}
+
+/// Answers carry the tag that the request had; and an address of a VLAN is one there alone.
+#[test]
+fn a_vlan_is_answered_by_its_tag() {
+    require!(root, ethtool, vlan);
+    let net = net!();
+    for (namespace, interface, host) in [(net.hub(), "s0", 1), (net.spoke(), "eth", 2)] {
+        for vlan in [10, 11] {
+            let name = format!("{interface}.{vlan}");
+            namespace.ip(&format!(
+                "link add link {interface} name {name} type vlan id {vlan}"
+            ));
+            namespace.add_address(&name, &format!("10.78.{vlan}.{host}/24"));
+            namespace.ip(&format!("link set {name} up"));
+        }
+    }
+    let ethtool = |namespace: &Namespace, words: &str| {
+        let status = Command::new("ip")
+            .args(["netns", "exec", namespace.name(), "ethtool", "-K"])
+            .args(words.split(' '))
+            .status();
+        assert!(status.expect("run ip").success(), "ethtool -K {words}");
+    };
+    // On a veth the far end's work is what ours would do.
+    ethtool(net.spoke(), "eth txvlan off");
+    let ptntp = in_namespace(net.hub()).config(&open("xdp s0.10")).start();
+    let why = problem(&ptntp, "s0").expect("tags would be lost");
+    assert!(why.contains("ethtool -K s0 rxvlan off"), "{why}");
+    ethtool(net.hub(), "s0 rxvlan off");
+    assert!(wait_until(secs(5), || net.is_ours("s0")));
+    assert_eq!(problem(&ptntp, "s0"), None);
+    for address in [[10, 78, 10, 1], [10, 78, 11, 1], [10, 77, 0, 1]] {
+        let client = Client::new(net.spoke(), address.into());
+        let by_xdp = || {
+            let before = basic(&ptntp).1;
+            client.time().is_some() && basic(&ptntp).1 == before + 1
+        };
+        assert!(wait_until(secs(5), by_xdp), "{address:?}");
+    }
+    // Without its tag the address is not ours to answer; the sockets may.
+    net.spoke().ip("link del eth.10");
+    net.spoke().ip("route add 10.78.10.0/24 dev eth");
+    let client = Client::from(net.spoke(), (spoke_v4(0), 0).into(), [10, 78, 10, 1].into());
+    let before = basic(&ptntp);
+    assert!(wait_until(secs(5), || client.time().is_some()));
+    assert_eq!(basic(&ptntp).1, before.1);
+}
+
+/// Every address is answered wherever it is asked for, by the Ethernet address there; and
+/// one interface may go while the other stays.
+#[test]
+fn several_interfaces_are_answered_on() {
+    let net = net!(2);
+    let ptntp = in_namespace(net.hub())
+        .config(&open("xdp s0\nxdp s1"))
+        .start();
+    let away = &net.star.spokes[1];
+    away.ip("route add 10.77.0.0/24 via 10.77.1.1");
+    let by_xdp = |client: &Client| {
+        let before = basic(&ptntp).1;
+        client.time().is_some() && basic(&ptntp).1 == before + 1
+    };
+    for (spoke, address) in [
+        (net.spoke(), hub_v4(0)),
+        (net.spoke(), hub_v6(0)),
+        (away, hub_v4(1)),
+        (away, hub_v6(1)),
+        (away, hub_v4(0)),
+    ] {
+        let client = Client::new(spoke, address);
+        assert!(wait_until(secs(5), || by_xdp(&client)), "{address}");
+    }
+    assert!(net.is_ours("s0") && net.is_ours("s1"));
+    net.hub().ip("link del s1");
+    assert!(wait_until(secs(5), || problem(&ptntp, "s1").is_some()));
+    assert_eq!(problem(&ptntp, "s0"), None);
+    assert!(by_xdp(&Client::new(net.spoke(), hub_v4(0))));
 }
 
 /// Without the rights it says so and the sockets answer. What `listen` leaves out is answered by

@@ -4,11 +4,11 @@
 
 mod common;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use common::frame::{Checksum, Datagram};
+use common::frame::{Checksum, Datagram, SERVER_MAC};
 use common::{Random, require};
 use ptntp::daemon::xdp::program::{Answerer, Sizes};
 use ptntp::linux::clock::realtime;
@@ -21,7 +21,7 @@ use ptntp::system::SystemState;
 use ptntp::time::instant::MonoInstant;
 use ptntp::time::map::ClockMap;
 use ptntp::time::units::Precision;
-use ptntp::xdp::layout::PASSED;
+use ptntp::xdp::layout::{Own, PASSED};
 use ptntp::xdp::state::{Clocks, Entry, Envelope};
 use ptntp::xdp::tables::Rows;
 
@@ -171,7 +171,7 @@ fn a_million_prefixes_are_judged_in_the_kernel_as_by_the_sockets() {
     let mut random = Random::unforeseen();
     let rules: Vec<Rule> = (0..PREFIXES).map(|_| rule(&mut random)).collect();
     let access = AccessTable::compile(&rules, &[]);
-    let rows = Rows::new(&access);
+    let rows = Rows::new(&access, &BTreeSet::new());
     let sizes = Sizes {
         rows: rows.count(),
         own: 2,
@@ -184,8 +184,16 @@ fn a_million_prefixes_are_judged_in_the_kernel_as_by_the_sockets() {
         }
         Err(error) => panic!("{error}"),
     };
-    answerer.own.insert(OUR_V4, 123, 0).expect("room");
-    answerer.own.insert(OUR_V6, 123, 0).expect("room");
+    for address in [OUR_V4, OUR_V6] {
+        let own = Own {
+            address,
+            port: 123,
+            // The loopback, as in all runs without an interface.
+            interface: 1,
+            vlan: 0,
+        };
+        answerer.own.insert(&own, SERVER_MAC).expect("room");
+    }
     // In the second of the two tables, with something else in the first.
     let nobody = [Rule::Restrict(
         Who::Block {
@@ -194,7 +202,7 @@ fn a_million_prefixes_are_judged_in_the_kernel_as_by_the_sockets() {
         },
         Flags::IGNORE,
     )];
-    let nobody = Rows::new(&AccessTable::compile(&nobody, &[]));
+    let nobody = Rows::new(&AccessTable::compile(&nobody, &[]), &BTreeSet::new());
     nobody.write(answerer.tables.table_mut(0));
     rows.write(answerer.tables.table_mut(1));
 

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use ptntp::linux::priority;
 
-use super::common::{process, secs, wait_until};
+use super::common::{secs, wait_until};
+use super::must;
 
 /// Steps of arithmetic between two looks at the clock of others: some microseconds.
 const STEPS: u32 = 1000;
@@ -66,11 +67,8 @@ impl Spinner {
         }
         let mut chrt = Command::new("chrt");
         chrt.args(["--idle", "-p", "0", &id.load(Ordering::SeqCst).to_string()]);
-        let output = process::run(chrt, secs(5));
-        match output.status.success() {
-            true => Ok(spinner),
-            false => Err(format!("chrt --idle: {}", process::all(&output))),
-        }
+        must("chrt --idle", chrt)?;
+        Ok(spinner)
     }
 
     /// Finds out how fast it is now, when nobody else should want the core.

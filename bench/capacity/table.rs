@@ -2,112 +2,14 @@
 
 use std::fmt::Write;
 
-use serde_json::Value;
-
-use super::{Args, CLIENTS, LOADS, Load, MANY_CLIENTS, MANY_RATE, MANY_SECONDS, PREFIXES};
+use super::measured::{Cell, Measured, ratio};
+use super::{Args, CLIENTS, Load, MANY_CLIENTS, MANY_RATE, MANY_SECONDS, PREFIXES};
 
 /// Requests of each client in interleaved mode.
 const EACH: f64 = 60_000.0 * MANY_SECONDS as f64 / MANY_CLIENTS as f64;
 
-/// One load on one server, once.
-#[derive(Clone, Copy)]
-pub struct Cell {
-    answered_per_s: f64,
-    /// Of the server's core, for one answer; microseconds.
-    cost_us: f64,
-    /// The share of requests that were answered.
-    answered: f64,
-    /// Interleaved answers for each request that could have one.
-    interleaved: f64,
-    /// Delay from the intended time of the request: p50, p99, p99.9; microseconds.
-    delays_us: [f64; 3],
-    /// From the transmit stamp of a reply to its arrival; p99, microseconds.
-    stamp_error_us: f64,
-    /// The share of its time that the generator worked.
-    generator_busy: f64,
-    /// There would perhaps have been more answers, or sooner, with a better generator.
-    generator_limits: bool,
-}
-
-impl Cell {
-    /// From what `ptntp bench --json` says of a load, and for how long the server's
-    /// core was busy meanwhile.
-    pub fn new(result: &Value, busy_s: f64) -> Self {
-        let number = |name: &str| result[name].as_f64().unwrap_or(f64::NAN);
-        let delay = |name: &str| result["delay_us"][name].as_f64().unwrap_or(f64::NAN);
-        Self {
-            answered_per_s: number("answered_per_s"),
-            cost_us: busy_s * 1e6 / number("answered"),
-            answered: number("answered") / number("sent"),
-            interleaved: number("interleaved") / number("asked_interleaved"),
-            delays_us: [delay("p50"), delay("p99"), delay("p99_9")],
-            stamp_error_us: result["stamps"]["transmit_basic"]["p99_us"]
-                .as_f64()
-                .unwrap_or(f64::NAN),
-            generator_busy: result["generator"]["busy"].as_f64().unwrap_or(f64::NAN),
-            generator_limits: result["limit"] == "generator",
-        }
-    }
-}
-
-/// All that was measured of a server.
-pub struct Measured {
-    name: String,
-    /// By load, as in [`LOADS`]; one for each round.
-    cells: [Vec<Cell>; LOADS.len()],
-    /// Resident, at the end.
-    pub memory_kib: u64,
-}
-
-impl Measured {
-    /// Nothing yet.
-    pub fn new(name: &str) -> Self {
-        Self {
-            name: name.into(),
-            cells: Default::default(),
-            memory_kib: 0,
-        }
-    }
-
-    /// One more round.
-    pub fn note(&mut self, load: Load, cell: Cell) {
-        self.cells[place(load)].push(cell);
-    }
-
-    fn each(&self, load: Load, what: fn(&Cell) -> f64) -> Vec<f64> {
-        self.cells[place(load)].iter().map(what).collect()
-    }
-
-    fn median(&self, load: Load, what: fn(&Cell) -> f64) -> f64 {
-        spread(self.each(load, what))[1]
-    }
-
-    /// This one's part of what `other` has, round by round: least, median, most.
-    fn part_of(&self, other: &Self, load: Load, what: fn(&Cell) -> f64) -> [f64; 3] {
-        let (ours, theirs) = (self.each(load, what), other.each(load, what));
-        spread(ours.iter().zip(&theirs).map(|(a, b)| a / b).collect())
-    }
-}
-
-fn place(load: Load) -> usize {
-    LOADS
-        .iter()
-        .position(|one| *one == load)
-        .expect("one of them")
-}
-
-/// Least, median, most.
-pub fn spread(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    match values.as_slice() {
-        [] => [f64::NAN; 3],
-        [first, .., last] => [*first, values[values.len() / 2], *last],
-        [only] => [*only; 3],
-    }
-}
-
 /// The tables, in Markdown.
-pub fn text(measured: &[Measured], ceiling: f64, args: &Args) -> String {
+pub fn text(measured: &[Measured<Load>], ceiling: f64, args: &Args) -> String {
     let first = &measured[0];
     let mut text = String::new();
     let out = &mut text;
@@ -217,13 +119,9 @@ pub fn text(measured: &[Measured], ceiling: f64, args: &Args) -> String {
 }
 
 /// In how many measurements the generator was the limit.
-fn generator(measured: &[Measured]) -> String {
-    let cells = measured.iter().flat_map(|one| one.cells.iter().flatten());
-    let all = cells.count();
-    let of = |one: &Measured| {
-        let cells = one.cells.iter().flatten();
-        cells.filter(|cell| cell.generator_limits).count()
-    };
+fn generator(measured: &[Measured<Load>]) -> String {
+    let all = measured.iter().flat_map(Measured::cells).count();
+    let of = |one: &Measured<Load>| one.cells().filter(|cell| cell.generator_limits).count();
     let which: Vec<String> = measured
         .iter()
         .filter(|one| of(one) > 0)
@@ -239,14 +137,12 @@ fn generator(measured: &[Measured]) -> String {
 }
 
 /// Those that were measured under this load.
-fn with(measured: &[Measured], load: Load) -> impl Iterator<Item = &Measured> {
-    measured
-        .iter()
-        .filter(move |one| !one.cells[place(load)].is_empty())
+fn with(measured: &[Measured<Load>], load: Load) -> impl Iterator<Item = &Measured<Load>> {
+    measured.iter().filter(move |one| one.has(load))
 }
 
 /// Rewrites what stands between the marks in `docs/PERFORMANCE.md`, and the plot.
-pub fn write_docs(measured: &[Measured], text: &str) -> std::io::Result<()> {
+pub fn write_docs(measured: &[Measured<Load>], text: &str) -> std::io::Result<()> {
     rewrite(BEGIN, END, text)?;
     std::fs::write(docs().join("performance.svg"), plot(measured))
 }
@@ -272,9 +168,9 @@ const BEGIN: &str = "<!-- bench/compare --docs writes from here -->";
 const END: &str = "<!-- to here -->";
 
 /// Bars: answers a second of one core.
-fn plot(measured: &[Measured]) -> String {
+fn plot(measured: &[Measured<Load>]) -> String {
     const ROW: usize = 28;
-    let rate = |one: &Measured| one.median(Load::Full, |cell| cell.answered_per_s);
+    let rate = |one: &Measured<Load>| one.median(Load::Full, |cell| cell.answered_per_s);
     let most = measured.iter().map(rate).fold(0.0, f64::max);
     let mut rows = String::new();
     let mut y = 40;
@@ -306,9 +202,4 @@ fn plot(measured: &[Measured]) -> String {
          {rows}</svg>\n",
         y + 10
     )
-}
-
-/// As text: the median, then least and most.
-pub fn ratio([least, median, most]: [f64; 3]) -> String {
-    format!("{median:.2} [{least:.2} {most:.2}]")
 }

@@ -165,6 +165,7 @@ fn reference() -> Reference {
         local_stratum: None,
         orphan: false,
         step: StepPolicy::default(),
+        initial: None,
         select: SelectPolicy::default(),
         mechanisms: Mechanisms::default(),
         steer: true,

@@ -48,6 +48,10 @@ seconds() { cut -d . -f 1 /proc/uptime; }
 
 # timex_of KEY: what the kernel's clock says.
 timex_of() { timex | sed -n "s/^$1=//p"; }
+kernel_says() { equal "$(timex_of "$1")" "$2"; }
+
+# Has this process ended?
+is_over() { ! grep -q '^State:[[:space:]]*[RSD]' "/proc/$1/status"; }
 
 # json KEY: the value of a key, from the one JSON object on standard input.
 json() { tr ',{}' '\n\n\n' | sed -n "s/^ *\"$1\": *//p" | head -n 1; }
@@ -119,6 +123,9 @@ knob() {
         cat "/sys/kernel/debug/hwts/$1/$2"
     fi
 }
+
+# nic_with ADDRESS: the name of the interface with that MAC.
+nic_with() { basename "$(dirname "$(grep -l "$1" /sys/class/net/*/address)")"; }
 
 # phc_of NETNS NIC: its clock, as /dev/ptpN.
 phc_of() { on "$1" hwstamp "$2" phc; }

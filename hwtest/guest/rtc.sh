@@ -43,8 +43,6 @@ patiently() {
     "$@"
 }
 
-is_over() { ! grep -q '^State:[[:space:]]*[RSD]' "/proc/$1/status"; }
-
 # begin OFFSET PPM: a truth, and a server that has it.
 begin() {
     truth start "$1" "$2" truth.state
@@ -59,7 +57,6 @@ unserve() {
 
 is_synchronised() { equal "$(ptntp stat --json --control "$PWD/control" | json sync)" true; }
 is_off_by() { between "$(truth error truth.state)" "$1" "$2"; }
-kernel_says() { equal "$(timex_of "$1")" "$2"; }
 
 # The clock minus the system clock where its second begins, by the other program. The
 # service may have the device open.

@@ -126,9 +126,6 @@ veth() {
     unpair near far
 }
 
-# nic_with ADDRESS: the name of the interface with that MAC.
-nic_with() { basename "$(dirname "$(grep -l "$1" /sys/class/net/*/address)")"; }
-
 # nics MODULE MAC MAC: $nic and its neighbour, in namespaces of their own.
 nics() {
     # Built into some kernels.

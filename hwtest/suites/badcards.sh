@@ -96,8 +96,6 @@ reset() {
     unpair near far
 }
 
-nic_with() { basename "$(dirname "$(grep -l "$1" /sys/class/net/*/address)")"; }
-
 # Promises all, gives nothing, and its clock is 2.5 times too fast.
 e1000e() {
     local near far

@@ -8,9 +8,6 @@
 # qemu: -netdev hubport,id=e0,hubid=1 -device e1000e,netdev=e0,mac=52:54:00:00:02:00,addr=0x10,romfile=
 # qemu: -netdev hubport,id=e1,hubid=1 -device e1000e,netdev=e1,mac=52:54:00:00:02:01,addr=0x14,romfile=
 
-# nic_with ADDRESS: the name of the interface with that MAC.
-nic_with() { basename "$(dirname "$(grep -l "$1" /sys/class/net/*/address)")"; }
-
 # probe NIC: 5 packets, to the port of PTP, from near to far and back; says what stamps near got.
 probe() { on near hwstamp "$1" probe 10.0.0.2 319 5 >probe.out && tail -n 1 probe.out; }
 

@@ -31,8 +31,6 @@ stop() {
     check "$1: it ends well" equal $? 0
 }
 
-is_over() { ! grep -q '^State:[[:space:]]*[RSD]' "/proc/$1/status"; }
-
 # begin OFFSET PPM: a truth, and a server that has it.
 begin() {
     truth start "$1" "$2" truth.state
@@ -56,7 +54,6 @@ is_off_by() { between "$(truth error truth.state)" "$1" "$2"; }
 is_right() { is_off_by -0.001 0.001; }
 believes_offset() { between "$(stat_of offset_s)" "$1" "$2"; }
 runs_at() { between "$(timex_of freq_ppm)" "$1" "$2"; }
-kernel_says() { equal "$(timex_of "$1")" "$2"; }
 maxerror_between() { between "$(timex_of maxerror_us)" "$1" "$2"; }
 # Positive or negative, the kernel's word covers it.
 is_covered() {

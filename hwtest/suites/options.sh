@@ -110,7 +110,6 @@ clock() {
     printf '%s\n' "$@" | ptntp_at near "$name" --clock none --port $port --metrics off --dialect "$dialect"
 }
 
-
 # The worst round trip of the last eight samples, in ns.
 worst_ns() {
     ptntp peers --json --control "$PWD/$1.control" | tr ',{}[]' '\n\n\n\n\n' |

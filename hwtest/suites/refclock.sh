@@ -26,8 +26,6 @@ stop() {
     check "$1: it ends well" equal $? 0
 }
 
-is_over() { ! grep -q '^State:[[:space:]]*[RSD]' "/proc/$1/status"; }
-
 stat_of() { ptntp stat --json --control "$control" | json "$1"; }
 is_synchronised() { equal "$(stat_of sync)" true; }
 offset_of() { phc "$1" read | cut -d ' ' -f 2; }

@@ -30,7 +30,6 @@ client() {
 
 stat_of() { ptntp stat --json --control "$PWD/control" | json "$1"; }
 is_synchronised() { equal "$(stat_of sync)" true; }
-kernel_says() { equal "$(timex_of "$1")" "$2"; }
 runs_near() { between "$(timex_of freq_ppm)" $(($1 - 30)) $(($1 + 30)); }
 is_off_by_less() { between "$(stat_of offset_s)" "-$1" "$1"; }
 

@@ -1,29 +1,6 @@
-# Requests answered before the network stack (XDP), on the oldest kernel that can, and
-# io_uring on it: on veth, and on network cards of QEMU with a driver of their own.
+# The suite xdp, and so io_uring too, on the oldest kernel that can.
 #
+# as: xdp
 # kernel: 6.1
-# limit: 1200
-# qemu: -netdev hubport,id=igb0,hubid=0 -device igb,netdev=igb0,mac=52:54:00:00:01:00,addr=0x8,romfile=
-# qemu: -netdev hubport,id=igb1,hubid=0 -device igb,netdev=igb1,mac=52:54:00:00:01:01,addr=0xc,romfile=
-# qemu: -netdev hubport,id=e0,hubid=1 -device e1000e,netdev=e0,mac=52:54:00:00:02:00,addr=0x10,romfile=
-# qemu: -netdev hubport,id=e1,hubid=1 -device e1000e,netdev=e1,mac=52:54:00:00:02:01,addr=0x14,romfile=
-# qemu: -netdev hubport,id=v0,hubid=2 -device virtio-net-pci,netdev=v0,mac=52:54:00:00:03:00,addr=0x4,romfile=
-# qemu: -netdev hubport,id=v1,hubid=2 -device virtio-net-pci,netdev=v1,mac=52:54:00:00:03:01,addr=0x5,romfile=
 
-. /guest/xdp.sh
-
-veth
-
-nics igb 52:54:00:00:01:00 52:54:00:00:01:01
-answers "igb" "$nic" native xdp
-unpair near far
-
-nics virtio_net 52:54:00:00:03:00 52:54:00:00:03:01
-answers "virtio_net" "$nic" native xdp
-unpair near far
-
-# No driver's program there.
-nics e1000e 52:54:00:00:02:00 52:54:00:00:02:01
-refused "e1000e" "$nic"
-answers "e1000e, generic" "$nic" generic xdpgeneric
-unpair near far
+. /suites/xdp.sh

@@ -19,6 +19,10 @@ pub struct SourceOptions {
     pub prefer: bool,
     /// Measure it, never follow it.
     pub noselect: bool,
+    /// Not asked until an operator says so (`chronyc online`).
+    pub offline: bool,
+    /// Asked at the start alone, to set the clock by before anybody else (`initstepslew`).
+    pub initial: bool,
     /// NTP version to speak, 1 to 4.
     pub version: u8,
     /// Interleaved mode (RFC 9769).
@@ -60,6 +64,8 @@ impl Default for SourceOptions {
             burst: false,
             prefer: false,
             noselect: false,
+            offline: false,
+            initial: false,
             version: 4,
             xleave: false,
             symmetric: false,

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::client::options::SourceOptions;
-use crate::config::directives::chrony_options::EXTENSION_FIELD;
 use crate::config::statement::{Line, Statement};
 use crate::config::words::Word;
 use crate::config::{Family, SourceConfig, SourceKind};
@@ -59,7 +58,9 @@ pub fn of_peer(line: &mut Line<'_>, directive: &Word, options: &mut SourceOption
 }
 
 /// Options of an association that take no value, in the order they are written out.
-const SWITCHES: [&str; 6] = ["iburst", "burst", "prefer", "noselect", "xleave", "ptp"];
+const SWITCHES: [&str; 7] = [
+    "iburst", "burst", "prefer", "noselect", "offline", "xleave", "ptp",
+];
 
 /// Options that are understood and have no effect: word, whether a value follows, why.
 const INERT: [(&str, bool, &str); 7] = [
@@ -106,6 +107,9 @@ fn association(line: &mut Line<'_>, directive: &Word, kind: SourceKind) -> Optio
         return reference_clock(line, directive, &host, v4, kind);
     }
     check_host(line, &host, literal, family)?;
+    if kind == SourceKind::Peer {
+        not_ourselves(line, &host, literal)?;
+    }
     let mut most = None;
     let mut options = options(line, directive, &mut most)?;
     if kind == SourceKind::Peer {
@@ -159,6 +163,20 @@ pub fn check_host(
     };
     line.error(host, message, help.into());
     None
+}
+
+/// What is said from our own port to our own port, we would say to ourselves.
+pub fn not_ourselves(line: &mut Line<'_>, host: &Word, literal: Option<IpAddr>) -> Option<()> {
+    if literal.is_some_and(|address| address.is_loopback()) {
+        let message = format!(
+            "`{}` is this machine itself: what is sent there comes back to us",
+            host.text
+        );
+        let help = "name another machine, or write `server` to ask a daemon on another port";
+        line.error(host, message, help.into());
+        return None;
+    }
+    Some(())
 }
 
 /// Is `address` of `family`?
@@ -228,6 +246,7 @@ fn option(
         "burst" => options.burst = true,
         "prefer" => options.prefer = true,
         "noselect" => options.noselect = true,
+        "offline" => options.offline = true,
         "xleave" => options.xleave = true,
         "ptp" => options.over_ptp = Some(DOMAIN_DEFAULT),
         "extfield" => extfield(line, word, options)?,
@@ -257,12 +276,7 @@ fn option(
 fn extfield(line: &mut Line<'_>, word: &Word, options: &mut SourceOptions) -> Option<()> {
     let kind = line.argument(word, "the type of an extension field")?;
     match kind.text.to_ascii_uppercase().as_str() {
-        "10A" | "F324" => {
-            options.correction = true;
-            let message =
-                format!("`extfield` is accepted and has no effect here, because {EXTENSION_FIELD}");
-            line.note(word, message);
-        }
+        "10A" | "F324" => options.correction = true,
         "F323" => line.note(
             &kind,
             "`extfield F323` has no effect: it is an experiment of chrony's".into(),

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::client::options::{Heard, SourceOptions};
+use crate::config::association::not_ourselves;
 use crate::config::directives::ntp_options::BROADCAST;
 use crate::config::directives::take_choice;
 use crate::config::statement::{Line, Statement};
@@ -123,7 +124,10 @@ pub fn broadcast_chrony(line: &mut Line<'_>, directive: &Word) -> Option<Stateme
 fn address(line: &mut Line<'_>, directive: &Word) -> Option<IpAddr> {
     let word = line.argument(directive, "a broadcast address or a group")?;
     match word.text.parse::<IpAddr>() {
-        Ok(ip) if !ip.is_unspecified() => Some(ip),
+        Ok(ip) if !ip.is_unspecified() => {
+            not_ourselves(line, &word, Some(ip))?;
+            Some(ip)
+        }
         _ => {
             let message = format!("`{}` is no address to send to", word.text);
             let help = "write a network's broadcast address, like `192.0.2.255`, or a group's, like `224.0.1.1`";

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crate::config::InitialSetting;
 use crate::config::allow::Order;
+use crate::config::association::check_host;
 use crate::config::directives::chrony_options::{LOCAL, OTHER_LIMITS, RATELIMIT};
 use crate::config::directives::{Choices, Kind, take_choice, take_kind};
 use crate::config::statement::{Include, KeyedOnly, Line, Statement, Tinker, Tos};
@@ -168,6 +170,24 @@ pub fn make_step(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
         Tinker::Step(Some(threshold)),
         Tinker::StepUpdates(u32::try_from(updates).ok()),
     ]))
+}
+
+/// `initstepslew threshold [host]...`.
+pub fn init_step_slew(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let threshold = seconds(line, directive, 0.0)?;
+    let mut hosts = Vec::new();
+    while let Some(host) = line.take() {
+        check_host(line, &host, host.text.parse().ok(), None)?;
+        hosts.push(host.text);
+    }
+    if hosts.is_empty() {
+        let message = "`initstepslew` names nobody to ask, so nothing is done";
+        line.warning(directive, message.into(), "write hosts after it".into());
+    }
+    Some(Statement::InitialSetting(InitialSetting {
+        threshold,
+        hosts,
+    }))
 }
 
 /// `maxchange offset start ignore`.

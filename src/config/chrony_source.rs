@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::client::options::SourceOptions;
-use crate::config::association::{check_host, of_peer};
+use crate::config::association::{check_host, not_ourselves, of_peer};
 use crate::config::directives::chrony_options::SOURCE;
 use crate::config::directives::take_choice;
 use crate::config::statement::{Line, Statement};
@@ -50,6 +50,9 @@ fn source(line: &mut Line<'_>, directive: &Word, kind: SourceKind) -> Option<Sta
         return None;
     }
     check_host(line, &host, host.text.parse().ok(), source.family)?;
+    if kind == SourceKind::Peer {
+        not_ourselves(line, &host, host.text.parse().ok())?;
+    }
     let options = &mut source.options;
     // As chronyd: the longest gives way.
     options.maxpoll = options.maxpoll.max(options.minpoll);
@@ -80,6 +83,7 @@ fn option(
         "iburst" => options.iburst = true,
         "prefer" => options.prefer = true,
         "noselect" => options.noselect = true,
+        "offline" => options.offline = true,
         "xleave" => options.xleave = true,
         "version" => options.version = number as u8,
         "port" => options.port = number as u16,

@@ -35,6 +35,7 @@ pub fn to_chrony(config: &Config) -> (Vec<String>, Vec<String>) {
     serving(config, &mut lines, &mut lost);
     over_ptp(config, &mut lines, &mut lost);
     hardware(config, &mut lines, &mut lost);
+    lines.extend(native::leaving(config));
     commands(config, &mut lines);
     statistics(config, &mut lines, &mut lost);
     (lines, lost)
@@ -165,6 +166,7 @@ fn source(source: &SourceConfig) -> String {
         (options.iburst, "iburst"),
         (options.prefer, "prefer"),
         (options.noselect, "noselect"),
+        (options.offline, "offline"),
         (options.xleave, "xleave"),
         (source.family == Some(Family::V4), "ipv4"),
         (source.family == Some(Family::V6), "ipv6"),
@@ -223,7 +225,11 @@ fn keys(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
 
 fn clock(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
     let step = config.step;
-    if let Some(threshold) = step.threshold {
+    if step.threshold_back != step.threshold {
+        lost.push("`stepfwd` and `stepback`: chronyd has one limit for both directions".into());
+    }
+    lines.extend(config.initial.as_ref().map(native::init_step_slew));
+    if let Some(threshold) = step.threshold.max(step.threshold_back) {
         let updates = step.step_updates.map_or(-1, i64::from);
         lines.push(format!("makestep {} {updates}", seconds(threshold)));
         if step.stepout > NtpDuration::ZERO && updates < 0 {

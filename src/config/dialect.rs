@@ -101,7 +101,6 @@ const CHRONY: &[(&str, &str)] = &[
     ),
     ("deny", "write `restrict ADDRESS/LEN ignore`"),
     ("authselectmode", DELETE),
-    ("bindacqaddress", DELETE),
     ("bindaddress", "write `listen ADDRESS`"),
     ("binddevice", DELETE),
     (
@@ -119,7 +118,6 @@ const CHRONY: &[(&str, &str)] = &[
     ("fallbackdrift", DELETE),
     ("generatecommandkey", NO_COMMANDS),
     ("include", "write `includefile`, one line for each file"),
-    ("initstepslew", "start with `-g`; see also `tinker step`"),
     ("keyfile", "write `keys FILE chrony` and `trustedkey all`"),
     ("leapseclist", "write `leapfile FILE`"),
     (

@@ -90,6 +90,29 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
         Statement::BindAddress(address) => vec![format!(
             "requests to {address} alone are answered, of that family"
         )],
+        Statement::Dscp(dscp) => vec![format!(
+            "what is sent has the code point {dscp} of differentiated services"
+        )],
+        Statement::AcquisitionAddress(address) => {
+            vec![format!(
+                "requests leave from {address}, to servers of its family"
+            )]
+        }
+        Statement::AcquisitionDevice(device) => {
+            vec![format!("requests leave by {device} alone")]
+        }
+        Statement::PidFile(Some(path)) => vec![format!(
+            "the number of the process is in {} for as long as it runs",
+            path.display()
+        )],
+        Statement::PidFile(None) => vec!["no pid file is written".into()],
+        Statement::InitialSetting(setting) if setting.hosts.is_empty() => Vec::new(),
+        Statement::InitialSetting(setting) => vec![format!(
+            "at the start {} are asked, before others have a say: if the clock is off by {} or \
+             more it is stepped, else slewed",
+            setting.hosts.join(", "),
+            plain(setting.threshold)
+        )],
         Statement::Tinker(settings) => settings.iter().map(|s| tinker(*s)).collect(),
         Statement::Tos(settings) => settings.iter().map(|s| tos(*s)).collect(),
         Statement::Keys { path, .. } => vec![format!(
@@ -727,6 +750,16 @@ fn tinker(setting: Tinker) -> String {
                 plain(limit)
             )
         }
+        Tinker::StepForward(Some(limit)) => format!(
+            "stepfwd: a clock that is behind by up to {} is slewed, by more stepped",
+            plain(limit)
+        ),
+        Tinker::StepForward(None) => "stepfwd 0: the clock is never stepped forwards".into(),
+        Tinker::StepBack(Some(limit)) => format!(
+            "stepback: a clock that is ahead by up to {} is slewed, by more stepped",
+            plain(limit)
+        ),
+        Tinker::StepBack(None) => "stepback 0: the clock is never stepped backwards".into(),
         Tinker::Step(None) => "step 0: the clock is never stepped, only slewed".into(),
         Tinker::Panic(Some(limit)) => format!(
             "panic: an offset of more than {} ends the daemon, for a person to look at",

@@ -200,7 +200,7 @@ fn chrony_defaults() -> Config {
         recent: Some(RECENT_DEFAULT),
         ..Config::default()
     };
-    config.step.threshold = None;
+    config.step.set_threshold(None);
     config.step.panic = None;
     config.step.stepout = NtpDuration::ZERO;
     config.select.maxdist = NtpDuration::from_whole_seconds(3);
@@ -342,10 +342,16 @@ impl Loader {
             Statement::KernelLeaps(on) => config.kernel_leaps = *on,
             Statement::BindAddress(IpAddr::V4(address)) => self.bound.0 = Some(*address),
             Statement::BindAddress(IpAddr::V6(address)) => self.bound.1 = Some(*address),
+            // As chronyd: the last line counts; without a host there is nobody to ask.
+            Statement::InitialSetting(setting) => {
+                config.initial = Some(setting.clone()).filter(|s| !s.hosts.is_empty());
+            }
             Statement::Tinker(settings) => {
                 for setting in settings {
                     match *setting {
-                        Tinker::Step(threshold) => config.step.threshold = threshold,
+                        Tinker::Step(threshold) => config.step.set_threshold(threshold),
+                        Tinker::StepForward(threshold) => config.step.threshold = threshold,
+                        Tinker::StepBack(threshold) => config.step.threshold_back = threshold,
                         Tinker::Panic(limit) => config.step.panic = limit,
                         Tinker::Stepout(time) => config.step.stepout = time,
                         Tinker::StepUpdates(most) => config.step.step_updates = most,
@@ -420,6 +426,15 @@ impl Loader {
                 clients.interleaved = interleaved.unwrap_or(clients.interleaved);
                 clients.limited = limited.unwrap_or(clients.limited);
             }
+            Statement::Dscp(dscp) => config.leaving.dscp = *dscp,
+            Statement::AcquisitionAddress(IpAddr::V4(v4)) => {
+                config.leaving.v4 = Some(*v4).filter(|v4| !v4.is_unspecified());
+            }
+            Statement::AcquisitionAddress(IpAddr::V6(v6)) => {
+                config.leaving.v6 = Some(*v6).filter(|v6| !v6.is_unspecified());
+            }
+            Statement::AcquisitionDevice(device) => config.leaving.device = Some(device.clone()),
+            Statement::PidFile(path) => config.pid_file.clone_from(path),
             Statement::Statistics(setting) => config.statistics.take(setting),
             Statement::Recent(clients) => config.recent = Some(*clients),
             Statement::BusyPoll(on) => config.busy_poll = *on,

@@ -136,6 +136,28 @@ pub struct LocalClock {
     pub stratum: u8,
 }
 
+/// `dscp`, `bindacqaddress` and `bindacqdevice`.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct LeavingConfig {
+    /// Code point of differentiated services (RFC 2474) of all that leaves, 0 to 63.
+    pub dscp: u8,
+    /// Requests leave by this interface; none: the routes choose.
+    pub device: Option<String>,
+    /// From this address; none: the routes choose.
+    pub v4: Option<Ipv4Addr>,
+    /// See `v4`.
+    pub v6: Option<Ipv6Addr>,
+}
+
+/// `initstepslew`: whom to ask at the start alone, before others have a say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InitialSetting {
+    /// From this offset on the clock is stepped; below it is slewed.
+    pub threshold: NtpDuration,
+    /// Names or addresses.
+    pub hosts: Vec<String>,
+}
+
 /// One `phc discipline` line: a hardware clock that is to follow ours.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PhcLine {
@@ -284,6 +306,8 @@ pub struct Config {
     pub keys: KeysConfig,
     /// When the clock may be stepped.
     pub step: StepPolicy,
+    /// By whom the clock is set at the start.
+    pub initial: Option<InitialSetting>,
     /// How sources are selected.
     pub select: SelectPolicy,
     /// Where the clock's frequency error is kept over restarts.
@@ -322,6 +346,10 @@ pub struct Config {
     /// Do the server's threads look for requests all the time instead of sleeping
     /// until there are some?
     pub busy_poll: bool,
+    /// How what we send leaves.
+    pub leaving: LeavingConfig,
+    /// Where the number of the process is written; none: nowhere.
+    pub pid_file: Option<PathBuf>,
     /// The real-time clock.
     pub rtc: RtcConfig,
     /// May the time be typed in from the start (`chronyc settime`)?
@@ -347,6 +375,24 @@ impl Config {
         let names: Vec<&str> = heard.map(|source| source.name.as_str()).collect();
         let groups = names.iter().filter_map(|name| name.parse().ok());
         (!names.is_empty()).then(|| groups.collect())
+    }
+
+    /// Whom a start asks, as the node numbers them: behind those that it keeps asking come
+    /// those of `initstepslew`.
+    pub fn asked_at_start(&self) -> Vec<SourceConfig> {
+        let hosts = self.initial.iter().flat_map(|initial| &initial.hosts);
+        let initial = hosts.map(|host| SourceConfig {
+            kind: SourceKind::Server,
+            name: host.clone(),
+            family: None,
+            most: None,
+            options: SourceOptions {
+                iburst: true,
+                initial: true,
+                ..SourceOptions::default()
+            },
+        });
+        self.sources.iter().cloned().chain(initial).collect()
     }
 
     /// Does anything but requests and replies pass the port that we serve on?
@@ -403,6 +449,7 @@ impl Default for Config {
             rate_limit: RateLimit::default(),
             keys: KeysConfig::default(),
             step: StepPolicy::default(),
+            initial: None,
             select: SelectPolicy::default(),
             drift_file: None,
             drift_gains: false,
@@ -420,6 +467,8 @@ impl Default for Config {
             ptp_port: None,
             ptp_domain: DOMAIN_DEFAULT,
             busy_poll: false,
+            leaving: LeavingConfig::default(),
+            pid_file: None,
             rtc: RtcConfig::default(),
             manual: false,
             statistics: StatisticsConfig::default(),

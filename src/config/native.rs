@@ -10,7 +10,9 @@ use crate::config::keys::{KeyFormat, Trust, trust_as_text};
 use crate::config::stamping::CardLine;
 use crate::config::statistics::{FileKind, StatisticsConfig};
 use crate::config::xdp::XdpLine;
-use crate::config::{Config, Family, Listen, PhcLine, RtcConfig, SourceConfig, SourceKind};
+use crate::config::{
+    Config, Family, InitialSetting, Listen, PhcLine, RtcConfig, SourceConfig, SourceKind,
+};
 use crate::server::respond::BadMac;
 use crate::server::rule::{Flags, Prefix, RateLimit, Rule, Who};
 use crate::time::duration::NtpDuration;
@@ -64,6 +66,10 @@ pub fn lines(config: &Config) -> Vec<String> {
         seconds(step.panic.unwrap_or(NtpDuration::ZERO)),
         seconds(step.stepout)
     );
+    if step.threshold_back != step.threshold {
+        let back = step.threshold_back.unwrap_or(NtpDuration::ZERO);
+        tinker += &format!(" stepback {}", seconds(back));
+    }
     if let Some(updates) = step.step_updates {
         tinker += &format!(" stepupdates {updates}");
     }
@@ -76,6 +82,7 @@ pub fn lines(config: &Config) -> Vec<String> {
         None => tinker += " panicignore -1",
     }
     lines.push(tinker);
+    lines.extend(config.initial.as_ref().map(init_step_slew));
     let select = config.select;
     lines.push(format!(
         "tos minsane {} minclock {} maxclock {} maxdist {} mindist {} floor {} ceiling {}",
@@ -146,6 +153,7 @@ pub fn lines(config: &Config) -> Vec<String> {
     } else {
         "busypoll off".into()
     });
+    lines.extend(leaving(config));
     lines.extend(rtc(&config.rtc));
     let control = config.control.as_deref();
     lines.extend(control.map(|path| format!("control {}", quoted(path))));
@@ -171,6 +179,12 @@ pub fn lines(config: &Config) -> Vec<String> {
         None => "bindcmdaddress /".into(),
     });
     lines
+}
+
+/// The `initstepslew` line.
+pub fn init_step_slew(initial: &InitialSetting) -> String {
+    let threshold = seconds(initial.threshold);
+    format!("initstepslew {threshold} {}", initial.hosts.join(" "))
 }
 
 /// The lines about files of measurements.
@@ -214,6 +228,19 @@ pub fn logs(config: &StatisticsConfig) -> Vec<String> {
     lines.push(format!("logbanner {}", config.banner));
     let change = config.change;
     lines.extend(change.map(|limit| format!("logchange {}", seconds(limit))));
+    lines
+}
+
+/// How packets leave, and `pidfile`; both dialects have the words.
+pub fn leaving(config: &Config) -> Vec<String> {
+    let leaving = &config.leaving;
+    let mut lines = vec![format!("dscp {}", leaving.dscp)];
+    lines.extend(leaving.v4.map(|v4| format!("bindacqaddress {v4}")));
+    lines.extend(leaving.v6.map(|v6| format!("bindacqaddress {v6}")));
+    let device = leaving.device.as_deref();
+    lines.extend(device.map(|device| format!("bindacqdevice {}", word(device))));
+    let pid_file = config.pid_file.as_deref();
+    lines.extend(pid_file.map(|path| format!("pidfile {}", quoted(path))));
     lines
 }
 
@@ -309,6 +336,7 @@ pub fn source(source: &SourceConfig) -> String {
         (options.burst, "burst"),
         (options.prefer, "prefer"),
         (options.noselect, "noselect"),
+        (options.offline, "offline"),
         (options.xleave, "xleave"),
         (options.over_ptp.is_some(), "ptp"),
         (options.correction, "extfield 10A"),

@@ -15,7 +15,9 @@ use crate::wire::ptp::EVENT_PORT;
 
 /// `tinker word value ...`.
 pub fn tinker(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
-    const KNOWN: [&str; 11] = [
+    const KNOWN: [&str; 13] = [
+        "stepfwd",
+        "stepback",
         "stepupdates",
         "panicafter",
         "panicignore",
@@ -34,6 +36,8 @@ pub fn tinker(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
         let limit = |value: NtpDuration| Some(value).filter(|v| *v > NtpDuration::ZERO);
         match word.text.as_str() {
             "step" => settings.push(Tinker::Step(limit(line.seconds(&word)?))),
+            "stepfwd" => settings.push(Tinker::StepForward(limit(line.seconds(&word)?))),
+            "stepback" => settings.push(Tinker::StepBack(limit(line.seconds(&word)?))),
             "panic" => settings.push(Tinker::Panic(limit(line.seconds(&word)?))),
             "stepout" => settings.push(Tinker::Stepout(line.seconds(&word)?)),
             "stepupdates" => {
@@ -53,14 +57,6 @@ pub fn tinker(line: &mut Line<'_>, _directive: &Word) -> Option<Statement> {
                     word.text
                 );
                 line.note(&word, message);
-            }
-            "stepfwd" | "stepback" => {
-                let message = format!(
-                    "`{}` is not supported: steps have one limit for both directions",
-                    word.text
-                );
-                line.error(&word, message, "write `tinker step SECONDS`".into());
-                return None;
             }
             _ => {
                 line.unknown(&word, "tinker", KNOWN);
@@ -319,6 +315,43 @@ pub fn port(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
     let port = line.integer(directive, 1..=u16::MAX)?;
     line.end()?;
     Some(Statement::Port(port))
+}
+
+/// `dscp n`.
+pub fn dscp(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let dscp = line.integer(directive, 0..=63)?;
+    line.end()?;
+    Some(Statement::Dscp(dscp))
+}
+
+/// `bindacqaddress address`, chrony's word.
+pub fn bindacqaddress(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let word = line.argument(directive, "an address of this machine")?;
+    line.end()?;
+    let Ok(address) = word.text.parse() else {
+        let message = format!("`{}` is not an address", word.text);
+        let help = "write one like `192.0.2.1` or `2001:db8::1`";
+        line.error(&word, message, help.into());
+        return None;
+    };
+    Some(Statement::AcquisitionAddress(address))
+}
+
+/// `bindacqdevice interface`, chrony's word.
+pub fn bindacqdevice(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let word = line.argument(directive, "an interface")?;
+    line.end()?;
+    Some(Statement::AcquisitionDevice(word.text))
+}
+
+/// `pidfile path`; `/` alone is none.
+pub fn pid_file(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let word = line.argument(directive, "a file name")?;
+    line.end()?;
+    let path = PathBuf::from(word.text);
+    Some(Statement::PidFile(
+        Some(path).filter(|path| path.file_name().is_some()),
+    ))
 }
 
 /// `ptpport n`, chrony's word.

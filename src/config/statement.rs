@@ -15,7 +15,7 @@ use crate::config::stamping::CardLine;
 use crate::config::statistics::StatisticsSetting;
 use crate::config::words::{self, Malformed, Word};
 use crate::config::xdp::XdpLine;
-use crate::config::{Listen, Location, PhcLine, SourceConfig};
+use crate::config::{InitialSetting, Listen, Location, PhcLine, SourceConfig};
 use crate::server::respond::BadMac;
 use crate::server::rule::{RateLimit, Rule};
 use crate::time::duration::NtpDuration;
@@ -59,6 +59,16 @@ pub enum Statement {
         /// See [`Headway`](crate::server::rule::Headway).
         minimum_s: Option<u8>,
     },
+    /// `dscp`.
+    Dscp(u8),
+    /// `bindacqaddress`.
+    AcquisitionAddress(IpAddr),
+    /// `bindacqdevice`.
+    AcquisitionDevice(String),
+    /// `pidfile`; none: there is none.
+    PidFile(Option<PathBuf>),
+    /// `initstepslew`.
+    InitialSetting(InitialSetting),
     /// `tinker`.
     Tinker(Vec<Tinker>),
     /// `tos`.
@@ -206,8 +216,12 @@ pub enum CommandAddress {
 /// One setting of `tinker`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Tinker {
-    /// `step`; none: never.
+    /// `step`, both ways; none: never.
     Step(Option<NtpDuration>),
+    /// `stepfwd`: where the clock is behind.
+    StepForward(Option<NtpDuration>),
+    /// `stepback`: where it is ahead.
+    StepBack(Option<NtpDuration>),
     /// `panic`; none: never.
     Panic(Option<NtpDuration>),
     /// `stepout`.

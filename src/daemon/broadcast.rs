@@ -29,6 +29,8 @@ pub struct Broadcast {
 pub struct Teller<'a> {
     /// The port that we serve on.
     pub port: u16,
+    /// Code point of differentiated services.
+    pub dscp: u8,
     /// What we know of the time.
     pub state: &'a SystemState,
     /// The clock that is served.
@@ -85,6 +87,9 @@ impl Broadcast {
         let socket = ClientSocket::broadcast_from(teller.port, line.to, line.hops);
         let mut socket = socket.map_err(|error| error.to_string())?;
         let now = teller.clock.now().wall;
+        socket
+            .set_dscp(teller.dscp)
+            .map_err(|error| error.to_string())?;
         let mut header = teller.state.header(Mode::Broadcast, now);
         header.version = line.version;
         header.poll = line.interval.as_seconds().log2().round() as i8;

@@ -190,6 +190,12 @@ fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
         old.commands == new.commands && old.manual == new.manual,
         "what chronyc asks (`cmdport`, `bindcmdaddress`, `cmdallow`, `manual`)",
     );
+    keep(
+        old.leaving == new.leaving,
+        "how requests leave (`dscp`, `bindacqaddress`, `bindacqdevice`)",
+    );
+    keep(old.pid_file == new.pid_file, "`pidfile`");
+    keep(old.initial == new.initial, "`initstepslew`");
     keep(old.busy_poll == new.busy_poll, "`busypoll`");
     keep(old.control == new.control, "`control`");
     keep(old.metrics == new.metrics, "`metrics`");
@@ -216,6 +222,9 @@ fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
     new.commands.clone_from(&old.commands);
     new.manual = old.manual;
     new.clients = old.clients;
+    new.leaving.clone_from(&old.leaving);
+    new.pid_file.clone_from(&old.pid_file);
+    new.initial.clone_from(&old.initial);
     new.busy_poll = old.busy_poll;
     new.control.clone_from(&old.control);
     new.metrics = old.metrics;
@@ -517,7 +526,8 @@ impl Errands {
 
     /// The sources of the start have the first numbers.
     fn counted(mut self) -> Self {
-        self.asked = self.config.sources.clone();
+        self.asked = self.config.asked_at_start();
+        self.unresolved.resize(self.asked.len(), false);
         self
     }
 

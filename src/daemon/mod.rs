@@ -23,6 +23,7 @@ pub mod notify;
 pub mod options;
 pub mod paths;
 pub mod phc;
+pub mod pid_file;
 pub mod query;
 pub mod refclock;
 pub mod reports;

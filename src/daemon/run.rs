@@ -23,6 +23,7 @@ use crate::daemon::notify::Notifier;
 use crate::daemon::options::{ClockChoice, IoChoice, Options};
 use crate::daemon::paths::control_default;
 use crate::daemon::phc;
+use crate::daemon::pid_file::PidFile;
 use crate::daemon::refclock::Refclocks;
 use crate::daemon::rtc;
 use crate::daemon::service::Setup as ServiceSetup;
@@ -41,7 +42,7 @@ use crate::linux::netlink;
 use crate::linux::reuseport::{self, ListenError, listen_error};
 use crate::linux::ring;
 use crate::linux::signal::Signals;
-use crate::linux::udp::ServerSocket;
+use crate::linux::udp::{Leaving, ServerSocket};
 use crate::linux::wait::Waiter;
 use crate::mechanisms::Mechanisms;
 use crate::node::action::SourceId;
@@ -89,6 +90,7 @@ pub fn run(options: Options) -> Result<End, String> {
         set_from_rtc(&mut clock, config);
     }
     let frequency = read_drift(config, &mut without);
+    let _pid_file = write_pid(&options, &mut without);
     let kind = clock.kind();
     let mut node = Node::new(node_config(&options, &clock, frequency)?, clock.now());
     node.set_manual(config.manual);
@@ -96,6 +98,15 @@ pub fn run(options: Options) -> Result<End, String> {
     // Nobody is served before the rules stand.
     core.set_policy(Arc::clone(&rules));
     core.set_needs(Needs::of(&config.statistics));
+    let leaving = &config.leaving;
+    core.set_leaving(
+        Leaving {
+            device: leaving.device.clone(),
+            v4: leaving.v4,
+            v6: leaving.v6,
+        },
+        leaving.dscp,
+    );
     check_phcs(config)?;
     let clocks = (0..).zip(&config.sources).filter_map(|(index, source)| {
         Some((SourceId(index), source.name.clone(), source.options.clock?))
@@ -273,7 +284,7 @@ impl Without {
 }
 
 /// The XDP tier, if the configuration asks for it and it can be had.
-fn load_xdp(options: &Options, rules: &Policy, without: &mut Without) -> Option<Arc<Tier>> {
+fn load_xdp(options: &Options, rules: &Arc<Policy>, without: &mut Without) -> Option<Arc<Tier>> {
     let config = &options.config;
     let nobody = matches!(config.listen, Listen::Nowhere | Listen::Loopback);
     if options.once || nobody || config.xdp.lines.is_empty() {
@@ -339,7 +350,8 @@ fn shed_privileges(config: &Config) {
     // Debian's /run/chrony is another user's too.
     let commands = config.commands.path.as_deref();
     let commands = commands.filter(|path| path.parent().is_some_and(Path::exists));
-    let beside = [drift_file, commands].into_iter().flatten();
+    let pid_file = config.pid_file.as_deref();
+    let beside = [drift_file, commands, pid_file].into_iter().flatten();
     let logs = config.statistics.written().map(|(_, directory)| directory);
     let mut directories = beside
         .filter_map(Path::parent)
@@ -424,6 +436,24 @@ fn keep_rtc(options: &Options, core: &TimeLoop, without: &mut Without) -> Option
     })
 }
 
+/// `pidfile`: for as long as the daemon runs.
+fn write_pid(options: &Options, without: &mut Without) -> Option<PidFile> {
+    let path = options.config.pid_file.as_deref()?;
+    if options.once {
+        return None;
+    }
+    match PidFile::write(path) {
+        Ok(file) => Some(file),
+        Err(error) => {
+            without.say(format!(
+                "pidfile {}: can't be written: {error}",
+                path.display()
+            ));
+            None
+        }
+    }
+}
+
 fn read_drift(config: &Config, without: &mut Without) -> Option<Start> {
     let path = config.drift_file.as_deref()?;
     drift::clean(path);
@@ -446,7 +476,8 @@ fn node_config(
 ) -> Result<NodeConfig, String> {
     let config = &options.config;
     Ok(NodeConfig {
-        sources: config.sources.iter().map(spec).collect(),
+        sources: config.asked_at_start().iter().map(spec).collect(),
+        initial: config.initial.as_ref().map(|initial| initial.threshold),
         local_stratum: config.local_clock.map(|local| local.stratum),
         orphan: config.orphan,
         step: config.step,
@@ -576,6 +607,7 @@ fn start_workers(
         let setup = WorkerSetup {
             workers: cores,
             listen: addresses.to_vec(),
+            dscp: config.leaving.dscp,
             over_ptp: over_ptp(config),
             pin: cores > 1,
             busy_poll: config.busy_poll,
@@ -605,6 +637,11 @@ fn bind_single(
                     return reuseport::bind_alone(address);
                 }
                 ServerSocket::bind(address, false).map_err(|error| listen_error(address, error))
+            })
+            .map(|bound| {
+                let socket = bound?;
+                socket.set_dscp(config.leaving.dscp)?;
+                Ok(socket)
             })
             .collect()
     })

@@ -9,7 +9,7 @@
 use std::io;
 use std::sync::atomic::{Ordering, fence};
 
-use crate::linux::shared::SharedWords;
+use crate::linux::shared::{self, SharedWords};
 
 /// `N` words that belong together.
 #[derive(Debug)]
@@ -39,28 +39,7 @@ impl<const N: usize> SequenceLock<N> {
     /// Replaces the words. Meant for one thread; a second one at the same moment waits
     /// for the first.
     pub fn publish(&self, new: [u64; N]) {
-        let all = self.words.writer();
-        let (lock, words) = all.split_first().expect("`new` made 1 + N of them");
-        let mut sequence = lock.load(Ordering::Relaxed);
-        loop {
-            let even = sequence & !1;
-            let claimed =
-                lock.compare_exchange_weak(even, even + 1, Ordering::Acquire, Ordering::Relaxed);
-            match claimed {
-                Ok(_) => {
-                    sequence = even;
-                    break;
-                }
-                Err(seen) => sequence = seen,
-            }
-            std::hint::spin_loop();
-        }
-        // Whoever reads one of the new words also reads an odd or newer sequence.
-        fence(Ordering::Release);
-        for (word, value) in words.iter().zip(new) {
-            word.store(value, Ordering::Relaxed);
-        }
-        lock.store(sequence + 2, Ordering::Release);
+        shared::publish(self.words.writer(), &new);
     }
 
     /// Changes with each publication: whoever has seen it has seen the words.

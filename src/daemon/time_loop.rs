@@ -27,7 +27,7 @@ use crate::daemon::snapshot::Snapshot;
 use crate::daemon::statistics::{Entry, Needs, What};
 use crate::hardware::card::Cards;
 use crate::linux::clock;
-use crate::linux::udp::{ClientSocket, StampingHold};
+use crate::linux::udp::{ClientSocket, Leaving, StampingHold};
 use crate::linux::wait::{Interest, Ready};
 use crate::node::action::{Action, AssociationId, SourceId};
 use crate::node::engine::Node;
@@ -106,6 +106,10 @@ pub struct TimeLoop {
     refused: Option<String>,
     /// Are events kept in a file?
     keeps_events: bool,
+    /// How requests leave.
+    leaving: Leaving,
+    /// Code point of differentiated services of all we send unasked.
+    dscp: u8,
     served: Served,
     broadcasts: Vec<Broadcast>,
     /// Where broadcasts are listened to: the groups, and how.
@@ -149,6 +153,8 @@ impl TimeLoop {
             buffer: Box::new([0; PACKET_LEN_MAX]),
             unsendable: BTreeSet::new(),
             refused: None,
+            leaving: Leaving::default(),
+            dscp: 0,
             served: Served {
                 port: PORT,
                 responder: None,
@@ -215,6 +221,13 @@ impl TimeLoop {
     /// These network cards can be asked for stamps from now on.
     pub fn set_cards(&mut self, cards: Vec<Card>, timeout: NtpDuration) {
         self.hardware.set_cards(cards, timeout, clock::monotonic());
+    }
+
+    /// Requests leave like this from now on, and all that is sent unasked has this code
+    /// point of differentiated services.
+    pub fn set_leaving(&mut self, leaving: Leaving, dscp: u8) {
+        self.leaving = leaving;
+        self.dscp = dscp;
     }
 
     /// These clocks are read for sources, and those follow ours.
@@ -520,11 +533,12 @@ impl TimeLoop {
         self.exchanges.remove(&id);
         let by_card = !self.hardware.is_empty();
         let socket = match from_port {
-            None => ClientSocket::connect(to, by_card),
+            None => ClientSocket::connect_leaving(to, by_card, &self.leaving),
             Some(port) => ClientSocket::connect_from(port, to, by_card),
         };
         let now = clock::realtime();
         let sent = socket.and_then(|mut socket| {
+            socket.set_dscp(self.dscp)?;
             socket.send(bytes)?;
             Ok(socket)
         });
@@ -542,6 +556,7 @@ impl TimeLoop {
         let port = self.served.port;
         let open = self.exchanges.remove(&id).map(Ok).unwrap_or_else(|| {
             let socket = ClientSocket::connect_from(port, to, by_card)?;
+            socket.set_dscp(self.dscp)?;
             Ok(Exchange::new(socket, Stamp::daemon(clock::realtime())))
         });
         let sent = open.and_then(|mut exchange| {
@@ -565,6 +580,7 @@ impl TimeLoop {
     fn broadcast(&mut self, now: MonoInstant) {
         let teller = Teller {
             port: self.served.port,
+            dscp: self.dscp,
             state: self.node.state(),
             clock: &self.clock,
             keys: &self.served.policy.keys,

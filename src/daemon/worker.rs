@@ -64,6 +64,8 @@ pub struct Setup {
     pub workers: usize,
     /// Where to listen. Port 0 lets the kernel choose, each address on its own.
     pub listen: Vec<SocketAddr>,
+    /// Code point of differentiated services of what leaves.
+    pub dscp: u8,
     /// On which of their ports, and how, NTP over PTP is spoken.
     pub over_ptp: Option<PtpService>,
     /// Keep each worker on a core of its own, as far as there are enough.
@@ -83,6 +85,7 @@ pub struct Workers {
     shared: Arc<Shared>,
     threads: Vec<Thread>,
     addresses: Vec<SocketAddr>,
+    dscp: u8,
     /// Addresses of this host that a wildcard covers and that have sockets of their own.
     followed: Mutex<Vec<Followed>>,
     /// Those that workers were told to close, as far as they haven't.
@@ -156,6 +159,9 @@ impl Workers {
     ) -> io::Result<Self> {
         let count = setup.workers.max(1);
         let groups = bind_all(&setup.listen, count)?;
+        for socket in groups.iter().flatten() {
+            socket.set_dscp(setup.dscp)?;
+        }
         let reply_sockets = groups.iter().map(|group| group[0].reply_socket());
         let reply_sockets = reply_sockets.collect::<io::Result<_>>()?;
         let seed = |number: usize| keyed_hash(setup.seed, number as u64);
@@ -180,6 +186,7 @@ impl Workers {
             shared,
             threads: Vec::with_capacity(count),
             addresses: groups.iter().map(|group| group[0].address()).collect(),
+            dscp: setup.dscp,
             followed: Mutex::default(),
             closing: Mutex::default(),
             reply_sockets: Mutex::new(reply_sockets),
@@ -283,6 +290,9 @@ impl Workers {
 
     fn open(&self, address: SocketAddr) -> io::Result<GroupWatch> {
         let group = reuseport::bind_group(address, self.threads.len())?;
+        for socket in &group {
+            socket.set_dscp(self.dscp)?;
+        }
         let watch = group[0].group();
         lock(&self.reply_sockets).push(group[0].reply_socket()?);
         for (thread, socket) in self.threads.iter().zip(group) {
@@ -754,6 +764,7 @@ mod tests {
         Setup {
             workers,
             listen: listen.iter().map(|a| a.parse().expect("ok")).collect(),
+            dscp: 0,
             over_ptp: None,
             pin: true,
             busy_poll: false,
@@ -1259,6 +1270,7 @@ mod tests {
         let setup = Setup {
             workers: 2,
             listen: vec![taken],
+            dscp: 0,
             over_ptp: None,
             pin: false,
             busy_poll: false,

@@ -10,7 +10,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,8 +21,8 @@ use crate::daemon::options::Reload;
 use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{Collect, ServerCounts, XdpStatus};
 use crate::daemon::xdp::filler::Filler;
-use crate::daemon::xdp::plan::{Ability, Planned, own, plan};
-use crate::daemon::xdp::program::{Answerer, Own, Publisher, Sizes};
+use crate::daemon::xdp::plan::{Ability, Planned, odd_sources, own, plan};
+use crate::daemon::xdp::program::{Answerer, OwnMap, Publisher, Sizes};
 use crate::linux::caps::{self, Capability};
 use crate::linux::clock;
 use crate::linux::ethtool::Ethtool;
@@ -39,7 +38,7 @@ use crate::server::rule::with_built_in;
 use crate::server::verdict::Verdict;
 use crate::time::duration::NtpDuration;
 use crate::time::instant::WallInstant;
-use crate::xdp::layout::PASSED;
+use crate::xdp::layout::{Own, PASSED, Row};
 use crate::xdp::state::{Clocks, Entry, Envelope, LeapSecond};
 use crate::xdp::tables::Rows;
 
@@ -47,8 +46,8 @@ pub mod filler;
 pub mod plan;
 pub mod program;
 
-/// Addresses, each with its VLANs, that the program can know.
-const OWN_MAX: u32 = 4096;
+/// Addresses, each with its interfaces and VLANs, that the program can know.
+const OWN_MAX: u32 = 16_384;
 const NO_RIGHT: &str = "no right to load its program: start as root, or with CAP_BPF, CAP_PERFMON \
                         and CAP_NET_ADMIN, as ptntp.service does";
 /// The oldest kernel that the program is known to run on: Debian 12's.
@@ -78,8 +77,9 @@ pub struct Tier {
 
 #[derive(Debug)]
 struct Attached {
-    own: Own,
-    addresses: BTreeSet<(IpAddr, u16)>,
+    own: OwnMap,
+    /// What it holds.
+    addresses: BTreeMap<Own, [u8; 6]>,
     /// By index of the interface.
     links: BTreeMap<u32, Held>,
     status: Vec<XdpStatus>,
@@ -103,16 +103,19 @@ impl Tier {
     ///
     /// # Errors
     /// A sentence: why there is no such tier, and what to do.
-    pub fn load(config: &Config, rules: &Policy) -> Result<Self, String> {
+    pub fn load(config: &Config, rules: &Arc<Policy>) -> Result<Self, String> {
         let problem = |why: String| format!("xdp: {why}; the sockets answer");
         check_kernel().map_err(problem)?;
-        let rows = Rows::new(&rules.access);
+        let interfaces = netlink::interfaces().unwrap_or_default();
+        let odd = odd_sources(&interfaces);
+        let rows = Rows::new(&rules.access, &odd);
         let sizes = Sizes {
             rows: rows.room(config.xdp.room()),
             own: OWN_MAX,
             clients: u32::try_from(config.clients.limited).unwrap_or(u32::MAX),
         };
-        let answerer = Answerer::load(sizes).map_err(|error| problem(why_not_loaded(&error)))?;
+        let why = |error: io::Error| problem(why_not_loaded(&error, &rows, sizes));
+        let answerer = Answerer::load(sizes).map_err(why)?;
         let program_id = answerer.program.id();
         let program_id = program_id.map_err(|error| problem(error.to_string()))?;
         Ok(Self {
@@ -126,11 +129,11 @@ impl Tier {
             counts: answerer.counts,
             timex: Timex::new(),
             envelope: envelope(),
-            filler: Filler::new(answerer.tables, rows, rules.rate_limit),
-            strangers: strangers(&config.xdp),
+            filler: Filler::new(answerer.tables, rows, Arc::clone(rules), odd),
+            strangers: strangers(&config.xdp, &interfaces),
             attached: Mutex::new(Attached {
                 own: answerer.own,
-                addresses: BTreeSet::new(),
+                addresses: BTreeMap::new(),
                 links: BTreeMap::new(),
                 status: Vec::new(),
                 said: BTreeSet::new(),
@@ -200,7 +203,7 @@ impl Tier {
     /// Judge by these rules, once the tables are filled: a moment, or, soon after another
     /// change, a second or two.
     pub fn set_policy(&self, policy: &Arc<Policy>) {
-        self.filler.fill(Arc::clone(policy));
+        self.filler.set_policy(Arc::clone(policy));
     }
 
     /// Are there new tables for [`publish`](Self::publish) to have in force?
@@ -244,7 +247,7 @@ impl Tier {
         };
         let plan = plan(&self.config.lines, interfaces, ability);
         // What is no longer ours is not answered before a link is left to others.
-        self.follow_addresses(&mut attached, interfaces);
+        self.follow_addresses(&mut attached, interfaces, &plan.wanted);
         let Attached { links, .. } = &mut *attached;
         let wanted = |index: &u32| plan.wanted.iter().find(|one| one.interface.index == *index);
         links.retain(|index, held| {
@@ -309,31 +312,36 @@ impl Tier {
         attached.status = status;
     }
 
-    fn follow_addresses(&self, attached: &mut Attached, interfaces: &[Interface]) {
-        let port = self.port.load(Ordering::Relaxed);
-        let now = if port == 0 {
-            BTreeSet::new()
-        } else {
-            own(interfaces, &self.listen)
+    fn follow_addresses(
+        &self,
+        attached: &mut Attached,
+        interfaces: &[Interface],
+        wanted: &[Planned<'_>],
+    ) {
+        self.filler.set_odd(odd_sources(interfaces));
+        let now = match self.port.load(Ordering::Relaxed) {
+            0 => BTreeMap::new(),
+            port => own(interfaces, wanted, &self.listen, port),
         };
         let Attached { own, addresses, .. } = attached;
-        addresses.retain(|(ip, vlan)| {
-            let stays = now.contains(&(*ip, *vlan));
-            if !stays && let Err(error) = own.remove(*ip, port, *vlan) {
+        addresses.retain(|one, _| {
+            let stays = now.contains_key(one);
+            if !stays && let Err(error) = own.remove(one) {
+                let ip = one.address;
                 warn!("xdp: {ip} can't be taken out of what is answered: {error}");
             }
             stays
         });
-        for (ip, vlan) in now {
-            if addresses.contains(&(ip, vlan)) {
+        for (one, mac) in now {
+            if addresses.get(&one) == Some(&mac) {
                 continue;
             }
-            match own.insert(ip, port, vlan) {
+            match own.insert(&one, mac) {
                 Ok(()) => {
-                    addresses.insert((ip, vlan));
+                    addresses.insert(one, mac);
                 }
                 // Too many.
-                Err(error) => debug!("xdp: {ip}: {error}; the sockets answer"),
+                Err(error) => debug!("xdp: {}: {error}; the sockets answer", one.address),
             }
         }
     }
@@ -465,24 +473,48 @@ fn is_new_enough(release: &str) -> Result<(), String> {
     }
 }
 
-fn why_not_loaded(error: &io::Error) -> String {
+fn why_not_loaded(error: &io::Error, rows: &Rows, sizes: Sizes) -> String {
     // Without the right to compute with pointers, the verifier refuses that.
     let refused = error.kind() == io::ErrorKind::PermissionDenied;
     match error.raw_os_error() {
         Some(libc::EPERM) => NO_RIGHT.to_owned(),
         None if refused && !caps::has(Capability::Perfmon) => NO_RIGHT.to_owned(),
-        Some(libc::ENOMEM | libc::E2BIG) => {
-            format!("there is no memory for its tables ({error}): write a smaller `prefixes N`")
-        }
+        Some(libc::ENOMEM | libc::E2BIG | libc::EINVAL) => too_large(error, rows.count(), sizes),
         Some(libc::ENOSYS) => "this kernel has no bpf(2), or a sandbox forbids it".to_owned(),
         _ => format!("the program can't be loaded: {error}"),
     }
 }
 
+/// Which of the tables there is no memory for, and what makes it smaller.
+fn too_large(error: &io::Error, rows: u32, sizes: Sizes) -> String {
+    let mib = |octets: u64| octets.div_ceil(1 << 20);
+    let clients = mib(u64::from(sizes.clients) * 8);
+    let tables = mib(u64::from(sizes.rows) * 2 * size_of::<Row>() as u64);
+    if clients > tables {
+        let count = sizes.clients;
+        return format!(
+            "no memory for the {count} clients of rate limits, which take {clients} MiB ({error}): \
+             let `clients limited` remember fewer"
+        );
+    }
+    let what = if sizes.rows > rows.saturating_mul(2) {
+        format!(
+            "`prefixes {}` asks for more than there is: write less",
+            sizes.rows
+        )
+    } else {
+        format!(
+            "the access rules take {rows} rows of 1 KiB, and four times as much to be changed \
+             while it answers: restrict networks in place of single hosts, of which one of IPv6 \
+             may take a dozen rows"
+        )
+    };
+    format!("no memory for its access tables, {tables} MiB ({error}): {what}")
+}
+
 /// Who has what programs, on the interfaces that the lines mean now.
-fn strangers(config: &XdpConfig) -> BTreeMap<u32, String> {
-    let interfaces = netlink::interfaces().unwrap_or_default();
-    let plan = plan(&config.lines, &interfaces, |_| Ability::default());
+fn strangers(config: &XdpConfig, interfaces: &[Interface]) -> BTreeMap<u32, String> {
+    let plan = plan(&config.lines, interfaces, |_| Ability::default());
     let programs = plan.wanted.iter().filter_map(|one| {
         let program = xdp::attached(one.interface.index).ok().flatten()?;
         Some((program.id, program.name?))
@@ -557,6 +589,7 @@ mod tests {
             below: None,
             vlan: None,
             mtu: 9000,
+            mac: None,
             addresses: Vec::new(),
         };
         let why = |mode, errno| {
@@ -586,6 +619,26 @@ mod tests {
         assert!(why_taken(&other).contains("xdp-loader"));
         other.name = None;
         assert!(why_taken(&other).contains("bpftool prog show id 7"));
+    }
+
+    #[test]
+    fn of_tables_that_are_too_large_it_is_told_which_and_what_to_do() {
+        let why = |errno, rows, [room, clients]: [u32; 2]| {
+            let sizes = Sizes {
+                rows: room,
+                own: OWN_MAX,
+                clients,
+            };
+            too_large(&io::Error::from_raw_os_error(errno), rows, sizes)
+        };
+        let asked = why(libc::ENOMEM, 10, [4_000_000, 8]);
+        assert!(asked.contains("7813 MiB"), "{asked}");
+        assert!(asked.contains("`prefixes 4000000` asks"), "{asked}");
+        let rules = why(libc::E2BIG, 12_000_000, [24_000_000, 8]);
+        assert!(rules.contains("take 12000000 rows"), "{rules}");
+        assert!(rules.contains("restrict networks"), "{rules}");
+        let clients = why(libc::ENOMEM, 10, [4096, 1 << 30]);
+        assert!(clients.contains("8192 MiB") && clients.contains("`clients limited`"));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 
 use std::io;
 
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
+use netlink_sys::{Socket, protocols::NETLINK_GENERIC};
 
+use crate::linux::netlink::to_kernel;
 use crate::linux::socket::retry;
 
 /// Of linux/genetlink.h: who knows the other families, and how to ask for one.
@@ -42,9 +43,7 @@ impl Features {
 /// # Errors
 /// What the kernel says of sockets or of the interface (ENODEV).
 pub fn features(index: u32) -> io::Result<Option<Features>> {
-    let mut socket = Socket::new(NETLINK_GENERIC)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
+    let socket = to_kernel(NETLINK_GENERIC)?;
     let name = attribute(CTRL_ATTR_FAMILY_NAME, b"netdev\0");
     let family = match ask(&socket, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, &name) {
         Ok(answer) => answer,

@@ -60,6 +60,8 @@ pub struct Interface {
     pub vlan: Option<u16>,
     /// Octets of the largest packet that it sends.
     pub mtu: u32,
+    /// Its Ethernet address, if it has one.
+    pub mac: Option<[u8; 6]>,
     /// Its addresses that can be bound: not those still (or in vain) being
     /// checked for a duplicate.
     pub addresses: Vec<Address>,
@@ -68,9 +70,7 @@ pub struct Interface {
 /// All interfaces of this network namespace, by index. Asks the kernel and waits
 /// for its answer, some ten microseconds.
 pub fn interfaces() -> io::Result<Vec<Interface>> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
+    let socket = to_kernel(NETLINK_ROUTE)?;
     let mut all = BTreeMap::new();
     let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
     dump(&socket, links, |message| {
@@ -90,6 +90,14 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
     Ok(all.into_values().collect())
 }
 
+/// A socket that asks the kernel.
+pub(crate) fn to_kernel(protocol: isize) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    Ok(socket)
+}
+
 fn interface(link: &LinkMessage) -> Interface {
     let mut interface = Interface {
         index: link.header.index,
@@ -102,6 +110,7 @@ fn interface(link: &LinkMessage) -> Interface {
         below: None,
         vlan: None,
         mtu: 0,
+        mac: None,
         addresses: Vec::new(),
     };
     let mut elsewhere = false;
@@ -111,6 +120,7 @@ fn interface(link: &LinkMessage) -> Interface {
             LinkAttribute::Controller(index) if *index != 0 => interface.master = Some(*index),
             LinkAttribute::Link(index) => interface.below = Some(*index),
             LinkAttribute::Mtu(octets) => interface.mtu = *octets,
+            LinkAttribute::Address(mac) => interface.mac = mac.as_slice().try_into().ok(),
             LinkAttribute::LinkNetNsId(_) => elsewhere = true,
             LinkAttribute::LinkInfo(infos) => {
                 interface.kind = infos.iter().find_map(|info| match info {
@@ -272,11 +282,16 @@ mod tests {
         let vlan = link(InfoKind::Vlan, &[LinkAttribute::Link(2)]);
         assert_eq!((vlan.below, vlan.kind.as_deref()), (Some(2), Some("vlan")));
         let id = LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(10)]));
-        let tagged = [LinkAttribute::LinkInfo(vec![id]), LinkAttribute::Mtu(1496)];
+        let tagged = [
+            LinkAttribute::LinkInfo(vec![id]),
+            LinkAttribute::Mtu(1496),
+            LinkAttribute::Address(vec![2, 0, 0, 0, 0, 5]),
+        ];
         let mut message = LinkMessage::default();
         message.attributes = tagged.to_vec();
         let tagged = interface(&message);
         assert_eq!((tagged.vlan, tagged.mtu), (Some(10), 1496));
+        assert_eq!(tagged.mac, Some([2, 0, 0, 0, 0, 5]));
         let lent = [LinkAttribute::Link(2), LinkAttribute::LinkNetNsId(0)];
         assert_eq!(link(InfoKind::Vlan, &lent).below, None);
         assert_eq!(link(InfoKind::Veth, &[LinkAttribute::Link(6)]).below, None);

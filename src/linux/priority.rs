@@ -24,7 +24,7 @@ pub fn wake_on_time() -> io::Result<()> {
 /// # Errors
 /// EPERM without CAP_SYS_NICE or RLIMIT_RTPRIO.
 pub fn realtime() -> io::Result<()> {
-    fifo(1)
+    set_policy(THIS, libc::SCHED_FIFO, 1)
 }
 
 /// Puts the thread before those of [`realtime`] too: it is to stop them.
@@ -32,15 +32,31 @@ pub fn realtime() -> io::Result<()> {
 /// # Errors
 /// As [`realtime`].
 pub fn above_realtime() -> io::Result<()> {
-    fifo(2)
+    set_policy(THIS, libc::SCHED_FIFO, 2)
 }
 
-fn fifo(priority: libc::c_int) -> io::Result<()> {
+/// Gives a thread of this process what [`realtime`] gives, or takes it away. Real-time threads
+/// that never sleep are stopped for 50 ms in each second (`kernel.sched_rt_runtime_us`), unless
+/// they are ordinary ones for a twentieth of their time.
+///
+/// # Errors
+/// As [`realtime`]; ESRCH for a thread that has ended.
+pub fn set_realtime(thread: libc::pid_t, is_realtime: bool) -> io::Result<()> {
+    match is_realtime {
+        true => set_policy(thread, libc::SCHED_FIFO, 1),
+        false => set_policy(thread, libc::SCHED_OTHER, 0),
+    }
+}
+
+/// The calling thread, to sched_setscheduler(2).
+const THIS: libc::pid_t = 0;
+
+fn set_policy(thread: libc::pid_t, policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
     // SAFETY: an all-zero sched_param is valid (musl's has more fields).
     let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
     parameters.sched_priority = priority;
-    // SAFETY: `parameters` is valid for the length of the call; 0 is this thread.
-    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters) }).map(drop)
+    // SAFETY: `parameters` is valid for the length of the call.
+    check(unsafe { libc::sched_setscheduler(thread, policy, &parameters) }).map(drop)
 }
 
 /// The cores that this thread may run on, by the kernel's numbers, rising.
@@ -63,16 +79,44 @@ pub fn stay_on(core: usize) -> io::Result<()> {
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
-/// How many cores the kernel counts, whoever may use them.
-pub fn cores_count() -> usize {
-    // SAFETY: no pointers.
-    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
-    usize::try_from(count).unwrap_or(1).max(1)
+/// Where the kernel lists the cores that there could be.
+const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
+
+/// How many cores the kernel counts with, whoever may use them.
+///
+/// # Errors
+/// What reading the kernel's list says.
+pub fn cores_possible() -> io::Result<usize> {
+    let list = std::fs::read_to_string(POSSIBLE)?;
+    cores_in(&list).ok_or_else(|| {
+        let text = format!("{POSSIBLE} holds no list of cores: {list:?}");
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })
+}
+
+/// How many a list such as `0,2-3` names.
+fn cores_in(list: &str) -> Option<usize> {
+    let mut count = 0;
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        count += last.checked_sub(first)? + 1;
+    }
+    Some(count)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cores_are_counted() {
+        assert_eq!(cores_in("0\n"), Some(1));
+        assert_eq!(cores_in("0-7\n"), Some(8));
+        assert_eq!(cores_in("0,2-3\n"), Some(3));
+        assert_eq!(cores_in("\n"), None);
+        assert!(cores_possible().unwrap() >= cores().unwrap().len());
+    }
 
     #[test]
     fn a_thread_stays_where_it_is_told_to() {

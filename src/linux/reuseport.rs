@@ -128,6 +128,16 @@ impl ListenSocket {
         Ok(())
     }
 
+    /// What leaves has this code point of differentiated services, 0 to 63.
+    ///
+    /// # Errors
+    /// What setsockopt(2) says.
+    pub fn set_dscp(&self, dscp: u8) -> io::Result<()> {
+        let is_v4 = self.address.is_ipv4();
+        udp::set_dscp(self.receiver(), is_v4, dscp)?;
+        udp::set_dscp(self.sender(), is_v4, dscp)
+    }
+
     /// Starts the ids of departure stamps at zero (again).
     pub(crate) fn restart_ids(&self) -> io::Result<()> {
         let all = if self.is_wildcard() {

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::linux::mapping::Mapping;
 use crate::linux::socket::check;
@@ -81,6 +81,34 @@ impl SharedWords {
         // one that std::sync::atomic allows on read-only memory of a 64-bit machine.
         unsafe { &*start.add(index) }.load(Ordering::Relaxed)
     }
+}
+
+/// Replaces the words after the first of `all`, which is the sequence of a sequence lock,
+/// odd while they change. Meant for one thread; a second one at the same moment waits for
+/// the first.
+///
+/// # Panics
+/// If there are not as many `new` ones.
+pub fn publish(all: &[AtomicU64], new: &[u64]) {
+    let (sequence, words) = all.split_first().expect("the sequence");
+    assert_eq!(words.len(), new.len());
+    let mut seen = sequence.load(Ordering::Relaxed);
+    let even = loop {
+        let even = seen & !1;
+        let claimed =
+            sequence.compare_exchange_weak(even, even + 1, Ordering::Acquire, Ordering::Relaxed);
+        match claimed {
+            Ok(even) => break even,
+            Err(other) => seen = other,
+        }
+        std::hint::spin_loop();
+    };
+    // Whoever reads one of the new words also reads an odd or newer sequence.
+    fence(Ordering::Release);
+    for (word, value) in words.iter().zip(new) {
+        word.store(*value, Ordering::Relaxed);
+    }
+    sequence.store(even + 2, Ordering::Release);
 }
 
 fn memory_file() -> io::Result<OwnedFd> {

@@ -5,10 +5,14 @@
 //! inside clock simulators that replace them; what those lack (flags of
 //! `socket()`, OPT_TSONLY, ids that count from 0) is done without.
 
+use std::ffi::OsString;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::BindToDevice;
 
 use crate::linux::address::RawAddress;
 use crate::linux::clock;
@@ -50,6 +54,17 @@ pub struct Departure {
     pub card: Option<CardStamp>,
     /// Which datagram.
     pub id: SendId,
+}
+
+/// How requests leave, where the routes alone don't say.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Leaving {
+    /// By this interface alone.
+    pub device: Option<String>,
+    /// From this address; none: the routes choose.
+    pub v4: Option<Ipv4Addr>,
+    /// See `v4`.
+    pub v6: Option<Ipv6Addr>,
 }
 
 /// A datagram that came in to a [`ClientSocket`].
@@ -104,6 +119,35 @@ impl ClientSocket {
     /// usual ones. A kernel that refuses stamps is no error.
     pub fn connect(to: SocketAddr, by_card: bool) -> io::Result<Self> {
         Self::connect_by(open(to)?, to, by_card)
+    }
+
+    /// As [`connect`](Self::connect), by the interface and from the address that `leaving`
+    /// says.
+    ///
+    /// # Errors
+    /// As `connect`; ENODEV if there is no such interface, EADDRNOTAVAIL if the address is
+    /// not ours.
+    pub fn connect_leaving(to: SocketAddr, by_card: bool, leaving: &Leaving) -> io::Result<Self> {
+        let fd = open(to)?;
+        if let Some(device) = &leaving.device {
+            setsockopt(&fd, BindToDevice, &OsString::from(device))?;
+        }
+        let from: Option<IpAddr> = match to {
+            SocketAddr::V4(_) => leaving.v4.map(IpAddr::V4),
+            SocketAddr::V6(_) => leaving.v6.map(IpAddr::V6),
+        };
+        if let Some(from) = from {
+            bind(&fd, SocketAddr::new(from, 0))?;
+        }
+        Self::connect_by(fd, to, by_card)
+    }
+
+    /// What leaves has this code point of differentiated services (RFC 2474), 0 to 63.
+    ///
+    /// # Errors
+    /// What setsockopt(2) says.
+    pub fn set_dscp(&self, dscp: u8) -> io::Result<()> {
+        set_dscp(self.fd(), self.local_addr()?.is_ipv4(), dscp)
     }
 
     /// As [`connect`](Self::connect), from a port that sockets of this process serve too,
@@ -252,6 +296,14 @@ impl ServerSocket {
             flags as libc::c_int,
         )
         .is_ok();
+    }
+
+    /// As [`ClientSocket::set_dscp`].
+    ///
+    /// # Errors
+    /// What setsockopt(2) says.
+    pub fn set_dscp(&self, dscp: u8) -> io::Result<()> {
+        set_dscp(self.fd(), self.bound.is_ipv4(), dscp)
     }
 
     /// Takes what is sent to a group too, on the interface that leads to it.
@@ -801,6 +853,16 @@ fn enable_card_stamping(fd: &OwnedFd, peer: IpAddr) -> bool {
         flags as libc::c_int,
     );
     tell_interface.and(stamping).is_ok()
+}
+
+/// As [`ClientSocket::set_dscp`]. Zero is what is so anyway.
+pub(crate) fn set_dscp(fd: RawFd, is_v4: bool, dscp: u8) -> io::Result<()> {
+    let octet = libc::c_int::from(dscp << 2);
+    match (dscp, is_v4) {
+        (0, _) => Ok(()),
+        (_, true) => socket::set(fd, libc::IPPROTO_IP, libc::IP_TOS, octet),
+        (_, false) => socket::set(fd, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, octet),
+    }
 }
 
 /// A UDP socket of the address's family.

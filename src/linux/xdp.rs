@@ -9,11 +9,11 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::protocols::NETLINK_ROUTE;
 
-use crate::linux::netlink::dump;
+use crate::linux::netlink::{dump, to_kernel};
 use crate::linux::socket::retry;
-use crate::linux::xdp::call::{bpf, bpf_fd, name_of};
+use crate::linux::xdp::call::{TestRunOrder, bpf, bpf_fd, name_of, test_run};
 use crate::linux::xdp::map::Map;
 use crate::linux::xdp::object::Object;
 
@@ -24,7 +24,6 @@ pub mod object;
 
 /// `enum bpf_cmd` of linux/bpf.h.
 const PROG_LOAD: libc::c_int = 5;
-const PROG_TEST_RUN: libc::c_int = 10;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const LINK_CREATE: libc::c_int = 28;
@@ -185,7 +184,7 @@ impl Program {
             repeat,
             ..TestRunOrder::default()
         };
-        retry(|| bpf(PROG_TEST_RUN, &mut order))?;
+        retry(|| test_run(&mut order))?;
         out.truncate(order.data_size_out as usize);
         Ok(TestRun {
             action: match order.retval {
@@ -251,9 +250,7 @@ impl fmt::Display for Attached {
 /// # Errors
 /// Those of a netlink socket. An interface that is not there has no program.
 pub fn attached(interface: u32) -> io::Result<Option<Attached>> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
+    let socket = to_kernel(NETLINK_ROUTE)?;
     let mut found = None;
     let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
     dump(&socket, links, |message| {
@@ -349,24 +346,6 @@ struct LinkCreate {
     target_ifindex: u32,
     attach_type: u32,
     flags: u32,
-}
-
-/// Part of `union bpf_attr` for BPF_PROG_TEST_RUN.
-#[repr(C)]
-#[derive(Default)]
-struct TestRunOrder {
-    prog_fd: u32,
-    retval: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    ctx_size_in: u32,
-    ctx_size_out: u32,
-    ctx_in: u64,
-    ctx_out: u64,
 }
 
 /// Part of `union bpf_attr` for BPF_OBJ_GET_INFO_BY_FD.

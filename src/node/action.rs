@@ -115,12 +115,19 @@ pub enum Event {
     TaiUnknown(Whom),
     /// The time can no longer be vouched for.
     Unsynchronised,
+    /// The sources of the start found this offset; it was stepped, or is being slewed.
+    InitiallySet(NtpDuration, bool),
+    /// None of the sources of the start gave the time.
+    InitialFailed,
 }
 
 impl Event {
     /// Does it call for the operator's eye?
     pub fn is_warning(&self) -> bool {
-        !matches!(self, Self::Selected { .. } | Self::Reachable(_))
+        !matches!(
+            self,
+            Self::Selected { .. } | Self::Reachable(_) | Self::InitiallySet(..)
+        )
     }
 }
 
@@ -132,6 +139,15 @@ impl fmt::Display for Event {
             }
             Self::Lost => f.write_str(
                 "no source left to follow; serving with growing root dispersion until one is back",
+            ),
+            Self::InitiallySet(offset, stepped) => write!(
+                f,
+                "the sources of `initstepslew` found the clock off by {:+.6} s, which is {}",
+                offset.as_seconds(),
+                if *stepped { "stepped" } else { "slewed away" }
+            ),
+            Self::InitialFailed => f.write_str(
+                "no source of `initstepslew` gave the time; the clock was not set by them",
             ),
             Self::Stepped(by) => write!(f, "clock stepped by {:+.6} s", by.as_seconds()),
             Self::MovedByOthers(by) => write!(

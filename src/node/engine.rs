@@ -65,6 +65,9 @@ pub struct NodeConfig {
     pub orphan: bool,
     /// When the clock may be stepped.
     pub step: StepPolicy,
+    /// The sources that are asked at the start alone set the clock before others may: by a
+    /// step from this offset on. None: there are none such.
+    pub initial: Option<NtpDuration>,
     /// How sources are selected.
     pub select: SelectPolicy,
     /// What of the synchronisation is in force.
@@ -174,6 +177,8 @@ pub struct Node {
     ledger: Ledger,
     start: Start,
     discipline: Discipline,
+    /// The clock is being set by the sources of the start, which have until then.
+    initial_until: Option<MonoInstant>,
     state: SystemState,
     reference: Reference,
     combined: Option<Combined>,
@@ -227,6 +232,9 @@ const FIRST_WAIT: NtpDuration = NtpDuration::from_units(1 << 29); // 125 ms
 /// the clock, if no server is heard: a
 /// burst's time.
 const LOCAL_WAIT: NtpDuration = NtpDuration::from_whole_seconds(16);
+/// So long others wait for the sources of `initstepslew`: eight requests, two seconds apart,
+/// and a while for their names.
+const INITIAL_WAIT: NtpDuration = NtpDuration::from_whole_seconds(20);
 /// With `-q`, somebody has to have answered by then.
 const ONCE_WAIT: NtpDuration = NtpDuration::from_whole_seconds(30);
 /// What the local clock's dispersion is said to be: nobody knows.
@@ -247,12 +255,23 @@ impl Node {
         let step = if config.once {
             StepPolicy {
                 threshold: Some(NtpDuration::ZERO),
+                threshold_back: Some(NtpDuration::ZERO),
                 step_updates: None,
                 ..config.step
             }
         } else {
             config.step
         };
+        // As chronyd with -q or -x: nobody is asked for what is not done.
+        let initial = config.initial.filter(|_| config.steer && !config.once);
+        let mut discipline = Discipline::new(
+            step,
+            config
+                .frequency
+                .map_or(config.frequency_in_force, |kept| kept.frequency),
+            config.mechanisms,
+        );
+        discipline.set_initial(initial);
         let start = config
             .frequency
             .map_or_else(Start::default, Start::from_drift);
@@ -271,7 +290,8 @@ impl Node {
             own_addresses: Vec::new(),
             ledger: Ledger::new(now.mono, config.frequency_in_force, config.monotonic),
             start,
-            discipline: Discipline::new(step, base, config.mechanisms),
+            discipline,
+            initial_until: initial.map(|_| now.mono + INITIAL_WAIT),
             state: SystemState::unsynchronised(config.precision),
             reference: Reference::None,
             combined: None,
@@ -300,6 +320,9 @@ impl Node {
             manual: Manual::default(),
             over: false,
         };
+        if initial.is_none() {
+            node.retire_initial();
+        }
         if config.steer && config.frequency.is_some() {
             node.steer(ClockCommand::SetFrequency(base));
         }
@@ -325,6 +348,7 @@ impl Node {
         names
             .chain(peers)
             .chain(transient)
+            .chain(self.initial_until)
             .chain([self.refresh_at])
             .min()
             .unwrap_or(MonoInstant::MAX)
@@ -380,6 +404,10 @@ impl Node {
         }
         if lost {
             self.reconsider(now);
+        }
+        if self.initial_until.is_some_and(|until| until <= now.mono) {
+            self.log(Event::InitialFailed);
+            self.end_initial(now);
         }
         if let Some(command) = self.discipline.on_timer(now.mono) {
             self.steer(command);
@@ -761,7 +789,8 @@ impl Node {
             .iter()
             .map(|peer| Candidate {
                 estimate: peer.filter.estimate(now.mono, &self.ledger),
-                fit: peer.association.reach() != 0
+                fit: (self.initial_until.is_none() || peer.association.options().initial)
+                    && peer.association.reach() != 0
                     && peer.association.denied().is_none()
                     && !peer.association.follows_us(),
                 prefer: peer.association.options().prefer,
@@ -829,6 +858,15 @@ impl Node {
             for command in outcome.commands() {
                 self.steer(command);
             }
+            if self.initial_until.is_some() && outcome != Outcome::Waiting {
+                if self.wanted.updates {
+                    self.record_update(&combined, selection.survivors.len(), before, now);
+                }
+                let stepped = matches!(outcome, Outcome::Step { .. });
+                self.log(Event::InitiallySet(combined.offset, stepped));
+                self.end_initial(now);
+                return;
+            }
             if matches!(outcome, Outcome::Step { .. }) && self.wanted.updates {
                 self.record_update(&combined, selection.survivors.len(), before, now);
             }
@@ -840,6 +878,31 @@ impl Node {
         self.follow(system, &combined, now);
         if self.wanted.updates {
             self.record_update(&combined, selection.survivors.len(), before, now);
+        }
+    }
+
+    /// The clock was set by the sources of the start, or can't be: the others' turn. A step
+    /// that is under way, `on_applied` comes back with.
+    fn end_initial(&mut self, now: Now) {
+        self.initial_until = None;
+        self.discipline.set_initial(None);
+        self.retire_initial();
+        self.combined = None;
+        self.tell_upstreams();
+        self.local_from = self.local_from.max(now.mono);
+        self.lose(now);
+    }
+
+    fn retire_initial(&mut self) {
+        for name in &mut self.names {
+            if name.spec.options.initial {
+                name.retire();
+            }
+        }
+        let is_initial = |peer: &&Peer| peer.association.options().initial;
+        let gone: Vec<_> = self.peers.iter().filter(is_initial).map(|p| p.id).collect();
+        for id in gone {
+            self.demobilise(id);
         }
     }
 
@@ -907,7 +970,8 @@ impl Node {
         let local = self
             .config
             .local_stratum
-            .filter(|_| self.names.is_empty() || now.mono >= self.local_from);
+            .filter(|_| self.names.is_empty() || now.mono >= self.local_from)
+            .filter(|_| self.initial_until.is_none());
         match (self.reference, local) {
             (Reference::Peer(_), _) => {
                 self.reference = Reference::None;
@@ -1227,10 +1291,14 @@ impl Node {
         self.next_id += 1;
         let start = now + FIRST_WAIT;
         let mechanisms = self.config.mechanisms;
+        let mut association = Association::new(address, options, mechanisms, start);
+        if options.offline && !self.config.once {
+            association.set_online(false, now);
+        }
         self.peers.push(Peer {
             id,
             source,
-            association: Association::new(address, options, mechanisms, start),
+            association,
             clock,
             filter: Filter::new(self.start, mechanisms),
             poll: Poll::new(options.minpoll, options.maxpoll, mechanisms),
@@ -1291,10 +1359,9 @@ impl Node {
             self.demobilise(id);
         }
         for &address in addresses {
-            let known = self
-                .peers
-                .iter()
-                .any(|peer| peer.association.address() == address);
+            let known = self.peers.iter().any(|peer| {
+                peer.association.address() == address && !peer.association.options().initial
+            });
             let mine = self
                 .peers
                 .iter()

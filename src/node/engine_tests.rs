@@ -89,6 +89,7 @@ impl World {
             local_stratum: None,
             orphan: false,
             step: StepPolicy::default(),
+            initial: None,
             select: SelectPolicy::default(),
             mechanisms: Mechanisms::default(),
             steer: true,

@@ -178,6 +178,7 @@ impl World {
             local_stratum: None,
             orphan: false,
             step: scenario.step,
+            initial: None,
             select: scenario.select,
             mechanisms: scenario.mechanisms,
             steer: true,

@@ -125,6 +125,9 @@ struct Transient {
 #[derive(Clone, Debug)]
 pub struct Discipline {
     policy: StepPolicy,
+    /// The first setting is by servers of its own, with this threshold and no other limit
+    /// (`initstepslew`).
+    initial: Option<NtpDuration>,
     mechanisms: Mechanisms,
     state: State,
     /// The correction of the clock's own error, without transients.
@@ -151,6 +154,7 @@ impl Discipline {
         };
         Self {
             policy,
+            initial: None,
             mechanisms,
             state: State::Unset,
             base,
@@ -173,7 +177,7 @@ impl Discipline {
         if self.state == State::Unset && combined.samples < FIRST_SAMPLES {
             return Outcome::Waiting;
         }
-        if self.is_panic(offset) {
+        if self.initial.is_none() && self.is_panic(offset) {
             if self
                 .policy
                 .panic_ignored
@@ -188,7 +192,9 @@ impl Discipline {
             .policy
             .step_updates
             .is_none_or(|most| self.updates < most);
-        self.updates = self.updates.saturating_add(1);
+        if self.initial.is_none() {
+            self.updates = self.updates.saturating_add(1);
+        }
         if let Some(last) = self.updated {
             self.pace_s += PACE_SHARE * (now.since(last).as_seconds() - self.pace_s);
         }
@@ -197,8 +203,10 @@ impl Discipline {
         let frequency = frequency + Ppm::from_ratio(combined.drift * ahead_s);
         self.updated = Some(now);
 
-        let threshold = self.policy.threshold.filter(|_| may_step);
-        let far = threshold.is_some_and(|t| offset.abs() > t);
+        let far = match self.initial {
+            Some(threshold) => offset.abs() >= threshold,
+            None => may_step && self.policy.is_far(offset),
+        };
         let since = match self.state {
             State::Spike { since } => since,
             State::Sync | State::Unset => now,
@@ -232,6 +240,14 @@ impl Discipline {
             let frequency = self.slew(offset.as_seconds(), fade_s, steps, now);
             Outcome::Slew { frequency }
         }
+    }
+
+    /// The first setting is by servers of its own, which may step an offset from this on,
+    /// however large, or is over (none). As it teaches nothing of the servers that come
+    /// after it, `stepout` and `panic` look at those alone.
+    pub fn set_initial(&mut self, threshold: Option<NtpDuration>) {
+        self.initial = threshold;
+        self.state = State::Unset;
     }
 
     /// Other limits, from the next update on. The pardon of `-g` does not come back.
@@ -342,12 +358,12 @@ impl Discipline {
 
     /// Offsets beyond this are stepped from now on; none: all are slewed.
     pub fn set_threshold(&mut self, threshold: Option<NtpDuration>) {
-        self.policy.threshold = threshold;
+        self.policy.set_threshold(threshold);
     }
 
-    /// Offsets beyond this are stepped.
-    pub fn threshold(&self) -> Option<NtpDuration> {
-        self.policy.threshold
+    /// Is this too much to be slewed?
+    pub fn is_far(&self, offset: NtpDuration) -> bool {
+        self.policy.is_far(offset)
     }
 
     fn is_panic(&self, offset: NtpDuration) -> bool {
@@ -568,6 +584,7 @@ mod tests {
     fn without_a_threshold_it_only_slews_at_what_the_kernel_can() {
         let policy = StepPolicy {
             threshold: None,
+            threshold_back: None,
             ..StepPolicy::default()
         };
         let mut discipline = settled(policy);
@@ -583,6 +600,51 @@ mod tests {
         // A clock at its limit has no room left that way.
         let frequency = slewed(discipline.update(&combined(49.0, Ppm(700.0)), second(1)));
         assert_eq!((frequency, discipline.deadline()), (Ppm(500.0), None));
+    }
+
+    #[test]
+    fn forwards_and_backwards_have_limits_of_their_own() {
+        let seconds = |s| Some(NtpDuration::from_seconds(s));
+        for (ahead, back, offset_s, steps) in [
+            (0.5, Some(0.1), 0.3, false),
+            (0.5, Some(0.1), 0.6, true),
+            (0.5, Some(0.1), -0.3, true),
+            (0.1, None, 0.3, true),
+            (0.1, None, -0.3, false),
+        ] {
+            let policy = StepPolicy {
+                threshold: seconds(ahead),
+                threshold_back: back.and_then(seconds),
+                stepout: NtpDuration::ZERO,
+                ..StepPolicy::default()
+            };
+            let outcome = settled(policy).update(&combined(offset_s, Ppm(10.0)), second(0));
+            let stepped = matches!(outcome, Outcome::Step { .. });
+            assert_eq!(stepped, steps, "{ahead} {back:?} {offset_s}");
+        }
+    }
+
+    #[test]
+    fn the_initial_setting_has_its_own_threshold_and_counts_for_nothing() {
+        let policy = StepPolicy {
+            threshold: None,
+            threshold_back: None,
+            panic_after: 1,
+            ..StepPolicy::default()
+        };
+        let late = combined(5000.0, Ppm::ZERO);
+        let mut discipline = Discipline::new(policy, Ppm::ZERO, Mechanisms::default());
+        discipline.set_initial(Some(NtpDuration::from_whole_seconds(30)));
+        let near = combined(29.0, Ppm::ZERO);
+        slewed(discipline.update(&near, second(0)));
+        discipline.set_initial(Some(NtpDuration::from_whole_seconds(30)));
+        let outcome = discipline.update(&late, second(1));
+        assert!(matches!(outcome, Outcome::Step { .. }), "{outcome:?}");
+        discipline.set_initial(None);
+        // The first update, which `maxchange` passes over, is yet to come.
+        slewed(discipline.update(&late, second(2)));
+        let outcome = discipline.update(&late, second(3));
+        assert!(matches!(outcome, Outcome::Panic { .. }), "{outcome:?}");
     }
 
     #[test]
@@ -616,6 +678,7 @@ mod tests {
         }
         let mut endless = settled(StepPolicy {
             threshold: None,
+            threshold_back: None,
             panic: None,
             ..StepPolicy::default()
         });

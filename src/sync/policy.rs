@@ -5,8 +5,11 @@ use crate::time::duration::NtpDuration;
 /// When the clock may be stepped (`tinker` in ntp.conf).
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct StepPolicy {
-    /// Offsets beyond this are stepped, below it slewed. `None`: never step (`tinker step 0`).
+    /// Where the clock is behind: offsets beyond this are stepped, below it slewed. `None`:
+    /// never step (`tinker step 0`, `tinker stepfwd 0`).
     pub threshold: Option<NtpDuration>,
+    /// The same where the clock is ahead, and has to be set back (`tinker stepback`).
+    pub threshold_back: Option<NtpDuration>,
     /// An offset beyond this ends the daemon, after the first setting. `None`: never (`tinker panic 0`).
     pub panic: Option<NtpDuration>,
     /// How long an offset has to stay beyond the threshold before it is believed.
@@ -22,11 +25,30 @@ pub struct StepPolicy {
     pub panic_ignored: Option<u32>,
 }
 
+impl StepPolicy {
+    /// One threshold for both directions.
+    pub fn set_threshold(&mut self, threshold: Option<NtpDuration>) {
+        self.threshold = threshold;
+        self.threshold_back = threshold;
+    }
+
+    /// Is this too much to be slewed?
+    pub fn is_far(&self, offset: NtpDuration) -> bool {
+        let threshold = if offset < NtpDuration::ZERO {
+            self.threshold_back
+        } else {
+            self.threshold
+        };
+        threshold.is_some_and(|limit| offset.abs() > limit)
+    }
+}
+
 impl Default for StepPolicy {
     /// ntpd's: 128 ms, 1000 s, 300 s.
     fn default() -> Self {
         Self {
             threshold: Some(NtpDuration::from_seconds(0.128)),
+            threshold_back: Some(NtpDuration::from_seconds(0.128)),
             panic: Some(NtpDuration::from_whole_seconds(1000)),
             stepout: NtpDuration::from_whole_seconds(300),
             first_unlimited: false,

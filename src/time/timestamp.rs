@@ -36,7 +36,7 @@ impl NtpTimestamp {
         // No division of 128 bits: this is on a packet's way.
         let seconds = wall.unix_ns().div_euclid(1_000_000_000) + NTP_TO_UNIX_SECONDS;
         let rest_ns = wall.unix_ns().rem_euclid(1_000_000_000) as u64;
-        Self((seconds as u64) << 32 | (rest_ns << 32) / 1_000_000_000)
+        Self(((seconds as u64) << 32) | ((rest_ns << 32) / 1_000_000_000))
     }
 
     /// The absolute instant nearest to `pivot` that this stamp can mean.

@@ -4,7 +4,7 @@
 // exactly as the socket tier would (src/server/respond.rs), it answers; what that tier
 // would drop, in floods that a stranger can send, it drops; everything else passes on.
 //
-// A request's way, top to bottom: is it UDP, and ours (`parse`, `own`); what do we
+// A request's way, top to bottom: is it UDP, and ours (`parse`, `find_own`); what do we
 // know of us (`read_state`); who asks, and may he (`access_of`); does he ask too often
 // (`judge`); the answer (`answer`).
 //
@@ -48,7 +48,7 @@ static u64 (*bpf_ktime_get_tai_ns)(void) = (void *)208; // since 6.1
 
 struct map;
 extern const struct map state;  // array of 1: the words below, written by the daemon
-extern const struct map own;    // hash: struct own_key, what is served
+extern const struct map own;    // hash: struct own_key, what is served, to own_mac
 extern const struct map acl;    // array: rows of the access tables, written by the daemon
 extern const struct map rates;  // array: sets of clients, and when they asked last
 extern const struct map counts; // per-CPU array of 1: the counts below
@@ -89,6 +89,7 @@ enum count {
     NOTRUST = 18,
     LIMITED = 19,
     PASS_STALE = 22,
+    PASS_MAC,
     PASS_SOURCE,
     PASS_LENGTH,
     PASS_FORM,
@@ -106,17 +107,29 @@ enum flag {
     FLAG_NOTRUST = 1 << 4,
     FLAG_LIMITED = 1 << 5,
     FLAG_KOD = 1 << 6,
+    FLAG_ODD = 1 << 7,
 };
 
 #define IS_ROW (1U << 31)
+#define IS_LINE (1U << 30)
 #define OTHER_PORTS_SHIFT 8
 #define ROOT_V4 0
 #define ROOT_V6 1
+#define CLASSES 2
+#define LINES_PER_ROW 16
 
 struct own_key {
     u32 address[4];
     u16 port; // as in the packet
     u16 vlan;
+    u32 interface;
+};
+
+// Whom frames for it are sent to.
+struct own_mac {
+    u32 first;
+    u16 last;
+    u16 padding;
 };
 
 // ---- Packets
@@ -183,6 +196,7 @@ struct request {
     struct udp *udp;
     u64_any *ntp;
     const u8 *source; // 4 or 16 octets
+    u32 interface;    // that it came by
     u16 vlan;
     int whole; // is it as long as a plain request?
 };
@@ -216,6 +230,7 @@ static inline int parse(struct xdp_md *ctx, struct request *request) {
     if (at > end)
         return 0;
     request->ethernet = ethernet;
+    request->interface = ctx->ingress_ifindex;
     u16 type = ethernet->type;
     request->vlan = 0;
     if (type == htons(ETH_P_8021Q)) {
@@ -226,9 +241,6 @@ static inline int parse(struct xdp_md *ctx, struct request *request) {
         request->vlan = ntohs(vlan->tag) & 0xfff;
         type = vlan->type;
     }
-    // Group addresses: what all hosts of a segment answer is a flood on order.
-    if (ethernet->to[0] & 1)
-        return 0;
     u16 udp_len;
     if (type == htons(ETH_P_IP)) {
         struct ipv4 *ip = at;
@@ -268,9 +280,13 @@ static inline int parse(struct xdp_md *ctx, struct request *request) {
     return 1;
 }
 
-// Was it sent to an address and a port that we serve?
-static inline int is_ours(const struct request *request) {
-    struct own_key key = {.port = request->udp->to, .vlan = request->vlan};
+// The address and port that it was sent to, if we serve them there.
+static inline const struct own_mac *find_own(const struct request *request) {
+    struct own_key key = {
+        .port = request->udp->to,
+        .vlan = request->vlan,
+        .interface = request->interface,
+    };
     if (request->is_v4) {
         key.address[2] = 0xffff0000; // ::ffff:0:0
         key.address[3] = request->v4->to;
@@ -280,7 +296,15 @@ static inline int is_ours(const struct request *request) {
         key.address[2] = request->v6->to[2];
         key.address[3] = request->v6->to[3];
     }
-    return bpf_map_lookup_elem(&own, &key) != 0;
+    return bpf_map_lookup_elem(&own, &key);
+}
+
+// Was the frame sent to us, and not to another host (which an interface sees that is
+// promiscuous or a bridge's) or to all; and by one host, to whom it can be sent back?
+static inline int is_between_hosts(const struct ethernet *ethernet, const struct own_mac *mac) {
+    u32 from = *(u32_any *)ethernet->from;
+    return *(u32_any *)ethernet->to == mac->first && *(u16_any *)(ethernet->to + 4) == mac->last &&
+           !(from & 1) && (from | *(u16_any *)(ethernet->from + 4));
 }
 
 // Sources that the stack would not let in, or that the other tier judges and we need
@@ -353,20 +377,48 @@ static inline u32 root_dispersion(const u64 *state, u64 now) {
 
 // ---- Who asks
 
+// A row of few runs, none of which leads to another row, in one line of cache: so those
+// of a million prefixes are as good as all in a CPU's cache.
+struct line {
+    u64 starts[4];  // bit N: a run of equal entries begins with octet N
+    u8 classes[28]; // its flags, by their place in the row CLASSES
+    u8 before[4];   // how many begin before each word of `starts`
+};
+
+static inline u32 class_in(const struct line *line, u32 octet) {
+    u64 begun = line->starts[octet >> 6] & ((2ULL << (octet & 63)) - 1);
+    u32 run = line->before[octet >> 6] + __builtin_popcountll(begun) - 1;
+    // Never more than 28. For the verifier: 32 are in the line.
+    return ((const u8 *)line + sizeof(line->starts))[run & 31];
+}
+
+static inline const u32 *find_row(const u64 *state, u32 row) {
+    u32 at = state[TABLE] + row;
+    return bpf_map_lookup_elem(&acl, &at);
+}
+
 // The flags for a sender: a row for each octet of his address, until an entry says.
 // IS_ROW: the table has a hole, which it should not.
 static inline u32 access_of(const u64 *state, const struct request *request) {
-    u32 row = request->is_v4 ? ROOT_V4 : ROOT_V6;
+    u32 entry = IS_ROW | (request->is_v4 ? ROOT_V4 : ROOT_V6);
     for (int i = 0; i < 16; i++) {
-        u32 at = state[TABLE] + row;
-        const u32 *entries = bpf_map_lookup_elem(&acl, &at);
-        if (!entries)
-            break;
-        u32 entry = entries[request->source[i]];
-        if (!(entry & IS_ROW))
+        u32 octet = request->source[i];
+        if (entry & IS_ROW) {
+            const u32 *entries = find_row(state, entry & ~IS_ROW);
+            if (!entries)
+                break;
+            entry = entries[octet];
+        } else {
+            u32 line = entry & ~IS_LINE;
+            const struct line *lines = (const void *)find_row(state, line / LINES_PER_ROW);
+            const u32 *flags = find_row(state, CLASSES);
+            if (!lines || !flags)
+                break;
+            entry = flags[class_in(&lines[line % LINES_PER_ROW], octet)];
+        }
+        if (!(entry & (IS_ROW | IS_LINE)))
             return request->udp->from == htons(NTP_PORT) ? entry & 0xff
                                                          : entry >> OTHER_PORTS_SHIFT & 0xff;
-        row = entry & ~IS_ROW;
     }
     return IS_ROW;
 }
@@ -600,9 +652,14 @@ static inline int send(const struct request *request, const u64 *state, const u6
 }
 
 // What becomes of a packet that was sent to us; `*count` is why.
-static inline int answer(const struct request *request, enum count *count) {
+static inline int answer(const struct request *request, const struct own_mac *mac,
+                         enum count *count) {
     u64 tai = bpf_ktime_get_tai_ns();
     u64 state[WORDS];
+    if (!is_between_hosts(request->ethernet, mac)) {
+        *count = PASS_MAC;
+        return XDP_PASS;
+    }
     if (is_odd_source(request)) {
         *count = PASS_SOURCE;
         return XDP_PASS;
@@ -619,6 +676,11 @@ static inline int answer(const struct request *request, enum count *count) {
     u32 flags = access_of(state, request);
     if (flags & IS_ROW) {
         *count = PASS_BROKEN;
+        return XDP_PASS;
+    }
+    // Nobody there can have that address: it is our own, or that of all.
+    if (flags & FLAG_ODD) {
+        *count = PASS_SOURCE;
         return XDP_PASS;
     }
     if (flags & FLAG_IGNORE) {
@@ -717,10 +779,13 @@ static inline int answer(const struct request *request, enum count *count) {
 
 __attribute__((section("xdp"), used)) int ptntp(struct xdp_md *ctx) {
     struct request request;
-    if (!parse(ctx, &request) || !is_ours(&request))
+    if (!parse(ctx, &request))
+        return XDP_PASS;
+    const struct own_mac *mac = find_own(&request);
+    if (!mac)
         return XDP_PASS;
     enum count count;
-    int action = answer(&request, &count);
+    int action = answer(&request, mac, &count);
     u32 zero = 0;
     u64 *counted = bpf_map_lookup_elem(&counts, &zero);
     if (counted)

@@ -94,8 +94,9 @@ impl Word {
 pub type Words = [u64; Word::ALL.len()];
 
 /// Why a packet that was sent to us went on to the sockets, in the order of their counts.
-pub const PASSED: [&str; 7] = [
+pub const PASSED: [&str; 8] = [
     "stale",
+    "mac",
     "source",
     "length",
     "form",
@@ -113,12 +114,25 @@ pub const COUNTS: usize = Verdict::COUNT + PASSED.len();
 /// 256 entries of an access table: the next octet of an address chooses one.
 pub type Row = [u32; 256];
 
+/// A row of few runs of equal entries, which are flags, in a line of cache: four words
+/// of 64 bits, where bit N says that a run begins with octet N; the class of each run's
+/// flags, an octet each; and how many runs begin before each of the words.
+pub type Line = [u8; 64];
+
 /// The row where a table begins for IPv4.
 pub const ROOT_V4: u32 = 0;
 /// The row where a table begins for IPv6.
 pub const ROOT_V6: u32 = 1;
-/// Marks an entry that is the number of a row; others are flags.
+/// The row of all flags that [`Line`]s name: their classes.
+pub const CLASSES: u32 = 2;
+/// Marks an entry that is the number of a row.
 pub const IS_ROW: u32 = 1 << 31;
+/// Marks an entry that is the number of a [`Line`]; those without a mark are flags.
+pub const IS_LINE: u32 = 1 << 30;
+/// What a [`Row`] has room for.
+pub const LINES_PER_ROW: usize = 16;
+/// Runs of equal entries that a [`Line`] has room for.
+pub const LINE_RUNS_MAX: usize = 28;
 /// Flags for source port 123 are in the lowest octet, those for others beside them.
 pub const OTHER_PORTS_SHIFT: u32 = 8;
 
@@ -132,6 +146,10 @@ pub const ACCESS_FLAGS: [(&str, Flags, Flags); 7] = [
     ("limited", Flags::LIMITED, Flags::NONE),
     ("kod", Flags::KOD, Flags::NONE),
 ];
+
+/// The entry of an access table for addresses that nobody on a wire can have: their packets
+/// go on to the sockets.
+pub const ODD_SOURCE: u32 = 1 << 7 | 1 << (7 + OTHER_PORTS_SHIFT);
 
 /// The entry of an access table for addresses whose packets from port 123 have the
 /// flags `ntp`, and all others `other`.
@@ -147,21 +165,45 @@ fn access_flags(flags: Flags) -> u32 {
     bits
 }
 
-/// Octets of a key of [`own_key`].
-pub const OWN_KEY_LEN: usize = 20;
+/// Octets of a key of [`Own::key`].
+pub const OWN_KEY_LEN: usize = 24;
+/// Octets of what such a key leads to.
+pub const OWN_VALUE_LEN: usize = 8;
 
-/// What the program looks up to know that a packet is for us: where it was sent to, and
-/// the identifier of its VLAN's tag, zero without one.
-pub fn own_key(address: IpAddr, port: u16, vlan: u16) -> [u8; OWN_KEY_LEN] {
-    let address = match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    };
-    let mut key = [0; OWN_KEY_LEN];
-    key[..16].copy_from_slice(&address.octets());
-    key[16..18].copy_from_slice(&port.to_be_bytes());
-    key[18..].copy_from_slice(&vlan.to_ne_bytes());
-    key
+/// What the program looks up to know that a packet is for us.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Own {
+    /// Where it was sent to.
+    pub address: IpAddr,
+    /// And to which port.
+    pub port: u16,
+    /// The interface that it came by, by the kernel's number.
+    pub interface: u32,
+    /// The identifier of its VLAN's tag; zero without one.
+    pub vlan: u16,
+}
+
+impl Own {
+    /// As the program has it.
+    pub fn key(&self) -> [u8; OWN_KEY_LEN] {
+        let address = match self.address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        let mut key = [0; OWN_KEY_LEN];
+        key[..16].copy_from_slice(&address.octets());
+        key[16..18].copy_from_slice(&self.port.to_be_bytes());
+        key[18..20].copy_from_slice(&self.vlan.to_ne_bytes());
+        key[20..].copy_from_slice(&self.interface.to_ne_bytes());
+        key
+    }
+}
+
+/// What a key of [`Own`] leads to: the Ethernet address that frames for it are sent to.
+pub fn own_value(mac: [u8; 6]) -> [u8; OWN_VALUE_LEN] {
+    let mut value = [0; OWN_VALUE_LEN];
+    value[..6].copy_from_slice(&mac);
+    value
 }
 
 #[cfg(test)]
@@ -223,14 +265,17 @@ mod tests {
     #[test]
     fn both_sides_have_the_same_flags() {
         let ours = ACCESS_FLAGS.iter().enumerate();
-        let ours: Vec<_> = ours
-            .map(|(bit, (name, ..))| (format!("flag{name}"), 1 << bit))
-            .collect();
+        let ours = ours.map(|(bit, (name, ..))| (format!("flag{name}"), 1 << bit));
+        let odd = ("flagodd".to_owned(), ODD_SOURCE as usize & 0xff);
+        let ours: Vec<_> = ours.chain([odd]).collect();
         assert_eq!(names("flag"), ours);
         let both = Flags::NOCLIENT | Flags::KOD | Flags::NOQUERY;
         assert_eq!(access_entry(both, Flags::IGNORE), 0x0142);
         for (define, value) in [
             ("IS_ROW", "(1U << 31)"),
+            ("IS_LINE", "(1U << 30)"),
+            ("CLASSES", "2"),
+            ("LINES_PER_ROW", "16"),
             ("OTHER_PORTS_SHIFT", "8"),
             ("ROOT_V4", "0"),
             ("ROOT_V6", "1"),
@@ -244,14 +289,27 @@ mod tests {
     }
 
     #[test]
-    fn an_own_address_is_known_by_family_port_and_vlan() {
-        let key = |address: &str, port, vlan| own_key(address.parse().expect("one"), port, vlan);
-        assert_eq!(key("192.0.2.1", 123, 0), key("::ffff:192.0.2.1", 123, 0));
+    fn an_own_address_is_known_by_family_port_interface_and_vlan() {
+        let key = |address: &str, port, interface, vlan| {
+            let address = address.parse().expect("one");
+            let own = Own {
+                address,
+                port,
+                interface,
+                vlan,
+            };
+            own.key()
+        };
+        assert_eq!(
+            key("192.0.2.1", 123, 2, 0),
+            key("::ffff:192.0.2.1", 123, 2, 0)
+        );
         let all = [
-            key("192.0.2.1", 123, 0),
-            key("192.0.2.1", 123, 10),
-            key("192.0.2.1", 124, 0),
-            key("2001:db8::1", 123, 0),
+            key("192.0.2.1", 123, 2, 0),
+            key("192.0.2.1", 123, 2, 10),
+            key("192.0.2.1", 124, 2, 0),
+            key("192.0.2.1", 123, 3, 0),
+            key("2001:db8::1", 123, 2, 0),
         ];
         for (i, one) in all.iter().enumerate() {
             assert!(!all[..i].contains(one));

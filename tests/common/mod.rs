@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use ::ptntp::dice::Dice;
 
+pub mod bench;
 pub mod frame;
 pub mod metrics;
 pub mod net;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::cli::bench::drive::{Watch, realtime_ahead_ns};
 use crate::linux::clock;
+use crate::linux::netlink::interfaces;
 use crate::linux::priority;
 use crate::linux::signal;
 use crate::linux::xdp::live::Sender;
@@ -25,6 +26,17 @@ const LEAD_NS: i64 = 20_000_000;
 /// How often to look how far it is. A generator that is done goes on looking at the
 /// clock so long.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Of so much time real-time senders are ordinary threads in the second part, as the kernel
+/// stops those for 50 ms that are real-time ones for 95 % of a second. Whoever waits for
+/// their core has it then, so the less at once, the better.
+const TURN: Duration = Duration::from_millis(1);
+const REST: Duration = Duration::from_micros(150);
+/// And in how many of those looks to see whether the interface is still there: what a program
+/// sends to nowhere is nobody's error.
+const LOOKS_AT_INTERFACE: u32 = 10;
+/// errno: what befalls an interface.
+const ENODEV: i32 = 19;
+const ENETDOWN: i32 = 100;
 /// EBUSY and EOPNOTSUPP.
 const EBUSY: i32 = 16;
 const EOPNOTSUPP: i32 = 95;
@@ -75,7 +87,7 @@ impl Live {
         let count = cores
             .last()
             .map_or(0, |last| last + 1)
-            .max(priority::cores_count()) as u32;
+            .max(priority::cores_possible()?) as u32;
         let slots_each = setup.slots(rate);
         let array =
             |name, words: usize, entries| Array::new(name, words * size_of::<u64>(), entries);
@@ -167,15 +179,13 @@ impl Live {
                     scope.spawn(move || {
                         let _ = signal::block_in_this_thread();
                         priority::stay_on(*core)?;
-                        if self.realtime {
-                            priority::realtime()?;
-                        }
                         sender.run()
                     })
                 })
                 .collect();
-            loop {
-                std::thread::sleep(LOOK_EVERY);
+            let mut way = Ok(());
+            for look in 1_u32.. {
+                self.let_run(&senders);
                 let counted = self.counted(SEEN_HEAD);
                 self.tell(&counted, watch);
                 if plan.start_ns == NOT_YET && counted.is_running() {
@@ -188,7 +198,10 @@ impl Live {
                 let is_late = clock::monotonic().nanos() >= plan.give_up_ns();
                 let is_stopped = watch.stop.load(Ordering::Relaxed);
                 let has_failed = handles.iter().any(ScopedJoinHandle::is_finished);
-                if counted.is_all_sent() || is_late || is_stopped || has_failed {
+                if look % LOOKS_AT_INTERFACE == 0 {
+                    way = self.way();
+                }
+                if counted.is_all_sent() || is_late || is_stopped || has_failed || way.is_err() {
                     break;
                 }
             }
@@ -197,11 +210,42 @@ impl Live {
                 senders.iter().for_each(Sender::interrupt);
                 std::thread::sleep(LOOK_EVERY / 10);
             }
-            handles.into_iter().try_for_each(|handle| {
+            let sent = handles.into_iter().try_for_each(|handle| {
                 let result = handle.join();
                 result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
+            });
+            sent.and(way)
         })
+    }
+
+    /// Is there still an interface to send by? While programs send, the kernel keeps what is
+    /// left of one that is gone, and whoever removed it waits.
+    fn way(&self) -> io::Result<()> {
+        let Some(index) = self.interface else {
+            return Ok(());
+        };
+        let found = interfaces()?.into_iter().find(|one| one.index == index);
+        match found {
+            None => Err(io::Error::from_raw_os_error(ENODEV)),
+            Some(one) if !one.up => Err(io::Error::from_raw_os_error(ENETDOWN)),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Looks away for a moment.
+    fn let_run(&self, senders: &[Sender]) {
+        if !self.realtime {
+            return std::thread::sleep(LOOK_EVERY);
+        }
+        for _ in 0..LOOK_EVERY.as_millis() / TURN.as_millis() {
+            for (is_realtime, length) in [(true, TURN - REST), (false, REST)] {
+                for sender in senders {
+                    // One that has just ended is found out by who looks next.
+                    let _ = sender.set_realtime(is_realtime);
+                }
+                std::thread::sleep(length);
+            }
+        }
     }
 
     /// For the answers that may still come.

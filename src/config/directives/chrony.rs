@@ -2,9 +2,9 @@
 
 use crate::config::broadcast::broadcast_chrony;
 use crate::config::chrony_lines::{
-    allow, bind_address, client_log_limit, conf_dir, deny, drift_file, include, leap_mode,
-    leap_zone, local, make_step, max_change, max_distance, max_stratum, min_sources, no_client_log,
-    other_limit, port, rate_limit, source_dir,
+    allow, bind_address, client_log_limit, conf_dir, deny, drift_file, include, init_step_slew,
+    leap_mode, leap_zone, local, make_step, max_change, max_distance, max_stratum, min_sources,
+    no_client_log, other_limit, port, rate_limit, source_dir,
 };
 use crate::config::chrony_source::{peer, pool, server};
 use crate::config::directives::{Directive, Kind, inert, missing, refused, works};
@@ -54,11 +54,11 @@ pub const DIRECTIVES: &[Directive] = &[
         refclock,
         "PHC /dev/ptp0 refid GPS",
     ),
-    refused(
+    works(
         "initstepslew",
         "THRESHOLD [HOST]...",
-        "the clock would not be stepped at the start",
-        "write `server HOST iburst` for each host, and `makestep THRESHOLD 1`",
+        "these set the clock at the start, before others have a say: it is stepped if it is off by so many seconds, else slewed",
+        init_step_slew,
         "30 a.example",
     ),
     works(
@@ -75,25 +75,25 @@ pub const DIRECTIVES: &[Directive] = &[
         &[Kind::Int(0, 65535)],
         "1123",
     ),
-    inert(
+    works(
         "bindacqaddress",
         "ADDRESS",
-        "the routing table chooses the address that requests leave from",
-        &[Kind::Text("an address")],
+        "the address that requests leave from; one for each family",
+        crate::config::settings::bindacqaddress,
         "192.0.2.1",
     ),
-    inert(
+    works(
         "bindacqdevice",
         "INTERFACE",
-        "the routing table chooses the interface",
-        &[Kind::Text("an interface")],
+        "the interface that requests leave by",
+        crate::config::settings::bindacqdevice,
         "eth0",
     ),
-    inert(
+    works(
         "dscp",
         "NUMBER",
-        "packets leave with the system's default priority",
-        &[Kind::Int(0, 63)],
+        "code point of differentiated services of what is sent [0]; answers of `xdp` don't have it",
+        crate::config::settings::dscp,
         "46",
     ),
     inert(
@@ -630,11 +630,11 @@ pub const DIRECTIVES: &[Directive] = &[
         &[Kind::Text("an address"), SECONDS],
         "root@localhost 0.5",
     ),
-    inert(
+    works(
         "pidfile",
         "FILE",
-        "systemd knows the process, and so does `ptntp stat --json`",
-        &[PATH],
+        "the number of the process, for as long as it runs; none is written without this line",
+        crate::config::settings::pid_file,
         "/run/chrony/chronyd.pid",
     ),
     inert(

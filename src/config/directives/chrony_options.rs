@@ -44,8 +44,8 @@ const NO_NTS: &str = "it belongs to NTS, which this line does not use";
 const UNTRUST: &str = "delete it only if the source may be asked without authentication";
 const SECONDS: Kind = Kind::Num(0.0, 1e6);
 
-/// Written, understood, and applied; but by which test was it seen?
-pub const EXTENSION_FIELD: &str = "it takes a transparent clock on the way, and no test has had one; 10A and F324 are applied all the same";
+/// In both dialects.
+pub const EXTENSION_FIELD: &str = "of NTP over PTP: what transparent clocks on the way took is taken out, where cards stamp arrivals at both ends; F323, an experiment, has no effect";
 
 /// Of `server`, `pool` and `peer`.
 pub const SOURCE: Choices = Choices {
@@ -152,7 +152,7 @@ pub const SOURCE: Choices = Choices {
             Some(Kind::Int(0, 15)),
             "sources are weighed by their distance, not by their stratum",
         ),
-        idle(
+        on(
             "extfield",
             Some(Kind::OneOf(&["10A", "F324", "F323"])),
             EXTENSION_FIELD,
@@ -162,11 +162,7 @@ pub const SOURCE: Choices = Choices {
             None,
             "the stratum and the reference we tell are our own",
         ),
-        idle(
-            "offline",
-            None,
-            "sources are asked from the start; a network that is not there yet costs nothing",
-        ),
+        on("offline", None, "not asked until `chronyc online`"),
         idle(
             "auto_offline",
             None,

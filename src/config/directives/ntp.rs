@@ -191,12 +191,26 @@ pub const DIRECTIVES: &[Directive] = &[
         crate::config::settings::mru,
         "maxdepth 1000",
     ),
-    inert(
+    works(
         "dscp",
         "NUMBER",
-        "packets leave with the system's default priority",
-        &[Kind::Int(0, 63)],
+        "code point of differentiated services of what is sent [0, not ntpd's 46]; answers of `xdp` don't have it",
+        crate::config::settings::dscp,
         "46",
+    ),
+    works(
+        "bindacqaddress",
+        "ADDRESS",
+        "chrony's word: the address that requests leave from; one for each family",
+        crate::config::settings::bindacqaddress,
+        "192.0.2.1",
+    ),
+    works(
+        "bindacqdevice",
+        "INTERFACE",
+        "chrony's word: the interface that requests leave by",
+        crate::config::settings::bindacqdevice,
+        "eth0",
     ),
     missing(
         "leapsmearinterval",
@@ -287,6 +301,13 @@ pub const DIRECTIVES: &[Directive] = &[
         "limits of steps",
         tinker,
         "panic 0",
+    ),
+    works(
+        "initstepslew",
+        "THRESHOLD [HOST]...",
+        "chrony's word: these set the clock at the start, before others have a say; by a step from this offset on",
+        crate::config::chrony_lines::init_step_slew,
+        "30 a.example",
     ),
     works(
         "tos",
@@ -408,11 +429,11 @@ pub const DIRECTIVES: &[Directive] = &[
         ANY,
         "=syncall +clockall",
     ),
-    missing(
+    works(
         "pidfile",
         "FILE",
-        "no pid file is written",
-        "ask systemd (`systemctl show -P MainPID ptntp`) or `ptntp stat --json`",
+        "the number of the process, for as long as it runs",
+        crate::config::settings::pid_file,
         "/run/ntpd.pid",
     ),
     inert(

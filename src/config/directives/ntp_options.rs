@@ -53,6 +53,11 @@ pub const SOURCE: Choices = Choices {
         on("burst", None, "several requests at each poll"),
         on("prefer", None, "followed before others that agree with it"),
         on("noselect", None, "measured and shown, never followed"),
+        on(
+            "offline",
+            None,
+            "ptntp's own, chrony's word: not asked until `chronyc online`",
+        ),
         on("version", Some(Kind::Int(1, 4)), "the NTP version to speak"),
         on("xleave", None, "interleaved mode (RFC 9769)"),
         on(
@@ -70,7 +75,7 @@ pub const SOURCE: Choices = Choices {
             None,
             "ptntp's own: asked over PTP, on port 319 unless `port` says otherwise",
         ),
-        idle(
+        on(
             "extfield",
             Some(Kind::OneOf(&["10A", "F324", "F323"])),
             EXTENSION_FIELD,
@@ -243,17 +248,15 @@ pub const TINKER: Choices = Choices {
             Some(Kind::Int(-1, 1000)),
             "ptntp's own: so many offsets beyond `panic` are passed over; -1: all",
         ),
-        choice(
+        on(
             "stepfwd",
             SECONDS,
-            State::Refused,
-            "steps have one limit for both directions",
+            "as `step`, of a clock that is behind; 0: never forwards",
         ),
-        choice(
+        on(
             "stepback",
             SECONDS,
-            State::Refused,
-            "steps have one limit for both directions",
+            "as `step`, of a clock that is ahead; 0: never backwards",
         ),
         idle("dispersion", SECONDS, "the filter measures it"),
         idle("allan", SECONDS, "the filter measures it"),

@@ -38,6 +38,7 @@ fn interface(index: u32, name: &str) -> Interface {
         below: None,
         vlan: None,
         mtu: 1500,
+        mac: None,
         addresses: Vec::new(),
     }
 }

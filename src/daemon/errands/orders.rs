@@ -96,7 +96,6 @@ impl Errands {
         let flags = source.flags;
         // Keys and what decides about trust are not passed over in silence.
         let beyond = ADDSRC_NTS | ADDSRC_TRUST | ADDSRC_REQUIRE;
-        let is_offline = flags & ADDSRC_ONLINE == 0;
         let kind = match source.kind {
             1 => SourceKind::Server,
             2 => SourceKind::Peer,
@@ -105,7 +104,7 @@ impl Errands {
         };
         let key = Some(source.key).filter(|&key| key != 0);
         let lacks_key = key.is_some_and(|key| self.config.keys.table.get(key).is_none());
-        if lacks_key || flags & beyond != 0 || is_offline {
+        if lacks_key || flags & beyond != 0 {
             return Status::Failed;
         }
         if self.config.sources.len() >= SOURCES_MAX {
@@ -124,6 +123,7 @@ impl Errands {
             burst: flags & ADDSRC_BURST != 0,
             prefer: flags & ADDSRC_PREFER != 0,
             noselect: flags & ADDSRC_NOSELECT != 0,
+            offline: flags & ADDSRC_ONLINE == 0,
             version: match source.version {
                 version @ 1..=4 => version as u8,
                 _ => SourceOptions::default().version,

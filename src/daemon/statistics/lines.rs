@@ -264,6 +264,8 @@ fn protostats(event: &Event, report: &NodeReport, now: Now) -> Option<String> {
             let text = format!("{:+.6} s", by.as_seconds());
             (None, 0x0c, "clock_step", text)
         }
+        // ntpd has no such thing; the step is an event of its own.
+        Event::InitiallySet(..) | Event::InitialFailed => return None,
         Event::Kissed(address, kiss) => {
             let found = of_ip(report, address.ip())?;
             match kiss {

@@ -2,10 +2,12 @@
 //! a second, and a table is not to be touched before the last program that read it is
 //! through with it.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -40,13 +42,22 @@ pub struct Ready {
 #[derive(Debug)]
 pub struct Filler {
     room: u32,
-    policies: Sender<Arc<Policy>>,
+    orders: Sender<()>,
     shared: Arc<Shared>,
     /// Until it is started.
     work: Mutex<Option<Work>>,
 }
 
+/// What the tables are to be filled with.
+#[derive(Clone, Debug)]
+struct Wanted {
+    policy: Arc<Policy>,
+    /// Addresses that no other host can have.
+    odd: BTreeSet<IpAddr>,
+}
+
 struct Shared {
+    wanted: Mutex<Wanted>,
     ready: ArcSwap<Ready>,
     /// The number of what is in force.
     taken: AtomicU64,
@@ -64,25 +75,33 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+impl Shared {
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Filler {
-    /// Fills the first table at once; the others wait for [`start`](Self::start).
-    pub fn new(mut maps: Tables, rows: Rows, limit: RateLimit) -> Self {
+    /// Fills the first table at once with `rows`, which `policy` and `odd` addresses came to;
+    /// the others wait for [`start`](Self::start).
+    pub fn new(mut maps: Tables, rows: Rows, policy: Arc<Policy>, odd: BTreeSet<IpAddr>) -> Self {
         rows.write(maps.table_mut(0));
         let room = maps.rows();
         let ready = Ready {
             number: 1,
             first_row: Some(maps.first_row(0)),
-            limit,
+            limit: policy.rate_limit,
         };
         let shared = Arc::new(Shared {
+            wanted: Mutex::new(Wanted { policy, odd }),
             ready: ArcSwap::from_pointee(ready),
             taken: AtomicU64::new(0),
             taken_at: AtomicI64::new(0),
             wake: OnceLock::new(),
         });
-        let (policies, orders) = mpsc::channel();
+        let (orders, taken) = mpsc::channel();
         let work = Work {
-            orders,
+            orders: taken,
             maps,
             rows: Some(rows),
             table: 0,
@@ -91,7 +110,7 @@ impl Filler {
         };
         Self {
             room,
-            policies,
+            orders,
             shared,
             work: Mutex::new(Some(work)),
         }
@@ -116,13 +135,29 @@ impl Filler {
     /// # Errors
     /// [`TooMany`], if not.
     pub fn check(&self, access: &AccessTable) -> Result<(), TooMany> {
-        Rows::new(access).fit(self.room)
+        let odd = self.shared.wanted().odd.clone();
+        Rows::new(access, &odd).fit(self.room)
     }
 
     /// Makes ready what these rules say; of several, the last.
-    pub fn fill(&self, policy: Arc<Policy>) {
+    pub fn set_policy(&self, policy: Arc<Policy>) {
+        self.shared.wanted().policy = policy;
+        self.order();
+    }
+
+    /// From these addresses nobody is answered, if they are others than before.
+    pub fn set_odd(&self, odd: BTreeSet<IpAddr>) {
+        let mut wanted = self.shared.wanted();
+        if wanted.odd != odd {
+            wanted.odd = odd;
+            drop(wanted);
+            self.order();
+        }
+    }
+
+    fn order(&self) {
         // The thread lives as long as this does.
-        let _ = self.policies.send(policy);
+        let _ = self.orders.send(());
     }
 
     /// The newest that is ready.
@@ -153,7 +188,7 @@ impl Filler {
 
 #[derive(Debug)]
 struct Work {
-    orders: Receiver<Arc<Policy>>,
+    orders: Receiver<()>,
     maps: Tables,
     /// What the table in force was filled with; none: it is not to be used.
     rows: Option<Rows>,
@@ -164,16 +199,15 @@ struct Work {
 
 impl Work {
     fn run(mut self) {
-        while let Ok(mut policy) = self.orders.recv() {
-            while let Ok(newer) = self.orders.try_recv() {
-                policy = newer;
-            }
-            self.take_up(&policy);
+        while self.orders.recv().is_ok() {
+            while self.orders.try_recv().is_ok() {}
+            let wanted = self.shared.wanted().clone();
+            self.take_up(&wanted);
         }
     }
 
-    fn take_up(&mut self, policy: &Policy) {
-        let rows = Rows::new(&policy.access);
+    fn take_up(&mut self, Wanted { policy, odd }: &Wanted) {
+        let rows = Rows::new(&policy.access, odd);
         let first_row = match rows.fit(self.maps.rows()) {
             Ok(()) if self.rows.as_ref() == Some(&rows) => self.ready.first_row,
             Ok(()) => {
@@ -187,7 +221,7 @@ impl Work {
                 Some(self.maps.first_row(self.table))
             }
             // A reload that does not fit is refused before; so it is our servers'
-            // addresses (`restrict source`). Wrong judgement would be worse than none.
+            // addresses (`restrict source`) or our own. Wrong judgement would be worse than none.
             Err(too_many) => {
                 if self.rows.take().is_some() {
                     error!("xdp: {too_many}; until then the sockets answer");

@@ -1,15 +1,16 @@
 //! Which interfaces the `xdp` lines mean, and which addresses are answered on them: pure
 //! functions of what netlink tells.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::config::Listen;
 use crate::config::stamping::Which;
 use crate::config::xdp::{Mode, XdpLine};
 use crate::daemon::cards::carriers;
 use crate::linux::ethtool::Offloads;
-use crate::linux::netlink::Interface;
+use crate::linux::netlink::{Address, Interface};
+use crate::xdp::layout::Own;
 
 /// What an interface can do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -123,34 +124,106 @@ impl Plan<'_> {
     }
 }
 
-/// What is answered, and with which VLAN's tag (0: with none): an address of this host that
-/// the sockets answer on too, on the link that it is of. A link-local one is of one
-/// interface, and the program can't tell which.
-pub fn own(interfaces: &[Interface], listen: &Listen) -> BTreeSet<(IpAddr, u16)> {
+/// Where frames come in, and to which Ethernet address.
+struct Gate {
+    interface: u32,
+    vlan: u16,
+    mac: [u8; 6],
+    /// Of a VLAN, its interface.
+    of: Option<u32>,
+}
+
+/// What is answered where the program runs (`wanted`), and the Ethernet address that frames
+/// for it are sent to: an address of this host that the sockets answer on too, on any link,
+/// or on the VLAN that it is of. A link-local one is left to the sockets.
+pub fn own(
+    interfaces: &[Interface],
+    wanted: &[Planned<'_>],
+    listen: &Listen,
+    port: u16,
+) -> BTreeMap<Own, [u8; 6]> {
     let by_index = |index: Option<u32>| interfaces.iter().find(|one| Some(one.index) == index);
-    let apart = |one: &Interface| one.kind.as_deref() == Some("vrf");
-    let mut own = BTreeSet::new();
-    let vlans: Vec<u16> = interfaces.iter().filter_map(|one| one.vlan).collect();
-    for one in interfaces {
-        // What is in a routing domain of its own is none of our sockets'.
-        if apart(one) || by_index(one.master).is_some_and(apart) {
-            continue;
-        }
-        // Of two tags the program knows nothing.
-        if one.vlan.is_some() && by_index(one.below).is_none_or(|below| below.vlan.is_some()) {
-            continue;
-        }
-        let tag = one.vlan.unwrap_or(0);
+    // What is in a routing domain of its own is none of our sockets'.
+    let apart = |one: &Interface| {
+        let is_vrf = |one: &Interface| one.kind.as_deref() == Some("vrf");
+        is_vrf(one) || by_index(one.master).is_some_and(is_vrf)
+    };
+    let gates = gates(interfaces, wanted, &apart);
+    let mut own = BTreeMap::new();
+    for one in interfaces.iter().filter(|one| !apart(one)) {
+        let of = one.vlan.map(|_| one.index);
+        // An address of the loopback is reached through every link.
+        let through = |gate: &&Gate| one.loopback || gate.of == of;
         let ips = one.addresses.iter().map(|address| address.ip);
         for ip in ips.filter(|ip| is_unicast(*ip) && answers(listen, *ip)) {
-            own.insert((ip, tag));
-            // An address of the loopback is reached through every link.
-            if one.loopback {
-                own.extend(vlans.iter().map(|tag| (ip, *tag)));
-            }
+            own.extend(gates.iter().filter(through).map(|gate| {
+                let place = Own {
+                    address: ip,
+                    port,
+                    interface: gate.interface,
+                    vlan: gate.vlan,
+                };
+                (place, gate.mac)
+            }));
         }
     }
     own
+}
+
+fn gates(
+    interfaces: &[Interface],
+    wanted: &[Planned<'_>],
+    apart: &dyn Fn(&Interface) -> bool,
+) -> Vec<Gate> {
+    let by_index = |index: Option<u32>| interfaces.iter().find(|one| Some(one.index) == index);
+    let carries = |index: u32| wanted.iter().any(|one| one.interface.index == index);
+    let mut gates = Vec::new();
+    let plain = wanted.iter().map(|one| one.interface);
+    for one in plain.filter(|one| !apart(one)) {
+        // What a bridge's port takes in for this host is sent to the bridge.
+        let bridge = by_index(one.master).filter(|master| master.kind.as_deref() == Some("bridge"));
+        gates.extend(bridge.unwrap_or(one).mac.map(|mac| Gate {
+            interface: one.index,
+            vlan: 0,
+            mac,
+            of: None,
+        }));
+    }
+    for one in interfaces.iter().filter(|one| !apart(one)) {
+        // Of two tags the program knows nothing.
+        let single = by_index(one.below).is_some_and(|below| below.vlan.is_none());
+        let (Some(vlan), Some(mac), true) = (one.vlan, one.mac, single) else {
+            continue;
+        };
+        let carriers = carriers(one, interfaces).into_iter();
+        gates.extend(carriers.filter(|by| carries(by.index)).map(|by| Gate {
+            interface: by.index,
+            vlan,
+            mac,
+            of: Some(one.index),
+        }));
+    }
+    gates
+}
+
+/// Sources that no other host can have: our own addresses, and those that mean all of a
+/// network. A stack refuses them; so they pass.
+pub fn odd_sources(interfaces: &[Interface]) -> BTreeSet<IpAddr> {
+    let all = interfaces.iter().flat_map(|one| &one.addresses);
+    // Those of the loopback's network the program knows by themselves.
+    let all = all.filter(|address| !address.ip.is_loopback());
+    let mut odd = BTreeSet::new();
+    for Address { ip, prefix_len } in all {
+        odd.insert(*ip);
+        if let IpAddr::V4(v4) = ip
+            && let Some(hosts) = u32::MAX.checked_shr((*prefix_len).into())
+            // A network of one or two has no such address.
+            && hosts > 1
+        {
+            odd.insert(Ipv4Addr::from(u32::from(*v4) | hosts).into());
+        }
+    }
+    odd
 }
 
 /// Can the address be asked from other hosts, whichever link they are on?
@@ -177,7 +250,10 @@ fn answers(listen: &Listen, ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linux::netlink::Address;
+
+    fn mac(index: u32) -> [u8; 6] {
+        [2, 0, 0, 0, 0, index as u8]
+    }
 
     fn interface(index: u32, name: &str, kind: Option<&str>, addresses: &[&str]) -> Interface {
         let address = |text: &&str| Address {
@@ -195,6 +271,7 @@ mod tests {
             below: None,
             vlan: None,
             mtu: 1500,
+            mac: Some(mac(index)),
             addresses: addresses.iter().map(address).collect(),
         }
     }
@@ -289,34 +366,111 @@ mod tests {
         assert!(said.contains("ethtool -K eth0 rxvlan off"), "{said}");
     }
 
+    /// As `address interface vlan mac`, the last by the index of the interface it is of.
+    fn owned(interfaces: &[Interface], wanted: &[u32], listen: &Listen) -> Vec<String> {
+        let planned = |one| Planned {
+            interface: one,
+            mode: Mode::Native,
+            named: true,
+        };
+        let wanted = interfaces.iter().filter(|one| wanted.contains(&one.index));
+        let wanted: Vec<Planned<'_>> = wanted.map(planned).collect();
+        let own = own(interfaces, &wanted, listen, 123);
+        let text = |(own, mac): (Own, [u8; 6])| {
+            format!("{} {} {} {}", own.address, own.interface, own.vlan, mac[5])
+        };
+        own.into_iter().map(text).collect()
+    }
+
     #[test]
-    fn an_address_is_answered_on_its_own_link() {
-        let all = own(&host(), &Listen::Everywhere);
-        let all: Vec<String> = all.iter().map(|(ip, tag)| format!("{ip} {tag}")).collect();
+    fn an_address_is_answered_on_every_link_or_on_its_vlan() {
+        let all = owned(&host(), &[2, 3], &Listen::Everywhere);
         assert_eq!(
             all,
             [
-                "10.0.10.1 10",
-                "192.0.2.1 0",
-                "192.0.2.99 0",
-                "192.0.2.99 10",
-                "192.0.2.99 20",
-                "198.51.100.1 0",
-                "203.0.113.1 0",
-                "2001:db8::1 0",
+                "10.0.10.1 2 10 5",
+                "192.0.2.1 2 0 2",
+                "192.0.2.1 3 0 3",
+                "192.0.2.99 2 0 2",
+                "192.0.2.99 2 10 5",
+                "192.0.2.99 3 0 3",
+                "198.51.100.1 2 0 2",
+                "198.51.100.1 3 0 3",
+                "203.0.113.1 2 0 2",
+                "203.0.113.1 3 0 3",
+                "2001:db8::1 2 0 2",
+                "2001:db8::1 3 0 3",
             ]
         );
         let some = Listen::At(vec![
             "192.0.2.1".parse().expect("ok"),
             "::".parse().expect("ok"),
         ]);
-        let some = own(&host(), &some);
-        assert_eq!(some.len(), 2);
-        assert!(own(&host(), &Listen::Loopback).is_empty());
+        let some = owned(&host(), &[3], &some);
+        assert_eq!(some, ["192.0.2.1 3 0 3", "2001:db8::1 3 0 3"]);
+        assert!(owned(&host(), &[2, 3], &Listen::Loopback).is_empty());
+    }
+
+    #[test]
+    fn routing_domains_are_the_sockets_business() {
         let mut apart = host();
         apart[3].kind = Some("vrf".into());
         apart[2].master = Some(4);
-        let apart = own(&apart, &Listen::Everywhere);
-        assert!(!apart.iter().any(|(ip, _)| ip.to_string() == "198.51.100.1"));
+        let all = owned(&apart, &[2, 3], &Listen::Everywhere);
+        assert!(all.iter().any(|one| one == "192.0.2.1 2 0 2"));
+        let theirs = |one: &String| one.starts_with("198.51.100.1") || one.contains(" 3 0 ");
+        assert!(!all.iter().any(theirs), "{all:?}");
+    }
+
+    #[test]
+    fn frames_are_sent_to_whom_they_are_for() {
+        let by = |interfaces: &[Interface], wanted: &[u32]| {
+            owned(
+                interfaces,
+                wanted,
+                &Listen::At(vec!["10.0.0.1".parse().expect("ok")]),
+            )
+        };
+        // A bridge's ports hear what is for the bridge; a bond's members what is for them.
+        for (kind, macs) in [("bridge", [9, 9]), ("bond", [2, 3])] {
+            let mut all = vec![
+                interface(2, "eth0", None, &[]),
+                interface(3, "eth1", None, &[]),
+                interface(9, "top0", Some(kind), &["10.0.0.1"]),
+            ];
+            (all[0].master, all[1].master) = (Some(9), Some(9));
+            let expected = [(2, macs[0]), (3, macs[1])];
+            let expected = expected.map(|(index, mac)| format!("10.0.0.1 {index} 0 {mac}"));
+            assert_eq!(by(&all, &[2, 3]), expected);
+            // And so of its VLANs.
+            all[2].addresses.clear();
+            all.push(vlan(10, "top0.7", 9, 7, &["10.0.0.1"]));
+            assert_eq!(by(&all, &[2, 3]), ["10.0.0.1 2 7 10", "10.0.0.1 3 7 10"]);
+        }
+        let mut without = vec![interface(2, "tun0", None, &["10.0.0.1"])];
+        without[0].mac = None;
+        assert!(by(&without, &[2]).is_empty());
+    }
+
+    #[test]
+    fn nobody_has_our_addresses_or_a_whole_networks() {
+        let odd: Vec<String> = odd_sources(&host()[1..2])
+            .iter()
+            .map(IpAddr::to_string)
+            .collect();
+        assert_eq!(odd, ["192.0.2.1", "192.0.2.255", "2001:db8::1", "fe80::1"]);
+        let mut all = [interface(2, "eth0", None, &["10.0.0.1"])];
+        for (bits, broadcast) in [
+            (0, "255.255.255.255"),
+            (8, "10.255.255.255"),
+            (30, "10.0.0.3"),
+        ] {
+            all[0].addresses[0].prefix_len = bits;
+            assert!(odd_sources(&all).contains(&broadcast.parse().expect("one")));
+        }
+        for bits in [31, 32] {
+            all[0].addresses[0].prefix_len = bits;
+            assert_eq!(odd_sources(&all).len(), 1);
+        }
     }
 }

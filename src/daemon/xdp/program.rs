@@ -3,11 +3,12 @@
 //! fills tables.
 
 use std::io;
-use std::net::IpAddr;
 
 use crate::linux::xdp::Program;
 use crate::linux::xdp::map::{Array, Counts, Map, Published};
-use crate::xdp::layout::{CLIENTS_PER_SET, COUNTS, OBJECT, OWN_KEY_LEN, Row, Word, Words, own_key};
+use crate::xdp::layout::{
+    CLIENTS_PER_SET, COUNTS, OBJECT, OWN_KEY_LEN, OWN_VALUE_LEN, Own, Row, Word, Words, own_value,
+};
 
 /// The program's name where the kernel tells of it.
 pub const NAME: &str = "ptntp";
@@ -17,7 +18,7 @@ pub const NAME: &str = "ptntp";
 pub struct Sizes {
     /// Rows of an access table, 1 KiB each; there are two tables.
     pub rows: u32,
-    /// Addresses with their ports and VLANs that are ours.
+    /// Addresses with the interfaces and VLANs where they are ours.
     pub own: u32,
     /// For rate limits: clients, 8 octets each.
     pub clients: u32,
@@ -35,7 +36,7 @@ pub struct Answerer {
     /// Who may ask.
     pub tables: Tables,
     /// What is ours.
-    pub own: Own,
+    pub own: OwnMap,
     /// What became of packets.
     pub counts: Counts,
 }
@@ -44,12 +45,15 @@ impl Answerer {
     /// Loads it. It answers nothing before an own address and a state are given to it.
     ///
     /// # Errors
-    /// EPERM without CAP_BPF and CAP_NET_ADMIN; ENOMEM, E2BIG; those of
+    /// EPERM without CAP_BPF and CAP_NET_ADMIN; for tables that there is no memory for, ENOMEM,
+    /// E2BIG or EINVAL; those of
     /// [`Program::load`], which kernels before 6.1 give.
     pub fn load(sizes: Sizes) -> io::Result<Self> {
         let state = Published::new("state", Words::default().len())?;
-        let acl = Array::new("acl", size_of::<Row>(), 2 * sizes.rows)?;
-        let own = Map::hash("own", OWN_KEY_LEN, 4, sizes.own)?;
+        let rows = sizes.rows.checked_mul(2);
+        let rows = rows.ok_or_else(|| io::Error::from_raw_os_error(libc::E2BIG))?;
+        let acl = Array::new("acl", size_of::<Row>(), rows)?;
+        let own = Map::hash("own", OWN_KEY_LEN, OWN_VALUE_LEN, sizes.own)?;
         let sets = (sizes.clients as usize).div_ceil(CLIENTS_PER_SET).max(1) as u32;
         let rates = Array::new("rates", CLIENTS_PER_SET * 8, sets)?;
         let counts = Counts::new("counts", COUNTS)?;
@@ -66,7 +70,7 @@ impl Answerer {
                 array: acl,
                 rows: sizes.rows,
             },
-            own: Own(own),
+            own: OwnMap(own),
             counts,
         })
     }
@@ -137,22 +141,22 @@ impl Tables {
 
 /// Addresses that are ours: what is sent to any other passes.
 #[derive(Debug)]
-pub struct Own(Map);
+pub struct OwnMap(Map);
 
-impl Own {
-    /// Answers for this address and port, on frames with the tag of a VLAN (0: without).
+impl OwnMap {
+    /// Answers for this address, on frames to `mac`. Replaces another `mac` at once.
     ///
     /// # Errors
     /// E2BIG for one more than there is room for.
-    pub fn insert(&self, address: IpAddr, port: u16, vlan: u16) -> io::Result<()> {
-        self.0.insert(&own_key(address, port, vlan), &[1, 0, 0, 0])
+    pub fn insert(&self, own: &Own, mac: [u8; 6]) -> io::Result<()> {
+        self.0.insert(&own.key(), &own_value(mac))
     }
 
     /// No longer.
     ///
     /// # Errors
     /// None is expected.
-    pub fn remove(&self, address: IpAddr, port: u16, vlan: u16) -> io::Result<()> {
-        self.0.remove(&own_key(address, port, vlan))
+    pub fn remove(&self, own: &Own) -> io::Result<()> {
+        self.0.remove(&own.key())
     }
 }

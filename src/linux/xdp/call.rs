@@ -5,6 +5,9 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use crate::linux::socket::check;
 
+/// Of `enum bpf_cmd` of linux/bpf.h.
+const PROG_TEST_RUN: libc::c_int = 10;
+
 /// bpf(2) for a command that gives a descriptor.
 pub(crate) fn bpf_fd<T>(command: libc::c_int, order: &mut T) -> io::Result<OwnedFd> {
     let fd = bpf(command, order)?;
@@ -27,6 +30,33 @@ pub(crate) fn bpf<T>(command: libc::c_int, order: &mut T) -> io::Result<libc::c_
         )
     };
     check(result as libc::c_int)
+}
+
+/// BPF_PROG_TEST_RUN, which a signal may interrupt.
+pub(crate) fn test_run(order: &mut TestRunOrder) -> io::Result<()> {
+    bpf(PROG_TEST_RUN, order).map(drop)
+}
+
+/// Part of `union bpf_attr` for BPF_PROG_TEST_RUN, as of 5.18.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct TestRunOrder {
+    pub(crate) prog_fd: u32,
+    pub(crate) retval: u32,
+    pub(crate) data_size_in: u32,
+    pub(crate) data_size_out: u32,
+    pub(crate) data_in: u64,
+    pub(crate) data_out: u64,
+    pub(crate) repeat: u32,
+    pub(crate) duration: u32,
+    pub(crate) ctx_size_in: u32,
+    pub(crate) ctx_size_out: u32,
+    pub(crate) ctx_in: u64,
+    pub(crate) ctx_out: u64,
+    pub(crate) flags: u32,
+    pub(crate) cpu: u32,
+    pub(crate) batch_size: u32,
+    pub(crate) padding: u32,
 }
 
 /// A name as the kernel keeps it: 15 octets, and a zero.

@@ -7,9 +7,10 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use crate::linux::priority;
 use crate::linux::signal;
-use crate::linux::xdp::call::bpf;
-use crate::linux::xdp::{PROG_TEST_RUN, Program};
+use crate::linux::xdp::Program;
+use crate::linux::xdp::call::{TestRunOrder, test_run};
 
 /// BPF_F_TEST_XDP_LIVE_FRAMES.
 const LIVE_FRAMES: u32 = 1 << 1;
@@ -68,7 +69,7 @@ impl<'p> Sender<'p> {
             rx_queue_index: 0,
             egress_ifindex: 0,
         };
-        let mut order = Order {
+        test_run(&mut TestRunOrder {
             prog_fd: self.program.as_raw_fd() as u32,
             data_size_in: frame.len() as u32,
             data_in: frame.as_ptr() as u64,
@@ -76,9 +77,19 @@ impl<'p> Sender<'p> {
             ctx_size_in: size_of::<Context>() as u32,
             ctx_in: (&raw const context) as u64,
             flags: LIVE_FRAMES,
-            ..Order::default()
-        };
-        bpf(PROG_TEST_RUN, &mut order).map(drop)
+            ..TestRunOrder::default()
+        })
+    }
+
+    /// Has a run go before ordinary threads, or no longer; before and after one nothing.
+    ///
+    /// # Errors
+    /// As [`priority::realtime`].
+    pub fn set_realtime(&self, is_realtime: bool) -> io::Result<()> {
+        match self.thread.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            thread => priority::set_realtime(thread, is_realtime),
+        }
     }
 
     /// Ends a run, if the kernel has begun with it: to be called until it has ended.
@@ -99,26 +110,4 @@ struct Context {
     ingress_ifindex: u32,
     rx_queue_index: u32,
     egress_ifindex: u32,
-}
-
-/// Part of `union bpf_attr` for BPF_PROG_TEST_RUN, as of 5.18.
-#[repr(C)]
-#[derive(Default)]
-struct Order {
-    prog_fd: u32,
-    retval: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    ctx_size_in: u32,
-    ctx_size_out: u32,
-    ctx_in: u64,
-    ctx_out: u64,
-    flags: u32,
-    cpu: u32,
-    batch_size: u32,
-    padding: u32,
 }

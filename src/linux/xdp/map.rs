@@ -3,9 +3,11 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::linux::mapping::Mapping;
+use crate::linux::priority::cores_possible;
+use crate::linux::shared;
 use crate::linux::xdp::call::{bpf, bpf_fd, name_of};
 
 /// `enum bpf_cmd` of linux/bpf.h.
@@ -13,21 +15,15 @@ const MAP_CREATE: libc::c_int = 0;
 const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
-const MAP_GET_NEXT_KEY: libc::c_int = 4;
 
 /// `enum bpf_map_type`.
 const HASH: u32 = 1;
 const ARRAY: u32 = 2;
 const PROG_ARRAY: u32 = 3;
 const PERCPU_ARRAY: u32 = 6;
-const LRU_HASH: u32 = 9;
 
 /// BPF_F_MMAPABLE: an array that can be mapped. Since 5.5.
 const MMAPABLE: u32 = 1 << 10;
-
-/// Where the kernel lists the CPUs that there could be: of each there is a copy in a
-/// per-CPU array.
-const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 
 /// A map that is known by a name to the program that uses it.
 #[derive(Debug)]
@@ -50,19 +46,6 @@ impl Map {
         entries: u32,
     ) -> io::Result<Self> {
         Self::create(name, HASH, [key_len, value_len], entries, 0)
-    }
-
-    /// A hash table that forgets what was not used for longest when it is full.
-    ///
-    /// # Errors
-    /// As [`hash`](Self::hash).
-    pub fn lru_hash(
-        name: &'static str,
-        key_len: usize,
-        value_len: usize,
-        entries: u32,
-    ) -> io::Result<Self> {
-        Self::create(name, LRU_HASH, [key_len, value_len], entries, 0)
     }
 
     /// A list of one program, for another one that ends with it (bpf_tail_call).
@@ -131,33 +114,12 @@ impl Map {
         }
     }
 
-    /// All keys, in no order.
-    ///
-    /// # Errors
-    /// None is expected.
-    pub fn keys(&self) -> io::Result<Vec<Vec<u8>>> {
-        let mut keys: Vec<Vec<u8>> = Vec::new();
-        loop {
-            let mut next = vec![0; self.key_len];
-            let last = keys.last().map_or(0, |key| key.as_ptr() as u64);
-            match self.command(MAP_GET_NEXT_KEY, last, next.as_mut_ptr() as u64) {
-                Ok(()) => keys.push(next),
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(keys),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     fn element(&self, command: libc::c_int, key: &[u8], value: u64) -> io::Result<()> {
         assert_eq!(key.len(), self.key_len);
-        self.command(command, key.as_ptr() as u64, value)
-    }
-
-    fn command(&self, command: libc::c_int, key: u64, value: u64) -> io::Result<()> {
         let mut order = MapElement {
             map_fd: self.fd.as_raw_fd(),
             padding: 0,
-            key,
+            key: key.as_ptr() as u64,
             value,
             flags: 0,
         };
@@ -240,35 +202,13 @@ impl Published {
         &self.0.map
     }
 
-    /// Replaces the words after the sequence by those of `new` after its first. Meant
-    /// for one thread; a second one at the same moment waits for the first.
+    /// Replaces the words after the sequence by those of `new` after its first, as
+    /// [`shared::publish`] does.
     ///
     /// # Panics
     /// If there are not as many.
     pub fn publish(&self, new: &[u64]) {
-        let all = self.0.atomics();
-        assert_eq!(all.len(), new.len());
-        let (sequence, words) = all.split_first().expect("the sequence");
-        let mut seen = sequence.load(Ordering::Relaxed);
-        let even = loop {
-            let even = seen & !1;
-            match sequence.compare_exchange_weak(
-                even,
-                even + 1,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
-                Ok(even) => break even,
-                Err(other) => seen = other,
-            }
-            std::hint::spin_loop();
-        };
-        // Whoever reads one of the new words also reads an odd or newer sequence.
-        fence(Ordering::Release);
-        for (word, value) in words.iter().zip(&new[1..]) {
-            word.store(*value, Ordering::Relaxed);
-        }
-        sequence.store(even + 2, Ordering::Release);
+        shared::publish(self.0.atomics(), &new[1..]);
     }
 }
 
@@ -284,13 +224,10 @@ impl Counts {
     /// `count` words in one value.
     ///
     /// # Errors
-    /// As [`Map::hash`], or what reading the list of CPUs says.
+    /// As [`Map::hash`], or those of [`cores_possible`].
     pub fn new(name: &'static str, count: usize) -> io::Result<Self> {
-        let list = std::fs::read_to_string(POSSIBLE_CPUS)?;
-        let cpus = cpus_in(&list).ok_or_else(|| {
-            let text = format!("{POSSIBLE_CPUS} holds no list of CPUs: {list:?}");
-            io::Error::new(io::ErrorKind::InvalidData, text)
-        })?;
+        // Of each there is a copy.
+        let cpus = cores_possible()?;
         let len = count * size_of::<u64>();
         let map = Map::create(name, PERCPU_ARRAY, [4, len], 1, 0)?;
         Ok(Self { map, count, cpus })
@@ -320,17 +257,6 @@ impl Counts {
     }
 }
 
-/// How many CPUs a list such as `0,2-3` names: of each the kernel has a copy.
-fn cpus_in(list: &str) -> Option<usize> {
-    let mut count = 0;
-    for range in list.trim().split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        count += last.checked_sub(first)? + 1;
-    }
-    Some(count)
-}
-
 /// Part of `union bpf_attr` for BPF_MAP_CREATE.
 #[repr(C)]
 struct MapCreate {
@@ -352,17 +278,4 @@ struct MapElement {
     key: u64,
     value: u64,
     flags: u64,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cpus_are_counted() {
-        assert_eq!(cpus_in("0\n"), Some(1));
-        assert_eq!(cpus_in("0-7\n"), Some(8));
-        assert_eq!(cpus_in("0,2-3\n"), Some(3));
-        assert_eq!(cpus_in("\n"), None);
-    }
 }

@@ -234,11 +234,7 @@ impl Node {
         if !self.config.steer {
             return false;
         }
-        let far = self
-            .discipline
-            .threshold()
-            .is_some_and(|limit| offset.abs() > limit);
-        if far {
+        if self.discipline.is_far(offset) {
             let all = offset + self.discipline.pending(now.mono);
             self.step(all);
         } else {

@@ -34,6 +34,9 @@ pub struct Changes {
 impl Node {
     /// Takes up `changes`.
     pub fn reconfigure(&mut self, changes: Changes, now: Now) {
+        if self.initial_until.is_some() {
+            self.end_initial(now);
+        }
         for index in 0..self.names.len() {
             let source = SourceId(index);
             if changes.kept.iter().any(|(kept, _)| *kept == source) {
