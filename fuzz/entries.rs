@@ -111,7 +111,7 @@ pub fn control(data: &[u8]) {
     let report = report();
     let knowledge = Knowledge {
         report: &report,
-        flags: Flags::NONE,
+        policy: &Policy::default(),
         now: NOW,
         clients: &clients,
         clients_max: 100,

@@ -218,6 +218,9 @@ fn keys(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {
             trust_as_text(&keys.trusted)
         ));
     }
+    if let Some(id) = keys.control {
+        lost.push(format!("`controlkey {id}`: there is no mode 6 in chronyd"));
+    }
 }
 
 fn clock(config: &Config, lines: &mut Vec<String>, lost: &mut Vec<String>) {

@@ -127,6 +127,9 @@ pub fn sentences(statement: &Statement, config: &Config) -> Vec<String> {
                 trust_as_text(trust)
             ),
         }],
+        Statement::ControlKey(id) => vec![format!(
+            "ntpq is shown the interfaces and restrictions if it signs with key {id}"
+        )],
         Statement::BadMac(BadMac::Refused) => {
             vec!["a request with a wrong MAC gets a crypto-NAK".into()]
         }

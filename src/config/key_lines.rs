@@ -1,5 +1,5 @@
-//! The lines about keys: where they are, which of them are trusted, and what becomes of
-//! requests with a wrong MAC.
+//! The lines about keys: where they are, which of them are trusted, which is ntpq's, and
+//! what becomes of requests with a wrong MAC.
 
 use std::ops::RangeInclusive;
 
@@ -49,6 +49,13 @@ pub fn trusted_key(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
             None
         }
     }
+}
+
+/// `controlkey 1`.
+pub fn control_key(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    let id = line.integer(directive, 1..=u32::MAX)?;
+    line.end()?;
+    Some(Statement::ControlKey(id))
 }
 
 /// Numbers, and ranges like `(10 ... 20)`, with or without spaces.

@@ -52,6 +52,8 @@ pub struct KeysConfig {
     pub format: KeyFormat,
     /// Which of them count.
     pub trusted: Trust,
+    /// The one whose holder may ask for ntpq's lists of interfaces and restrictions.
+    pub control: Option<u32>,
     /// What a request with a wrong MAC gets.
     pub bad_mac: BadMac,
     /// The keys that count.

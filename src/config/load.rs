@@ -333,6 +333,7 @@ impl Loader {
                 (Trust::Only(all), Trust::Only(more)) => all.extend(more.iter().cloned()),
                 (all, _) => *all = Trust::All,
             },
+            Statement::ControlKey(id) => config.keys.control = Some(*id),
             Statement::BadMac(bad_mac) => config.keys.bad_mac = *bad_mac,
             Statement::Allow(order) => self.orders.push(*order),
             Statement::CommandAllow(order) => self.command_orders.push(*order),
@@ -1054,17 +1055,24 @@ impl Loader {
             let help = "write `trustedkey` and the numbers of those to use";
             self.say(named, Severity::Note, message, help);
         }
-        self.config.keys.table = Arc::new(KeyTable::new(trusted));
+        let keys = &mut self.config.keys;
+        keys.table = Arc::new(KeyTable::new(trusted).with_control(keys.control));
         self.diagnostics.extend(file.said);
         None
     }
 
     /// A source is never asked without the key that its line wants, and nothing broadcast.
+    /// Without ntpq's key there is less to be seen, and no more.
     fn check_key(&mut self, read: &ReadLine, unread: Option<&str>) {
         let (key, to) = match &read.statement {
             Statement::Source(source) => (source.options.key, "to ask this source with"),
             Statement::Broadcast(line) => (line.key, "to sign with"),
+            Statement::ControlKey(id) => (Some(*id), "for ntpq to sign with"),
             _ => return,
+        };
+        let severity = match &read.statement {
+            Statement::ControlKey(_) => Severity::Note,
+            _ => Severity::Error,
         };
         let keys = &self.config.keys;
         let Some(id) = key.filter(|&id| keys.table.get(id).is_none()) else {
@@ -1090,7 +1098,7 @@ impl Loader {
                 format!("add it: `ptntp keygen {id}` makes one"),
             ),
         };
-        self.say(read, Severity::Error, &format!("{lacks}: {why}"), &help);
+        self.say(read, severity, &format!("{lacks}: {why}"), &help);
     }
 
     fn check_kiss(&mut self, read: &ReadLine, flags: &HashMap<Who, Flags>) {

@@ -52,6 +52,9 @@ pub fn lines(config: &Config) -> Vec<String> {
     if keys.trusted != Trust::default() {
         lines.push(format!("trustedkey {}", trust_as_text(&keys.trusted)));
     }
+    if let Some(id) = keys.control {
+        lines.push(format!("controlkey {id}"));
+    }
     lines.push(match keys.bad_mac {
         BadMac::Refused => "cryptonak on".into(),
         BadMac::Ignored => "cryptonak off".into(),

@@ -82,6 +82,8 @@ pub enum Statement {
     },
     /// `trustedkey`.
     TrustedKeys(Trust),
+    /// `controlkey`.
+    ControlKey(u32),
     /// `cryptonak` (native).
     BadMac(BadMac),
     /// `driftfile`.

@@ -554,7 +554,6 @@ fn lines_without_effect_say_so() {
         "leapsmearinterval 86400",
         "crypto pw secret",
         "keysdir /k",
-        "controlkey 1",
         "requestkey 1",
         "mru mindepth 600",
         "limit kod 0.5",
@@ -976,6 +975,15 @@ fn keys_are_read_and_trusted_by_the_lines() {
     let error = |text: &str| listed(&read(text).unwrap_err());
     let why = error(&format!("keys {ntp}\nserver a key 6"));
     assert!(why.contains("ntp.conf:2: error") && why.contains("`trustedkey 6`"));
+    let loaded = good(&format!("server a\nkeys {ntp}\ntrustedkey 5\ncontrolkey 5"));
+    assert_eq!(loaded.config.keys.table.control(), Some(5));
+    assert!(!listed(&loaded.notes).contains("ntpq"));
+    let loaded = good(&format!("server a\nkeys {ntp}\ntrustedkey 5\ncontrolkey 7"));
+    let said = listed(&loaded.notes);
+    assert!(
+        said.contains("ntp.conf:4: note: there is no key 7 for ntpq"),
+        "{said}"
+    );
     let why = error(&format!("keys {ntp}\ntrustedkey 9\nserver a key 9"));
     assert!(why.contains("has none of that number"), "{why}");
 
@@ -1536,12 +1544,14 @@ fn any_keys() -> impl Strategy<Value = KeysConfig> {
     ];
     let bad_mac = prop::sample::select(vec![BadMac::Refused, BadMac::Ignored]);
     let file = prop::option::of(("/nonexistent/[a-z #]{1,9}", format));
-    (file, trusted, bad_mac).prop_map(|(file, trusted, bad_mac)| {
+    let control = prop::option::of(1_u32..);
+    (file, trusted, control, bad_mac).prop_map(|(file, trusted, control, bad_mac)| {
         let (file, format) = file.unzip();
         KeysConfig {
             file: file.map(Into::into),
             format: format.unwrap_or_default(),
             trusted,
+            control,
             bad_mac,
             ..KeysConfig::default()
         }

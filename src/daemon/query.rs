@@ -4,18 +4,22 @@
 //!
 //! Names, units, order and digits are those of ntpsec's daemon, since scripts cut
 //! them out of its text. Everything is read-only: what would change something is
-//! refused whoever asks, as ntpd does without a control key.
+//! refused whoever asks, as ntpd does without the control key. With it one is shown the
+//! addresses we answer at and the restrictions.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::daemon::status::Report;
+use crate::daemon::status::{Report, ServerCounts};
+use crate::linux::timex::Timex;
 use crate::measurement::PHI;
 use crate::node::report::{LOCAL, PEER, SampleReport, SourceReport, SystemReport};
 use crate::server::recent::{RECENT_LEN, RecentClient};
+use crate::server::respond::Policy;
 use crate::server::rule::Flags;
 use crate::sync::select::Tally;
 use crate::time::duration::NtpDuration;
@@ -23,7 +27,7 @@ use crate::time::instant::{MonoInstant, WallInstant};
 use crate::time::timestamp::NtpTimestamp;
 use crate::wire::control::{
     Clock, DATA_LEN_MAX, Fault, Operation, PeerBits, REQUEST_LEN_MAX, Refusal, Request, Text,
-    parse_address, parse_stamp, peer_status, system_status,
+    parse_address, parse_stamp, peer_status, sign, system_status,
 };
 use crate::wire::packet::{Leap, STRATUM_MAX};
 
@@ -46,6 +50,13 @@ const DISPERSION_MAX_S: f64 = 16.0;
 const STAGES: usize = 8;
 /// Over which a client's packets are averaged at least, for its score.
 const SCORE_SECONDS: f64 = 16.0;
+/// What of the rings' events is a message that did not leave.
+const SEND_FAILURES: [&str; 2] = ["send_error", "send_no_room"];
+/// In which order ntpd names what it asks of clients; what is not among them follows.
+const FLAGS_ORDER: [&str; 10] = [
+    "ignore", "noserve", "notrust", "noquery", "nomodify", "nopeer", "limited", "version", "kod",
+    "flake",
+];
 /// The variable that lists the system's.
 const SYSTEM_LIST: &str = "sys_var_list";
 
@@ -154,8 +165,8 @@ pub struct Answerer {
 pub struct Knowledge<'a> {
     /// The daemon's state.
     pub report: &'a Report,
-    /// The asker's restrictions.
-    pub flags: Flags,
+    /// The restrictions, and the keys.
+    pub policy: &'a Policy,
     /// The clock we serve.
     pub now: WallInstant,
     /// Who asked lately; called when that is asked for.
@@ -202,23 +213,31 @@ impl Answerer {
         };
         self.answered += 1;
         let head = request.head;
-        let messages = match self.read(&request, from, knowledge) {
+        let keys = &knowledge.policy.keys;
+        let signer = request.signer(keys);
+        let trusted = signer.is_some_and(|key| keys.control() == Some(key.id()));
+        let mut messages = match self.read(&request, from, trusted, knowledge) {
             Ok(Some(Answer { status, data })) => head.answer(leap, status, &data),
             Ok(None) => Vec::new(),
             Err(refusal) => vec![head.refuse(leap, refusal).to_vec()],
         };
+        if let Some(key) = signer {
+            messages.iter_mut().for_each(|message| sign(message, key));
+        }
         self.means -= messages.len() as f64;
         messages
     }
 
-    /// None: silence.
+    /// None: silence. `trusted` is who signed with the control key.
     fn read(
         &self,
         request: &Request<'_>,
         from: SocketAddr,
+        trusted: bool,
         knowledge: &Knowledge<'_>,
     ) -> Result<Option<Answer>, Refusal> {
         let report = knowledge.report;
+        let flags = knowledge.policy.access.lookup(from.ip(), from.port());
         let head = request.head;
         let source = match head.association() {
             0 => None,
@@ -247,11 +266,10 @@ impl Answerer {
             Operation::ReadVariables => match source {
                 None => {
                     let mut variables = system_variables(knowledge.report, knowledge.now);
-                    let counted = |name: &str| {
-                        name.starts_with("ss_") || name.starts_with("mru_") || name == SYSTEM_LIST
-                    };
-                    if request.items().any(|(name, _)| counted(name)) {
+                    let is_known = |name| variables.iter().any(|(known, ..)| *known == name);
+                    if !request.items().all(|(name, _)| is_known(name)) {
                         variables.extend(self.statistics(knowledge));
+                        variables.extend(kernel_variables());
                     }
                     system(select(request, &variables, SYSTEM_LIST)?)
                 }
@@ -264,11 +282,19 @@ impl Answerer {
                 let data = select(request, &clock_variables(clock), "clock_var_list")?;
                 Some(Answer { status: 0, data })
             }
-            // Never without a key, and there are none.
-            Operation::WriteVariables
-            | Operation::WriteClock
-            | Operation::Configure
-            | Operation::ReadOrderedList => return Err(Refusal::Permission),
+            // Never, with no key.
+            Operation::WriteVariables | Operation::WriteClock | Operation::Configure => {
+                return Err(Refusal::Permission);
+            }
+            Operation::ReadOrderedList if !trusted => return Err(Refusal::Permission),
+            Operation::ReadOrderedList => Some(Answer {
+                status: 0,
+                data: match request.data {
+                    b"" | b"ifstats" => interfaces(report),
+                    b"addr_restrictions" => restrictions(knowledge.policy),
+                    _ => return Err(Refusal::UnknownVariable),
+                },
+            }),
             Operation::RequestNonce => {
                 let mut text = Text::default();
                 text.put("nonce", self.nonce(from.ip(), knowledge.now));
@@ -277,7 +303,7 @@ impl Answerer {
                     data: text.finish(),
                 })
             }
-            Operation::ReadMru if knowledge.flags.contains(Flags::NOMRULIST) => {
+            Operation::ReadMru if flags.contains(Flags::NOMRULIST) => {
                 return Err(Refusal::Permission);
             }
             Operation::ReadMru => {
@@ -336,6 +362,97 @@ impl Answerer {
                 && self.nonce_of(address, seconds) == nonce
         })
     }
+}
+
+/// The addresses that we answer at, for `ntpq -c ifstats`. What came and went is counted
+/// for all of them together, and stands with the first.
+fn interfaces(report: &Report) -> Vec<u8> {
+    const UP: u32 = 0x1;
+    const LOOPBACK: u32 = 0x4;
+    const WILDCARD: u32 = 0x80;
+    let counts = report.server.collect();
+    let lost = counts.ring_events.iter();
+    let lost = lost.filter(|(name, _)| SEND_FAILURES.contains(name));
+    let mut sums = [
+        counted(&counts.requests, "received"),
+        counted(&counts.requests, "sent"),
+        lost.map(|(_, count)| count).sum(),
+    ];
+    let names = names_of_addresses();
+    let mut text = Text::default();
+    for (n, address) in report.serving.iter().enumerate() {
+        let ip = address.ip();
+        let sources = report.node.sources.iter();
+        let from_here = sources.filter(|source| {
+            source.local.is_some_and(|local| {
+                local == ip || ip.is_unspecified() && local.is_ipv4() == ip.is_ipv4()
+            })
+        });
+        let (name, flags) = match ip {
+            IpAddr::V4(_) if ip.is_unspecified() => ("v4wildcard", UP | WILDCARD),
+            IpAddr::V6(_) if ip.is_unspecified() => ("v6wildcard", UP | WILDCARD),
+            _ => (
+                names.get(&ip).map_or("", String::as_str),
+                UP | if ip.is_loopback() { LOOPBACK } else { 0 },
+            ),
+        };
+        let [received, sent, lost] = std::mem::take(&mut sums);
+        text.put(&format!("addr.{n}"), address);
+        text.put(&format!("bcast.{n}"), "");
+        text.put(&format!("en.{n}"), 1);
+        text.put_quoted(&format!("name.{n}"), name);
+        text.put(&format!("flags.{n}"), format_args!("{flags:#x}"));
+        text.put(&format!("rx.{n}"), received);
+        text.put(&format!("tx.{n}"), sent);
+        text.put(&format!("txerr.{n}"), lost);
+        text.put(&format!("pc.{n}"), from_here.count());
+        text.put(&format!("up.{n}"), report.uptime.as_seconds() as i64);
+    }
+    text.finish()
+}
+
+/// Which interface has which address; nothing if the kernel does not say.
+fn names_of_addresses() -> HashMap<IpAddr, String> {
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    all.filter_map(|one| {
+        let address = one.address?;
+        let ip = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+            (Some(v4), _) => v4.ip().into(),
+            (_, Some(v6)) => v6.ip().into(),
+            _ => return None,
+        };
+        Some((ip, one.interface_name))
+    })
+    .collect()
+}
+
+/// For `ntpq -c reslist`, in ntpd's order. How often each held is not counted.
+fn restrictions(policy: &Policy) -> Vec<u8> {
+    let mut text = Text::default();
+    for (n, entry) in policy.access.restrictions().iter().enumerate() {
+        let (address, bits) = (entry.prefix.address(), entry.prefix.bits());
+        let mask: IpAddr = match address {
+            IpAddr::V4(_) => {
+                Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0)).into()
+            }
+            IpAddr::V6(_) => {
+                Ipv6Addr::from(u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0)).into()
+            }
+        };
+        let words = Flags::WORDS.iter();
+        let words = words.filter(|(_, flag)| entry.flags.contains(*flag));
+        let mut words: Vec<_> = words.map(|(word, _)| *word).collect();
+        let place = |word: &str| FLAGS_ORDER.iter().position(|known| *known == word);
+        words.sort_by_key(|word| place(word).unwrap_or(FLAGS_ORDER.len()));
+        if entry.ntpport {
+            words.insert(0, "ntpport");
+        }
+        text.put(&format!("addr.{n}"), address);
+        text.put(&format!("mask.{n}"), mask);
+        text.put(&format!("hits.{n}"), 0);
+        text.put(&format!("flags.{n}"), words.join(" "));
+    }
+    text.finish()
 }
 
 struct Answer {
@@ -450,25 +567,40 @@ pub fn peer_word(source: &SourceReport) -> u16 {
     if is_reachable(source) {
         bits |= PeerBits::REACHABLE;
     }
-    let selection = match source.tally {
-        Tally::Rejected => 0,
-        Tally::Falseticker => 1,
-        Tally::Outlier => 3,
-        Tally::Candidate => 4,
-        Tally::System => 6,
-    };
+    if source.detail.key.is_some() {
+        bits |= PeerBits::KEYED;
+    }
+    if is_authentic(source) {
+        bits |= PeerBits::AUTHENTIC;
+    }
     let event = match source.tally {
         Tally::System => SYSTEM_PEER,
         _ if is_reachable(source) => REACHABLE,
         _ if source.received > 0 => UNREACHABLE,
         _ => MOBILIZE,
     };
-    peer_status(bits, selection, 1, event)
+    peer_status(bits, selection(source), 1, event)
+}
+
+/// By ntpq's characters.
+fn selection(source: &SourceReport) -> u8 {
+    match source.tally {
+        Tally::Rejected => 0,
+        Tally::Falseticker => 1,
+        Tally::Outlier => 3,
+        Tally::Candidate => 4,
+        Tally::System => 6,
+    }
 }
 
 /// The local clock is not asked, and always there.
 fn is_reachable(source: &SourceReport) -> bool {
     source.reach != 0 || source.kind == 'l'
+}
+
+/// Are its answers signed, so that those which are not don't count?
+fn is_authentic(source: &SourceReport) -> bool {
+    source.detail.key.is_some() && source.reply.is_some() && is_reachable(source)
 }
 
 /// ntpq puts the dots about letters itself.
@@ -499,7 +631,9 @@ fn system_variables(report: &Report, now: WallInstant) -> Vec<Variable> {
         let text = utsname.as_ref().map(|all| part(all).to_string_lossy());
         text.map_or_else(String::new, |text| text.into_owned())
     };
-    let distance_s = system.root_delay_s / 2.0 + system.root_dispersion_s;
+    // Endless while we follow nobody.
+    let dispersion_s = system.root_dispersion_s.min(DISPERSION_MAX_S);
+    let distance_s = system.root_delay_s / 2.0 + dispersion_s;
     let jitter = ms(system.jitter_s.unwrap_or(0.0));
     let offset = ms(system.offset_s.unwrap_or(0.0));
     let tc = system.poll_s.map_or(0, log2);
@@ -508,7 +642,7 @@ fn system_variables(report: &Report, now: WallInstant) -> Vec<Variable> {
         ("stratum", Always, Number(system.stratum.into())),
         ("precision", Always, Number(system.precision.into())),
         ("rootdelay", Always, Real(ms(system.root_delay_s), 3)),
-        ("rootdisp", Always, Real(ms(system.root_dispersion_s), 3)),
+        ("rootdisp", Always, Real(ms(dispersion_s), 3)),
         ("rootdist", Asked, Real(ms(distance_s), 3)),
         ("refid", Always, Bare(bare_refid(&system.refid))),
         ("reftime", Always, Stamp(reference)),
@@ -563,10 +697,55 @@ fn system_variables(report: &Report, now: WallInstant) -> Vec<Variable> {
     all
 }
 
+/// The kernel's clock, for `ntpq -c kerninfo`. Its own loop and its PPS discipline are not
+/// used. None in a sandbox that forbids the question.
+fn kernel_variables() -> Vec<Variable> {
+    const TOLERANCE_PPM: i64 = 500;
+    let Ok(kernel) = Timex::new().read() else {
+        return Vec::new();
+    };
+    let states = [
+        (kernel.pll, "pll"),
+        (!kernel.synchronised, "unsync"),
+        (kernel.nanoseconds, "nano"),
+    ];
+    let states: Vec<_> = states.iter().filter(|(is_so, _)| *is_so).collect();
+    let states: Vec<_> = states.iter().map(|(_, word)| *word).collect();
+    let mut all = vec![
+        ("koffset", Asked, Number(0)),
+        ("kfreq", Asked, Real(kernel.frequency.0, 3)),
+        ("kmaxerr", Asked, Real(kernel.error_max.as_seconds(), 6)),
+        (
+            "kesterr",
+            Asked,
+            Real(kernel.error_estimate.as_seconds(), 6),
+        ),
+        ("kstflags", Asked, Quoted(states.join(" "))),
+        ("ktimeconst", Asked, Number(0)),
+        ("kprecis", Asked, Real(1e-6, 6)),
+        ("kfreqtol", Asked, Number(TOLERANCE_PPM)),
+    ];
+    all.extend(
+        [
+            "kppsfreq",
+            "kppsstab",
+            "kppsjitter",
+            "kppscalibdur",
+            "kppscalibs",
+            "kppsjitexc",
+            "kppsstbexc",
+            "kppscaliberrs",
+        ]
+        .map(|name| (name, Asked, Number(0))),
+    );
+    all
+}
+
 /// One of ntpd's counters, by our name for it, of what became of all requests.
 pub fn counted(requests: &[(&'static str, u64)], counter: &str) -> u64 {
     let verdicts: &[&str] = match counter {
         "served" => &["basic", "interleaved", "crypto_nak"],
+        "sent" => &["basic", "interleaved", "crypto_nak", "kiss"],
         "bad" => &[
             "bad_length",
             "bad_version",
@@ -591,11 +770,50 @@ impl Answerer {
     /// Counts and the state of the list of clients: only gathered when asked for.
     fn statistics(&self, knowledge: &Knowledge<'_>) -> Vec<Variable> {
         let report = knowledge.report;
-        let counts = report.server.collect().requests;
+        let ServerCounts {
+            requests: counts,
+            ring_events,
+            ..
+        } = report.server.collect();
+        let ring = |names: &[&str]| {
+            let some = ring_events.iter().filter(|(name, _)| names.contains(name));
+            some.map(|(_, count)| *count as i64).sum::<i64>()
+        };
+        let sources = report.node.sources.iter();
         let uptime = report.uptime.as_seconds() as i64;
         let mut all = vec![
             ("ss_uptime", Asked, Number(uptime)),
             ("ss_numctlreq", Asked, Number(self.answered as i64)),
+            ("authreset", Asked, Number(uptime)),
+            (
+                "authkeys",
+                Asked,
+                Number(knowledge.policy.keys.iter().count() as i64),
+            ),
+            ("timerstats_reset", Asked, Number(uptime)),
+            ("timer_overruns", Asked, Number(0)),
+            (
+                "timer_xmts",
+                Asked,
+                Number(sources.map(|source| source.sent as i64).sum()),
+            ),
+            ("iostats_reset", Asked, Number(uptime)),
+            // There is no pool of buffers.
+            ("total_rbuf", Asked, Number(0)),
+            ("free_rbuf", Asked, Number(0)),
+            ("used_rbuf", Asked, Number(0)),
+            ("rbuf_lowater", Asked, Number(0)),
+            ("io_dropped", Asked, Number(ring(&["control_dropped"]))),
+            ("io_ignored", Asked, Number(0)),
+            (
+                "io_received",
+                Asked,
+                Number(counted(&counts, "received") as i64),
+            ),
+            ("io_sent", Asked, Number(counted(&counts, "sent") as i64)),
+            ("io_sendfailed", Asked, Number(ring(&SEND_FAILURES))),
+            ("io_wakeups", Asked, Number(0)),
+            ("io_goodwakeups", Asked, Number(0)),
         ];
         // Each twice: since the last reset, and in all. There is no reset.
         for [name, total, value] in [
@@ -621,9 +839,23 @@ impl Answerer {
         let oldest = clients.iter().map(|client| client.last).min();
         let age_s = oldest.map_or(0, |oldest| (knowledge.now - oldest).as_seconds() as i64);
         let (depth, max) = (clients.len() as i64, knowledge.clients_max as i64);
+        let packets = clients
+            .iter()
+            .map(|client| client.count as i64)
+            .sum::<i64>();
         let kilobytes = |clients: i64| clients * RECENT_LEN as i64 / 1024;
         all.extend([
             ("mru_enabled", Asked, Number(i64::from(max > 0))),
+            // Whoever is in the list stays until it is full.
+            ("mru_deepest", Asked, Number(depth)),
+            ("mru_mindepth", Asked, Number(max)),
+            ("mru_maxage", Asked, Number(0)),
+            ("mru_minage", Asked, Number(0)),
+            ("mru_exists", Asked, Number(packets - depth)),
+            ("mru_new", Asked, Number(depth)),
+            ("mru_recycleold", Asked, Number(0)),
+            ("mru_recyclefull", Asked, Number(0)),
+            ("mru_none", Asked, Number(0)),
             ("mru_hashslots", Asked, Number(depth)),
             ("mru_depth", Asked, Number(depth)),
             ("mru_maxdepth", Asked, Number(max)),
@@ -677,13 +909,15 @@ fn peer_variables(source: &SourceReport, report: &Report) -> Vec<Variable> {
     let delay = ms(source.delay_s.unwrap_or(0.0));
     let offset = ms(source.offset_s.unwrap_or(0.0));
     let jitter = ms(source.jitter_s.unwrap_or(0.0));
+    let key = source.detail.key.as_ref().map_or(0, |key| key.id.into());
+    let rejected = |test| Number(source.rejected.get(test).map_or(0, |&n| n as i64));
     // A name, unless that is the address or one name of several hosts.
     let is_name =
         local || matches!(source.kind, 'u' | PEER) && source.name.parse::<IpAddr>().is_err();
     vec![
         ("config", Asked, Number(1)),
-        ("authenable", Asked, Number(0)),
-        ("authentic", Asked, Number(0)),
+        ("authenable", Asked, Number(i64::from(key != 0))),
+        ("authentic", Asked, Number(i64::from(is_authentic(source)))),
         ("srcadr", Always, Bare(address.ip().to_string())),
         ("srcport", Always, Number(address.port().into())),
         ("dstadr", Always, Bare(our.to_string())),
@@ -731,7 +965,7 @@ fn peer_variables(source: &SourceReport, report: &Report) -> Vec<Variable> {
         ("offset", Always, Real(offset, 6)),
         ("jitter", Always, Real(jitter, 6)),
         ("dispersion", Always, Real(ms(dispersion_s), 6)),
-        ("keyid", Always, Number(0)),
+        ("keyid", Always, Number(key)),
         ("filtdelay", Always, filter(|sample| sample.delay_s, 0.0)),
         ("filtoffset", Always, filter(|sample| sample.offset_s, 0.0)),
         (
@@ -752,23 +986,25 @@ fn peer_variables(source: &SourceReport, report: &Report) -> Vec<Variable> {
         ("flash", Always, Hex(flash(source))),
         ("headway", Always, Number(0)),
         ("bias", Asked, Real(0.0, 3)),
+        (
+            "timer",
+            Asked,
+            Number((source.poll_s - source.when_s.unwrap_or(0.0)).max(0.0) as i64),
+        ),
+        ("seldisp", Asked, Number(0)),
+        ("selbroken", Asked, Number(0)),
+        ("candidate", Asked, Number(i64::from(selection(source)))),
+        // As ntpd says of who has no NTS.
+        ("ntscookies", Asked, Number(-1)),
         ("timereach", Asked, Number(0)),
         (
             "timerec",
             Asked,
             Number(source.when_s.unwrap_or(0.0) as i64),
         ),
-        ("badauth", Asked, Number(0)),
-        (
-            "bogusorg",
-            Asked,
-            Number(source.rejected.get("origin").map_or(0, |&n| n as i64)),
-        ),
-        (
-            "oldpkt",
-            Asked,
-            Number(source.rejected.get("duplicate").map_or(0, |&n| n as i64)),
-        ),
+        ("badauth", Asked, rejected("auth")),
+        ("bogusorg", Asked, rejected("origin")),
+        ("oldpkt", Asked, rejected("duplicate")),
         (
             "srchost",
             if is_name { Always } else { Asked },
@@ -966,7 +1202,12 @@ fn put_client(text: &mut Text, row: usize, client: &RecentClient) {
 mod tests {
     use super::*;
     use crate::daemon::status::tests::example;
+    use crate::server::access::AccessTable;
+    use crate::server::respond::BadMac;
+    use crate::server::rule::{Headway, Prefix, RateLimit, Rule, Who};
+    use crate::wire::key::{Key, KeyTable};
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     const ASKER: &str = "192.0.2.7:40000";
 
@@ -1003,6 +1244,28 @@ mod tests {
         bytes
     }
 
+    const KEYS: [&str; 2] = ["7:SHA1:control", "9:AES128:0123456789abcdef"];
+
+    fn policy() -> Policy {
+        let host = |text: &str| Who::Block {
+            prefix: Prefix::host(text.parse().unwrap()),
+            ntpport: text.contains(':'),
+        };
+        let keys = KEYS.map(|key| key.parse().unwrap()).to_vec();
+        Policy {
+            access: AccessTable::compile(
+                &[
+                    Rule::Restrict(host("10.0.0.1"), Flags::KOD | Flags::VERSION),
+                    Rule::Restrict(host("2001:db8::1"), Flags::NOMRULIST | Flags::NOTRUST),
+                ],
+                &[],
+            ),
+            rate_limit: RateLimit::Headway(Headway::default()),
+            keys: Arc::new(KeyTable::new(keys).with_control(Some(7))),
+            bad_mac: BadMac::default(),
+        }
+    }
+
     fn answerer() -> Answerer {
         Answerer::new([7; 32], MonoInstant::ZERO)
     }
@@ -1010,7 +1273,7 @@ mod tests {
     fn ask(answerer: &mut Answerer, bytes: &[u8], clients: &[RecentClient]) -> Vec<Vec<u8>> {
         let knowledge = Knowledge {
             report: &example(),
-            flags: Flags::NONE,
+            policy: &policy(),
             now: at(0),
             clients: &|| clients.to_vec(),
             clients_max: 4096,
@@ -1061,6 +1324,53 @@ mod tests {
         assert_eq!(refusal(&ask(&mut answerer, &request(2, 2, ""), &[])), 4);
         let (_, list) = text(&ask(&mut answerer, &request(2, 0, "sys_var_list"), &[]));
         assert!(list.contains("tai") || list.contains("mru_depth"), "{list}");
+    }
+
+    /// As ntpq asks with a key: the answer is signed by the same.
+    #[test]
+    fn who_has_the_control_key_sees_interfaces_and_restrictions() {
+        let signed = |data: &str, key: &str| {
+            let mut bytes = request(11, 0, data);
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+            sign(&mut bytes, &key.parse().unwrap());
+            bytes
+        };
+        let mut answerer = answerer();
+        let mut asked = |bytes: &[u8]| ask(&mut answerer, bytes, &[]);
+        let (status, said) = text(&asked(&signed("addr_restrictions", KEYS[0])));
+        assert_eq!(status, 0);
+        let expected = "addr.0=10.0.0.1, mask.0=255.255.255.255, hits.0=0, flags.0=version kod,\r\n\
+            addr.1=0.0.0.0, mask.1=0.0.0.0, hits.1=0, flags.1=, addr.2=2001:db8::1,\r\n\
+            mask.2=ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff, hits.2=0,\r\n\
+            flags.2=ntpport notrust nomrulist, addr.3=::, mask.3=::, hits.3=0,\r\n\
+            flags.3=\r\n";
+        assert_eq!(said, expected);
+        for data in ["ifstats", ""] {
+            let messages = asked(&signed(data, KEYS[0]));
+            let (_, said) = text(&messages);
+            assert!(
+                said.starts_with("addr.0=127.0.0.1:1123, bcast.0=, en.0=1,"),
+                "{said}"
+            );
+            assert!(said.contains("name.0=\"lo\""), "{said}");
+            let key: Key = KEYS[0].parse().unwrap();
+            let (packet, mac) = messages[0].split_at(messages[0].len() - 24);
+            assert!(packet.len().is_multiple_of(8) && key.verifies(packet, mac));
+        }
+        let other = asked(&signed("nonsense", KEYS[0]));
+        assert_eq!(
+            (other[0].len(), other[0][1] & 0x40, other[0][4]),
+            (36, 0x40, 5)
+        );
+        // Another key may sign, and learns no more than who does not.
+        let other = asked(&signed("ifstats", KEYS[1]));
+        assert_eq!(
+            (other[0].len(), other[0][1] & 0x40, other[0][4]),
+            (32, 0x40, 1)
+        );
+        assert_eq!(refusal(&asked(&signed("ifstats", "7:SHA1:guess"))), 1);
+        assert_eq!(refusal(&asked(&signed("ifstats", "8:SHA1:control"))), 1);
+        assert_eq!(refusal(&asked(&request(11, 0, "ifstats"))), 1);
     }
 
     /// As ntpq does it: page by page, going on from the newest it has.

@@ -634,9 +634,10 @@ async fn serve_queries(
         }
         // Before the first report there is nothing to say; ntpq asks twice.
         let Some(report) = latest.get() else { continue };
+        let policy = workers.policy();
         let knowledge = Knowledge {
             report: &report,
-            flags: workers.flags(query.from),
+            policy: &policy,
             now: report.map.to_local(clock::realtime()),
             clients: &|| workers.recent(),
             clients_max: workers.recent_max(),

@@ -291,10 +291,7 @@ impl Server {
             }
             let knowledge = Knowledge {
                 report: &report,
-                flags: self
-                    .policy
-                    .access
-                    .lookup(query.from.ip(), query.from.port()),
+                policy: &self.policy,
                 now: self.snapshot.clock.to_local(clock::realtime()),
                 clients: &|| counted.recent_clients().unwrap_or_default(),
                 clients_max: counted.recent.as_ref().map_or(0, |table| table.capacity()),

@@ -37,7 +37,6 @@ use crate::server::interleave::TxToken;
 use crate::server::over_ptp::{Carriage, PtpService};
 use crate::server::recent::{RecentClient, RecentTable};
 use crate::server::respond::{Policy, Request, Responder, Sizes, complete};
-use crate::server::rule::Flags;
 use crate::server::verdict::{Reason, Verdict};
 use crate::time::duration::NtpDuration;
 use crate::time::instant::{MonoInstant, WallInstant};
@@ -318,13 +317,9 @@ impl Workers {
         lock(&self.queries).take()
     }
 
-    /// What the policy in force says of an address.
-    pub fn flags(&self, from: SocketAddr) -> Flags {
-        self.shared
-            .policy
-            .load()
-            .access
-            .lookup(from.ip(), from.port())
+    /// The policy in force.
+    pub fn policy(&self) -> Arc<Sealed<Policy>> {
+        self.shared.policy.load_full()
     }
 
     /// Who asked lately, as far as they are remembered.
@@ -734,7 +729,7 @@ mod tests {
     use crate::linux::reuseport::ListenError;
     use crate::linux::sealed::write_faults;
     use crate::server::access::AccessTable;
-    use crate::server::rule::{Prefix, Rule, Who};
+    use crate::server::rule::{Flags, Prefix, Rule, Who};
     use crate::server::verdict::ReplyKind;
     use crate::system::SystemState;
     use crate::time::duration::NtpDuration;

@@ -8,7 +8,7 @@
 //! belongs to exactly one rule, and the table is the addresses at which the answer
 //! changes, in order ([`Ranges`]).
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::server::ranges::{Ranges, halves, whole};
 use crate::server::rule::{Flags, Prefix, Rule, Who};
@@ -22,7 +22,22 @@ const NTP_PORT: u16 = 123;
 pub struct AccessTable {
     v4: Ranges<u32, ByPort>,
     v6: Ranges<[u64; 2], ByPort>,
+    listed: Vec<Restriction>,
 }
+
+/// What is said of a block of addresses, as ntpd lists it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Restriction {
+    /// The block.
+    pub prefix: Prefix,
+    /// Of source port 123 alone.
+    pub ntpport: bool,
+    /// What is asked of whom it holds for.
+    pub flags: Flags,
+}
+
+/// No more of them are kept for the list: an answer has no room for as many.
+const LISTED_MAX: usize = 2048;
 
 impl AccessTable {
     /// Compiles `rules` in their order. `sources` are the addresses of our
@@ -61,7 +76,10 @@ impl AccessTable {
                 }
             }
         }
+        let listed = list(&v4, |start| Ipv4Addr::from(start as u32).into());
+        let listed = listed.chain(list(&v6, |start| Ipv6Addr::from(start).into()));
         Self {
+            listed: listed.take(LISTED_MAX).collect(),
             v4: Ranges::new(
                 sweep(&v4, 32)
                     .into_iter()
@@ -73,6 +91,12 @@ impl AccessTable {
                     .map(|(start, answer)| (halves(start), answer)),
             ),
         }
+    }
+
+    /// The first of the blocks in ntpd's order: IPv4 before IPv6, by address descending,
+    /// then by length, `ntpport` before others.
+    pub fn restrictions(&self) -> &[Restriction] {
+        &self.listed
     }
 
     /// The two tables that a look-up reads, for [`Ranges::lists`]: IPv4 and IPv6.
@@ -256,6 +280,21 @@ fn add_host(entries: &mut Vec<Entry>, start: u128, len: u8, flags: Flags) {
     }
 }
 
+/// One family's entries as ntpd lists them.
+fn list(entries: &[Entry], address: impl Fn(u128) -> IpAddr) -> impl Iterator<Item = Restriction> {
+    entries.iter().rev().flat_map(move |entry| {
+        let prefix = Prefix::new(address(entry.start), entry.len);
+        let both = [(true, entry.ntpport), (false, entry.plain)];
+        both.into_iter().filter_map(move |(ntpport, flags)| {
+            Some(Restriction {
+                prefix: prefix?,
+                ntpport,
+                flags: flags?,
+            })
+        })
+    })
+}
+
 /// The addresses (of `width` bits) where the answer changes, ascending, with
 /// the answer from there on. The first is zero.
 fn sweep(entries: &[Entry], width: u8) -> Vec<(u128, ByPort)> {
@@ -358,6 +397,35 @@ mod tests {
         assert_eq!(look(&table, "11.0.0.0"), Flags::IGNORE);
         assert_eq!(look(&table, "255.255.255.255"), Flags::NOSERVE);
         assert_eq!(look(&table, "2001:db8::1"), Flags::NONE);
+    }
+
+    #[test]
+    fn the_list_is_in_ntpds_order() {
+        let rules = [
+            Rule::Restrict(block("10.0.0.0/8"), Flags::KOD),
+            Rule::Restrict(block("10.0.0.0/16"), Flags::NOSERVE),
+            Rule::Restrict(ntpport("10.0.0.0/16"), Flags::NOQUERY),
+            Rule::Restrict(block("192.0.2.0/24"), Flags::IGNORE),
+            Rule::Unrestrict(block("192.0.2.0/24"), Flags::NONE),
+            Rule::Restrict(block("::1/128"), Flags::NONE),
+            Rule::Restrict(Who::Source, Flags::NOTRUST),
+        ];
+        let source = "172.16.0.1".parse().expect("an address");
+        let table = AccessTable::compile(&rules, &[source]);
+        let said = table.restrictions().iter();
+        let said: Vec<_> = said
+            .map(|r| format!("{} {} {}", r.prefix, r.ntpport, r.flags))
+            .collect();
+        let expected = [
+            "172.16.0.1/32 false notrust",
+            "10.0.0.0/16 true noquery",
+            "10.0.0.0/16 false noserve",
+            "10.0.0.0/8 false kod",
+            "0.0.0.0/0 false ",
+            "::1/128 false ",
+            "::/0 false ",
+        ];
+        assert_eq!(said, expected);
     }
 
     #[test]

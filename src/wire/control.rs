@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use crate::time::timestamp::NtpTimestamp;
+use crate::wire::key::{ID_LEN, Key, KeyTable, MAC_LEN_MAX};
 use crate::wire::packet::{Leap, Mode};
 
 /// Octets before the data.
@@ -19,6 +20,8 @@ pub const ANSWER_LEN_MAX: usize = u16::MAX as usize;
 
 /// First and last version that has control messages.
 const VERSIONS: std::ops::RangeInclusive<u8> = 1..=4;
+/// Where a MAC may start.
+const ALIGNMENT: usize = 8;
 /// Lines of a text are wrapped before this many octets.
 const LINE_LEN: usize = 72;
 
@@ -107,6 +110,8 @@ pub struct Request<'a> {
     pub head: Head,
     /// As much as was announced, without padding and MAC.
     pub data: &'a [u8],
+    /// What follows, if it is as long as a MAC: what it would be of, and it.
+    signed: Option<(&'a [u8], &'a [u8])>,
 }
 
 /// What is no request.
@@ -146,7 +151,19 @@ impl<'a> Request<'a> {
             return Err(Fault::BadFormat(head));
         }
         let data = rest.get(..count).ok_or(Fault::BadFormat(head))?;
-        Ok(Self { head, data })
+        let end = (HEADER_LEN + count).next_multiple_of(ALIGNMENT);
+        let signed = bytes
+            .split_at_checked(end)
+            .filter(|(_, mac)| (ID_LEN + 1..=MAC_LEN_MAX).contains(&mac.len()));
+        Ok(Self { head, data, signed })
+    }
+
+    /// The key that signed it, if it is one of these.
+    pub fn signer<'k>(&self, keys: &'k KeyTable) -> Option<&'k Key> {
+        let (packet, mac) = self.signed?;
+        let id = mac.first_chunk::<ID_LEN>()?;
+        let key = keys.get(u32::from_be_bytes(*id))?;
+        key.verifies(packet, mac).then_some(key)
     }
 
     /// `name` and `name=value` of a list, separated by commas. Quotes keep commas
@@ -236,6 +253,17 @@ impl Head {
         }
         out
     }
+}
+
+/// Signs an answer or a refusal. In front of its MAC ntpd fills an answer up to eight
+/// octets, and leaves a refusal as it is.
+pub fn sign(message: &mut Vec<u8>, key: &Key) {
+    if message.len() > HEADER_LEN {
+        message.resize(message.len().next_multiple_of(ALIGNMENT), 0);
+    }
+    let mut mac = [0; MAC_LEN_MAX];
+    let len = key.sign(message, &mut mac);
+    message.extend_from_slice(&mac[..len]);
 }
 
 /// System status word (RFC 9327 section 3.1).
@@ -466,6 +494,28 @@ mod tests {
         let head = Request::parse(&bytes).unwrap().head;
         let refusal = head.refuse(Leap::Unknown, Refusal::Permission);
         assert_eq!(refusal, [0xd6, 0xc8, 0, 7, 1, 0, 0, 5, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_mac_follows_the_next_eight_octets() {
+        let key: Key = "7:SHA256:secret".parse().unwrap();
+        let keys = KeyTable::new(vec![key.clone()]);
+        for data in [&b""[..], b"ifstats", b"addr_restrictions", b"12345678901"] {
+            let plain = request(11, 0, data);
+            assert_eq!(Request::parse(&plain).unwrap().signer(&keys), None);
+            let mut signed = plain.clone();
+            signed.resize(signed.len().next_multiple_of(8), 0);
+            let len = signed.len();
+            sign(&mut signed, &key);
+            let read = Request::parse(&signed).unwrap();
+            assert_eq!((read.signer(&keys), read.data), (Some(&key), data));
+            assert_eq!(read.signer(&KeyTable::default()), None);
+            for at in [1, len, len + 5, signed.len() - 1] {
+                let mut turned = signed.clone();
+                turned[at] ^= 1;
+                assert_eq!(Request::parse(&turned).unwrap().signer(&keys), None, "{at}");
+            }
+        }
     }
 
     #[test]

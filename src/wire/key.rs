@@ -316,6 +316,7 @@ pub fn unhex(digits: &str) -> Option<Vec<u8>> {
 pub struct KeyTable {
     /// By number.
     keys: Vec<Key>,
+    control: Option<u32>,
 }
 
 impl KeyTable {
@@ -324,7 +325,21 @@ impl KeyTable {
         keys.reverse();
         keys.sort_by_key(Key::id);
         keys.dedup_by_key(|key| key.id);
-        Self { keys }
+        Self {
+            keys,
+            control: None,
+        }
+    }
+
+    /// The same, with the number of the key whose holder may see what mode 6 tells
+    /// nobody else. It need not be there.
+    pub fn with_control(self, control: Option<u32>) -> Self {
+        Self { control, ..self }
+    }
+
+    /// That number.
+    pub fn control(&self) -> Option<u32> {
+        self.control
     }
 
     /// The key with this number.

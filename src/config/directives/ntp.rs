@@ -6,7 +6,7 @@ use crate::config::broadcast::{broadcast, broadcast_client, multicast_client};
 use crate::config::directives::{
     Directive, Kind, Reads, State, inert, missing, own, refused, works,
 };
-use crate::config::key_lines::{crypto_nak, keys, trusted_key};
+use crate::config::key_lines::{control_key, crypto_nak, keys, trusted_key};
 use crate::config::refclock::refclock;
 use crate::config::settings::{
     disable, drift_file, enable, include, interface, leap_file, leap_seconds, port, tinker, tos,
@@ -263,7 +263,13 @@ pub const DIRECTIVES: &[Directive] = &[
         trusted_key,
         "1 (3 ... 5)",
     ),
-    inert("controlkey", "ID", NO_WRITES, ANY, "1"),
+    works(
+        "controlkey",
+        "ID",
+        "the key with which ntpq is shown the interfaces and restrictions [none]",
+        control_key,
+        "1",
+    ),
     inert("requestkey", "ID", NO_WRITES, ANY, "1"),
     inert("keysdir", "DIRECTORY", NO_AUTOKEY, ANY, "/k"),
     inert(
