@@ -80,7 +80,10 @@ fn number(word: &str, limit: Ppm) -> Result<Ppm, String> {
 pub fn check(path: &Path) -> Result<(), String> {
     let directory = directory(path);
     let may = AccessFlags::W_OK | AccessFlags::X_OK;
-    eaccess(directory, may).map_err(|error| problem(path, &error.into()))
+    eaccess(directory, may)
+        .map_err(io::Error::from)
+        .and_then(|()| replaceable(path))
+        .map_err(|error| problem(path, &error))
 }
 
 /// Removes what a daemon left that was killed while writing.
@@ -100,7 +103,11 @@ fn try_write(path: &Path, frequency: Start) -> io::Result<()> {
 
 /// Puts `text` into the file at `path` with blocking calls: whoever reads sees the old
 /// file or the new one, whole.
+///
+/// # Errors
+/// What the file system says, and [`replaceable`].
 pub fn replace(path: &Path, text: &str) -> io::Result<()> {
+    replaceable(path)?;
     let new = unfinished(path);
     clean(path);
     let written = (|| {
@@ -130,6 +137,7 @@ pub async fn write_uring(path: &Path, frequency: Start) -> Result<(), String> {
 
 async fn try_write_uring(path: &Path, frequency: Start) -> io::Result<()> {
     use tokio_uring::fs;
+    replaceable(path)?;
     let new = unfinished(path);
     let _ = fs::remove_file(&new).await;
     let written = async {
@@ -153,6 +161,17 @@ async fn try_write_uring(path: &Path, frequency: Start) -> io::Result<()> {
     let directory = fs::File::open(directory(path)).await?;
     directory.sync_all().await?;
     directory.close().await
+}
+
+/// Only a file or a link makes way: who writes `/dev/null` wants nothing kept, and the host
+/// needs its device.
+fn replaceable(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.is_file() && !there.is_symlink() => {
+            Err(io::Error::other("what is there is no file"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn text(kept: Start) -> String {
@@ -200,6 +219,21 @@ mod tests {
         assert_eq!(check(&room.file()), Ok(()));
         let sentence = check(&room.0.join("absent/ntp.drift")).unwrap_err();
         assert!(sentence.contains("absent/ntp.drift"), "{sentence}");
+    }
+
+    #[test]
+    fn what_is_no_file_stays() {
+        let room = Room::new("device");
+        let _socket = std::os::unix::net::UnixListener::bind(room.file()).unwrap();
+        let problem = check(&room.file()).unwrap_err();
+        assert!(problem.contains("no file"), "{problem}");
+        write(&room.file(), kept(1.0)).unwrap_err();
+        let ring = tokio_uring::start(async { write_uring(&room.file(), kept(1.0)).await });
+        ring.unwrap_err();
+        crate::daemon::pid_file::PidFile::write(&room.file()).unwrap_err();
+        let there = fs::symlink_metadata(room.file()).unwrap();
+        assert!(!there.is_file(), "it was replaced");
+        assert_eq!(room.names(), ["ntp.drift"]);
     }
 
     struct Room(PathBuf);
