@@ -4,6 +4,7 @@
 
 mod common;
 
+use nix::sys::signal::Signal;
 use std::net::SocketAddr;
 
 use common::net::{Namespace, Star, host_v4, host_v6, hub_v4};
@@ -507,4 +508,23 @@ fn the_clock_is_set_at_the_start_by_whom_initstepslew_names() {
             });
         }
     });
+}
+
+/// Who is named by `initstepslew` and `server` alike is a source still when the file was read
+/// again.
+#[test]
+fn a_reload_keeps_the_server_that_initstepslew_names_too() {
+    require!(root);
+    let star = Star::new(1);
+    let _witnesses = servers(&star, &[TRUTH]);
+    let host = host_v4(0, 10);
+    let config = format!(
+        "initstepslew 0.2 {host}\nserver {host} iburst minpoll 1 maxpoll 1\nmakestep 1 1\n"
+    );
+    let mut ptntp = start(&star.hub, CHRONY, "virtual:0.5,0", &config);
+    assert!(wait_until(secs(40), || ptntp.sync()), "{}", ptntp.stat());
+    ptntp.process.signal(Signal::SIGHUP);
+    let again = || ptntp.process.log().contains("read again: 1 sources stay");
+    assert!(wait_until(secs(10), again), "{}", ptntp.process.log());
+    assert_eq!(ptntp.sources().len(), 1, "{}", ptntp.process.log());
 }

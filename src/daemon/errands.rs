@@ -511,6 +511,8 @@ impl Errands {
                     && other.name == source.name
                     && other.family == source.family
                     && other.options.port == source.options.port
+                    // Those of `initstepslew` have had their turn.
+                    && !other.options.initial
             };
             let was_there = old.sources.iter().any(same);
             // The newest of that name: an older one may have been taken out before.
