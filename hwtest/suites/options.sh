@@ -35,6 +35,12 @@ compensation() {
         check "$name: delay, ns" between "$(near_ns "$(peer_of "$name" delay_s)")" 3000 8000
         check "$name: precise cross timestamps" equal "$(stat_of "$name" cross_method)" '"precise"'
         check "$name: error of the card's clock, ns" between "$(near_ns "$(stat_of "$name" phc_error_s)")" 0 10000
+        check "$name: arrivals are stamped by the card" equal "$(peer_of "$name" stamp_rx)" '"hardware"'
+        sed -i 's/^hwtimestamp .*/hwtimestamp hw1 minpoll -4 rxfilter none/' "$name.conf"
+        check "$name: a reload with rxfilter none" ptntp reload --control "$PWD/$name.control"
+        sleep 5
+        check "$name: arrivals are not stamped any more" equal "$(peer_of "$name" stamp_rx)" '"kernel"'
+        check "$name: and it is still synchronised" is_synchronised "$name"
         stop_ptntp "$name"
         # Departures 1 us earlier than stamped.
         name="$dialect-txcomp"

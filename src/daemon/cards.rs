@@ -334,6 +334,8 @@ struct Kept {
     name: String,
     /// How it was before us, if its driver said so.
     before: Option<HardwareConfig>,
+    /// The filters that were asked for, the best first.
+    asked: Vec<RxFilter>,
     /// What the driver made of our wish, or what we found good.
     made: HardwareConfig,
     /// Did we set it?
@@ -351,6 +353,8 @@ struct Kept {
 pub struct Keeper<H: Host = Kernel> {
     host: H,
     lines: Vec<CardLine>,
+    /// They are new.
+    changed: bool,
     /// By index of the interface.
     kept: BTreeMap<u32, Kept>,
     /// What has been said and still holds.
@@ -382,10 +386,18 @@ impl<H: Host> Keeper<H> {
         Self {
             host,
             lines: lines.to_vec(),
+            changed: false,
             kept: BTreeMap::new(),
             said: BTreeSet::new(),
             given: Vec::new(),
         }
+    }
+
+    /// These lines count from the next [`follow`](Self::follow) on, which gives all cards
+    /// away. Those that they don't mean are left as at the [end](Self::restore).
+    pub fn set_lines(&mut self, lines: Vec<CardLine>) {
+        self.lines = lines;
+        self.changed = true;
     }
 
     /// Interfaces may have changed, and are like this now; or it is time to see whether
@@ -396,6 +408,14 @@ impl<H: Host> Keeper<H> {
         let plan = plan(&lines, interfaces, |name| self.host.stamping(name));
         let mut remarks: BTreeSet<Remark> = plan.remarks.into_iter().collect();
         self.forget_the_gone(interfaces);
+        let changed = std::mem::take(&mut self.changed);
+        if changed {
+            let meant = |index: &u32| plan.cards.iter().any(|card| card.interface.index == *index);
+            let kept = std::mem::take(&mut self.kept).into_iter();
+            let (meant, given_up) = kept.partition(|(index, _)| meant(index));
+            self.kept = meant;
+            self.leave(given_up);
+        }
         let mut cards = Vec::new();
         let mut shapes = Vec::new();
         for planned in &plan.cards {
@@ -414,7 +434,7 @@ impl<H: Host> Keeper<H> {
         }
         self.said = remarks;
         self.lines = lines;
-        if shapes == self.given {
+        if shapes == self.given && !changed {
             return None;
         }
         self.tell_changes(&shapes);
@@ -476,16 +496,18 @@ impl<H: Host> Keeper<H> {
             Some(present) => present == kept.made,
             None => !kept.stale,
         };
-        if let Some(kept) = self.kept.get_mut(&index)
-            && as_left(kept)
-        {
-            kept.stale = false;
-            return Ok(kept.made);
+        if let Some(kept) = self.kept.get_mut(&index) {
+            kept.restore = planned.line.restore;
+            if as_left(kept) && kept.asked == planned.filters {
+                kept.stale = false;
+                return Ok(kept.made);
+            }
         }
         if let Some(present) = present.filter(|present| is_good(*present, planned)) {
             self.kept.entry(index).or_insert_with(|| Kept {
                 name: name.clone(),
                 before: Some(present),
+                asked: planned.filters.clone(),
                 made: present,
                 ours: false,
                 restore: planned.line.restore,
@@ -497,15 +519,20 @@ impl<H: Host> Keeper<H> {
         let made = self.tell_driver(planned)?;
         match self.kept.get_mut(&index) {
             Some(kept) => {
+                let again = kept.asked == planned.filters;
+                kept.asked.clone_from(&planned.filters);
                 kept.made = made;
                 kept.ours = true;
                 kept.stale = false;
-                kept.tell_set_again(present);
+                if again {
+                    kept.tell_set_again(present);
+                }
             }
             None => {
                 let kept = Kept {
                     name: name.clone(),
                     before: present,
+                    asked: planned.filters.clone(),
                     made,
                     ours: true,
                     restore: planned.line.restore,
@@ -579,7 +606,12 @@ impl<H: Host> Keeper<H> {
     /// The end: cards whose line says `restore` are set as they were before, if they
     /// still are as we set them.
     pub fn restore(&mut self) {
-        for kept in std::mem::take(&mut self.kept).into_values() {
+        let all = std::mem::take(&mut self.kept);
+        self.leave(all);
+    }
+
+    fn leave(&self, cards: BTreeMap<u32, Kept>) {
+        for kept in cards.into_values() {
             let Some(before) = kept.before.filter(|_| kept.restore && kept.ours) else {
                 continue;
             };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use log::{error, info, warn};
 
+use crate::config::stamping::CardLine;
 use crate::config::statistics::StatisticsConfig;
 use crate::config::{Config, SourceConfig, SourceKind};
 use crate::daemon::cards::Card;
@@ -45,6 +46,9 @@ pub trait Hands {
     fn publish(&mut self, snapshot: &Snapshot, stepped: bool);
     /// Judge the stamps of network cards by this from now on.
     fn publish_cards(&mut self, cards: &Cards);
+    /// Set network cards up as these lines say from now on, and give them all to
+    /// [`Errands::cards_changed`].
+    fn set_card_lines(&mut self, lines: &[CardLine]);
     /// Judge requests by this from now on.
     fn set_policy(&mut self, policy: &Arc<Policy>);
     /// Look a name up; the answer comes back through [`Errands::resolved`].
@@ -168,10 +172,10 @@ fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
         old.recent_clients() == new.recent_clients(),
         "how many clients are listed (`mru`, `enable monitor`, `limited`)",
     );
-    keep(
-        old.stamping == new.stamping,
-        "network cards (`hwtimestamp`, `hwtstimeout`)",
-    );
+    // The right to set cards up was given away if there were none.
+    let has_cards = |config: &Config| !config.stamping.cards.is_empty();
+    let takes_cards = has_cards(old) || !has_cards(new);
+    keep(takes_cards, "network cards (the first `hwtimestamp`)");
     keep(old.xdp == new.xdp, "where XDP answers (`xdp`)");
     let clocks = |config: &Config| -> Vec<SourceConfig> {
         let sources = config.sources.iter();
@@ -208,7 +212,9 @@ fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
     new.ptp_port = old.ptp_port;
     new.ptp_domain = old.ptp_domain;
     new.recent = Some(old.recent_clients());
-    new.stamping.clone_from(&old.stamping);
+    if !takes_cards {
+        new.stamping.cards.clear();
+    }
     new.xdp.clone_from(&old.xdp);
     new.sources
         .retain(|source| source.kind != SourceKind::Clock);
@@ -491,6 +497,9 @@ impl Errands {
             errands,
         );
         core.set_broadcasts(&self.config.broadcasts, self.config.groups());
+        if old.stamping != self.config.stamping {
+            hands.set_card_lines(&self.config.stamping.cards);
+        }
         // What is written.
         if old.statistics != self.config.statistics {
             self.needs = Needs::of(&self.config.statistics);

@@ -75,6 +75,8 @@ pub enum ToService {
     SetStatistics(Box<StatisticsConfig>),
     /// Open them anew.
     CycleLogs,
+    /// Set network cards up as these lines say; comes back as [`ToLoop::Cards`].
+    SetCards(Vec<CardLine>),
     /// Read the leap second file; the answer comes as [`ToLoop::Leaps`].
     ReadLeaps(PathBuf),
     /// Read the configuration again; the answer comes as [`ToLoop::Config`].
@@ -333,6 +335,7 @@ async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<ToService>, answe
             }
             ToService::SetStatistics(config) => clerks.borrow_mut().set(&config),
             ToService::CycleLogs => clerks.borrow().cycle(),
+            ToService::SetCards(lines) => cards.set_lines(lines, &answers),
             ToService::ReadLeaps(path) => {
                 let answers = answers.clone();
                 tokio_uring::spawn(async move {
@@ -853,6 +856,18 @@ impl Cards {
         let news = keeper.as_mut().and_then(|keeper| keeper.follow(interfaces));
         if let Some(cards) = news {
             answers.send(ToLoop::Cards(cards));
+        }
+    }
+
+    fn set_lines(&self, lines: Vec<CardLine>, answers: &Answers) {
+        if let Some(keeper) = self.0.borrow_mut().as_mut() {
+            keeper.set_lines(lines);
+        }
+        match netlink::interfaces() {
+            Ok(interfaces) => self.follow(&interfaces, answers),
+            Err(error) => log::warn!(
+                "netlink: interfaces can't be listed: {error}; cards are set up within a minute"
+            ),
         }
     }
 

@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use log::warn;
 
+use crate::config::stamping::CardLine;
 use crate::config::statistics::StatisticsConfig;
 use crate::daemon::cards::{CHECK_INTERVAL, Keeper};
 use crate::daemon::cmdmon::{self, BUFFER_LEN, Post, Step, TURN_MAX};
@@ -374,6 +375,8 @@ struct Own {
     resolved: Sender<(SourceId, Outcome)>,
     drift_file: Option<PathBuf>,
     scribe: Scribe,
+    /// New, and not yet heeded.
+    card_lines: Option<Vec<CardLine>>,
 }
 
 impl Hands for Own {
@@ -386,6 +389,10 @@ impl Hands for Own {
 
     fn publish_cards(&mut self, cards: &Cards) {
         self.server.set_cards(cards);
+    }
+
+    fn set_card_lines(&mut self, lines: &[CardLine]) {
+        self.card_lines = Some(lines.to_vec());
     }
 
     fn set_policy(&mut self, policy: &Arc<Policy>) {
@@ -484,6 +491,7 @@ pub fn run(parts: Parts) -> io::Result<End> {
         resolved,
         drift_file,
         scribe,
+        card_lines: None,
     };
     let mut to_do = Vec::new();
     let mut chronyc = cmdmon::Desk::new(&heard);
@@ -493,6 +501,9 @@ pub fn run(parts: Parts) -> io::Result<End> {
     let mut ready = Vec::new();
     errands.ready();
     let end = loop {
+        if let Some(lines) = hands.card_lines.take() {
+            cards.set_lines(lines);
+        }
         cards.turn(&mut core, &errands);
         core.turn(&mut to_do);
         // Literal addresses are answered within the turn that asks.
@@ -586,6 +597,13 @@ impl CardWatch {
     fn links_changed(&mut self) {
         if self.due != MonoInstant::MAX {
             self.due = self.due.min(clock::monotonic() + SETTLE);
+        }
+    }
+
+    fn set_lines(&mut self, lines: Vec<CardLine>) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.set_lines(lines);
+            self.due = clock::monotonic();
         }
     }
 

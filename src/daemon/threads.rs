@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
+use crate::config::stamping::CardLine;
 use crate::config::statistics::StatisticsConfig;
 use crate::daemon::errands::{End, Errands, Hands};
 use crate::daemon::leaps;
@@ -51,6 +52,10 @@ impl Hands for Others {
         if let Some(workers) = &self.workers {
             workers.publish_cards(cards);
         }
+    }
+
+    fn set_card_lines(&mut self, lines: &[CardLine]) {
+        self.service.send(ToService::SetCards(lines.to_vec()));
     }
 
     fn set_policy(&mut self, policy: &Arc<Policy>) {

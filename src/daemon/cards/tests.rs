@@ -399,6 +399,41 @@ fn cards_are_left_as_they_were_if_still_ours() {
 }
 
 #[test]
+fn new_lines_count_for_cards_they_mean_and_the_others_are_left() {
+    let host = Fake::default();
+    let mut lines = [line("eth0"), line("eth1"), line("ptp0")];
+    for line in &mut lines {
+        line.restore = true;
+    }
+    let mut keeper = host.keeper(&lines);
+    assert_eq!(keeper.follow(&interfaces()).map(|all| all.len()), Some(3));
+    let told = host.told.get();
+    // The first stays, the second is to have another filter, the third is left alone.
+    lines[1].filter = Some(Filter::Ptp);
+    keeper.set_lines(lines[..2].to_vec());
+    let cards = keeper.follow(&interfaces()).expect("new lines");
+    let receives: Vec<_> = cards
+        .iter()
+        .map(|card| (&*card.name, card.receives))
+        .collect();
+    assert_eq!(
+        receives,
+        [("eth0", Receives::All), ("eth1", Receives::PtpOnly)]
+    );
+    assert_eq!(host.of("ptp0"), OFF);
+    assert_eq!(
+        host.told.get(),
+        told + 2,
+        "one is set, one is left, no more"
+    );
+    assert_eq!(keeper.follow(&interfaces()), None);
+    // None at all: it is as if there had never been any.
+    keeper.set_lines(Vec::new());
+    assert_eq!(keeper.follow(&interfaces()), Some(Vec::new()));
+    assert_eq!([host.of("eth0"), host.of("eth1")], [OFF; 2]);
+}
+
+#[test]
 fn no_more_cards_than_there_is_room_for() {
     let many: Vec<_> = (1..20).map(|n| interface(n, "eth0")).collect();
     let lines = [line("*")];
