@@ -40,7 +40,7 @@ pub fn text(measured: &[Measured<Load>], ceiling: f64, args: &Args) -> String {
         let _ = writeln!(
             out,
             "| {} | {:.0}k | {:.0} % busy, ceiling {:.0}k | {} | {:.2} µs | {} | {:.2} µs | {} | \
-             {:.1} µs | {:.0} MiB |",
+             {} | {:.0} MiB |",
             one.name,
             one.median(Load::Full, rate) / 1e3,
             one.median(Load::Full, |cell| cell.generator_busy) * 100.0,
@@ -50,7 +50,11 @@ pub fn text(measured: &[Measured<Load>], ceiling: f64, args: &Args) -> String {
             ratio(first.part_of(one, Load::Full, cost)),
             one.median(Load::Light, cost),
             ratio(first.part_of(one, Load::Light, cost)),
-            one.median(Load::Full, |cell| cell.stamp_error_us),
+            match one.median(Load::Full, |cell| cell.stamp_error_us) {
+                // It does not say that its clock is synchronised.
+                none if none.is_nan() => "not told".to_owned(),
+                some => format!("{some:.1} µs"),
+            },
             one.memory_kib as f64 / 1024.0
         );
     }
