@@ -22,7 +22,7 @@ use crate::daemon::snapshot::Snapshot;
 use crate::daemon::status::{Collect, ServerCounts, XdpStatus};
 use crate::daemon::xdp::filler::Filler;
 use crate::daemon::xdp::plan::{Ability, Planned, odd_sources, own, plan};
-use crate::daemon::xdp::program::{Answerer, OwnMap, Publisher, Sizes};
+use crate::daemon::xdp::program::{Answerer, Clients, OwnMap, Publisher, Sizes};
 use crate::linux::caps::{self, Capability};
 use crate::linux::clock;
 use crate::linux::ethtool::Ethtool;
@@ -66,6 +66,9 @@ pub struct Tier {
     /// Nothing can be published, and the operator knows why.
     is_mute: AtomicBool,
     counts: Counts,
+    clients: Clients,
+    /// What these were last judged by.
+    by_bucket: AtomicBool,
     timex: Timex,
     envelope: Envelope,
     filler: Filler,
@@ -127,8 +130,10 @@ impl Tier {
             publisher: answerer.publisher,
             is_mute: AtomicBool::new(false),
             counts: answerer.counts,
+            clients: answerer.clients,
+            by_bucket: AtomicBool::new(rules.rate_limit.is_bucket()),
             timex: Timex::new(),
-            envelope: envelope(),
+            envelope: envelope(config.leaving.dscp),
             filler: Filler::new(answerer.tables, rows, Arc::clone(rules), odd),
             strangers: strangers(&config.xdp, &interfaces),
             attached: Mutex::new(Attached {
@@ -177,6 +182,11 @@ impl Tier {
         match words {
             Some(words) => self.publisher.publish(&words),
             None => self.publisher.withdraw(),
+        }
+        // What the one has counted means nothing to the other.
+        let by_bucket = in_force.limit.is_bucket();
+        if self.by_bucket.swap(by_bucket, Ordering::Relaxed) != by_bucket {
+            self.clients.clear();
         }
         self.filler.taken(in_force.number);
     }
@@ -442,8 +452,8 @@ fn leap_after(now: WallInstant, inserted: bool) -> LeapSecond {
     LeapSecond { at, inserted }
 }
 
-/// What the host's own packets are like.
-fn envelope() -> Envelope {
+/// What the host's own packets are like, and those of `dscp`.
+fn envelope(dscp: u8) -> Envelope {
     let read = |name: &str| -> Option<u8> {
         let text = std::fs::read_to_string(format!("/proc/sys/net/{name}")).ok()?;
         text.trim().parse().ok()
@@ -452,7 +462,7 @@ fn envelope() -> Envelope {
     Envelope {
         ttl: read("ipv4/ip_default_ttl").unwrap_or(default.ttl),
         hop_limit: read("ipv6/conf/default/hop_limit").unwrap_or(default.hop_limit),
-        ..default
+        tos: dscp << 2,
     }
 }
 

@@ -206,6 +206,11 @@ impl Timex {
     /// PermissionDenied without CAP_SYS_TIME; else what adjtimex(2) says.
     pub fn set_status(&self, status: &Status) -> io::Result<KernelClock> {
         let mut order = encode_status(status);
+        // During a leap second the kernel has it in its offset already, and who looks the
+        // offset up by the time of day has not.
+        if status.tai_offset.is_some() && self.read()?.leap_done {
+            order.modes &= !libc::ADJ_TAI;
+        }
         let state = call(&mut order, "status")?;
         Ok(self.decode(&order, state))
     }

@@ -60,6 +60,8 @@ pub struct RateTable {
     /// [`Entry`]s, set by set. As words, because memory that was never written
     /// costs nothing where all it has to hold is zeros.
     entries: Box<[Words]>,
+    /// What their levels count: requests of a [`Bucket`], or seconds.
+    by_bucket: bool,
     seed: u64,
     /// Goes on with each request over the limit of a [`Bucket`].
     chance: u64,
@@ -155,7 +157,8 @@ impl RateTable {
     pub fn new(clients: usize, seed: u64) -> Self {
         let sets = clients.div_ceil(WAYS).max(1);
         Self {
-            entries: vec![Words::default(); sets * WAYS].into_boxed_slice(),
+            entries: empty(sets * WAYS),
+            by_bucket: false,
             seed,
             chance: seed,
         }
@@ -163,6 +166,10 @@ impl RateTable {
 
     /// Judges and remembers a request from `address`.
     pub fn judge(&mut self, address: IpAddr, now: MonoInstant, limit: RateLimit) -> Headway {
+        if self.by_bucket != limit.is_bucket() {
+            self.by_bucket = !self.by_bucket;
+            self.entries = empty(self.entries.len());
+        }
         let key = Key::of(address);
         let now = (now.nanos() / TICK_NS) as u32;
         let sets = (self.entries.len() / WAYS) as u32;
@@ -204,6 +211,11 @@ impl RateTable {
         }
         Headway::Enough
     }
+}
+
+/// Costs nothing until it is written to.
+fn empty(entries: usize) -> Box<[Words]> {
+    vec![Words::default(); entries].into_boxed_slice()
 }
 
 fn interval_ns(bucket: Bucket) -> u64 {
@@ -324,6 +336,21 @@ mod tests {
         assert_eq!(enough + due + silent, 1000);
         assert!(enough < 20, "{enough}");
         assert!((100..=125).contains(&due), "{due}");
+    }
+
+    #[test]
+    fn who_asked_once_is_not_held_to_another_kind_of_limit() {
+        let mut table = RateTable::new(64, 1);
+        let bucket = RateLimit::Bucket(Bucket {
+            interval: NtpDuration::from_whole_seconds(1),
+            burst: 8,
+            leak_log2: 0,
+            kod_log2: 0,
+        });
+        for (second, limit) in [bucket, RateLimit::default(), bucket].into_iter().enumerate() {
+            let now = at(10.0 * second as f64);
+            assert_eq!(table.judge(ip(CLIENT), now, limit), Headway::Enough);
+        }
     }
 
     #[test]

@@ -274,6 +274,11 @@ pub struct Bucket {
 }
 
 impl RateLimit {
+    /// Is it a bucket of tokens?
+    pub const fn is_bucket(self) -> bool {
+        matches!(self, Self::Bucket(_))
+    }
+
     /// Log2 seconds that a client should leave between requests, as kisses tell him.
     pub fn poll(self) -> i8 {
         match self {

@@ -92,7 +92,7 @@ pub const DIRECTIVES: &[Directive] = &[
     works(
         "dscp",
         "NUMBER",
-        "code point of differentiated services of what is sent [0]; answers of `xdp` don't have it",
+        "code point of differentiated services of what is sent [0]",
         crate::config::settings::dscp,
         "46",
     ),

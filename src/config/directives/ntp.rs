@@ -195,7 +195,7 @@ pub const DIRECTIVES: &[Directive] = &[
     works(
         "dscp",
         "NUMBER",
-        "code point of differentiated services of what is sent [0, not ntpd's 46]; answers of `xdp` don't have it",
+        "code point of differentiated services of what is sent [0, not ntpd's 46]",
         crate::config::settings::dscp,
         "46",
     ),
