@@ -347,7 +347,10 @@ mod tests {
             leak_log2: 0,
             kod_log2: 0,
         });
-        for (second, limit) in [bucket, RateLimit::default(), bucket].into_iter().enumerate() {
+        for (second, limit) in [bucket, RateLimit::default(), bucket]
+            .into_iter()
+            .enumerate()
+        {
             let now = at(10.0 * second as f64);
             assert_eq!(table.judge(ip(CLIENT), now, limit), Headway::Enough);
         }
