@@ -6,7 +6,6 @@ mod common;
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -552,53 +551,6 @@ fn nobody_is_answered_at_an_address_that_no_host_can_have() {
         assert!(wait_until(secs(5), || counts() != before));
         counts() == (before.0, before.1 + 1)
     }));
-}
-
-/// Answers carry the tag that the request had; and an address of a VLAN is one there alone.
-#[test]
-fn a_vlan_is_answered_by_its_tag() {
-    require!(root, ethtool, vlan);
-    let net = net!();
-    for (namespace, interface, host) in [(net.hub(), "s0", 1), (net.spoke(), "eth", 2)] {
-        for vlan in [10, 11] {
-            let name = format!("{interface}.{vlan}");
-            namespace.ip(&format!(
-                "link add link {interface} name {name} type vlan id {vlan}"
-            ));
-            namespace.add_address(&name, &format!("10.78.{vlan}.{host}/24"));
-            namespace.ip(&format!("link set {name} up"));
-        }
-    }
-    let ethtool = |namespace: &Namespace, words: &str| {
-        let status = Command::new("ip")
-            .args(["netns", "exec", namespace.name(), "ethtool", "-K"])
-            .args(words.split(' '))
-            .status();
-        assert!(status.expect("run ip").success(), "ethtool -K {words}");
-    };
-    // On a veth the far end's work is what ours would do.
-    ethtool(net.spoke(), "eth txvlan off");
-    let ptntp = in_namespace(net.hub()).config(&open("xdp s0.10")).start();
-    let why = problem(&ptntp, "s0").expect("tags would be lost");
-    assert!(why.contains("ethtool -K s0 rxvlan off"), "{why}");
-    ethtool(net.hub(), "s0 rxvlan off");
-    assert!(wait_until(secs(5), || net.is_ours("s0")));
-    assert_eq!(problem(&ptntp, "s0"), None);
-    for address in [[10, 78, 10, 1], [10, 78, 11, 1], [10, 77, 0, 1]] {
-        let client = Client::new(net.spoke(), address.into());
-        let by_xdp = || {
-            let before = basic(&ptntp).1;
-            client.time().is_some() && basic(&ptntp).1 == before + 1
-        };
-        assert!(wait_until(secs(5), by_xdp), "{address:?}");
-    }
-    // Without its tag the address is not ours to answer; the sockets may.
-    net.spoke().ip("link del eth.10");
-    net.spoke().ip("route add 10.78.10.0/24 dev eth");
-    let client = Client::from(net.spoke(), (spoke_v4(0), 0).into(), [10, 78, 10, 1].into());
-    let before = basic(&ptntp);
-    assert!(wait_until(secs(5), || client.time().is_some()));
-    assert_eq!(basic(&ptntp).1, before.1);
 }
 
 /// Every address is answered wherever it is asked for, by the Ethernet address there; and

@@ -3,9 +3,6 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::Command;
-
-use super::net::Namespace;
 
 /// Returns from the test, saying why, unless the machine has all that is named:
 /// `require!(root, peers)`.
@@ -64,11 +61,6 @@ pub fn strace() -> Result<(), String> {
     program("strace")
 }
 
-/// What sets up network cards.
-pub fn ethtool() -> Result<(), String> {
-    program("ethtool")
-}
-
 /// A C compiler, for the LD_PRELOAD shim.
 pub fn gcc() -> Result<(), String> {
     program("gcc")
@@ -80,19 +72,6 @@ pub fn ipv6() -> Result<(), String> {
         return Ok(());
     }
     Err("needs IPv6".into())
-}
-
-/// VLANs, which a kernel may lack.
-pub fn vlan() -> Result<(), String> {
-    let namespace = Namespace::new();
-    let made = Command::new("ip")
-        .args(["-n", namespace.name(), "link", "add", "link", "lo"])
-        .args(["name", "lo.1", "type", "vlan", "id", "1"])
-        .output();
-    match made {
-        Ok(output) if output.status.success() => Ok(()),
-        _ => Err("needs VLANs (8021q)".into()),
-    }
 }
 
 fn program(name: &str) -> Result<(), String> {
