@@ -8,6 +8,7 @@ use crate::config::allow::Order;
 use crate::config::association::check_host;
 use crate::config::directives::chrony_options::{LOCAL, OTHER_LIMITS, RATELIMIT};
 use crate::config::directives::{Choices, Kind, take_choice, take_kind};
+use crate::config::settings::own_address;
 use crate::config::statement::{Include, KeyedOnly, Line, Statement, Tinker, Tos};
 use crate::config::words::Word;
 use crate::server::rate;
@@ -285,18 +286,7 @@ pub fn port(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
 
 /// `bindaddress address`.
 pub fn bind_address(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
-    let word = line.argument(directive, "an address of this machine")?;
-    line.end()?;
-    let Ok(address) = word.text.parse() else {
-        let message = format!("`{}` is not an address", word.text);
-        line.error(
-            &word,
-            message,
-            "write one like `192.0.2.1` or `2001:db8::1`".into(),
-        );
-        return None;
-    };
-    Some(Statement::BindAddress(address))
+    own_address(line, directive).map(Statement::BindAddress)
 }
 
 /// `clientloglimit bytes`.

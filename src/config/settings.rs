@@ -326,6 +326,11 @@ pub fn dscp(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
 
 /// `bindacqaddress address`, chrony's word.
 pub fn bindacqaddress(line: &mut Line<'_>, directive: &Word) -> Option<Statement> {
+    own_address(line, directive).map(Statement::AcquisitionAddress)
+}
+
+/// One address, and nothing after it.
+pub fn own_address(line: &mut Line<'_>, directive: &Word) -> Option<IpAddr> {
     let word = line.argument(directive, "an address of this machine")?;
     line.end()?;
     let Ok(address) = word.text.parse() else {
@@ -334,7 +339,7 @@ pub fn bindacqaddress(line: &mut Line<'_>, directive: &Word) -> Option<Statement
         line.error(&word, message, help.into());
         return None;
     };
-    Some(Statement::AcquisitionAddress(address))
+    Some(address)
 }
 
 /// `bindacqdevice interface`, chrony's word.
