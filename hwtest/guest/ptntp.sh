@@ -11,6 +11,21 @@ ptntp_at() {
     within 20 test -S "$name.control" >/dev/null || give_up "ptntp $name does not start: $(tail -n 1 "$name.log")"
 }
 
+# Servers of NTP over PTP at near's card: ptntp, and chronyd by a name.
+serve_over_ptp() {
+    ptntp_at near server --clock none <<END
+server 127.127.1.0
+fudge 127.127.1.0 stratum 1
+restrict default
+ptpport 319
+hwtimestamp hw0 minpoll -4 rxfilter ptp
+END
+}
+chrony_serves_over_ptp() {
+    printf '%s\n' "local stratum 1" allow "ptpport 319" "hwtimestamp hw0 minpoll -4 rxfilter ptp" |
+        start_chronyd near "$1"
+}
+
 # stop_ptntp NAME
 stop_ptntp() {
     local pid

@@ -18,22 +18,6 @@ hwtimestamp hw1 minpoll -4 rxfilter ptp
 END
 }
 
-# One at near's.
-serve() {
-    ptntp_at near server --clock none <<END
-server 127.127.1.0
-fudge 127.127.1.0 stratum 1
-restrict default
-ptpport 319
-hwtimestamp hw0 minpoll -4 rxfilter ptp
-END
-}
-
-chrony_serves() {
-    printf '%s\n' "local stratum 1" allow "ptpport 319" "hwtimestamp hw0 minpoll -4 rxfilter ptp" |
-        start_chronyd near "$1"
-}
-
 # measured NAME MOST_NS: what the client makes of its server, which is right.
 measured() {
     check "$1: it synchronises" within 60 is_synchronised client
@@ -45,7 +29,7 @@ measured() {
     check "row: $1: RMS error of the estimate, ns" between "$(stats rms <offsets)" 0 "$2"
 }
 
-chrony_serves chrony-server
+chrony_serves_over_ptp chrony-server
 ask port 319 ptp extfield F324
 measured "ptntp asks chronyd over PTP" 100
 stop_ptntp client
@@ -56,7 +40,7 @@ check "the same by plain NTP: arrivals are the kernel's" equal "$(peer_of client
 stop_ptntp client
 stop_chronyd chrony-server
 
-serve
+serve_over_ptp
 ask ptp extfield 10A
 measured "ptntp asks ptntp over PTP" 100
 check "ptntp asks ptntp over PTP: arrivals at the server by the card" server_by_card near

@@ -57,20 +57,13 @@ seen() {
 }
 us() { echo "$1" | awk '{ printf "%.3f\n", $1 * 1e6 }'; }
 
-printf '%s\n' "local stratum 1" allow "ptpport 319" "hwtimestamp hw0 minpoll -4 rxfilter ptp" |
-    start_chronyd near chrony-server
+chrony_serves_over_ptp chrony-server
 ask "ptntp of chronyd, without extfield" ntp "$spoilt"
 ask "ptntp of chronyd" ntp "$corrected" extfield F324
 ask "ptntp of chronyd, interleaved" chrony "$corrected" xleave extfield F324
 stop_chronyd chrony-server
 
-ptntp_at near server --clock none <<END
-server 127.127.1.0
-fudge 127.127.1.0 stratum 1
-restrict default
-ptpport 319
-hwtimestamp hw0 minpoll -4 rxfilter ptp
-END
+serve_over_ptp
 check "the server has a source" within 60 is_synchronised server
 ask "ptntp of ptntp" chrony "$corrected" extfield 10A
 ask "ptntp of ptntp, interleaved" ntp "$corrected" xleave extfield 10A
