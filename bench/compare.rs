@@ -4,11 +4,11 @@
 //! Each server has a network namespace, joined by veth to the one in which
 //! `ptntp bench` plays thousands of clients. The generator has the first core; the
 //! second has the server and, by RPS, all that the kernel does for packets on their
-//! way to it, and from it until they lie in the generator's receive ring. (Handing
-//! them to the first core would cost the second an interrupt each, more than that.) What
-//! a request costs is the time the second core was not idle, divided by the answers. All
-//! servers are asked in turn, many rounds long, and what is printed are medians over the
-//! rounds.
+//! way to it. Answers are taken off the wire by the first core where it counts what a
+//! request costs and how many there can be, and by the second where it counts when they
+//! came (`wire`). What a request costs is the time the second core was not idle, divided by
+//! the answers. All servers are asked in turn, many rounds long, and what is printed are
+//! medians over the rounds.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -18,6 +18,8 @@ mod measured;
 mod spinner;
 #[path = "capacity/table.rs"]
 mod table;
+#[path = "capacity/wire.rs"]
+mod wire;
 #[path = "capacity/xdp.rs"]
 mod xdp;
 
@@ -33,6 +35,7 @@ use common::net::{Namespace, Star, hub_v4, spoke_v4};
 use common::process::{self, Process};
 use common::{TempDir, secs, wait_until};
 use measured::{Cell, Measured};
+use wire::FarEnd;
 
 /// Who asks: more than any table of recent clients that is small.
 const CLIENTS: u32 = 16_384;
@@ -120,10 +123,12 @@ enum Load {
     Light,
     /// 100,000, sixteen at a time, as a network card hands over what came meanwhile.
     Heavy,
-    /// As many as it can answer: a request for each answer, 256 under way, and 32 at
-    /// a time. (One at a time each would be an interrupt of its own, which is most
-    /// of its cost here, and no server's.)
+    /// As many as it can answer: a request for each answer, 256 under way, and 64 at
+    /// a time, which the kernel takes in in one go. (One at a time each would be an
+    /// interrupt of its own, which is most of its cost here, and no server's.)
     Full,
+    /// The same, for the transmit stamps.
+    Stamps,
     /// Interleaved ones of a hundred thousand clients.
     Interleaved,
 }
@@ -138,7 +143,13 @@ fn is_measured(name: &str, load: Load, round: u32) -> bool {
     }
 }
 
-const LOADS: [Load; 4] = [Load::Light, Load::Heavy, Load::Full, Load::Interleaved];
+const LOADS: [Load; 5] = [
+    Load::Light,
+    Load::Heavy,
+    Load::Full,
+    Load::Stamps,
+    Load::Interleaved,
+];
 
 impl Load {
     fn args(self, seconds: u32) -> Vec<String> {
@@ -156,7 +167,7 @@ impl Load {
         let words: &[&str] = match self {
             Self::Light => &["--rate", "20k"],
             Self::Heavy => &["--rate", "100k", "--burst", "16"],
-            Self::Full => &["--closed", "256", "--burst", "32"],
+            Self::Full | Self::Stamps => &["--closed", "256", "--burst", "64"],
             Self::Interleaved => &["--rate", MANY_RATE, "--burst", "16", "--interleaved"],
         };
         let mut args: Vec<String> = words.iter().map(|word| (*word).into()).collect();
@@ -172,13 +183,14 @@ fn run(args: &Args) -> Result<(), String> {
         return Err("needs two cores: one for the server, one for who asks".into());
     }
     let star = Star::new(args.servers.len());
-    let mut servers = Vec::new();
+    let (mut servers, mut far_ends) = (Vec::new(), Vec::new());
     for (n, name) in args.servers.iter().enumerate() {
         let spoke = &star.spokes[n];
         for sources in [SOURCES, MANY_SOURCES] {
             spoke.ip(&format!("route add {sources} via {}", hub_v4(n)));
         }
         steer(spoke, "eth", SERVER_CORE)?;
+        far_ends.push(FarEnd::new(&star.hub, n, spoke)?);
         servers.push(Server::start(name, spoke, args)?);
     }
     let mut measured: Vec<_> = args.servers.iter().map(|n| Measured::new(n)).collect();
@@ -199,7 +211,13 @@ fn run(args: &Args) -> Result<(), String> {
                     return Err(format!("{} has ended: {status}", args.servers[n]));
                 }
                 servers[n].rest(false);
+                if load == Load::Full {
+                    far_ends[n].take_by_generator(&star.hub)?;
+                }
                 let cell = measure(&star.hub, n, load, args.seconds)?;
+                if load == Load::Full {
+                    far_ends[n].take_by_server(&star.hub)?;
+                }
                 servers[n].rest(true);
                 measured[n].note(load, cell);
             }

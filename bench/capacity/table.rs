@@ -50,7 +50,7 @@ pub fn text(measured: &[Measured<Load>], ceiling: f64, args: &Args) -> String {
             ratio(first.part_of(one, Load::Full, cost)),
             one.median(Load::Light, cost),
             ratio(first.part_of(one, Load::Light, cost)),
-            match one.median(Load::Full, |cell| cell.stamp_error_us) {
+            match one.median(Load::Stamps, |cell| cell.stamp_error_us) {
                 // It does not say that its clock is synchronised.
                 none if none.is_nan() => "not told".to_owned(),
                 some => format!("{some:.1} µs"),

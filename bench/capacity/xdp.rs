@@ -10,7 +10,6 @@
 //! The worker is asked in two ways, by the same frames and by those of an AF_XDP socket
 //! with receive packet steering, as in the other tables; it is compared by the cheaper.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
@@ -25,8 +24,8 @@ use super::measured::{Cell, Measured, parts, ratio, spread};
 use super::spinner::Spinner;
 use super::table::rewrite;
 use super::{
-    Args, BETWEEN, GENERATOR_CORE, HEAD, PREFIXES, SERVER_CORE, SOURCES, must, on_core, report,
-    shell, steer,
+    Args, BETWEEN, GENERATOR_CORE, HEAD, PREFIXES, SERVER_CORE, SOURCES, on_core, report, steer,
+    wire,
 };
 
 /// What is measured, first what the others are compared with.
@@ -44,8 +43,6 @@ const SEARCH_ROUNDS: u32 = 3;
 /// but the last ones.
 const TABLE_SOURCES: &str = "10.0.0.0/8";
 const TABLE_CLIENTS: u32 = PREFIXES * 16;
-/// Priority of the kernel's thread that polls: above the generator's.
-const POLL_PRIORITY: &str = "5";
 /// How long the daemon's own clock is looked at under a flood, and how often.
 const FLOOD: Duration = Duration::from_secs(12);
 const LOOK: Duration = Duration::from_millis(100);
@@ -229,7 +226,7 @@ impl Server {
         let directory = TempDir::new();
         let at = directory.path().display().to_string();
         namespace.ip(&format!("route add {SOURCES} via {}", hub_v4(n)));
-        let before = pollers()?;
+        let before = wire::pollers("eth")?;
         let mut helper = None;
         if kind == Kind::Worker {
             helper = Some(program(namespace, "pass", &directory)?);
@@ -258,7 +255,10 @@ impl Server {
         }
         match kind {
             Kind::WorkerRaw => steer(namespace, "eth", SERVER_CORE)?,
-            _ => poll_on_core(namespace, &before)?,
+            _ => {
+                wire::poll_by_thread(namespace, "eth")?;
+                wire::keep_on_core("eth", SERVER_CORE, &before)?;
+            }
         }
         Ok(Self {
             process,
@@ -304,48 +304,6 @@ fn config(kind: Kind) -> String {
         }
         Kind::Echo | Kind::Worker | Kind::WorkerRaw => HEAD.into(),
     }
-}
-
-/// The kernel's threads that poll an interface called `eth`, by id.
-fn pollers() -> Result<BTreeSet<String>, String> {
-    let all = std::fs::read_dir("/proc").map_err(|error| format!("/proc: {error}"))?;
-    let names = all.flatten().filter_map(|entry| {
-        let id = entry.file_name().into_string().ok()?;
-        let name = std::fs::read_to_string(entry.path().join("comm")).ok()?;
-        (id.parse::<u32>().is_ok() && name.starts_with("napi/eth-")).then_some(id)
-    });
-    Ok(names.collect())
-}
-
-/// Has a server's interface polled by a thread on its core. `before` were there already.
-fn poll_on_core(namespace: &Namespace, before: &BTreeSet<String>) -> Result<(), String> {
-    must(
-        "threaded NAPI",
-        shell(namespace, "echo 1 > /sys/class/net/eth/threaded"),
-    )?;
-    let mut new = Vec::new();
-    let found = wait_until(secs(5), || {
-        new = pollers()
-            .unwrap_or_default()
-            .difference(before)
-            .cloned()
-            .collect();
-        !new.is_empty()
-    });
-    if !found {
-        return Err("threaded NAPI: no thread of the kernel polls eth".into());
-    }
-    for id in new {
-        for (program, args) in [
-            ("taskset", ["-cp", SERVER_CORE, &id].as_slice()),
-            ("chrt", &["--fifo", "-p", POLL_PRIORITY, &id]),
-        ] {
-            let mut command = Command::new(program);
-            command.args(args);
-            must(program, command)?;
-        }
-    }
-    Ok(())
 }
 
 /// How right the daemon's own clock is while one core is flooded; RMS in nanoseconds.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::cli::args::BenchArgs;
 use crate::cli::ask;
-use crate::cli::bench::drive::{Generator, Line, Raw, Watch};
+use crate::cli::bench::drive::{Generator, Line, Raw, WakeEarly, Watch};
 use crate::cli::bench::progress::Progress;
 use crate::cli::bench::xdp::Live;
 use crate::linux::clock;
@@ -707,6 +707,7 @@ impl Bench {
                     engine: engine(first, end - first, 1)?,
                     line: Line::Frames(Box::new(raw)),
                     realtime: args.realtime,
+                    wake_early: WakeEarly::default(),
                 });
             }
             // An interface may have fewer queues than there are threads.
@@ -729,6 +730,7 @@ impl Bench {
                     engine: engine(first, end - first, run)?,
                     line: Line::Ports(line),
                     realtime: args.realtime,
+                    wake_early: WakeEarly::default(),
                 });
             }
             origin = format!("{clients} ports");

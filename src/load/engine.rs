@@ -370,6 +370,11 @@ impl Engine {
         self.schedule.next_ns(self.book.next() - self.first)
     }
 
+    /// The time between one burst and the next; without end in a closed loop.
+    pub fn gap_ns(&self) -> i64 {
+        self.schedule.gap_ns()
+    }
+
     /// Is nothing more to be sent?
     pub fn is_over(&self, now_ns: i64) -> bool {
         self.schedule.is_over(self.book.next() - self.first, now_ns)

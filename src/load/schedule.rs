@@ -87,6 +87,14 @@ impl Schedule {
         }
     }
 
+    /// From one burst to the next; in a closed loop nobody knows.
+    pub fn gap_ns(&self) -> i64 {
+        match self.pace {
+            Pace::Open { rate } => (self.burst as f64 / rate * 1e9) as i64,
+            Pace::Closed { .. } => i64::MAX,
+        }
+    }
+
     /// Is it time that makes requests due?
     pub fn is_open(&self) -> bool {
         matches!(self.pace, Pace::Open { .. })
@@ -152,6 +160,7 @@ mod tests {
         assert_eq!(open.due(3, 0, 2_999_999), None);
         assert_eq!(open.due(5, 0, 3_000_000), Some(3_000_000));
         assert_eq!(open.next_ns(4), 3_000_000);
+        assert_eq!(open.gap_ns(), 3_000_000);
         assert_eq!(open.meant_by(10_000_000), Some(12));
         let closed = Schedule::new(Pace::Closed { outstanding: 4 }, 0, 10_000_000).in_bursts(three);
         assert_eq!(closed.due(0, 1, 5), Some(5));

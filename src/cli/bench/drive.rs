@@ -13,12 +13,19 @@ use crate::load::prefix::Prefix;
 use crate::load::schedule::Pace;
 use crate::load::tally::Tally;
 
-/// The wait ends so long before a request is due, as waking up takes time; the rest
-/// is waited for by looking at the clock.
+/// The wait ends so long before a request is due, as waking up takes time: at least,
+/// at first, and at most. The rest is waited for by looking at the clock.
+const WAKE_EARLY_MIN_NS: i64 = 5_000;
 const WAKE_EARLY_NS: i64 = 40_000;
-/// The same for a thread that nobody keeps waiting. It should sleep when it can: the
-/// kernel stops real-time threads for 50 ms once they ran for 950 on end.
-const WAKE_EARLY_REALTIME_NS: i64 = 5_000;
+const WAKE_EARLY_MAX_NS: i64 = 100_000;
+/// What a nap moves it by: down if waking up took less, up so many times that if it took
+/// more, so that one of ten naps ends too late for its request.
+const WAKE_EARLY_STEP_NS: i64 = 50;
+const WAKE_EARLY_UP: i64 = 9;
+/// A real-time thread naps all the same before each burst, whether or not it wakes up in
+/// time: of the time between bursts it waits at most so many parts of a hundred awake. The
+/// kernel stops such threads for 50 ms once they ran for 950 on end.
+const REALTIME_AWAKE_MAX: i64 = 80;
 /// With so many answers outstanding, or with a request due as soon as that, it is no use
 /// to wake up for the next answer: it has the time of its arrival with it.
 const OUTSTANDING: u64 = 64;
@@ -140,6 +147,29 @@ pub struct Generator {
     pub line: Line,
     /// Its thread comes before ordinary ones.
     pub realtime: bool,
+    /// How long it takes to wake up, nearly always.
+    pub wake_early: WakeEarly,
+}
+
+/// How long it takes to wake up: learned from naps, see [`WAKE_EARLY_NS`].
+#[derive(Clone, Copy, Debug)]
+pub struct WakeEarly(i64);
+
+impl Default for WakeEarly {
+    fn default() -> Self {
+        Self(WAKE_EARLY_NS)
+    }
+}
+
+impl WakeEarly {
+    /// A nap lasted so much longer than it should.
+    fn learn(&mut self, longer_ns: i64) {
+        let step_ns = match longer_ns > self.0 {
+            true => WAKE_EARLY_UP * WAKE_EARLY_STEP_NS,
+            false => -WAKE_EARLY_STEP_NS,
+        };
+        self.0 = (self.0 + step_ns).clamp(WAKE_EARLY_MIN_NS, WAKE_EARLY_MAX_NS);
+    }
 }
 
 impl Generator {
@@ -195,6 +225,9 @@ impl Generator {
             })?;
             let before_ns = now_ns;
             now_ns = clock::monotonic().nanos();
+            if wait.asleep && wait.ns > 0 {
+                self.wake_early.learn(now_ns - before_ns - wait.ns);
+            }
             if !self.engine.is_over(now_ns) {
                 let tally = self.engine.tally_mut();
                 let spent_ns = now_ns - before_ns;
@@ -242,10 +275,10 @@ impl Generator {
                 asleep: true,
             };
         }
-        let early_ns = match self.realtime {
-            true => WAKE_EARLY_REALTIME_NS,
-            false => WAKE_EARLY_NS,
-        };
+        let mut early_ns = self.wake_early.0;
+        if self.realtime {
+            early_ns = early_ns.min(self.engine.gap_ns() / 100 * REALTIME_AWAKE_MAX);
+        }
         let left_ns = self.engine.next_ns() - now_ns - early_ns;
         if left_ns > SOON_NS && self.engine.waiting() >= OUTSTANDING {
             return Wait {
@@ -277,4 +310,27 @@ pub fn realtime_ahead_ns() -> i64 {
     let real_ns = clock::realtime().unix_ns();
     let after_ns = clock::monotonic().nanos();
     real_ns - before_ns - (after_ns - before_ns) / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nine_of_ten_naps_end_in_time() {
+        let mut early = WakeEarly::default();
+        for nap in 0..20_000 {
+            // Between 20 and 30 us longer than they should, in no order.
+            early.learn(20_000 + nap * 7_919 % 10_000);
+        }
+        assert!((28_000..=30_000).contains(&early.0), "{}", early.0);
+        for _ in 0..20_000 {
+            early.learn(2_000);
+        }
+        assert_eq!(early.0, WAKE_EARLY_MIN_NS);
+        for _ in 0..20_000 {
+            early.learn(1_000_000);
+        }
+        assert_eq!(early.0, WAKE_EARLY_MAX_NS);
+    }
 }
