@@ -477,6 +477,33 @@ fn interfaces_and_addresses_come_and_go_by_poll() {
     comes_and_goes("poll");
 }
 
+/// Where routes never rest, an address that goes is noticed all the same.
+#[test]
+fn news_without_end_hides_no_address() {
+    let net = net!();
+    net.hub().add_address("s0", "10.77.0.7/24");
+    let ptntp = in_namespace(net.hub()).config(&open("xdp s0")).start();
+    let client = Client::new(net.spoke(), host_v4(0, 7));
+    assert!(wait_until(secs(5), || client.time().is_some()));
+    assert!(basic(&ptntp).1 > 0);
+    let ended = AtomicBool::new(false);
+    let silent = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                net.hub().ip("route replace 198.51.100.0/24 via 10.77.0.2");
+                net.hub().ip("route del 198.51.100.0/24");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        net.hub().ip("addr del 10.77.0.7/24 dev s0");
+        let silent = wait_until(secs(5), || client.time().is_none());
+        ended.store(true, Ordering::Relaxed);
+        silent
+    });
+    assert!(silent, "it is no longer ours");
+}
+
 fn passed(ptntp: &Ptntp<'_>, reason: &str) -> u64 {
     count(ptntp, "ptntp_xdp_passed_total", &[("reason", reason)])
 }

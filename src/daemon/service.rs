@@ -53,6 +53,8 @@ use crate::wire::candm::Request;
 
 /// Links that change, change several times in a row: wait for the last of it.
 const SETTLE: Duration = Duration::from_millis(100);
+/// But no longer: where routes are learnt, there is always a next one.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
 
 /// How long the end of the daemon may wait for a disk or a terminal.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -801,7 +803,11 @@ async fn watch_links(audience: Audience) {
                 // Whatever happened before we listened.
                 audience.tell_links();
                 while news.next().await.is_some() {
-                    while let Ok(Some(_)) = timeout(SETTLE, news.next()).await {}
+                    let last = tokio::time::Instant::now() + SETTLE_MAX;
+                    while tokio::time::Instant::now() < last
+                        && let Ok(Some(_)) = timeout(SETTLE, news.next()).await
+                    {
+                    }
                     audience.tell_links();
                 }
                 connection.abort();
