@@ -504,6 +504,34 @@ fn news_without_end_hides_no_address() {
     assert!(silent, "it is no longer ours");
 }
 
+/// What a bridge does not take in, nobody answers.
+#[test]
+fn a_bridge_may_be_switched_off_or_not_yet_be_ready() {
+    let net = net!();
+    let hub = net.hub();
+    hub.ip("addr flush dev s0");
+    hub.ip("link add br0 type bridge");
+    hub.ip("link set s0 master br0");
+    hub.add_address("br0", "10.77.0.1/24");
+    hub.ip("link set br0 up");
+    let ptntp = in_namespace(hub).config(&open("xdp s0")).start();
+    let client = Client::new(net.spoke(), hub_v4(0));
+    let by_xdp = || {
+        let before = basic(&ptntp).1;
+        client.time().is_some() && basic(&ptntp).1 > before
+    };
+    assert!(wait_until(secs(5), by_xdp));
+    hub.ip("link set br0 down");
+    assert!(wait_until(secs(5), || client.time().is_none()));
+    hub.ip("link set br0 up");
+    assert!(wait_until(secs(5), by_xdp));
+    // For half a minute it listens for other bridges first.
+    hub.ip("link set br0 type bridge stp_state 1");
+    hub.ip("link set s0 down");
+    hub.ip("link set s0 up");
+    assert!(wait_until(secs(5), || client.time().is_none()));
+}
+
 fn passed(ptntp: &Ptntp<'_>, reason: &str) -> u64 {
     count(ptntp, "ptntp_xdp_passed_total", &[("reason", reason)])
 }

@@ -596,6 +596,7 @@ mod tests {
             loopback: false,
             kind: None,
             master: None,
+            idle: false,
             below: None,
             vlan: None,
             mtu: 9000,

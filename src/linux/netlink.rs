@@ -13,7 +13,8 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
-    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    BondPortState, BridgePortState, InfoBondPort, InfoBridgePort, InfoData, InfoPortData, InfoVlan,
+    LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
@@ -53,6 +54,8 @@ pub struct Interface {
     pub kind: Option<String>,
     /// The bond, team or bridge that it is a member of, by index.
     pub master: Option<u32>,
+    /// Does that take nothing in by it: is it a bond's backup, or a port that a bridge blocks?
+    pub idle: bool,
     /// The interface that carries its packets, by index, if it is a VLAN or the like on
     /// one of this namespace.
     pub below: Option<u32>,
@@ -107,6 +110,7 @@ fn interface(link: &LinkMessage) -> Interface {
         loopback: link.header.link_layer_type == LinkLayerType::Loopback,
         kind: None,
         master: None,
+        idle: false,
         below: None,
         vlan: None,
         mtu: 0,
@@ -127,6 +131,7 @@ fn interface(link: &LinkMessage) -> Interface {
                     LinkInfo::Kind(kind) => Some(kind.to_string()),
                     _ => None,
                 });
+                interface.idle = infos.iter().any(is_idle);
                 interface.vlan = infos.iter().find_map(|info| match info {
                     LinkInfo::Data(InfoData::Vlan(words)) => words.iter().find_map(vlan_id),
                     _ => None,
@@ -144,6 +149,19 @@ fn interface(link: &LinkMessage) -> Interface {
         interface.below = None;
     }
     interface
+}
+
+/// Of a team, the kernel does not tell.
+fn is_idle(info: &LinkInfo) -> bool {
+    match info {
+        LinkInfo::PortData(InfoPortData::BondPort(words)) => {
+            words.contains(&InfoBondPort::BondPortState(BondPortState::Backup))
+        }
+        LinkInfo::PortData(InfoPortData::BridgePort(words)) => words.iter().any(|word| {
+            matches!(word, InfoBridgePort::State(state) if *state != BridgePortState::Forwarding)
+        }),
+        _ => false,
+    }
 }
 
 fn vlan_id(word: &InfoVlan) -> Option<u16> {
@@ -297,6 +315,21 @@ mod tests {
         assert_eq!(link(InfoKind::Veth, &[LinkAttribute::Link(6)]).below, None);
         let member = link(InfoKind::Dummy, &[LinkAttribute::Controller(9)]);
         assert_eq!((member.master, member.below), (Some(9), None));
+        let idle = |port: InfoPortData| {
+            let infos = vec![LinkInfo::PortData(port)];
+            let attributes = [LinkAttribute::LinkInfo(infos)];
+            let mut message = LinkMessage::default();
+            message.attributes = attributes.to_vec();
+            interface(&message).idle
+        };
+        let bridge = |state| idle(InfoPortData::BridgePort(vec![InfoBridgePort::State(state)]));
+        assert!(bridge(BridgePortState::Blocking) && !bridge(BridgePortState::Forwarding));
+        let bond = |state| {
+            idle(InfoPortData::BondPort(vec![InfoBondPort::BondPortState(
+                state,
+            )]))
+        };
+        assert!(bond(BondPortState::Backup) && !bond(BondPortState::Active));
     }
 
     /// In a network namespace of this thread's own, where root may do so.

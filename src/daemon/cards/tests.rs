@@ -35,6 +35,7 @@ fn interface(index: u32, name: &str) -> Interface {
         loopback: name == "lo",
         kind: None,
         master: None,
+        idle: false,
         below: None,
         vlan: None,
         mtu: 1500,

@@ -85,8 +85,11 @@ pub fn plan<'a>(
     for one in claims {
         let name = &one.interface.name;
         let Ability { native, offloads } = ability(one.interface);
-        let carries_vlan =
-            |other: &Interface| other.vlan.is_some() && other.below == Some(one.interface.index);
+        let carries_vlan = |other: &Interface| {
+            // Itself, or as a member of the bond or bridge below it.
+            let carriers = || carriers(other, interfaces);
+            other.vlan.is_some() && carriers().iter().any(|by| by.index == one.interface.index)
+        };
         if one.mode == Mode::Native && native == Some(false) {
             if one.named {
                 plan.say(
@@ -155,6 +158,8 @@ pub fn own(
         // An address of the loopback is reached through every link.
         let through = |gate: &&Gate| one.loopback || gate.of == of;
         let ips = one.addresses.iter().map(|address| address.ip);
+        // Switched off, it has its IPv6 addresses in name only (`keep_addr_on_down`).
+        let ips = ips.filter(|ip| one.up || ip.is_ipv4());
         for ip in ips.filter(|ip| is_unicast(*ip) && answers(listen, *ip)) {
             own.extend(gates.iter().filter(through).map(|gate| {
                 let place = Own {
@@ -179,24 +184,29 @@ fn gates(
     let carries = |index: u32| wanted.iter().any(|one| one.interface.index == index);
     let mut gates = Vec::new();
     let plain = wanted.iter().map(|one| one.interface);
-    for one in plain.filter(|one| !apart(one)) {
+    for one in plain.filter(|one| !one.idle && !apart(one)) {
+        let master = by_index(one.master);
         // What a bridge's port takes in for this host is sent to the bridge.
-        let bridge = by_index(one.master).filter(|master| master.kind.as_deref() == Some("bridge"));
-        gates.extend(bridge.unwrap_or(one).mac.map(|mac| Gate {
+        let to = master.filter(|master| master.kind.as_deref() == Some("bridge"));
+        let mac = to.unwrap_or(one).mac;
+        // A bridge or bond that is switched off takes nothing in.
+        let mac = mac.filter(|_| master.is_none_or(|master| master.up));
+        gates.extend(mac.map(|mac| Gate {
             interface: one.index,
             vlan: 0,
             mac,
             of: None,
         }));
     }
-    for one in interfaces.iter().filter(|one| !apart(one)) {
+    for one in interfaces.iter().filter(|one| one.up && !apart(one)) {
         // Of two tags the program knows nothing.
         let single = by_index(one.below).is_some_and(|below| below.vlan.is_none());
         let (Some(vlan), Some(mac), true) = (one.vlan, one.mac, single) else {
             continue;
         };
         let carriers = carriers(one, interfaces).into_iter();
-        gates.extend(carriers.filter(|by| carries(by.index)).map(|by| Gate {
+        let carriers = carriers.filter(|by| !by.idle && carries(by.index));
+        gates.extend(carriers.map(|by| Gate {
             interface: by.index,
             vlan,
             mac,
@@ -268,6 +278,7 @@ mod tests {
             loopback: name == "lo",
             kind: kind.map(Into::into),
             master: None,
+            idle: false,
             below: None,
             vlan: None,
             mtu: 1500,
@@ -364,6 +375,16 @@ mod tests {
         let (wanted, said) = planned(&[line("*", Mode::Native)], strips);
         assert_eq!(wanted, ["eth1 native"], "which carries no VLAN");
         assert!(said.contains("ethtool -K eth0 rxvlan off"), "{said}");
+        // A bond's VLAN is its members'.
+        let mut all = host();
+        all[2].master = Some(7);
+        all.push(interface(7, "bond0", Some("bond"), &["10.0.0.1"]));
+        all.push(vlan(8, "bond0.10", 7, 10, &["10.0.10.2"]));
+        let plan = plan(&[line("bond0", Mode::Native)], &all, |one| {
+            strips(&one.name)
+        });
+        assert!(plan.wanted.is_empty());
+        assert!(plan.remarks[0].1.contains("-K eth1 rxvlan off"));
     }
 
     /// As `address interface vlan mac`, the last by the index of the interface it is of.
@@ -409,6 +430,32 @@ mod tests {
         let some = owned(&host(), &[3], &some);
         assert_eq!(some, ["192.0.2.1 3 0 3", "2001:db8::1 3 0 3"]);
         assert!(owned(&host(), &[2, 3], &Listen::Loopback).is_empty());
+    }
+
+    #[test]
+    fn what_is_switched_off_or_idle_takes_nothing_in() {
+        let mut off = host();
+        off.iter_mut().skip(2).for_each(|one| one.up = false);
+        off[2].addresses.push(Address {
+            ip: "2001:db8::7".parse().expect("one"),
+            prefix_len: 64,
+        });
+        // Its IPv4 addresses are still ours.
+        let all = owned(&off, &[2], &Listen::Everywhere);
+        let some = ["192.0.2.1", "192.0.2.99", "198.51.100.1", "203.0.113.1"];
+        let some = some.into_iter().chain(["2001:db8::1"]);
+        let some: Vec<String> = some.map(|ip| format!("{ip} 2 0 2")).collect();
+        assert_eq!(all, some);
+        for kind in ["bridge", "bond"] {
+            let mut member = interface(2, "eth0", None, &["10.0.0.2"]);
+            member.master = Some(9);
+            let mut all = [member, interface(9, "top0", Some(kind), &["10.0.0.1"])];
+            assert_eq!(owned(&all, &[2], &Listen::Everywhere).len(), 2);
+            all[1].up = false;
+            assert!(owned(&all, &[2], &Listen::Everywhere).is_empty());
+            (all[0].idle, all[1].up) = (true, true);
+            assert!(owned(&all, &[2], &Listen::Everywhere).is_empty());
+        }
     }
 
     #[test]
