@@ -13,9 +13,9 @@ use super::{GENERATOR_CORE, must, shell};
 
 /// Priority of a thread that polls: above the generator's.
 const PRIORITY: &str = "5";
-/// How often the generator's end is polled, in nanoseconds. A server answers some six
+/// How often the generator's end is polled, in nanoseconds. A server answers some twenty
 /// requests meanwhile, and the kernel keeps 256.
-const EVERY_NS: u32 = 30_000;
+const EVERY_NS: u32 = 100_000;
 
 /// The kernel's threads that poll interfaces of this name, by id.
 pub fn pollers(interface: &str) -> Result<BTreeSet<String>, String> {

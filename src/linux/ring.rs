@@ -59,10 +59,12 @@ const STAMP_BY_CARD: u32 = 1 << 16;
 /// Lets the sender choose the id of a departure stamp.
 const SCM_TS_OPT_ID: libc::c_int = 81;
 
-/// Buffers for requests that arrived and were not yet answered.
-/// Few enough to stay in a core's cache, since the kernel goes round all of them;
-/// more wait in the socket's own buffer.
-const BUFFERS: u16 = 64;
+/// Buffers for requests that arrived and were not yet answered; more wait in the
+/// socket's own buffer. As many as the kernel fills in one go (MULTISHOT_MAX_RETRY of
+/// io_uring/net.c): where more are waiting, the receive ends for want of a buffer, and
+/// until it is armed again, after the batch, what arrives has nobody to wake. With more
+/// buffers each arrival would try to, which cost more than to arm it.
+const BUFFERS: u16 = 32;
 /// Sockets at a time.
 const SOCKETS_MAX: usize = 256;
 /// Enough for own addresses and wildcards, where descriptors are scarce.
