@@ -151,7 +151,9 @@ fn keys(args: &DateArgs) -> Result<KeyTable, String> {
         return Ok(KeyTable::default());
     };
     let path = &args.keyfile;
-    let file = key_file::read(path, KeyFormat::Ntp)
+    // Named by the operator himself: a pipe is what `<(...)` of a shell is.
+    let file = std::fs::File::open(path)
+        .and_then(|file| key_file::read_open(file, path, KeyFormat::Ntp))
         .map_err(|error| format!("key file {}: {error}", path.display()))?;
     for said in &file.said {
         eprintln!("{said}");
