@@ -13,9 +13,9 @@ use super::{GENERATOR_CORE, must, shell};
 
 /// Priority of a thread that polls: above the generator's.
 const PRIORITY: &str = "5";
-/// How often the generator's end is polled, in nanoseconds. A server answers some six
+/// How often the generator's end is polled, in nanoseconds. A server answers some twenty
 /// requests meanwhile, and the kernel keeps 256.
-const EVERY_NS: u32 = 30_000;
+const EVERY_NS: u32 = 100_000;
 
 /// The kernel's threads that poll interfaces of this name, by id.
 pub fn pollers(interface: &str) -> Result<BTreeSet<String>, String> {
@@ -89,9 +89,9 @@ impl FarEnd {
         Ok(Self { interface })
     }
 
-    /// From now on the generator's core takes answers off the wire, each some microseconds
-    /// after it came, and is the first to look at the clock. What that costs the server's core is
-    /// what it costs to put a packet where a network card will find it.
+    /// From now on the generator's core takes answers off the wire, some time after they
+    /// came. What a reply costs the server's core is then what it costs to put it where a
+    /// network card will find it.
     pub fn take_by_generator(&self, hub: &Namespace) -> Result<(), String> {
         let before = pollers(&self.interface)?;
         // A veth without it is not polled at all.

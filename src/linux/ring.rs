@@ -59,10 +59,12 @@ const STAMP_BY_CARD: u32 = 1 << 16;
 /// Lets the sender choose the id of a departure stamp.
 const SCM_TS_OPT_ID: libc::c_int = 81;
 
-/// Buffers for requests that arrived and were not yet answered.
-/// Few enough to stay in a core's cache, since the kernel goes round all of them;
-/// more wait in the socket's own buffer.
-const BUFFERS: u16 = 64;
+/// Buffers for requests that arrived and were not yet answered; more wait in the
+/// socket's own buffer. As many as the kernel fills in one go (MULTISHOT_MAX_RETRY of
+/// io_uring/net.c): where more are waiting, the receive ends for want of a buffer, and
+/// until it is armed again, after the batch, what arrives has nobody to wake. With more
+/// buffers each arrival would try to, which cost more than to arm it.
+const BUFFERS: u16 = 32;
 /// Sockets at a time.
 const SOCKETS_MAX: usize = 256;
 /// Enough for own addresses and wildcards, where descriptors are scarce.
@@ -107,6 +109,10 @@ pub struct Ring<T> {
     collect: Collect,
     /// Where replies are written.
     reply: Box<[u8; MESSAGE_LEN_MAX]>,
+    /// Which batch this is, wrapping.
+    batch: u32,
+    /// Sockets that took the buffers of this batch and are armed after the others.
+    sated: Vec<usize>,
     /// Completions read so far, wrapping.
     completed: u32,
     /// What was in the ring's last place, a lap ago.
@@ -130,6 +136,8 @@ struct Memory {
 struct Socket<T> {
     socket: ListenSocket,
     receiving: bool,
+    /// The last batch in which it took a buffer.
+    took: u32,
     /// Of the ring's `orders`, those under which it receives and hears of departures.
     receive_order: u32,
     stamps_order: u32,
@@ -270,6 +278,8 @@ impl<T: Copy> Ring<T> {
             ids,
             collect,
             reply: Box::new([0; MESSAGE_LEN_MAX]),
+            batch: 0,
+            sated: Vec::with_capacity(SOCKETS_MAX),
             completed: 0,
             last_of_lap: Default::default(),
             pace: Pace::default(),
@@ -303,6 +313,7 @@ impl<T: Copy> Ring<T> {
         self.sockets[place] = Some(Socket {
             socket,
             receiving: false,
+            took: 0,
             receive_order: 0,
             stamps_order: 0,
             listening: false,
@@ -378,7 +389,7 @@ impl<T: Copy> Ring<T> {
         loop {
             // The kernel tells in shared memory that it has something for us.
             let submission = self.ring.submission();
-            let idle = submission.is_empty() && !submission.taskrun();
+            let idle = submission.is_empty() && !submission.taskrun() && self.sated.is_empty();
             drop(submission);
             if !idle {
                 self.enter(|ring| ring.submit_and_wait(0))?;
@@ -391,6 +402,15 @@ impl<T: Copy> Ring<T> {
     }
 
     fn enter(&mut self, submit: impl FnOnce(&mut WideRing) -> io::Result<usize>) -> io::Result<()> {
+        while let Some(place) = self.sated.pop() {
+            match &self.sockets[place] {
+                Some(socket) if socket.closing => self.close_if_idle(place)?,
+                Some(socket) if !socket.receiving => self.receive(place)?,
+                // Closed meanwhile, and perhaps another one's place.
+                _ => (),
+            }
+        }
+        self.batch = self.batch.wrapping_add(1);
         if let Err(error) = submit(&mut self.ring) {
             self.survive(error)?;
         }
@@ -524,14 +544,26 @@ impl<T: Copy> Ring<T> {
 
     fn received(&mut self, place: usize, done: &Completion) -> io::Result<Option<Event<T>>> {
         let arrival = self.arrival(place, done);
+        let batch = self.batch;
+        let socket = self.socket(place);
+        if arrival.is_some() {
+            socket.took = batch;
+        }
         if !cqueue::more(done.flags()) {
-            let socket = self.socket(place);
             socket.receiving = false;
             if socket.closing {
                 self.close_if_idle(place)?;
             } else {
+                let is_sated = socket.took == batch;
                 match -done.result() {
-                    libc::ENOBUFS => self.tallies.rearmed_no_buffers += 1,
+                    libc::ENOBUFS => {
+                        self.tallies.rearmed_no_buffers += 1;
+                        // The kernel serves them in the order in which they are armed.
+                        if is_sated {
+                            self.sated.push(place);
+                            return Ok(None);
+                        }
+                    }
                     fatal @ (libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP) => {
                         return Err(io::Error::from_raw_os_error(fatal));
                     }

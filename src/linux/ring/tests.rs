@@ -179,6 +179,93 @@ fn a_burst_larger_than_the_buffers_does_not_end_the_service() {
     assert_eq!(ring.tallies().send_errors, 0);
 }
 
+/// A flood at one address keeps nobody from another.
+#[test]
+fn sockets_that_always_have_more_take_turns() {
+    let (mut ring, first) = ring_on("127.0.0.1:0");
+    let mut addresses = vec![first];
+    for address in ["127.0.0.2:0", "127.0.0.3:0"] {
+        let socket = bind_group(address).pop().expect("one socket");
+        addresses.push(socket.address());
+        ring.add(socket).expect("added");
+    }
+    ring.enter(|ring| ring.submit()).expect("armed");
+    let client = client("127.0.0.1");
+    let top_up = |address: &SocketAddr, count: usize| {
+        for _ in 0..count {
+            client.send_to(b"flood", address).expect("sent");
+        }
+    };
+    for address in &addresses {
+        top_up(address, 150);
+    }
+    let mut answered = [0; 3];
+    while answered.iter().sum::<usize>() < 600 {
+        ring.wait().expect("waited");
+        while let Some(event) = ring.next_event().expect("an event") {
+            if let Event::Arrived(arrival) = event {
+                let to = addresses.iter().position(|a| a.ip() == arrival.to);
+                let to = to.expect("one of ours");
+                answered[to] += 1;
+                echo(&mut ring, arrival, false);
+                // There is never an end to it.
+                top_up(&addresses[to], 1);
+            }
+        }
+    }
+    assert!(answered.iter().all(|&count| count >= 150), "{answered:?}");
+}
+
+/// One that waits for the batch's end before it receives again.
+#[test]
+fn a_socket_that_waits_for_its_turn_can_be_closed() {
+    let mut group = bind_group("127.0.0.1:0");
+    let watch = group[0].group();
+    let address = group[0].address();
+    let mut ring = with_parts(build(SUBMISSIONS), BUFFERS);
+    ring.add(group.pop().expect("one socket")).expect("added");
+    ring.enter(|ring| ring.submit()).expect("armed");
+    let client = client("127.0.0.1");
+    for _ in 0..100 {
+        client.send_to(b"burst", address).expect("sent");
+    }
+    ring.wait().expect("waited");
+    while let Some(event) = ring.next_event().expect("an event") {
+        if let Event::Arrived(arrival) = event {
+            echo(&mut ring, arrival, false);
+        }
+    }
+    assert_eq!(ring.sated, [0]);
+    ring.remove(address).expect("removed");
+    while !watch.is_closed() {
+        ring.wait().expect("waited");
+        while let Some(event) = ring.next_event().expect("an event") {
+            assert!(!matches!(event, Event::Arrived(_)), "it is closing");
+        }
+    }
+}
+
+#[test]
+fn who_never_sleeps_goes_on_after_a_full_batch() {
+    let (mut ring, address) = ring_on("127.0.0.1:0");
+    ring.enter(|ring| ring.submit()).expect("armed");
+    let client = client("127.0.0.1");
+    for _ in 0..100 {
+        client.send_to(b"burst", address).expect("sent");
+    }
+    let mut echoed = 0;
+    while echoed < 100 {
+        ring.spin().expect("spun");
+        while let Some(event) = ring.next_event().expect("an event") {
+            if let Event::Arrived(arrival) = event {
+                echoed += 1;
+                echo(&mut ring, arrival, false);
+            }
+        }
+    }
+    assert!(ring.tallies().rearmed_no_buffers > 0);
+}
+
 #[test]
 fn a_ring_without_the_tuning_serves_as_well() {
     let mut ring = with_parts(build_plain(SUBMISSIONS), 8);
