@@ -122,6 +122,15 @@ fn ntpdate_asks_and_sets_in_its_own_words() {
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["server"], "10.77.0.2:123", "{json}");
     assert_eq!(json["servers"][0]["stratum"], 1, "{json}");
+    assert_eq!(json["set"], false, "{json}");
+    // It is told after it was set, or nobody was found to set it by.
+    for (server, set) in [("10.77.0.2", true), ("10.77.0.77", false)] {
+        let line = format!("ntpdate -p 1 -t 0.5 --clock virtual:2 --json {server}");
+        let json = links.run(&star.hub, &line).stdout;
+        let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+        assert_eq!(json["set"], set, "{json}");
+        assert_eq!(json["trouble"].is_null(), set, "{json}");
+    }
 }
 
 #[test]

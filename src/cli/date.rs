@@ -89,14 +89,20 @@ fn set(args: &DateArgs, voice: &Voice) -> Result<(), String> {
         .map_err(|error| format!("cannot ask: {error}"))?;
 
     let chosen = choose(&found);
-    let outcome = Outcome::new(args, &servers, &found, chosen);
-    voice.report(args, &outcome, &found);
-    let (Some(chosen), Some(estimate)) = (outcome.chosen(), chosen.and_then(|n| found[n].estimate))
-    else {
-        return Err("no server suitable for synchronization found".to_owned());
+    let mut outcome = Outcome::new(args, &servers, &found, chosen);
+    // What the servers' time is told from: soon it may be another.
+    let asked = clock::realtime();
+    let estimate = chosen.and_then(|index| found[index].estimate);
+    let done = match &estimate {
+        Some(estimate) => setter.set(estimate.offset, outcome.step, clock),
+        None => Err("no server suitable for synchronization found".to_owned()),
     };
-    setter.set(estimate.offset, outcome.step, clock)?;
-    if !(args.json || args.as_ntpdig) {
+    outcome.came_to(&done);
+    voice.report(args, &outcome, &found, asked);
+    done?;
+    if let (Some(chosen), Some(estimate)) = (outcome.chosen(), estimate)
+        && !(args.json || args.as_ntpdig)
+    {
         voice.say(&format!(
             "{} time server {} offset {:.6} sec",
             if outcome.step { "step" } else { "adjust" },
@@ -151,7 +157,9 @@ fn keys(args: &DateArgs) -> Result<KeyTable, String> {
         return Ok(KeyTable::default());
     };
     let path = &args.keyfile;
-    let file = key_file::read(path, KeyFormat::Ntp)
+    // Named by the operator himself: a pipe is what `<(...)` of a shell is.
+    let file = std::fs::File::open(path)
+        .and_then(|file| key_file::read_open(file, path, KeyFormat::Ntp))
         .map_err(|error| format!("key file {}: {error}", path.display()))?;
     for said in &file.said {
         eprintln!("{said}");
@@ -276,8 +284,10 @@ struct Outcome {
     server: Option<SocketAddr>,
     /// Stepped, not slewed (or would be).
     step: bool,
-    /// The clock was to be set.
+    /// The clock was set.
     set: bool,
+    /// Why it was not, where it should have been, or why nobody is followed.
+    trouble: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -336,7 +346,14 @@ impl Outcome {
             server: chosen.map(|index| servers[index].address),
             step: args.step || (!args.slew && offset_s.abs() >= args.step_from),
             set: !(args.query || args.debug || args.clock == ClockChoice::None),
+            trouble: None,
         }
+    }
+
+    /// The clock was to be set, and this is what came of it.
+    fn came_to(&mut self, done: &Result<(), String>) {
+        self.set &= done.is_ok();
+        self.trouble = done.as_ref().err().cloned();
     }
 
     fn chosen(&self) -> Option<&Answer> {
@@ -428,10 +445,10 @@ impl Voice {
     }
 
     /// What came of asking.
-    fn report(&self, args: &DateArgs, outcome: &Outcome, found: &[Found]) {
+    fn report(&self, args: &DateArgs, outcome: &Outcome, found: &[Found], asked: WallInstant) {
         if args.as_ntpdig {
             if let Some(chosen) = outcome.chosen() {
-                ask::print(&ntpdig(args, outcome, chosen, clock::realtime()));
+                ask::print(&ntpdig(args, outcome, chosen, asked));
             }
         } else if args.json {
             // Strings and numbers.
@@ -579,6 +596,16 @@ mod tests {
         }
     }
 
+    fn outcome() -> Outcome {
+        Outcome {
+            servers: vec![answer()],
+            server: Some("192.0.2.1:123".parse().unwrap()),
+            step: true,
+            set: true,
+            trouble: None,
+        }
+    }
+
     #[test]
     fn lines_are_ntpdates() {
         assert_eq!(
@@ -590,12 +617,7 @@ mod tests {
 
     #[test]
     fn lines_are_ntpdigs() {
-        let outcome = Outcome {
-            servers: vec![answer()],
-            server: Some("192.0.2.1:123".parse().unwrap()),
-            step: true,
-            set: true,
-        };
+        let mut outcome = outcome();
         let now = WallInstant::from_unix_ns(1_470_119_811_700_000_000);
         let text = ntpdig(&args(&["x"]), &outcome, &answer(), now);
         let (_, rest) = text.split_once('.').unwrap();
@@ -607,6 +629,23 @@ mod tests {
         );
         let json = ntpdig(&args(&["x", "--json"]), &outcome, &answer(), now);
         assert!(json.contains("\"adjusted\":true"), "{json}");
+        outcome.came_to(&Err("denied".to_owned()));
+        let json = ntpdig(&args(&["x", "--json"]), &outcome, &answer(), now);
+        assert!(json.contains("\"adjusted\":false"), "{json}");
+    }
+
+    #[test]
+    fn the_clock_was_set_only_if_it_was() {
+        for (done, set, trouble) in [
+            (Ok(()), true, None),
+            (Err("denied".to_owned()), false, Some("denied")),
+        ] {
+            let mut outcome = outcome();
+            outcome.came_to(&done);
+            let json = serde_json::to_value(&outcome).unwrap();
+            assert_eq!(json["set"], set);
+            assert_eq!(json["trouble"].as_str(), trouble);
+        }
     }
 
     #[test]

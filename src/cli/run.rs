@@ -11,6 +11,7 @@ use crate::cli::args::{Metrics, RunArgs};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::dialect::Dialect;
 use crate::config::load::{Loaded, load, load_text};
+use crate::config::regular;
 use crate::config::xdp::{XdpConfig, XdpLine};
 use crate::config::{Config, Listen};
 use crate::daemon::errands::End;
@@ -107,6 +108,15 @@ pub fn options(args: &RunArgs) -> Result<Options, String> {
 fn reload(args: &RunArgs) -> Reload {
     let args = args.clone();
     Reload(Arc::new(move || {
+        // A pipe is empty by now, which is no order to forget everything.
+        if let Some(path) = &args.config {
+            regular::check(path).map_err(|error| {
+                format!(
+                    "{}: {error}, so it can't be read again; restart with -c and a regular file",
+                    path.display()
+                )
+            })?;
+        }
         let options = options(&args)?;
         Ok((options.config, options.remarks))
     }))
@@ -185,6 +195,7 @@ fn remark(note: &Diagnostic) -> (Level, String) {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::fd::AsRawFd;
     use std::path::PathBuf;
 
     use clap::Parser;
@@ -217,6 +228,18 @@ mod tests {
         let result = run(&all);
         fs::remove_file(&path).unwrap();
         result
+    }
+
+    #[test]
+    fn a_pipe_is_read_once() {
+        let (read, write) = nix::unistd::pipe().unwrap();
+        nix::unistd::write(&write, b"server 192.0.2.1\n").unwrap();
+        drop(write);
+        let path = format!("/dev/fd/{}", read.as_raw_fd());
+        let options = run(&["-c", &path]).unwrap();
+        assert_eq!(options.config.sources.len(), 1);
+        let again = (options.reload.unwrap().0)().map(|_| ());
+        assert!(again.unwrap_err().contains("it is a FIFO"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! what then lacks the key it needs is an error (`config/load`). No message repeats
 //! more of a line than the key's number and type.
 
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use crate::config::Location;
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::keys::KeyFormat;
+use crate::config::regular;
 use crate::wire::key::{Key, KeyKind, secret_of, unhex, unknown_kind};
 
 /// What a key file says.
@@ -27,14 +29,21 @@ pub struct KeyFile {
 /// Most octets of a key file: a thousand keys of the longest kind fill 100 kB.
 const FILE_LEN_MAX: u64 = 16 << 20;
 
-/// Reads the file.
+/// Reads the file that a configuration names.
 ///
 /// # Errors
 /// The sentence why it can't be read.
 pub fn read(path: &Path, format: KeyFormat) -> std::io::Result<KeyFile> {
-    let metadata = std::fs::metadata(path)?;
+    read_open(regular::open(path)?, path, format)
+}
+
+/// Reads one that is open; `path` names it in messages.
+///
+/// # Errors
+/// The sentence why it can't be read.
+pub fn read_open(file: File, path: &Path, format: KeyFormat) -> std::io::Result<KeyFile> {
+    let metadata = file.metadata()?;
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
     file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_LEN_MAX {
         let why = "it is larger than 16 MiB: that is no key file";

@@ -24,7 +24,7 @@ use crate::config::{
     Commands, Config, Family, Listen, LocalClock, Location, RECENT_DEFAULT, SourceConfig,
     SourceKind,
 };
-use crate::config::{chrony, glob, key_file, ntp};
+use crate::config::{chrony, glob, key_file, ntp, regular};
 use crate::server::rule::{Flags, Headway, Prefix, RateLimit, Rule, Who};
 use crate::time::duration::NtpDuration;
 use crate::wire::key::KeyTable;
@@ -83,13 +83,19 @@ const DEPTH_MAX: usize = 5;
 const INCLUDES_MAX: usize = 500;
 
 fn read(path: &Path) -> Result<String, String> {
-    let file = || -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(path)?;
-        file.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = file().map_err(|error| format!("it can't be read: {error}"))?;
+    // Named by the operator himself: a pipe is what `<(...)` of a shell is.
+    let file = std::fs::File::open(path);
+    file.map_err(|error| unreadable(&error)).and_then(text_of)
+}
+
+fn unreadable(error: &std::io::Error) -> String {
+    format!("it can't be read: {error}")
+}
+
+fn text_of(file: std::fs::File) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = file.take(FILE_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| unreadable(&error))?;
     if bytes.len() as u64 > FILE_MAX {
         return Err("it is larger than 256 MiB: that is no configuration file".into());
     }
@@ -608,9 +614,8 @@ impl Loader {
             self.say(read, Severity::Error, message, "delete the line");
             return;
         }
-        match read_include(path) {
-            Ok(Some(text)) => self.file(path, &text),
-            Ok(None) => {
+        let (why, help) = match regular::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let message = format!("there is no file {}; nothing is included", path.display());
                 self.say(
                     read,
@@ -618,13 +623,16 @@ impl Loader {
                     &message,
                     "create it, or delete the line",
                 );
+                return;
             }
-            Err(why) => {
-                let message = format!("{}: {why}", path.display());
-                let help = "make it readable, or delete the line";
-                self.say(read, Severity::Error, &message, help);
-            }
-        }
+            Err(error) => (unreadable(&error), regular::remedy(&error)),
+            Ok(file) => match text_of(file) {
+                Ok(text) => return self.file(path, &text),
+                Err(why) => (why, "make it readable, or delete the line"),
+            },
+        };
+        let message = format!("{}: {why}", path.display());
+        self.say(read, Severity::Error, &message, help);
     }
 
     fn finish(mut self, path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
@@ -655,6 +663,7 @@ impl Loader {
         self.clocks_are_read_or_set(&lines);
         self.weigh_lost_sources();
         self.xdp_serves(&lines);
+        self.leap_file_is_one(&lines);
         let unread = self.read_keys(&lines);
         let flags = all_flags(&self.config.rules);
         for read in &lines {
@@ -675,6 +684,19 @@ impl Loader {
             dialect: self.dialect,
             lines,
         })
+    }
+
+    /// The daemon reads it, later and again; what never is a file is an error now.
+    fn leap_file_is_one(&mut self, lines: &[ReadLine]) {
+        for read in lines {
+            if let Statement::LeapFile(path) = &read.statement
+                && let Err(error) = regular::check(path)
+                && error.kind() == std::io::ErrorKind::InvalidInput
+            {
+                let message = format!("{}: {}", path.display(), unreadable(&error));
+                self.say(read, Severity::Error, &message, regular::remedy(&error));
+            }
+        }
     }
 
     /// `filegen` lines go over all others about files; and files need a directory.
@@ -1039,7 +1061,10 @@ impl Loader {
                     (
                         Severity::Error,
                         format!("{} can't be read: {error}", path.display()),
-                        "let the user that the daemon runs as read it, or delete the line",
+                        match error.kind() {
+                            std::io::ErrorKind::InvalidInput => regular::remedy(&error),
+                            _ => "let the user that the daemon runs as read it, or delete the line",
+                        },
                     )
                 };
                 self.say(named, severity, &message, help);
@@ -1156,20 +1181,12 @@ fn files_of(directory: &Path, extension: &str) -> std::io::Result<Vec<PathBuf>> 
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|e| e == extension) && path.is_file() {
+        if path.extension().is_some_and(|e| e == extension) && !path.is_dir() {
             files.push(path);
         }
     }
     files.sort();
     Ok(files)
-}
-
-/// `None`: there is no such file.
-fn read_include(path: &Path) -> Result<Option<String>, String> {
-    match std::fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        _ => read(path).map(Some),
-    }
 }
 
 /// About a line as a whole.

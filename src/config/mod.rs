@@ -32,6 +32,7 @@ pub mod native;
 pub mod nic;
 pub mod ntp;
 pub mod refclock;
+pub mod regular;
 pub mod rtc;
 pub mod settings;
 pub mod stamping;

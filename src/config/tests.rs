@@ -1097,6 +1097,58 @@ fn files_that_cannot_be_read_are_named() {
     assert!(load(&directory.0.join("ntp.conf"), Dialect::Auto).is_ok());
 }
 
+#[test]
+fn what_is_no_regular_file_is_named_and_not_waited_for() {
+    let directory = Directory::new("fifo");
+    let at = directory.0.display().to_string();
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+    for name in ["fifo", "sub/a.conf", "sub/a.sources"] {
+        nix::unistd::mkfifo(&directory.0.join(name), mode).unwrap();
+    }
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(to, directory.0.join(name)).unwrap();
+    };
+    link("fifo", "link");
+    for (dialect, line, what) in [
+        (Dialect::Ntp, "includefile @/fifo", "a FIFO"),
+        (Dialect::Ntp, "includefile @/link", "a FIFO"),
+        (Dialect::Ntp, "includefile @/sub", "a FIFO"),
+        (Dialect::Ntp, "includefile /dev/zero", "a device"),
+        (Dialect::Ntp, "keys @/fifo", "a FIFO"),
+        (Dialect::Ntp, "keys @/sub", "a directory"),
+        (Dialect::Ntp, "leapfile @/fifo", "a FIFO"),
+        (Dialect::Ntp, "leapfile @/sub", "a directory"),
+        (Dialect::Chrony, "include @/fif?", "a FIFO"),
+        (Dialect::Chrony, "confdir @/sub", "a FIFO"),
+        (Dialect::Chrony, "sourcedir @/sub", "a FIFO"),
+        (Dialect::Chrony, "keyfile /dev/zero", "a device"),
+    ] {
+        let text = format!("server a.example\n{}\n", line.replace('@', &at));
+        let why = load_text(Path::new("x.conf"), &text, dialect).expect_err(line);
+        let said = listed(&why);
+        assert!(said.starts_with("x.conf:2: error: "), "{said}");
+        assert!(said.contains(&format!("it is {what}, and no regular file")));
+        assert!(said.contains("name a regular file"), "{said}");
+    }
+    // A link to /dev/null puts a file of another directory out of force.
+    directory.write("later/b.conf", "server b.example");
+    link("/dev/null", "first/b.conf");
+    let text = format!("confdir {at}/first {at}/later\nserver c.example\n");
+    let loaded = load_text(Path::new("x.conf"), &text, Dialect::Chrony);
+    let config = loaded
+        .unwrap_or_else(|why| panic!("{}", listed(&why)))
+        .config;
+    assert_eq!(config.sources.len(), 1);
+
+    // What a shell makes of `<(...)`.
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut writer, b"server a.example\n").unwrap();
+    drop(writer);
+    let path = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+    let loaded = load(Path::new(&path), Dialect::Auto);
+    assert_eq!(loaded.unwrap().config.sources.len(), 1);
+}
+
 /// A directory for one test, removed at its end.
 struct Directory(PathBuf);
 
@@ -1104,7 +1156,9 @@ impl Directory {
     fn new(name: &str) -> Self {
         let name = format!("ptntp-config-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(path.join("sub")).unwrap();
+        for name in ["sub", "first", "later"] {
+            std::fs::create_dir_all(path.join(name)).unwrap();
+        }
         Self(path)
     }
 

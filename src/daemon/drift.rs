@@ -6,12 +6,13 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, eaccess};
 
+use crate::config::regular;
 use crate::sync::filter::Start;
 use crate::time::units::Ppm;
 
@@ -30,10 +31,8 @@ const LEN_MAX: u64 = 256;
 /// The frequency in the file; none if there is no file. A file that is damaged
 /// or out of range is an error with a sentence; the daemon starts without.
 pub fn read(path: &Path) -> Result<Option<Start>, String> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(LEN_MAX).read_to_string(&mut text));
-    match read {
-        Ok(_) => {}
+    let text = match regular::read_text(path, LEN_MAX) {
+        Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
             return Err(format!(
@@ -41,7 +40,7 @@ pub fn read(path: &Path) -> Result<Option<Start>, String> {
                 path.display()
             ));
         }
-    }
+    };
     parse(&text).map(Some).map_err(|problem| {
         format!(
             "drift file {}: {problem}; the frequency is measured and the file written anew",

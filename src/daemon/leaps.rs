@@ -1,11 +1,11 @@
 //! Reading the leap second file: at the start and once a day, because a new one
 //! comes twice a year and a daemon runs for longer.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use crate::config::leapfile::{LEN_MAX, LeapFile, parse};
+use crate::config::regular;
 
 /// What is in the file, or a sentence.
 pub type Outcome = Result<LeapFile, String>;
@@ -13,7 +13,7 @@ pub type Outcome = Result<LeapFile, String>;
 /// Reads with blocking calls: for `--io poll`.
 pub fn read(path: &Path) -> Outcome {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LEN_MAX).read_to_end(&mut bytes));
+    let read = regular::open(path).and_then(|file| file.take(LEN_MAX).read_to_end(&mut bytes));
     understand(path, read.map(|_| bytes))
 }
 
@@ -23,6 +23,7 @@ pub async fn read_uring(path: &Path) -> Outcome {
 }
 
 async fn try_read_uring(path: &Path) -> io::Result<Vec<u8>> {
+    regular::check(path)?;
     let file = tokio_uring::fs::File::open(path).await?;
     let mut bytes = Vec::new();
     loop {
@@ -56,6 +57,12 @@ mod tests {
         let table = read(&path).expect("a table");
         assert_eq!(runtime.block_on(read_uring(&path)), Ok(table));
         std::fs::remove_file(&path).expect("it was there");
+        for wrong in [std::env::temp_dir(), "/dev/zero".into()] {
+            for error in [read(&wrong), runtime.block_on(read_uring(&wrong))] {
+                let error = error.expect_err("no file");
+                assert!(error.contains("no regular file"), "{error}");
+            }
+        }
         for error in [read(&path), runtime.block_on(read_uring(&path))] {
             let error = error.expect_err("it is gone");
             assert!(error.contains("ptntp-leaps"), "{error}");

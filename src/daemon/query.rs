@@ -7,7 +7,8 @@
 //! refused whoever asks, as ntpd does without the control key. With it one is shown the
 //! addresses we answer at and the restrictions.
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -29,12 +30,18 @@ use crate::wire::control::{
     Clock, DATA_LEN_MAX, Fault, Operation, PeerBits, REQUEST_LEN_MAX, Refusal, Request, Text,
     parse_address, parse_stamp, peer_status, sign, system_status,
 };
+use crate::wire::key::KeyTable;
 use crate::wire::packet::{Leap, STRATUM_MAX};
 
 /// Messages a second to all who ask together, and how many may be saved up: strangers
 /// do not decide how much we say. A whole list of clients takes a few seconds.
 const MESSAGES_PER_SECOND: f64 = 1000.0;
 const MESSAGES_SAVED: f64 = 1000.0;
+/// Of these, what only those get whom we know: strangers keep nobody from asking.
+const MESSAGES_KEPT: f64 = 200.0;
+/// Looking through so many places for clients counts as a message: what it costs grows
+/// with what the operator has room for.
+const PLACES_PER_MESSAGE: usize = 4096;
 /// How long a nonce is good, as ntpd's.
 const NONCE_SECONDS: i64 = 16;
 /// ntpd's limits of one answer with clients.
@@ -85,6 +92,12 @@ impl Query {
             to,
             interface,
         })
+    }
+
+    /// Is it this machine's, or signed with a key of ours?
+    pub fn is_known(&self, keys: &KeyTable) -> bool {
+        self.from.ip().is_loopback()
+            || Request::parse(self.bytes()).is_ok_and(|request| request.signer(keys).is_some())
     }
 
     /// As it came.
@@ -186,12 +199,14 @@ impl Answerer {
         }
     }
 
-    /// How long to wait before the next [`answer`](Self::answer); zero: not at all.
-    pub fn pause(&mut self, now: MonoInstant) -> NtpDuration {
+    /// How long to wait before the next [`answer`](Self::answer), to one whom we know
+    /// ([`Query::is_known`]) or don't; zero: not at all.
+    pub fn pause(&mut self, now: MonoInstant, known: bool) -> NtpDuration {
         let earned = now.since(self.counted).as_seconds().max(0.0) * MESSAGES_PER_SECOND;
         self.means = (self.means + earned).min(MESSAGES_SAVED);
         self.counted = now;
-        let lacking = (1.0 - self.means) / MESSAGES_PER_SECOND;
+        let kept = if known { 0.0 } else { MESSAGES_KEPT };
+        let lacking = (1.0 + kept - self.means) / MESSAGES_PER_SECOND;
         NtpDuration::from_seconds(lacking.max(0.0))
     }
 
@@ -216,6 +231,15 @@ impl Answerer {
         let keys = &knowledge.policy.keys;
         let signer = request.signer(keys);
         let trusted = signer.is_some_and(|key| keys.control() == Some(key.id()));
+        let searched = Cell::new(0);
+        let clients = || {
+            searched.set(searched.get() + knowledge.clients_max);
+            (knowledge.clients)()
+        };
+        let knowledge = &Knowledge {
+            clients: &clients,
+            ..*knowledge
+        };
         let mut messages = match self.read(&request, from, trusted, knowledge) {
             Ok(Some(Answer { status, data })) => head.answer(leap, status, &data),
             Ok(None) => Vec::new(),
@@ -224,7 +248,7 @@ impl Answerer {
         if let Some(key) = signer {
             messages.iter_mut().for_each(|message| sign(message, key));
         }
-        self.means -= messages.len() as f64;
+        self.means -= (messages.len() + searched.get() / PLACES_PER_MESSAGE) as f64;
         messages
     }
 
@@ -397,6 +421,7 @@ fn interfaces(report: &Report) -> Vec<u8> {
             ),
         };
         let [received, sent, lost] = std::mem::take(&mut sums);
+        let row = text.len();
         text.put(&format!("addr.{n}"), address);
         text.put(&format!("bcast.{n}"), "");
         text.put(&format!("en.{n}"), 1);
@@ -407,6 +432,10 @@ fn interfaces(report: &Report) -> Vec<u8> {
         text.put(&format!("txerr.{n}"), lost);
         text.put(&format!("pc.{n}"), from_here.count());
         text.put(&format!("up.{n}"), report.uptime.as_seconds() as i64);
+        if !text.fits() {
+            text.cut(row);
+            break;
+        }
     }
     text.finish()
 }
@@ -447,10 +476,15 @@ fn restrictions(policy: &Policy) -> Vec<u8> {
         if entry.ntpport {
             words.insert(0, "ntpport");
         }
+        let row = text.len();
         text.put(&format!("addr.{n}"), address);
         text.put(&format!("mask.{n}"), mask);
         text.put(&format!("hits.{n}"), 0);
         text.put(&format!("flags.{n}"), words.join(" "));
+        if !text.fits() {
+            text.cut(row);
+            break;
+        }
     }
     text.finish()
 }
@@ -508,9 +542,12 @@ fn select(
         Quoted(value) => text.put_quoted(name, value),
         value => text.put(name, value),
     };
-    let mut any = false;
+    // Each once, as ntpd does: who repeats a name does not multiply our answer.
+    let mut said = HashSet::new();
     for (name, _) in request.items() {
-        any = true;
+        if !said.insert(name) {
+            continue;
+        }
         if name == list {
             let names: Vec<_> = variables.iter().map(|(name, ..)| *name).collect();
             put(&(list, Asked, Quoted(names.join(","))));
@@ -519,7 +556,7 @@ fn select(
             put(known.ok_or(Refusal::UnknownVariable)?);
         }
     }
-    if !any {
+    if said.is_empty() {
         let always = |variable: &&Variable| variable.1 == Always;
         variables.iter().filter(always).for_each(put);
     }
@@ -1205,7 +1242,7 @@ mod tests {
     use crate::server::access::AccessTable;
     use crate::server::respond::BadMac;
     use crate::server::rule::{Headway, Prefix, RateLimit, Rule, Who};
-    use crate::wire::key::{Key, KeyTable};
+    use crate::wire::key::Key;
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -1440,12 +1477,92 @@ mod tests {
     fn nobody_makes_us_talk_without_end() {
         let mut answerer = answerer();
         let mut answered = 0;
-        while answerer.pause(MonoInstant::ZERO) == NtpDuration::ZERO {
-            answered += ask(&mut answerer, &request(2, 1, ""), &[]).len();
-        }
-        assert!((900..1100).contains(&answered), "{answered}");
+        let mut ask_until_dry = |answerer: &mut Answerer, known| {
+            while answerer.pause(MonoInstant::ZERO, known) == NtpDuration::ZERO {
+                answered += ask(answerer, &request(2, 1, ""), &[]).len();
+            }
+            answered
+        };
+        let strangers = ask_until_dry(&mut answerer, false);
+        assert!((780..820).contains(&strangers), "{strangers}");
+        let all = ask_until_dry(&mut answerer, true);
+        assert!((980..1020).contains(&all), "{all}");
         let later = MonoInstant::ZERO + NtpDuration::from_whole_seconds(1);
-        assert_eq!(answerer.pause(later), NtpDuration::ZERO);
+        assert_eq!(answerer.pause(later, false), NtpDuration::ZERO);
+        // A name that is repeated is said once.
+        let names = "sys_var_list,".repeat(30);
+        let once = ask(&mut answerer, &request(2, 0, "sys_var_list"), &[]);
+        assert_eq!(ask(&mut answerer, &request(2, 0, &names), &[]), once);
+        // Many places for clients cost as much as messages.
+        let knowledge = Knowledge {
+            report: &example(),
+            policy: &policy(),
+            now: at(0),
+            clients: &Vec::new,
+            clients_max: 300 * PLACES_PER_MESSAGE,
+        };
+        let (asker, bytes) = (ASKER.parse().unwrap(), request(2, 0, "mru_depth"));
+        let before = answerer.means;
+        answerer.answer(&bytes, asker, &knowledge);
+        assert_eq!(before - answerer.means, 301.0);
+    }
+
+    #[test]
+    fn who_is_here_or_signs_is_known() {
+        let keys = policy().keys;
+        let signed = |key: &str| {
+            let mut bytes = request(2, 0, "");
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+            sign(&mut bytes, &key.parse().unwrap());
+            bytes
+        };
+        let here = "127.0.0.1:40000";
+        for (bytes, from, known) in [
+            (request(2, 0, ""), here, true),
+            (request(2, 0, ""), "[::1]:40000", true),
+            (request(2, 0, ""), ASKER, false),
+            (signed(KEYS[0]), ASKER, true),
+            (signed(KEYS[1]), ASKER, true),
+            (signed("7:SHA1:guess"), ASKER, false),
+        ] {
+            let from = from.parse().unwrap();
+            let query = Query::new(&bytes, from, "192.0.2.1".parse().unwrap(), 0).unwrap();
+            assert_eq!(query.is_known(&keys), known, "{from}");
+        }
+    }
+
+    /// Neither a line nor a row is cut off.
+    #[test]
+    fn what_does_not_fit_an_answer_is_left_out_by_rows() {
+        let rules: Vec<_> = (0..2000_u32)
+            .map(|n| {
+                let address = Ipv4Addr::from(0x0a00_0000 + n).into();
+                let prefix = Prefix::new(address, 32).unwrap();
+                let ntpport = false;
+                Rule::Restrict(Who::Block { prefix, ntpport }, Flags::KOD)
+            })
+            .collect();
+        let many = Policy {
+            access: AccessTable::compile(&rules, &[]),
+            ..policy()
+        };
+        let addresses = (0..2000_u16).map(|n| SocketAddr::from(([10, 0, 0, 1], n)));
+        let report = Report {
+            serving: addresses.collect(),
+            ..example()
+        };
+        for (data, last, end) in [
+            (restrictions(&many), "flags", "flags.N=kod\r\n"),
+            (interfaces(&report), "up", "up.N="),
+        ] {
+            assert!((65_000..=65_535).contains(&data.len()), "{}", data.len());
+            let text = String::from_utf8(data).unwrap();
+            let rows = text.matches("addr.").count();
+            assert_eq!(text.matches(&format!("{last}.")).count(), rows);
+            assert!(text.ends_with("\r\n"));
+            let end = end.replace('N', &(rows - 1).to_string());
+            assert!(text[text.len() - 40..].contains(&end), "{end}");
+        }
     }
 
     proptest! {

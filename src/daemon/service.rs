@@ -633,7 +633,8 @@ async fn serve_queries(
     latest: Latest,
 ) {
     while let Some(query) = queries.recv().await {
-        let pause = answerer.pause(clock::monotonic());
+        let known = query.is_known(&workers.policy().keys);
+        let pause = answerer.pause(clock::monotonic(), known);
         if pause > NtpDuration::ZERO {
             sleep(Duration::from_secs_f64(pause.as_seconds())).await;
         }

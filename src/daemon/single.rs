@@ -238,7 +238,12 @@ impl Server {
                 ..
             } = arrival;
             match Query::new(&self.buffer[..len], from, to, interface) {
-                Some(query) if self.asked.waiting.len() < QUERIES_MAX => {
+                // Strangers don't take all the room.
+                Some(query)
+                    if self.asked.waiting.len() < QUERIES_MAX / 2
+                        || self.asked.waiting.len() < QUERIES_MAX
+                            && query.is_known(&self.policy.keys) =>
+                {
                     self.asked.waiting.push((index, query));
                 }
                 _ => self.counters.counters.note_control_dropped(),
@@ -277,7 +282,9 @@ impl Server {
             return;
         }
         // Before the report is made, which a flood is not worth.
-        if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
+        let keys = &self.policy.keys;
+        let known = self.asked.waiting.iter().any(|(_, q)| q.is_known(keys));
+        if self.asked.answerer.pause(clock::monotonic(), known) > NtpDuration::ZERO {
             for _ in self.asked.waiting.drain(..) {
                 self.counters.counters.note_control_dropped();
             }
@@ -286,7 +293,8 @@ impl Server {
         let report = report();
         let counted = Arc::clone(&self.counters);
         for (index, query) in self.asked.waiting.drain(..) {
-            if self.asked.answerer.pause(clock::monotonic()) > NtpDuration::ZERO {
+            let known = query.is_known(&self.policy.keys);
+            if self.asked.answerer.pause(clock::monotonic(), known) > NtpDuration::ZERO {
                 self.counters.counters.note_control_dropped();
                 continue;
             }

@@ -586,7 +586,12 @@ impl Worker<'_> {
                 }),
                 Verdict::Drop(Reason::Control) => {
                     let query = Query::new(bytes, from, to, interface);
-                    let send = |query| self.shared.queries.try_send(query).is_err();
+                    let queue = &self.shared.queries;
+                    // Strangers don't take all the room.
+                    let send = |query: Query| {
+                        queue.capacity() <= QUERIES_MAX / 2 && !query.is_known(&policy.keys)
+                            || queue.try_send(query).is_err()
+                    };
                     if query.is_none_or(send) {
                         self.counters.note_control_dropped();
                     }

@@ -24,6 +24,7 @@ const VERSIONS: std::ops::RangeInclusive<u8> = 1..=4;
 const ALIGNMENT: usize = 8;
 /// Lines of a text are wrapped before this many octets.
 const LINE_LEN: usize = 72;
+const LINE_END: &[u8] = b"\r\n";
 
 /// Bits of the second octet beside the operation.
 const RESPONSE: u8 = 0x80;
@@ -343,6 +344,16 @@ impl Text {
         self.bytes.len()
     }
 
+    /// Is there room for it in one answer?
+    pub fn fits(&self) -> bool {
+        self.bytes.len() + LINE_END.len() <= ANSWER_LEN_MAX
+    }
+
+    /// Leaves out what was put since there were `len` octets; nothing is put after that.
+    pub fn cut(&mut self, len: usize) {
+        self.bytes.truncate(len);
+    }
+
     /// Is there nothing?
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
@@ -351,7 +362,7 @@ impl Text {
     /// The data of an answer.
     pub fn finish(mut self) -> Vec<u8> {
         if !self.bytes.is_empty() {
-            self.bytes.extend_from_slice(b"\r\n");
+            self.bytes.extend_from_slice(LINE_END);
         }
         self.bytes
     }
@@ -361,7 +372,7 @@ impl Text {
             self.bytes.push(b',');
             self.line += 1;
             if item.len() + self.line + 1 >= LINE_LEN {
-                self.bytes.extend_from_slice(b"\r\n");
+                self.bytes.extend_from_slice(LINE_END);
                 self.line = 0;
             } else {
                 self.bytes.push(b' ');

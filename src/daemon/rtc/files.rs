@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::config::regular;
 use crate::daemon::drift;
 use crate::daemon::rtc::line::{Fit, Rate};
 use crate::time::instant::WallInstant;
@@ -17,6 +18,8 @@ pub const ADJTIME: &str = "/etc/adjtime";
 const SIGMA_UNSAID: Ppm = Ppm(5.0);
 /// Faster is no clock.
 const RATE_MAX: Ppm = Ppm(1000.0);
+/// Either file has a few lines.
+const LEN_MAX: u64 = 1 << 16;
 const DAY_S: f64 = 86_400.0;
 
 /// The `rtcfile`: four fields that chronyd reads and writes (valid, reference time,
@@ -35,7 +38,7 @@ impl RtcFile {
     /// valid. A damaged file is an error with a sentence.
     pub fn read(path: &Path) -> Result<Option<Self>, String> {
         let named = |problem: String| format!("rtcfile {}: {problem}", path.display());
-        match fs::read_to_string(path) {
+        match regular::read_text(path, LEN_MAX) {
             Ok(text) => Self::parse(&text).map_err(named),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(named(error.to_string())),
@@ -117,7 +120,7 @@ pub struct Adjtime {
 impl Adjtime {
     /// The file's contents; none if there is no file.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
-        match fs::read_to_string(path) {
+        match regular::read_text(path, LEN_MAX) {
             Ok(text) => Ok(Some(Self::parse(&text))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => {

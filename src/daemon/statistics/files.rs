@@ -77,9 +77,10 @@ impl Book {
     }
 
     /// Those lines with their ends, and with chronyd's banners before some of them.
-    pub fn text(&mut self, lines: &[String]) -> String {
+    pub fn text(&mut self, lines: &[String]) -> Page {
         let banner = banner(self.config.kind);
         let mut text = String::new();
+        let mut ends = Vec::with_capacity(lines.len());
         for line in lines {
             let due = self.banner > 0 && self.written.is_multiple_of(self.banner);
             if due && !banner.is_empty() {
@@ -92,8 +93,9 @@ impl Book {
             self.written = self.written.wrapping_add(1);
             text.push_str(line);
             text.push('\n');
+            ends.push(text.len());
         }
-        text
+        Page { text, ends }
     }
 
     /// The second by which files are told apart: of the day, or of the daemon's age.
@@ -191,6 +193,36 @@ impl Book {
     fn path(&self) -> String {
         self.directory.join(&self.config.name).display().to_string()
     }
+}
+
+/// Lines as they are written.
+#[derive(Debug)]
+pub struct Page {
+    /// All of them.
+    pub text: String,
+    /// Where each ends, banners not counted.
+    ends: Vec<usize>,
+}
+
+impl Page {
+    /// How many lines are not whole where only `written` octets were written.
+    pub fn lost(&self, written: usize) -> usize {
+        self.ends.len() - self.ends.partition_point(|end| *end <= written)
+    }
+}
+
+/// Writes all of it; else how many octets of it were, and why not more.
+fn write_all(mut file: impl Write, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.write(&bytes[done..]) {
+            Ok(0) => return Err((done, ErrorKind::WriteZero.into())),
+            Ok(len) => done += len,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err((done, error)),
+        }
+    }
+    Ok(())
 }
 
 /// A file about to be opened.
@@ -327,20 +359,22 @@ impl Scribe {
             if lines.is_empty() {
                 continue;
             }
-            let written = (|| {
-                if !book.is_current(entry.now) || file.is_none() {
-                    *file = Some(book.begin(entry.now).open(true)?);
-                }
-                let text = book.text(&lines);
-                file.as_mut()
-                    .map_or(Ok(()), |f| f.write_all(text.as_bytes()))
-            })();
+            let open = match file.take().filter(|_| book.is_current(entry.now)) {
+                Some(open) => Ok(open),
+                None => book.begin(entry.now).open(true),
+            };
+            let written = open.map_err(|error| (lines.len(), error)).and_then(|open| {
+                let page = book.text(&lines);
+                write_all(&open, page.text.as_bytes())
+                    .map_err(|(done, error)| (page.lost(done), error))?;
+                Ok(open)
+            });
             match written {
-                Ok(()) => book.succeeded(),
-                Err(error) => {
-                    *file = None;
-                    book.failed(lines.len(), &error.to_string(), entry.now.mono);
+                Ok(open) => {
+                    *file = Some(open);
+                    book.succeeded();
                 }
+                Err((lost, error)) => book.failed(lost, &error.to_string(), entry.now.mono),
             }
         }
     }
@@ -546,14 +580,37 @@ mod tests {
         };
         let mut book = Book::of(&config, MonoInstant::ZERO).remove(0);
         let lines: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
-        let text = book.text(&lines);
-        let rows: Vec<&str> = text.lines().collect();
+        let page = book.text(&lines);
+        let rows: Vec<&str> = page.text.lines().collect();
         assert!(rows[0].starts_with("====") && rows[1].starts_with("   Date (UTC) Time"));
         assert_eq!((rows[0].len(), rows[2]), (rows[1].len(), rows[0]));
         assert_eq!((rows[3], rows[4], rows[8], rows.len()), ("a", "b", "c", 9));
+        // What was cut off is lost, a banner is no line.
+        let to = |text: &str| page.text.find(text).unwrap();
+        let whole = page.text.len();
+        for (written, lost) in [
+            (0, 3),
+            (to("a\n"), 3),
+            (to("a\n") + 1, 3),
+            (to("a\n") + 2, 2),
+            (to("b\n") + 2, 1),
+            (to("c\n"), 1),
+            (whole - 1, 1),
+            (whole, 0),
+        ] {
+            assert_eq!(page.lost(written), lost, "{written}");
+        }
         // Each file begins with one.
         book.begin(at(2026, 1, 1, 1, 0).now);
-        assert_eq!(book.text(&lines[..1]).lines().count(), 4);
+        assert_eq!(book.text(&lines[..1]).text.lines().count(), 4);
+    }
+
+    #[test]
+    fn how_much_went_to_a_full_disk_is_known() {
+        let mut room = [0; 10];
+        let (done, error) = write_all(&mut room[..], b"one\ntwo\nthree\n").unwrap_err();
+        assert_eq!((done, error.kind()), (10, ErrorKind::WriteZero));
+        assert_eq!(&room, b"one\ntwo\nth");
     }
 
     #[test]

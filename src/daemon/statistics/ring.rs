@@ -211,14 +211,14 @@ impl Desk {
             }
             let written = match opened {
                 Ok(()) => self.write(&lines).await,
-                Err(error) => Err(error),
+                Err(error) => Err((lines.len(), error)),
             };
             match written {
                 Ok(()) => self.book.succeeded(),
-                Err(error) => {
+                Err((lost, error)) => {
                     self.file = None;
                     self.book.close();
-                    self.book.failed(lines.len(), &error.to_string(), now.mono);
+                    self.book.failed(lost, &error.to_string(), now.mono);
                 }
             }
             if next.is_none() {
@@ -241,21 +241,23 @@ impl Desk {
         Ok(())
     }
 
-    async fn write(&mut self, lines: &[String]) -> io::Result<()> {
+    /// Writes them; else how many are lost, and why.
+    async fn write(&mut self, lines: &[String]) -> Result<(), (usize, io::Error)> {
         let Some(file) = &self.file else {
             return Ok(());
         };
-        let mut bytes = self.book.text(lines).into_bytes();
+        let mut page = self.book.text(lines);
+        let mut bytes = std::mem::take(&mut page.text).into_bytes();
         let mut done = 0;
         while done < bytes.len() {
             // The offset −1 of io_uring_enter(2): at the end, as the file was opened for.
             let (result, slice) = file.write_at(bytes.slice(done..), u64::MAX).submit().await;
             bytes = slice.into_inner();
             match result {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => return Err((page.lost(done), io::ErrorKind::WriteZero.into())),
                 Ok(length) => done += length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err((page.lost(done), error)),
             }
         }
         Ok(())
@@ -372,6 +374,32 @@ mod tests {
             assert!(!clerks.finish(Duration::from_millis(500)).await);
         });
         assert_eq!(lines(&room.join("file")), WRITES_MAX + 10);
+        std::fs::remove_dir_all(&room).unwrap();
+    }
+
+    #[test]
+    fn of_lines_written_at_once_only_those_that_found_no_room_are_lost() {
+        let Some(runtime) = runtime() else { return };
+        let room = room("part");
+        let (reader, writer) = std::io::pipe().unwrap();
+        let lines: Vec<String> = (0..100).map(|n| format!("{n:0999}")).collect();
+        runtime.block_on(async {
+            let mut desk = Desk {
+                book: Book::of(&config(&room, &["use"]), MonoInstant::ZERO).remove(0),
+                file: Some(File::from_std(std::os::fd::OwnedFd::from(writer).into())),
+                cycles: Rc::default(),
+                seen: 0,
+            };
+            // Full, and then nobody is there to empty it.
+            let leave = async {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                drop(reader);
+            };
+            let (written, ()) = tokio::join!(desk.write(&lines), leave);
+            let (lost, error) = written.unwrap_err();
+            // What a pipe holds (pipe(7)).
+            assert_eq!(lost, 100 - 65_536 / 1000, "{error}");
+        });
         std::fs::remove_dir_all(&room).unwrap();
     }
 
