@@ -132,7 +132,8 @@ fn noclient_lets_a_server_in_and_serves_it_nothing() {
 /// At least, and at most.
 type Bounds = (usize, usize);
 
-/// How many of forty requests at once are answered, and how many kissed.
+/// How many of forty requests at once are answered, and how many kissed. What a coin
+/// decides has bounds that it misses less than once in a million runs.
 #[test]
 fn limits_are_what_the_lines_say() {
     require!(root);
@@ -140,8 +141,8 @@ fn limits_are_what_the_lines_say() {
         ("ntp", "discard", [(1, 1), (1, 1)]),
         ("ntp", "discard average 0 minimum 0", [(40, 40), (0, 0)]),
         ("ntp", "discard average 5 minimum 0", [(8, 10), (1, 1)]),
-        ("ntp", "limit average 0.01 burst 5", [(5, 5), (10, 30)]),
-        ("ntp", "limit average 0.01 burst 9", [(9, 9), (10, 30)]),
+        ("ntp", "limit average 0.01 burst 5", [(5, 5), (4, 31)]),
+        ("ntp", "limit average 0.01 burst 9", [(9, 9), (3, 28)]),
         ("ntp", "limit average 1000 burst 5", [(15, 40), (0, 30)]),
         (
             "ntp",
@@ -156,17 +157,17 @@ fn limits_are_what_the_lines_say() {
         (
             "ntp",
             "limit interval 100 burst 5 leak 1 kisses 0",
-            [(12, 35), (0, 0)],
+            [(9, 36), (0, 0)],
         ),
         (
             "chrony",
             "ratelimit interval 6 burst 5 leak 4",
-            [(5, 15), (0, 0)],
+            [(5, 18), (0, 0)],
         ),
         (
             "chrony",
             "ratelimit interval 6 burst 12 leak 1",
-            [(16, 38), (0, 0)],
+            [(14, 39), (0, 0)],
         ),
         (
             "chrony",
