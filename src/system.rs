@@ -113,9 +113,12 @@ impl SystemState {
     /// How fast the dispersion grows, in units of 2^-48, rounded up; the least and most
     /// that [`grown`] takes.
     pub fn dispersion_rate_scaled(&self) -> u64 {
-        let scaled = (self.dispersion_rate.ratio() * (1_u64 << 48) as f64).ceil();
-        // `as` saturates and takes NaN to 0.
-        (scaled as u64).min(RATE_SCALED_MAX)
+        let scaled = self.dispersion_rate.ratio() * (1_u64 << 48) as f64;
+        // `as` saturates and takes NaN to 0. The library's call that rounds up costs
+        // more than this, on a packet's way.
+        let whole = scaled as u64;
+        let up = u64::from(scaled > whole as f64);
+        whole.saturating_add(up).min(RATE_SCALED_MAX)
     }
 
     fn growth_until(&self, now: WallInstant) -> NtpDuration {

@@ -7,7 +7,7 @@ use crate::daemon::distribution::Distribution;
 use crate::daemon::status::ServerCounts;
 use crate::linux::ring::Tallies;
 use crate::server::verdict::Verdict;
-use crate::time::duration::NtpDuration;
+use crate::time::instant::WallInstant;
 
 /// Sub-buckets per power of two, as a power of two: values are known to 1 part in 32.
 const FINE_BITS: u32 = 5;
@@ -49,8 +49,8 @@ impl WorkerCounters {
 
     /// Notes how long a request took from its receive stamp until its reply was
     /// handed to the kernel. Negative ones (the clock was stepped) count as zero.
-    pub fn note_latency(&self, latency: NtpDuration) {
-        let ns = latency.as_nanos().max(0) as u64;
+    pub fn note_latency(&self, received: WallInstant, sent: WallInstant) {
+        let ns = sent.unix_ns().saturating_sub(received.unix_ns()).max(0) as u64;
         add(&self.latency[bucket_of(ns)], 1);
         add(&self.latency_sum_ns, ns);
     }
@@ -222,17 +222,18 @@ mod tests {
     fn a_scrape_adds_up_the_workers() {
         let workers = [WorkerCounters::default(), WorkerCounters::default()];
         let verdict = Verdict::Drop(Reason::ALL[0]);
+        let at_us = |us: i64| WallInstant::from_unix_ns(us * 1000);
         for worker in &workers {
             worker.count(&verdict);
             for us in 1..=100 {
-                worker.note_latency(NtpDuration::from_nanos(us * 1000));
+                worker.note_latency(at_us(0), at_us(us));
             }
         }
         workers[1].set_ring(&Tallies {
             send_errors: 7,
             ..Tallies::default()
         });
-        workers[0].note_latency(NtpDuration::from_whole_seconds(-1));
+        workers[0].note_latency(at_us(1), at_us(0));
         let counts = collect(&workers);
         assert_eq!(counts.requests[verdict.index()].1, 2);
         assert_eq!(counts.ring_events[2], ("send_error", 7));

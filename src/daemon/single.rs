@@ -268,7 +268,7 @@ impl Server {
                 .map(|id| socket.expect_departure(id, token, real)),
         };
         if sent.is_ok() {
-            self.counters.counters.note_latency(real - arrival.stamp.at);
+            self.counters.counters.note_latency(arrival.stamp.at, real);
         } else {
             // Lost like any other datagram; counted like a ring's.
             self.tallies.send_errors += 1;

@@ -604,7 +604,7 @@ impl Worker<'_> {
             complete(&policy.keys, reply, snapshot.clock.to_local(leaves));
         };
         if let Some(sent) = self.ring.answer(arrival, judge, stamp)? {
-            self.counters.note_latency(sent - at);
+            self.counters.note_latency(at, sent);
         }
         Ok(())
     }

@@ -3,10 +3,11 @@
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-/// An address in the kernel's layout, with room for either family.
+/// An address in the kernel's layout, with room for either family and no more: it is
+/// made twice for each reply.
 #[derive(Clone, Copy)]
 pub struct RawAddress {
-    storage: libc::sockaddr_storage,
+    storage: libc::sockaddr_in6,
     len: libc::socklen_t,
 }
 
@@ -14,9 +15,9 @@ impl RawAddress {
     /// Room for an answer from the kernel.
     pub fn empty() -> Self {
         Self {
-            // SAFETY: sockaddr_storage is plain bytes; all zero means AF_UNSPEC.
+            // SAFETY: sockaddr_in6 is plain bytes; all zero means AF_UNSPEC.
             storage: unsafe { mem::zeroed() },
-            len: mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t,
+            len: mem::size_of::<libc::sockaddr_in6>() as libc::socklen_t,
         }
     }
 
@@ -49,7 +50,7 @@ impl RawAddress {
     /// longer than any address is cut.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let mut raw = Self::empty();
-        let len = bytes.len().min(mem::size_of::<libc::sockaddr_storage>());
+        let len = bytes.len().min(mem::size_of::<libc::sockaddr_in6>());
         // SAFETY: `len` octets are readable there and fit here; the two don't overlap.
         unsafe {
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), raw.as_mut_ptr().cast::<u8>(), len);
@@ -61,7 +62,7 @@ impl RawAddress {
     /// The address, if it is one of IPv4 or IPv6 and complete.
     pub fn to_socket_addr(&self) -> Option<SocketAddr> {
         let len = self.len as usize;
-        match i32::from(self.storage.ss_family) {
+        match i32::from(self.storage.sin6_family) {
             libc::AF_INET if len >= mem::size_of::<libc::sockaddr_in>() => {
                 // SAFETY: the storage is larger than and as aligned as sockaddr_in,
                 // and every bit pattern is a valid one.

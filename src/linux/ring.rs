@@ -519,7 +519,7 @@ impl<T: Copy> Ring<T> {
         let reply = &mut self.reply[..outgoing.len];
         let now = realtime();
         if let Some(start) = outgoing.stamp_late {
-            stamp(&mut reply[start..], now + self.pace.lead());
+            stamp(&mut reply[start..], self.pace.gone(now));
         }
         let tracked_as = is_tracked.then(|| {
             socket.tracker.begin(Departing {

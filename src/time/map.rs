@@ -32,7 +32,9 @@ impl ClockMap {
     pub fn to_local(&self, real: WallInstant) -> WallInstant {
         let elapsed = real.unix_ns().wrapping_sub(self.anchor_real.unix_ns());
         // The product is small, so f64 keeps it exact to well below a nanosecond.
-        let gained = (elapsed as f64 * self.rate.ratio()).round() as i64;
+        let gained = elapsed as f64 * self.rate.ratio();
+        // Rounds without the library's call for it: this is on a packet's way.
+        let gained = (gained + 0.5_f64.copysign(gained)) as i64;
         WallInstant::from_unix_ns(
             self.anchor_local
                 .unix_ns()

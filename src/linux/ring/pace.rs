@@ -3,6 +3,7 @@
 //! moment at which they will be gone.
 
 use crate::time::duration::NtpDuration;
+use crate::time::instant::WallInstant;
 
 /// One reply in so many has its departure looked at.
 const REPLIES_PER_SAMPLE: u32 = 256;
@@ -23,9 +24,9 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// From the stamp to the departure.
-    pub(super) fn lead(&self) -> NtpDuration {
-        NtpDuration::from_nanos(self.lead_ns)
+    /// When a reply that is stamped `now` will have left.
+    pub(super) fn gone(&self, now: WallInstant) -> WallInstant {
+        WallInstant::from_unix_ns(now.unix_ns().saturating_add(self.lead_ns))
     }
 
     /// Should the departure of the next reply be looked at?
@@ -48,6 +49,10 @@ impl Pace {
 mod tests {
     use super::*;
 
+    fn lead_ns(pace: &Pace) -> i64 {
+        pace.gone(WallInstant::default()).unix_ns()
+    }
+
     #[test]
     fn the_lead_is_found_and_kept_through_interruptions() {
         let mut pace = Pace::default();
@@ -60,8 +65,7 @@ mod tests {
             }
         }
         assert_eq!(samples, 20_000 / REPLIES_PER_SAMPLE);
-        let lead_ns = pace.lead().as_nanos();
-        assert!((3_900..=4_000).contains(&lead_ns), "{lead_ns}");
+        assert!((3_900..=4_000).contains(&lead_ns(&pace)));
     }
 
     #[test]
@@ -70,6 +74,6 @@ mod tests {
         for round in 0..10_000 {
             pace.learn(NtpDuration::from_nanos(10_000 + round * 1_000));
         }
-        assert!(pace.lead() <= NtpDuration::from_nanos(LEAD_MAX_NS));
+        assert!(lead_ns(&pace) <= LEAD_MAX_NS);
     }
 }
