@@ -39,7 +39,7 @@ fn wait(what: &str, daemons: &[&Ptntp<'_>], condition: impl FnMut() -> bool) {
     assert!(wait_until(secs(60), condition), "{what}: {:?}", tell());
 }
 
-/// By IPv6 and with a key; one of them in a single thread.
+/// By IPv6 and with a key; one of them in a single thread, which gets its peer by a reload.
 #[test]
 fn who_loses_its_servers_follows_the_peer_and_never_each_other() {
     require!(root, peers, ipv6);
@@ -63,16 +63,20 @@ fn who_loses_its_servers_follows_the_peer_and_never_each_other() {
         .config(OPEN)
         .args(&["--port", "11123"])
         .start();
+    let alone = "server 127.0.0.1 port 11123 iburst minpoll 0 maxpoll 0\nrestrict default\n\
+                 keys @DIR@/keys\ntrustedkey 7\n";
     let second = in_namespace(&star.spokes[0])
         .clock("virtual:-0.2,-30")
         .args(&["--io", "poll"])
-        .config(&format!(
-            "server 127.0.0.1 port 11123 iburst minpoll 0 maxpoll 0\n\
-             peer {} key 7 minpoll 0 maxpoll 0\nrestrict default\nkeys @DIR@/keys\ntrustedkey 7\n",
-            hub_v6(0)
-        ));
+        .config(alone);
     second.directory().write("keys", keys);
     let second = second.start();
+    let file = second.directory.path().join("ntp.conf");
+    let line = format!("peer {} key 7 minpoll 0 maxpoll 0\n", hub_v6(0));
+    let lines = std::fs::read_to_string(&file).expect("our file") + &line;
+    std::fs::write(&file, lines).expect("our directory");
+    let output = second.tell(&["reload"]);
+    assert!(output.status.success(), "{output:?}");
     let both = [&first, &second];
 
     wait("both are reachable", &both, || {

@@ -396,13 +396,6 @@ impl Config {
         self.sources.iter().cloned().chain(initial).collect()
     }
 
-    /// Does anything but requests and replies pass the port that we serve on?
-    pub fn shares_served_port(&self) -> bool {
-        let mut kinds = self.sources.iter().map(|source| source.kind);
-        let sharing = [SourceKind::Peer, SourceKind::Heard];
-        kinds.any(|kind| sharing.contains(&kind)) || !self.broadcasts.is_empty()
-    }
-
     /// How many clients to remember for those who look on. It costs each request some
     /// 13 ns, so that is done where the file asks for it: in an ntp.conf by `enable monitor`
     /// or `mru`, or as in ntpd by a `limited` rule, and not after `disable monitor`; in a

@@ -39,7 +39,7 @@ use crate::daemon::xdp::{Both, Tier};
 use crate::linux::caps::{self, Capabilities, Capability};
 use crate::linux::clock;
 use crate::linux::netlink;
-use crate::linux::reuseport::{self, ListenError, listen_error};
+use crate::linux::reuseport::{self, ListenError};
 use crate::linux::ring;
 use crate::linux::signal::Signals;
 use crate::linux::udp::{Leaving, ServerSocket};
@@ -632,14 +632,8 @@ fn bind_single(
         addresses
             .iter()
             .map(|&address| {
-                // Requests of our own leave by the port of PTP too, and what is sent unasked.
-                if Some(address.port()) == config.ptp_port || config.shares_served_port() {
-                    return reuseport::bind_alone(address);
-                }
-                ServerSocket::bind(address, false).map_err(|error| listen_error(address, error))
-            })
-            .map(|bound| {
-                let socket = bound?;
+                // Peers and broadcasts share its port, and after a reload there may be some.
+                let socket = reuseport::bind_alone(address)?;
                 socket.set_dscp(config.leaving.dscp)?;
                 Ok(socket)
             })
