@@ -22,34 +22,34 @@ has_program() { equal "$(program_at "$1")" "$2"; }
 by_xdp() { metric_of near '^ptntp_xdp_requests_total.*"basic"'; }
 by_both() { metric_of near '^ptntp_server_requests_total.*"basic"'; }
 
-# ask SECONDS: a hundred plain requests a second; `sent answered`.
+# ask SECONDS [ADDRESS]: a hundred plain requests a second; `sent answered`.
 ask() {
-    on far ptntp bench 10.0.0.1 --rate 100 --duration "$1s" --json >asked 2>>bench.log
+    on far ptntp bench "${2:-10.0.0.1}" --rate 100 --duration "$1s" --json >asked 2>>bench.log
     echo "$(json sent <asked) $(json answered <asked)"
 }
 
-# All are answered, and all of them by XDP, of which the sum over both tiers knows.
+# [ADDRESS]: all are answered, and all of them by XDP, of which the sum over both tiers knows.
 all_by_xdp() {
     local before both
     before=$(by_xdp) both=$(by_both)
-    set -- $(ask 2)
+    set -- $(ask 2 "$1")
     echo "$1 sent, $2 answered, $(($(by_xdp) - before)) by XDP, $(($(by_both) - both)) in all"
     [ "$1" -ge 190 ] && [ "$2" = "$1" ] && [ $(($(by_xdp) - before)) = "$1" ] &&
         [ $(($(by_both) - both)) = "$1" ]
 }
 
-# All are answered, by the sockets.
+# [ADDRESS]: all are answered, by the sockets.
 all_by_sockets() {
     local before both
     before=$(by_xdp) both=$(by_both)
-    set -- $(ask 2)
+    set -- $(ask 2 "$1")
     echo "$1 sent, $2 answered, $(($(by_xdp) - before)) by XDP, $(($(by_both) - both)) in all"
     [ "$1" -ge 190 ] && [ "$2" = "$1" ] && [ "$(by_xdp)" = "$before" ] &&
         [ $(($(by_both) - both)) = "$1" ]
 }
 
 nobody_answers() {
-    set -- $(ask 1)
+    set -- $(ask 1 "$1")
     echo "$1 sent, $2 answered"
     [ "$1" -ge 90 ] && [ "$2" = 0 ]
 }
@@ -126,11 +126,148 @@ veth() {
     unpair near far
 }
 
-# nics MODULE MAC MAC: $nic and its neighbour, in namespaces of their own.
+# vlan NETNS BELOW HOST: a VLAN there, vlan10, with the address 10.0.10.HOST.
+vlan() {
+    on "$1" ip link add link "$2" name vlan10 type vlan id 10
+    on "$1" ip address add 10.0.10.$3/24 dev vlan10
+    on "$1" ip link set vlan10 up
+}
+
+# remember INTERFACE ADDRESS: the far end asks there, also when nobody tells it who we are.
+remember() { on far ip neighbour replace "$2" lladdr "$(on near cat "/sys/class/net/$1/address")" dev "$1" nud permanent; }
+
+# The time, from ADDRESS and by XDP.
+tells_the_time() {
+    local before
+    before=$(by_xdp)
+    on far ptntp date -q -p 1 "$1" --json >date.json 2>>date.log
+    between "$(json offset_s <date.json)" -0.01 0.01 && [ "$(by_xdp)" -gt "$before" ]
+}
+
+# tagged NAME KERNELS_WORD MODE [strips]: by the line of a VLAN of $nic, which may take tags
+# off; the daemon runs on.
+tagged() {
+    modprobe 8021q
+    vlan near "$nic" 1
+    vlan far "$neighbour" 2
+    serve vlan10 "$3"
+    if [ -n "$4" ]; then
+        check "$1: a card that hides tags is told of" within 10 grep "xdp $nic: .*rxvlan off" server.log
+        check "$1: there is no program" has_program "$nic" ""
+        check "$1: and the sockets answer on its VLAN" all_by_sockets 10.0.10.1
+        on near ethtool -K "$nic" rxvlan off
+    fi
+    check "$1: a VLAN's line is the card's" within 10 has_program "$nic" "$2"
+    check "$1: all are answered on the VLAN by XDP" all_by_xdp 10.0.10.1
+    check "$1: and without a tag" all_by_xdp
+}
+
+# And it comes and goes.
+vlan_comes_and_goes() {
+    check "$1: what it says on the VLAN is so" tells_the_time 10.0.10.1
+    remember vlan10 10.0.10.1
+    on near ip link set vlan10 down
+    check "$1: on a VLAN that is down nobody answers" within 10 nobody_answers 10.0.10.1
+    check "$1: but without a tag" all_by_xdp
+    on near ip link set vlan10 up
+    check "$1: on one that is up again XDP does" within 10 all_by_xdp 10.0.10.1
+    on near ip link del vlan10
+    check "$1: on one that is gone nobody answers" within 10 nobody_answers 10.0.10.1
+    vlan near "$nic" 1
+    check "$1: on one that is made anew XDP does" within 10 all_by_xdp 10.0.10.1
+    on near ip address del 10.0.10.1/24 dev vlan10
+    on near ip address add 10.0.10.1/24 dev "$nic"
+    check "$1: an address that moves to the card is left to the sockets on the VLAN" within 10 all_by_sockets 10.0.10.1
+    on far ip address del 10.0.10.2/24 dev vlan10
+    on far ip address add 10.0.10.2/24 dev "$neighbour"
+    check "$1: and answered by XDP on the card" within 10 all_by_xdp 10.0.10.1
+}
+
+# bonded NETNS MODE NIC NIC ADDRESS: the first has that address, and gives it to bond0.
+bonded() {
+    on "$1" ip link add bond0 type bond mode "$2" miimon 100
+    ip link set "$4" netns "$1" 2>/dev/null
+    for nic in "$3" "$4"; do
+        on "$1" ip address flush dev "$nic"
+        on "$1" ip link set "$nic" down
+        on "$1" ip link set "$nic" master bond0
+    done
+    on "$1" ip address add "$5/24" dev bond0
+    on "$1" ip link set bond0 up
+}
+
+# Who asks sends by both, so the backup hears all as well.
+bond() {
+    local heard
+    modprobe veth
+    modprobe 8021q
+    modprobe bonding max_bonds=0
+    for number in 0 1; do ip link add near$number type veth peer name far$number; done
+    netns_pair near far near0 far0
+    bonded near active-backup near0 near1 10.0.0.1
+    bonded far broadcast far0 far1 10.0.0.2
+    passes=
+    for nic in far0 far1; do
+        start_on far "pass-$nic.log" xdppass $nic
+        passes="$passes $started"
+        check "bond: $nic takes in what is sent back" within 10 grep ready "pass-$nic.log"
+    done
+
+    serve near0 native
+    check "bond: by a member's line it has the program" within 10 has_program near0 xdp
+    check "bond: its backup has not" has_program near1 ""
+    check "bond: all are answered by XDP while it is active" within 10 all_by_xdp
+    active_is near1
+    check "bond: and by the sockets when the other one is" within 10 all_by_sockets
+    stop_ptntp server
+
+    serve bond0 native
+    for nic in near0 near1; do
+        check "bond: its line is that of $nic" within 10 has_program $nic xdp
+    done
+    check "bond: what it says is so" tells_the_time 10.0.0.1
+    heard=$(heard_by near0)
+    check "bond: all are answered by XDP, once" all_by_xdp
+    check "bond: the backup heard them too" between $(($(heard_by near0) - heard)) 190 100000
+    active_is near0
+    check "bond: all are answered by the other one, once" within 10 all_by_xdp
+    on far ip link set far0 down
+    check "bond: a cable is pulled, and all are answered" within 10 all_by_xdp
+    check "bond: by the backup that was" equal "$(active)" near1
+    on far ip link set far0 up
+    remember bond0 10.0.0.1
+    on near ip link set bond0 down
+    check "bond: switched off it answers nobody" within 10 nobody_answers
+    on near ip link set bond0 up
+    check "bond: on again it does" within 10 all_by_xdp
+
+    vlan near bond0 1
+    vlan far bond0 2
+    check "bond: members that hide tags are told of" within 10 grep "xdp near1: .*rxvlan off" server.log
+    check "bond: the sockets answer on its VLAN" all_by_sockets 10.0.10.1
+    # A veth has its tags where the other end puts them.
+    for number in 0 1; do
+        on far ethtool -K far$number txvlan off
+        on near ethtool -K near$number rxvlan off
+    done
+    check "bond: when they don't, XDP does" within 10 all_by_xdp 10.0.10.1
+    check "bond: and without a tag" all_by_xdp
+    active_is near0
+    check "bond: on its VLAN the other one answers too, once" within 10 all_by_xdp 10.0.10.1
+    stop_ptntp server
+    kill $passes
+    unpair near far
+}
+active_is() { on near ip link set bond0 type bond active_slave "$1"; }
+active() { on near cat /sys/class/net/bond0/bonding/active_slave; }
+heard_by() { on near cat "/sys/class/net/$1/statistics/rx_packets"; }
+
+# nics MODULE MAC MAC: $nic and its $neighbour, in namespaces of their own.
 nics() {
     # Built into some kernels.
     [ "$1" != virtio_net ] || [ -e /sys/bus/pci/drivers/virtio-pci ] || modprobe virtio_pci
     modprobe "$1"
     nic=$(nic_with "$2")
-    netns_pair near far "$nic" "$(nic_with "$3")"
+    neighbour=$(nic_with "$3")
+    netns_pair near far "$nic" "$neighbour"
 }
