@@ -148,7 +148,8 @@ fn options_of_cards_and_clocks_do_what_they_say() {
     run_suite("options");
 }
 
-/// Requests answered before the network stack: on a veth and on the cards that QEMU has.
+/// Requests answered before the network stack: on a veth and on the cards that QEMU has, on
+/// VLANs and bonds of them.
 #[test]
 fn requests_are_answered_by_xdp() {
     require!(guest);

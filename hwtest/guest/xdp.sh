@@ -155,7 +155,7 @@ tagged() {
         check "$1: a card that hides tags is told of" within 10 grep "xdp $nic: .*rxvlan off" server.log
         check "$1: there is no program" has_program "$nic" ""
         check "$1: and the sockets answer on its VLAN" all_by_sockets 10.0.10.1
-        on near ethtool -K "$nic" rxvlan off
+        on near ethtool -K "$nic" rxvlan off >ethtool.log
     fi
     check "$1: a VLAN's line is the card's" within 10 has_program "$nic" "$2"
     check "$1: all are answered on the VLAN by XDP" all_by_xdp 10.0.10.1
@@ -240,6 +240,7 @@ bond() {
     check "bond: switched off it answers nobody" within 10 nobody_answers
     on near ip link set bond0 up
     check "bond: on again it does" within 10 all_by_xdp
+    active_is near1
 
     vlan near bond0 1
     vlan far bond0 2

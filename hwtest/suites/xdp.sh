@@ -1,5 +1,5 @@
 # Requests answered before the network stack (XDP), natively where the driver can: on veth,
-# and on the network cards that QEMU has.
+# on the network cards that QEMU has, on VLANs and bonds.
 #
 # limit: 1200
 # qemu: -netdev hubport,id=igb0,hubid=0 -device igb,netdev=igb0,mac=52:54:00:00:01:00,addr=0x8,romfile=

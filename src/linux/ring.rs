@@ -802,6 +802,7 @@ impl<T: Copy> Ring<T> {
     fn close_if_idle(&mut self, place: usize) -> io::Result<()> {
         let socket = self.socket(place);
         if !socket.receiving && !socket.listening && socket.drains == 0 {
+            socket.socket.withdraw()?;
             // In this order the sockets are closed when they are dropped.
             self.register(place, [-1; 2])?;
             self.sockets[place] = None;
