@@ -1,4 +1,4 @@
-# The suite xdp, and so io_uring too, on the oldest kernel that can.
+# The suite xdp, and so io_uring too, on the oldest kernel that can; and a bond.
 #
 # as: xdp
 # kernel: 6.1
