@@ -138,19 +138,6 @@ impl ListenSocket {
         udp::set_dscp(self.sender(), is_v4, dscp)
     }
 
-    /// From now on it takes nothing in and is none of its group, also if the kernel closes
-    /// it late: until Linux 6.12 a ring's registered file stays open until all requests of
-    /// the ring have ended that were older than its removal, and one that waits for packets
-    /// ends with the ring.
-    pub(crate) fn withdraw(&self) -> io::Result<()> {
-        /// The kernel does not ask whether there is such a one.
-        const NO_INTERFACE: i32 = i32::MAX;
-        for fd in [self.receiver(), self.sender()] {
-            set(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, NO_INTERFACE)?;
-        }
-        Ok(())
-    }
-
     /// Starts the ids of departure stamps at zero (again).
     pub(crate) fn restart_ids(&self) -> io::Result<()> {
         let all = if self.is_wildcard() {
@@ -332,21 +319,6 @@ mod tests {
             if !any.starts_with('[') {
                 assert!(hits.iter().all(|&n| n > 0), "{hits:?}");
             }
-        }
-    }
-
-    #[test]
-    fn who_has_withdrawn_takes_nothing_from_who_comes_after() {
-        let old = bind_group(loopback(), 2).expect("a group");
-        for socket in &old {
-            socket.withdraw().expect("withdrawn");
-        }
-        let address = old[0].address();
-        let new = bind_group(address, 2).expect("another");
-        for source in 1..=32_u8 {
-            let client = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, source), 0)).expect("a client");
-            client.send_to(b"x", address).expect("sent");
-            assert!(new.iter().any(take_one), "{source}");
         }
     }
 

@@ -19,10 +19,9 @@ use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::RawFd;
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd, Fixed, RecvMsgOut, Timespec};
+use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, Timespec};
 use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
 
 use crate::linux::address::RawAddress;
@@ -65,10 +64,6 @@ const SCM_TS_OPT_ID: libc::c_int = 81;
 /// until it is armed again, after the batch, what arrives has nobody to wake. With more
 /// buffers each arrival would try to, which cost more than to arm it.
 const BUFFERS: u16 = 32;
-/// Sockets at a time.
-const SOCKETS_MAX: usize = 256;
-/// Enough for own addresses and wildcards, where descriptors are scarce.
-const SOCKETS_MIN: usize = 80;
 /// What sockets need to be armed again.
 const SUBMISSIONS: u32 = 256;
 /// Hardly an overflow: a completion is of a request, which takes one of the buffers, of
@@ -248,10 +243,6 @@ impl<T: Copy> Ring<T> {
         // SAFETY: `Drop` cancels every request before it frees the buffers, and leaks
         // them if it can't.
         unsafe { buffers.register(&ring.submitter())? };
-        let submitter = ring.submitter();
-        let make_room = |sockets: usize| submitter.register_files_sparse(2 * sockets as u32);
-        // Not more than RLIMIT_NOFILE.
-        make_room(SOCKETS_MAX).or_else(|_| make_room(SOCKETS_MIN))?;
         let memory = Memory {
             buffers,
             receive: Box::new(room(NAME_LEN, CONTROL_LEN)),
@@ -279,7 +270,7 @@ impl<T: Copy> Ring<T> {
             collect,
             reply: Box::new([0; MESSAGE_LEN_MAX]),
             batch: 0,
-            sated: Vec::with_capacity(SOCKETS_MAX),
+            sated: Vec::new(),
             completed: 0,
             last_of_lap: Default::default(),
             pace: Pace::default(),
@@ -303,7 +294,8 @@ impl<T: Copy> Ring<T> {
             self.sockets.push(None);
             self.sockets.len() - 1
         });
-        self.register(place, [socket.receiver(), socket.sender()])?;
+        // None is in it twice.
+        self.sated.reserve(self.sockets.len());
         // Those of one address count: then SEND will do, which is cheaper than SENDMSG.
         let ids = if socket.is_wildcard() {
             self.ids
@@ -338,10 +330,14 @@ impl<T: Copy> Ring<T> {
                 continue;
             }
             socket.closing = true;
-            for file in [receiver(place), sender(place)] {
-                let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(file).all());
+            for fd in [socket.socket.receiver(), socket.socket.sender()] {
+                let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(Fd(fd)).all());
                 self.push(cancel.build(), Job::Cancel)?;
             }
+        }
+        // While the descriptors are still those of these sockets.
+        if let Err(error) = self.ring.submit() {
+            self.survive(error)?;
         }
         Ok(())
     }
@@ -743,22 +739,25 @@ impl<T: Copy> Ring<T> {
         let socket = self.socket(place);
         socket.receiving = true;
         socket.receive_order = order;
-        let receive = opcode::RecvMsgMulti::new(receiver(place), header, buffers::GROUP);
+        let fd = Fd(socket.socket.receiver());
+        let receive = opcode::RecvMsgMulti::new(fd, header, buffers::GROUP);
         self.push(receive.build(), Job::Receive(place, order))
     }
 
     /// Wakes us for departures and nothing else: POLLERR needs no asking.
     fn await_departures(&mut self, place: usize) -> io::Result<()> {
-        self.socket(place).listening = true;
+        let socket = self.socket(place);
+        socket.listening = true;
+        let fd = Fd(socket.socket.sender());
         match self.collect {
             Collect::Command => {
-                let command = opcode::UringCmd16::new(sender(place), STAMP_COMMAND);
+                let command = opcode::UringCmd16::new(fd, STAMP_COMMAND);
                 let order = self.next_order();
                 self.socket(place).stamps_order = order;
                 self.push(command.build(), Job::Stamps(place, order))
             }
             Collect::ErrorQueue => {
-                let poll = opcode::PollAdd::new(sender(place), 0).multi(true);
+                let poll = opcode::PollAdd::new(fd, 0).multi(true);
                 self.push(poll.build(), Job::Poll(place))
             }
         }
@@ -773,7 +772,8 @@ impl<T: Copy> Ring<T> {
         let drains = (awaited + 1).min(DRAINS_MAX);
         socket.drains += drains;
         let flags = (libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) as u32;
-        let read = opcode::RecvMsgMulti::new(sender(place), header, buffers::GROUP)
+        let fd = Fd(socket.socket.sender());
+        let read = opcode::RecvMsgMulti::new(fd, header, buffers::GROUP)
             .flags(flags)
             .build();
         for _ in 0..drains {
@@ -802,21 +802,9 @@ impl<T: Copy> Ring<T> {
     fn close_if_idle(&mut self, place: usize) -> io::Result<()> {
         let socket = self.socket(place);
         if !socket.receiving && !socket.listening && socket.drains == 0 {
-            socket.socket.withdraw()?;
-            // In this order the sockets are closed when they are dropped.
-            self.register(place, [-1; 2])?;
             self.sockets[place] = None;
         }
         Ok(())
-    }
-
-    /// Makes two descriptors (or -1) the ring's files [`receiver`] and [`sender`] of a
-    /// place: that spares the kernel a look-up per packet.
-    fn register(&self, place: usize, fds: [RawFd; 2]) -> io::Result<()> {
-        let submitter = self.ring.submitter();
-        submitter
-            .register_files_update(2 * place as u32, &fds)
-            .map(drop)
     }
 
     fn push(&mut self, entry: squeue::Entry, job: Job) -> io::Result<()> {
@@ -862,8 +850,6 @@ impl<T> Drop for Ring<T> {
             Ok(()) => true,
             Err(error) => error.raw_os_error() == Some(libc::ENOENT),
         };
-        // Else the ring would let go of its sockets some time after it is gone.
-        let _ = self.ring.submitter().unregister_files();
         // What was cancelled holds on to its socket until its completion was run. This
         // runs them, so that ports are free when we return.
         let flags = EnterFlags::GETEVENTS.bits();
@@ -923,14 +909,6 @@ fn send<T: Copy>(
 /// A kernel that knows no stamps of cards gives its own, as before.
 fn ask_cards(socket: &mut ListenSocket) {
     let _ = socket.stamp_by_card();
-}
-
-fn receiver(place: usize) -> Fixed {
-    Fixed(2 * place as u32)
-}
-
-fn sender(place: usize) -> Fixed {
-    Fixed(2 * place as u32 + 1)
 }
 
 /// What a submission was for; travels through the kernel as user data. The first number
