@@ -93,6 +93,23 @@ fn system_calls_are_those_simulators_know() {
     assert!(found.is_empty(), "{found:?} among {calls:?}");
 }
 
+/// Own addresses with sockets of their own leave descriptors for the rest.
+#[test]
+fn many_addresses_leave_descriptors_for_who_looks_on() {
+    require!(root);
+    let star = Star::new(1);
+    for host in 1..=60 {
+        star.hub.ip(&format!("addr add 10.99.0.{host}/32 dev lo"));
+    }
+    let ptntp = in_namespace(&star.hub)
+        .config("server 127.127.1.0\nrestrict default\n")
+        .wrapper(&["prlimit", "--nofile=128:128", "--"])
+        .start();
+    let client = Client::new(&star.spokes[0], hub_v4(0));
+    assert!(client.time().is_some(), "not served");
+    ptntp.scrape();
+}
+
 fn child_of(pid: u32) -> Option<nix::unistd::Pid> {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
     let child = children.split_whitespace().next()?.parse().ok()?;

@@ -49,7 +49,9 @@ const _: () = assert!(ring::MESSAGE_LEN_MAX == PACKET_LEN_MAX);
 const EVENTS_MAX: usize = 64;
 
 /// Own addresses with sockets of their own at most, and what they may take of the
-/// process's descriptors (1024 by custom): two per worker and address.
+/// process's descriptors (1024 by custom): two per worker and address, and one for replies
+/// of others.
+/// Never more than half of what there may be: sources, files and who looks on need some.
 const FOLLOWED_MAX: usize = 64;
 const FOLLOWED_DESCRIPTORS: usize = 512;
 
@@ -267,7 +269,8 @@ impl Workers {
             .collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let max = FOLLOWED_DESCRIPTORS / 2 / self.threads.len();
+        let descriptors = FOLLOWED_DESCRIPTORS.min(reuseport::descriptors_max() / 2);
+        let max = descriptors / (2 * self.threads.len() + 1);
         wanted.truncate(max.min(FOLLOWED_MAX));
         let mut followed = lock(&self.followed);
         let mut closing = lock(&self.closing);

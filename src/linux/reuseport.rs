@@ -235,6 +235,17 @@ pub fn listen_error(address: SocketAddr, source: io::Error) -> io::Error {
     io::Error::new(source.kind(), ListenError { address, source })
 }
 
+/// How many descriptors this process may have (getrlimit(2), RLIMIT_NOFILE).
+pub fn descriptors_max() -> usize {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: getrlimit(2) fills the struct it is given; it can't fail for a limit it knows.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+}
+
 /// Has the kernel drop whatever arrives at a socket. (The error queue is none of it.)
 fn accept_nothing(fd: RawFd) -> io::Result<()> {
     bpf::attach(fd, libc::SO_ATTACH_FILTER, &[bpf::refuse()])
