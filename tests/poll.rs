@@ -95,7 +95,7 @@ fn system_calls_are_those_simulators_know() {
 
 /// Own addresses with sockets of their own leave descriptors for the rest.
 #[test]
-fn many_addresses_leave_descriptors_for_who_looks_on() {
+fn many_addresses_leave_descriptors_for_the_rest() {
     require!(root);
     let star = Star::new(1);
     for host in 1..=60 {
@@ -103,10 +103,14 @@ fn many_addresses_leave_descriptors_for_who_looks_on() {
     }
     let ptntp = in_namespace(&star.hub)
         .config("server 127.127.1.0\nrestrict default\n")
-        .wrapper(&["prlimit", "--nofile=128:128", "--"])
+        .wrapper(&["prlimit", "--nofile=256:256", "--"])
         .start();
     let client = Client::new(&star.spokes[0], hub_v4(0));
     assert!(client.time().is_some(), "not served");
+    std::thread::sleep(secs(1));
+    let open = std::fs::read_dir(format!("/proc/{}/fd", ptntp.process.pid()));
+    let open = open.expect("it runs").count();
+    assert!(open < 230, "{open} of 256 are in use");
     ptntp.scrape();
 }
 
