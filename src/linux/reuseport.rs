@@ -185,6 +185,10 @@ pub fn bind_group(address: SocketAddr, count: usize) -> io::Result<Vec<ListenSoc
 }
 
 fn try_bind_group(mut address: SocketAddr, count: usize) -> io::Result<Vec<ListenSocket>> {
+    if address.port() == 0 {
+        // With SO_REUSEPORT the kernel may choose a port that another group of ours has.
+        address = ServerSocket::bind(address, false)?.local_addr();
+    }
     // The kernel numbers the members in the order in which they are bound.
     let mut receivers = Vec::with_capacity(count);
     for _ in 0..count {

@@ -284,7 +284,7 @@ impl<T: Copy> Ring<T> {
     /// Starts to receive from `socket`.
     ///
     /// # Errors
-    /// If there are too many, or the submission queue is full and can't be submitted.
+    /// If the submission queue is full and can't be submitted.
     pub fn add(&mut self, mut socket: ListenSocket) -> io::Result<()> {
         if self.by_card {
             ask_cards(&mut socket);
